@@ -1,0 +1,229 @@
+"""The options of a run: one typed object for Python, YAML and the command line.
+
+Precedence, lowest first: the defaults stated here, the recipe file, the options given on the command line or
+as Python arguments. Every default is stated here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from gaprune.errors import ConfigError, suggest
+
+__all__ = ["Allocation", "DataOptions", "FisherKind", "Negatives", "Options", "Recipe", "SignalOptions", "load_recipe"]
+
+Allocation = Literal["global", "layer", "matrix", "row"]
+FisherKind = Literal["triplet", "batch"]
+Negatives = Literal["in-batch", "explicit"]
+
+
+def _listed(value: object) -> object:
+    """Accept ``"a,b"`` and a lone value where a list is meant."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return (value,) if isinstance(value, int | float) else value
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Fractions = Annotated[tuple[float, ...], BeforeValidator(_listed)]
+Source = Annotated[str, BeforeValidator(_text)]
+
+
+class Options(BaseModel):
+    """Base of all options: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataOptions(Options):
+    """Where calibration triplets come from."""
+
+    domain: Source | None = Field(None, description="Triplets of your domain: a file, a folder or a hub data set id.")
+    general: Source | None = Field(
+        None, description="Triplets of general language, likewise; a named public hub data set where none is given."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict, description="Names of the columns that hold query, positive and negative(s)."
+    )
+    triplets: int | None = Field(None, ge=1, description="Draw this many triplets a side, at random; default: all.")
+    mine_negatives: int = Field(
+        0, ge=0, description="Mine this many hard negatives for each pair that has none; 0 leaves in-batch negatives."
+    )
+    query_prompt: str | None = Field(None, description="Text put before queries; default: the model's own prompt.")
+    passage_prompt: str | None = Field(None, description="Text put before passages; default: the model's own prompt.")
+
+
+class SignalOptions(Options):
+    """How signals are measured."""
+
+    fisher: FisherKind = Field(
+        "triplet",
+        description="Fisher from per-triplet gradients, or from whole batches of 4 as the paper's release does.",
+    )
+    negatives: Negatives = Field(
+        "in-batch", description="Candidates of a query: all passages of the batch, or its own triplet's alone."
+    )
+    temperature: float = Field(0.05, gt=0, description="InfoNCE temperature on cosine similarities.")
+    batch_size: int | None = Field(
+        None, ge=1, description="Triplets a batch; default: 16, or 4 (the paper's) with --fisher batch."
+    )
+    seed: int = Field(0, description="Seed of every random choice: sampling, order of triplets, random criterion.")
+
+    @property
+    def triplets_per_batch(self) -> int:
+        """The batch size, resolved."""
+        return self.batch_size or (4 if self.fisher == "batch" else 16)
+
+
+class Recipe(DataOptions, SignalOptions):
+    """Everything a pruning run is told."""
+
+    model: Source | None = Field(None, description="Parent model: a sentence-transformers folder or hub id.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the parent on the hub.")
+    trust_remote_code: bool = Field(False, description="Let code that comes with the parent model run.")
+    device: str | None = Field(None, description="Torch device; chosen by sentence-transformers by default.")
+    dtype: str | None = Field(None, description="Torch dtype to load the parent in; its own by default.")
+    max_length: int | None = Field(
+        None, ge=1, description="Cut texts at this many tokens; the model's limit by default."
+    )
+    sparsity: Fractions = Field(
+        (0.5,),
+        description="Fraction of the selected weights to remove; several, comma-separated, cost one measurement.",
+    )
+    targets: Words = Field(
+        ("mlp",), description="What to prune: mlp, attention, all, a layer's name, or re:PATTERN; comma-separated."
+    )
+    ignore: Words = Field((), description="What to leave alone, in the words of --targets.")
+    criterion: str = Field("dai", description="Importance criterion; `gaprune criteria` lists them.")
+    criterion_options: dict[str, float | str | bool] = Field(
+        default_factory=dict, description="Constants of the criterion, such as general=0.3."
+    )
+    granularity: str = Field("weight", description="weight (unstructured), or N:M such as 2:4.")
+    allocation: Allocation | None = Field(
+        None, description="Where the budget is compared: global, layer, matrix or row; default: the criterion's own."
+    )
+    scores: Source | None = Field(
+        None, description="Keep the scores in this .safetensors file, and reuse them when it fits the run."
+    )
+
+    scores_dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Type the scores are kept in; bfloat16 is scaled by matrix and half the size."
+    )
+    tasks: Source | None = Field(None, description="Evaluate result and parent on this folder of tasks.")
+    out: Source | None = Field(
+        None, description="Write the pruned model to this folder; several sparsities go to folders inside it."
+    )
+    overwrite: bool = Field(False, description="Replace the model in an output folder that exists.")
+
+    @field_validator("sparsity")
+    @classmethod
+    def _inside(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if not values:
+            raise ValueError("needs at least one value")
+        for value in values:
+            if not 0 < value < 1:
+                raise ValueError(f"{value:g} is not between 0 and 1 (both excluded); 0.5 removes half")
+        return values
+
+    @field_validator("granularity")
+    @classmethod
+    def _pattern(cls, value: str) -> str:
+        if value == "weight":
+            return value
+        keep, _, group = value.partition(":")
+        if not (keep.isdigit() and group.isdigit() and 0 < int(keep) < int(group)):
+            raise ValueError(f"{value!r} is neither 'weight' nor N:M with 0 < N < M, such as 2:4")
+        return value
+
+    @property
+    def pattern(self) -> tuple[int, int] | None:
+        """``(N, M)`` of an N:M granularity: N of every M consecutive inputs stay; ``None`` for ``weight``."""
+        if self.granularity == "weight":
+            return None
+        keep, group = self.granularity.split(":")
+        return int(keep), int(group)
+
+    @model_validator(mode="after")
+    def _pattern_decides(self) -> Self:
+        if self.pattern is not None:
+            keep, group = self.pattern
+            implied = (group - keep) / group
+            if "sparsity" in self.model_fields_set and self.sparsity != (implied,):
+                raise ValueError(
+                    f"sparsity: granularity {self.granularity} removes exactly {implied:g}; leave --sparsity out"
+                )
+            object.__setattr__(self, "sparsity", (implied,))
+            if self.allocation is not None:
+                raise ValueError(f"allocation: granularity {self.granularity} fixes it; leave --allocation out")
+        return self
+
+    @classmethod
+    def build(cls, *layers: Mapping[str, Any]) -> Self:
+        """Build the recipe from layers of options, later ones winning; ``None`` means not given.
+
+        Raises:
+            ConfigError: If a key is unknown or a value makes no sense; it names the option.
+        """
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            for key, value in layer.items():
+                if key not in cls.model_fields:
+                    raise ConfigError(f"Unknown option {key!r}.{suggest(key, cls.model_fields)}", _KNOWN)
+                if value is not None:
+                    merged[key] = value
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{place + ': ' if place else ''}{message}.", _KNOWN) from error
+
+
+_KNOWN = "`gaprune prune --help` lists every option; a recipe uses the same names with underscores."
+
+
+class _RecipeLoader(yaml.SafeLoader):
+    """Safe YAML in which ``2:4`` is a pattern, where YAML 1.1 reads 124, in base 60."""
+
+    def integer(self, node: yaml.ScalarNode) -> int | str:
+        return node.value if ":" in node.value else self.construct_yaml_int(node)
+
+
+_RecipeLoader.add_constructor("tag:yaml.org,2002:int", _RecipeLoader.integer)
+
+
+def load_recipe(path: str | Path) -> dict[str, Any]:
+    """Read a recipe file (YAML, one mapping of option names to values).
+
+    Raises:
+        ConfigError: If the file cannot be read, is no mapping, or names an unknown option (with its line).
+    """
+    path = Path(path)
+    try:
+        loader = _RecipeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        content = None if node is None else loader.construct_document(node)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The recipe {path} cannot be read: {error}", "Give a YAML file that exists.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The recipe {path} is not valid YAML: {error}", "Mend it at the place named.") from error
+    if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
+        raise ConfigError(f"The recipe {path} is no mapping.", "Write lines such as `sparsity: 0.5`.")
+    for key, _ in node.value:
+        if key.value not in Recipe.model_fields:
+            raise ConfigError(
+                f"{path}:{key.start_mark.line + 1}: unknown option {key.value!r}."
+                + suggest(key.value, Recipe.model_fields),
+                _KNOWN,
+            )
+    return content

@@ -1,0 +1,36 @@
+"""Reading, checking, sampling and mining the triplets that a model is measured with."""
+
+from gaprune.data.check import CheckReport, check
+from gaprune.data.general import DEFAULT_GENERAL, HubSource, read_general
+from gaprune.data.lengths import Lengths
+from gaprune.data.mining import mine_negatives
+from gaprune.data.normal import normalise
+from gaprune.data.overlap import Overlap
+from gaprune.data.read import read_triplets
+from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
+from gaprune.data.sampling import sample, sample_representative
+from gaprune.data.statistics import SetReport
+from gaprune.data.triplets import Triplet, Triplets
+from gaprune.data.write import write_triplets
+
+__all__ = [
+    "DEFAULT_GENERAL",
+    "CheckReport",
+    "HubSource",
+    "Lengths",
+    "Overlap",
+    "SampleDomain",
+    "SetReport",
+    "Triplet",
+    "Triplets",
+    "check",
+    "mine_negatives",
+    "normalise",
+    "read_general",
+    "read_triplets",
+    "sample",
+    "sample_evaluation",
+    "sample_representative",
+    "sample_triplets",
+    "write_triplets",
+]

@@ -1,0 +1,35 @@
+"""Reading Parquet files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gaprune.data.records import Record
+from gaprune.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["read_parquet"]
+
+
+def read_parquet(path: Path) -> Iterator[Record]:
+    """Yield the rows of a Parquet file.
+
+    Raises:
+        DataError: If the file is no readable Parquet.
+    """
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            for batch in table.iter_batches():
+                for fields in batch.to_pylist():
+                    number += 1
+                    yield Record(str(path), number, fields, is_line=False)
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        remedy = "Write the file again, or give the triplets as .jsonl."
+        raise DataError(f"is no readable Parquet file: {reason}", remedy, source=path) from error

