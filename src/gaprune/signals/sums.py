@@ -1,0 +1,105 @@
+"""Signals as sums, so that they add over batches, passes and processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from gaprune.errors import SignalError
+
+__all__ = ["MatrixSignals", "Quantity", "Signals"]
+
+Quantity = Literal["fisher", "gradient", "gram"]
+"""What can be measured of a matrix."""
+
+
+@dataclass
+class MatrixSignals:
+    """Sums of one matrix ``(out, in)`` over the calibration data, all in fp32.
+
+    Args:
+        name: Name of the matrix.
+        samples: Gradients squared in ``fisher_sum``: triplets, or batches for the batch Fisher.
+        triplets: Triplets whose gradients were taken; none where only ``gram`` was measured.
+        tokens: Real (not padding) tokens seen.
+        fisher_sum: Sum of elementwise squared gradients, ``(out, in)``.
+        gradient_sum: Sum of the gradients of all triplets, ``(out, in)``.
+        gram_sum: Sum over tokens of ``a aᵀ`` for inputs ``a``, ``(in, in)``.
+    """
+
+    name: str
+    samples: int = 0
+    triplets: int = 0
+    tokens: int = 0
+    fisher_sum: Tensor | None = None
+    gradient_sum: Tensor | None = None
+    gram_sum: Tensor | None = None
+
+    @property
+    def fisher(self) -> Tensor:
+        """Fisher diagonal ``(out, in)``: mean over triplets of the squared gradient."""
+        return self._measured("fisher", self.fisher_sum) / self.samples
+
+    @property
+    def gradient(self) -> Tensor:
+        """Mean gradient ``(out, in)`` over triplets."""
+        return self._measured("gradient", self.gradient_sum) / self.triplets
+
+    @property
+    def gram(self) -> Tensor:
+        """Second moment ``(in, in)`` of the inputs: mean over tokens of ``a aᵀ``."""
+        return self._measured("gram", self.gram_sum) / self.tokens
+
+    @property
+    def input_square(self) -> Tensor:
+        """Mean square ``(in,)`` of every input, the diagonal of :attr:`gram`."""
+        return self.gram.diagonal()
+
+    def _measured(self, quantity: Quantity, total: Tensor | None) -> Tensor:
+        if total is None:
+            raise SignalError(
+                f"{self.name}: {quantity} was not measured.", f"Measure with quantities={{'{quantity}'}}."
+            )
+        return total
+
+    def __add__(self, other: MatrixSignals) -> MatrixSignals:
+        if self.name != other.name:
+            raise ValueError(f"signals of {self.name} and {other.name} do not add")
+        return MatrixSignals(
+            self.name,
+            self.samples + other.samples,
+            self.triplets + other.triplets,
+            self.tokens + other.tokens,
+            _plus(self.fisher_sum, other.fisher_sum),
+            _plus(self.gradient_sum, other.gradient_sum),
+            _plus(self.gram_sum, other.gram_sum),
+        )
+
+
+def _plus(left: Tensor | None, right: Tensor | None) -> Tensor | None:
+    return None if left is None or right is None else left + right
+
+
+class Signals(Mapping[str, MatrixSignals]):
+    """The signals of every selected matrix for one kind of calibration data.
+
+    Args:
+        by_name: Signals by name of the matrix, in model order.
+        fingerprint: Of the triplets they were measured on.
+    """
+
+    def __init__(self, by_name: Mapping[str, MatrixSignals], fingerprint: str) -> None:
+        self._by_name = dict(by_name)
+        self.fingerprint = fingerprint
+
+    def __getitem__(self, name: str) -> MatrixSignals:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)

@@ -1,0 +1,41 @@
+"""A short way to measure, and the plain loop's answers, computed once a family."""
+
+from __future__ import annotations
+
+import pytest
+from plain_loop import PlainLoop, reached
+
+from gaprune.config import SignalOptions
+from gaprune.models import Prompts, load_model
+from gaprune.signals import measure
+
+ALL = frozenset({"fisher", "gradient", "gram"})
+
+
+@pytest.fixture
+def measured():
+    """Return a function that measures everything, or what is asked for, of a model."""
+
+    def run(model, triplets, *, matrices=None, quantities=ALL, prompts=None, **options):
+        return measure(
+            model,
+            triplets,
+            reached(model) if matrices is None else matrices,
+            quantities=quantities,
+            prompts=prompts or Prompts(),
+            options=SignalOptions(**options),
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def plain_explicit(family_folder, toy_triplets):
+    """The gradients of every toy triplet's own loss, by name ``(triplets, out, in)``."""
+    return PlainLoop(load_model(family_folder, device="cpu")).explicit(toy_triplets)
+
+
+@pytest.fixture(scope="session")
+def plain_inputs(family_folder, toy_triplets):
+    """The inputs of every matrix over the toy texts, by name ``(tokens, in)``."""
+    return PlainLoop(load_model(family_folder, device="cpu")).inputs(toy_triplets)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gaprune.errors import SignalError
+from gaprune.signals import MatrixSignals, Signals
+
+
+@pytest.fixture
+def signals():
+    return MatrixSignals(
+        "a",
+        samples=2,
+        triplets=4,
+        tokens=8,
+        fisher_sum=torch.full((2, 3), 8.0),
+        gradient_sum=torch.full((2, 3), 8.0),
+        gram_sum=torch.diag(torch.tensor([8.0, 16.0, 24.0])),
+    )
+
+
+def test_means_divide_by_what_was_summed(signals):
+    assert signals.fisher.unique().item() == 4
+    assert signals.gradient.unique().item() == 2
+    assert signals.input_square.tolist() == [1, 2, 3]
+
+
+def test_what_one_side_lacks_the_sum_lacks(signals):
+    total = signals + MatrixSignals("a", samples=1, triplets=1, tokens=1, fisher_sum=torch.ones(2, 3))
+    assert total.fisher.unique().item() == 3
+    with pytest.raises(SignalError, match="a: gram was not measured") as caught:
+        _ = total.gram
+    assert caught.value.remedy == "Measure with quantities={'gram'}."
+
+
+def test_adding_leaves_both_as_they_were(signals):
+    _ = signals + signals
+    assert signals.fisher_sum.unique().item() == 8
+    assert signals.samples == 2
+
+
+def test_different_matrices_do_not_add(signals):
+    with pytest.raises(ValueError, match="signals of a and b do not add"):
+        _ = signals + MatrixSignals("b")
+
+
+def test_signals_are_a_mapping_in_model_order(signals):
+    both = Signals({"b": MatrixSignals("b"), "a": signals}, "print")
+    assert list(both) == ["b", "a"]
+    assert len(both) == 2
+    assert both["a"] is signals
+    assert both.fingerprint == "print"
+
+
+def test_the_fingerprint_is_the_triplets(bert, toy_triplets, measured):
+    assert measured(bert, toy_triplets, quantities={"gram"}).fingerprint == toy_triplets.fingerprint
