@@ -1,0 +1,135 @@
+"""What a criterion is: a pure function of one matrix's weights and signals, with its constants as fields."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from gaprune.config import Allocation, Options
+from gaprune.errors import SignalError
+from gaprune.signals import MatrixSignals, Quantity
+
+__all__ = ["Calibrated", "Calibration", "Criterion", "Evidence", "Reconstruction", "Solution"]
+
+Calibration = Literal["domain", "general", "mix"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a criterion may look at for one matrix.
+
+    Args:
+        name: Name of the matrix.
+        weight: Its weight ``(out, in)`` in fp32.
+        domain: Signals on domain data, where the criterion asked for any.
+        general: Signals on general data, likewise.
+        seed: For criteria that draw.
+    """
+
+    name: str
+    weight: Tensor
+    domain: MatrixSignals | None = None
+    general: MatrixSignals | None = None
+    seed: int = 0
+
+    def signals(self, data: Literal["domain", "general"]) -> MatrixSignals:
+        """Return the signals on one kind of data.
+
+        Raises:
+            SignalError: If they were not measured.
+        """
+        found = self.domain if data == "domain" else self.general
+        if found is None:
+            raise SignalError(f"{self.name}: no signals of {data} data.", f"Measure them first: give {data} triplets.")
+        return found
+
+
+class Criterion(Options, ABC):
+    """Base of all criteria: higher importance is kept.
+
+    Class attributes say what it is; its pydantic fields are its constants.
+    """
+
+    summary: ClassVar[str]
+    """One line: the formula in words."""
+    source: ClassVar[str]
+    """Where the formula comes from."""
+    default_allocation: ClassVar[Allocation] = "global"
+    """Where its authors compare the budget."""
+
+    @property
+    def domain_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on domain data."""
+        return frozenset()
+
+    @property
+    def general_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on general data."""
+        return frozenset()
+
+    @property
+    def depends_on_seed(self) -> bool:
+        """Whether another calibration sample can change the importance."""
+        return bool(self.domain_needs | self.general_needs)
+
+    @abstractmethod
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return the importance of every weight, ``(out, in)`` in fp32."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a reconstruction decides for one matrix.
+
+    Args:
+        keep: True where a weight stays, ``(out, in)``.
+        weight: The updated weights, zero where ``keep`` is false, ``(out, in)`` in fp32.
+    """
+
+    keep: Tensor
+    weight: Tensor
+
+
+class Reconstruction(Criterion):
+    """A criterion that chooses and updates weights in one sweep, so that its budget is one a matrix."""
+
+    default_allocation: ClassVar[Allocation] = "matrix"
+
+    @abstractmethod
+    def gram(self, evidence: Evidence) -> Tensor:
+        """Return the input second moments ``(in, in)`` that the sweep works on."""
+
+    @abstractmethod
+    def solve(self, weight: Tensor, gram: Tensor, *, zeros: int, pattern: tuple[int, int] | None) -> Solution:
+        """Remove exactly ``zeros`` weights, or all but N of every M inputs, and update the others."""
+
+
+class Calibrated(Criterion):
+    """A criterion that looks at one kind of data, or at both pooled with equal weight."""
+
+    quantities: ClassVar[frozenset[Quantity]]
+
+    calibration: Calibration = Field(
+        "domain", description="Data it looks at: domain, general, or mix (both, equally)."
+    )
+
+    @property
+    def domain_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on domain data."""
+        return frozenset() if self.calibration == "general" else self.quantities
+
+    @property
+    def general_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on general data."""
+        return frozenset() if self.calibration == "domain" else self.quantities
+
+    def mean(self, evidence: Evidence, quantity: Quantity) -> Tensor:
+        """Return a signal on the data this criterion looks at."""
+        if self.calibration == "mix":
+            domain, general = (getattr(evidence.signals(data), quantity) for data in ("domain", "general"))
+            return (domain + general) / 2  # type: ignore[no-any-return]
+        return getattr(evidence.signals(self.calibration), quantity)  # type: ignore[no-any-return]

@@ -1,0 +1,115 @@
+"""The Domain Alignment Importance: the paper's, and ours."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from gaprune.criteria.base import Criterion, Evidence
+from gaprune.criteria.registry import register
+from gaprune.signals import Quantity
+
+__all__ = ["DomainAlignmentImportance", "PaperDai", "rank_one"]
+
+
+@register("dai-paper")
+class PaperDai(Criterion):
+    """The paper's formula with its published constants; at these scales it ranks almost like magnitude."""
+
+    summary: ClassVar[str] = "[(F_dom - beta F_gen)|w| + gamma sqrt|w|] (1 + alpha s), the factor within [0.8, 1.2]"
+    source: ClassVar[str] = "GAPrune, arXiv 2509.10844"
+
+    alpha: float = Field(0.2, description="Weight of the alignment s.")
+    beta: float = Field(1.0, description="Weight of the general Fisher that is subtracted.")
+    gamma: float = Field(0.5, description="Weight of the square root of the magnitude.")
+    alignment: Literal["weight", "matrix"] = Field(
+        "weight",
+        description="s: a smoothed product of unit gradients for each weight (as released), or a cosine a matrix.",
+    )
+
+    @property
+    def domain_needs(self) -> frozenset[Quantity]:
+        """Fisher and mean gradient."""
+        return frozenset({"fisher", "gradient"})
+
+    @property
+    def general_needs(self) -> frozenset[Quantity]:
+        """Fisher and mean gradient."""
+        return frozenset({"fisher", "gradient"})
+
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return the paper's DAI, ``(out, in)``; it can be negative."""
+        domain, general = evidence.signals("domain"), evidence.signals("general")
+        magnitude = evidence.weight.abs()
+        need = (domain.fisher - self.beta * general.fisher) * magnitude + self.gamma * magnitude.sqrt()
+        aligned = self._alignment(domain.gradient, general.gradient)
+        return need * (1 + self.alpha * aligned).clamp(0.8, 1.2)
+
+    def _alignment(self, domain: Tensor, general: Tensor) -> Tensor:
+        product = _unit(domain) * _unit(general)
+        if self.alignment == "matrix":
+            return product.sum()
+        # As released: a ninth of the neighbourhood's sum everywhere, with zeros beyond the border.
+        smoothed: Tensor = functional.avg_pool2d(product[None, None], 3, stride=1, padding=1)
+        return smoothed[0, 0]
+
+
+def _unit(gradient: Tensor) -> Tensor:
+    norm: Tensor = gradient.norm()
+    return gradient / norm.clamp_min(torch.finfo(gradient.dtype).tiny)
+
+
+def rank_one(values: Tensor) -> Tensor:
+    """Return the rank-1 form ``r cᵀ / m`` of a non-negative matrix from its row, column and total means.
+
+    It has the same row and column means as ``values``; what a few samples cannot tell of single entries is gone.
+    """
+    mean = values.mean().clamp_min(torch.finfo(values.dtype).tiny)
+    return values.mean(1, keepdim=True) * (values.mean(0, keepdim=True) / mean)
+
+
+@register("dai")
+class DomainAlignmentImportance(Criterion):
+    """Second-order loss change on domain data from a smoothed Fisher.
+
+    Fisher of a few hundred triplets is a noisy mean for a single weight and a good one for a row or a column; most
+    of it is therefore replaced by its rank-1 form. General data as a guard and the alignment of the two gradients
+    are there to switch on; neither helped where we measured (docs/benchmarks.md), so neither is the default.
+    """
+
+    summary: ClassVar[str] = "F w^2, F shrunk to its rank-1 form"
+    source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/benchmarks.md"
+
+    general: float = Field(0.0, ge=0, description="Weight of the general Fisher that is added to the domain's.")
+    smoothing: float = Field(0.8, ge=0, le=1, description="0: the measured Fisher; 1: its rank-1 form alone.")
+    alpha: float = Field(0.0, ge=0, lt=1, description="Weight of the cosine of a row's domain and general gradients.")
+
+    @property
+    def domain_needs(self) -> frozenset[Quantity]:
+        """Fisher, and the mean gradient if alignment counts."""
+        return frozenset({"fisher", "gradient"} if self.alpha else {"fisher"})
+
+    @property
+    def general_needs(self) -> frozenset[Quantity]:
+        """Fisher if general data guard, and the mean gradient if alignment counts."""
+        fisher: frozenset[Quantity] = frozenset({"fisher"} if self.general else ())
+        return fisher | frozenset({"gradient"} if self.alpha else ())
+
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return ``F w^2 (1 + alpha s)`` of the smoothed, guarded Fisher, ``(out, in)``."""
+        fisher = self._smooth(evidence.signals("domain").fisher)
+        if self.general:
+            fisher = fisher + self.general * self._smooth(evidence.signals("general").fisher)
+        importance = fisher * evidence.weight.square()
+        if self.alpha:
+            domain, general = evidence.signals("domain").gradient, evidence.signals("general").gradient
+            cosine = functional.cosine_similarity(domain, general, dim=1)[:, None]
+            importance = importance * (1 + self.alpha * cosine)
+        return importance
+
+    def _smooth(self, fisher: Tensor) -> Tensor:
+        return torch.lerp(fisher, rank_one(fisher), self.smoothing)

@@ -1,0 +1,93 @@
+"""SparseGPT: choose and update in one sweep over the columns."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from gaprune.criteria.base import Calibrated, Evidence, Reconstruction, Solution
+from gaprune.criteria.registry import register
+from gaprune.errors import SignalError
+from gaprune.masks import check_pattern, lowest, pattern_mask
+from gaprune.signals import Quantity
+
+__all__ = ["SparseGPT", "inverse_factor"]
+
+
+def inverse_factor(gram: Tensor, *, damping: float, name: str) -> Tensor:
+    """Return the upper Cholesky factor ``U`` with ``Uᵀ U = (H + damping mean(diag H) I)⁻¹``.
+
+    The ridge alone stands for inputs that are always zero, so their weights are the cheapest to remove.
+
+    Args:
+        gram: Input second moments ``H``, ``(in, in)``.
+        damping: Ridge as a fraction of the mean diagonal.
+        name: Of the matrix, for the error.
+
+    Raises:
+        SignalError: If ``H`` is not positive definite even so.
+    """
+    scale = gram.diagonal().mean()
+    ridge = damping * torch.where(scale == 0, 1, scale)
+    try:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + ridge * torch.eye(len(gram)).to(gram)))
+        factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise SignalError(
+            f"{name}: the input second moments are not positive definite.",
+            "Use more triplets, or raise --criterion-option damping=0.05.",
+        ) from error
+    return factor
+
+
+@register("sparsegpt")
+class SparseGPT(Calibrated, Reconstruction):
+    """Removes the weights whose loss the others can best make up for, column block by column block."""
+
+    summary: ClassVar[str] = "w^2 / [H^-1]: output error after the others are updated, which they are"
+    source: ClassVar[str] = "Frantar and Alistarh 2023 (SparseGPT), arXiv 2301.00774"
+    quantities: ClassVar[frozenset[Quantity]] = frozenset({"gram"})
+
+    damping: float = Field(0.01, gt=0, description="Ridge, as a fraction of the mean diagonal of H.")
+    block: int = Field(128, ge=1, description="Columns whose weights are chosen together.")
+
+    def gram(self, evidence: Evidence) -> Tensor:
+        """Return the second moments of the data this criterion looks at."""
+        return self.mean(evidence, "gram")
+
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return ``w^2 / U_jj^2`` before any update, ``(out, in)``."""
+        factor = inverse_factor(self.gram(evidence), damping=self.damping, name=evidence.name)
+        return (evidence.weight / factor.diagonal()).square()
+
+    def solve(self, weight: Tensor, gram: Tensor, *, zeros: int, pattern: tuple[int, int] | None) -> Solution:
+        """Run the sweep; every block of columns gives its share of ``zeros``, together exactly that many."""
+        if pattern is not None:
+            check_pattern(weight.shape[1], pattern, name="the matrix")
+        factor = inverse_factor(gram, damping=self.damping, name="the matrix")
+        weight = weight.clone()
+        keep = torch.ones_like(weight, dtype=torch.bool)
+        columns = weight.shape[1]
+        width = self.block if pattern is None else max(pattern[1], self.block // pattern[1] * pattern[1])
+        for start in range(0, columns, width):
+            stop = min(start + width, columns)
+            block, local = weight[:, start:stop].clone(), factor[start:stop, start:stop]
+            saliency = (block / local.diagonal()).square()
+            if pattern is None:
+                share = round(zeros * stop / columns) - round(zeros * start / columns)
+                keep[:, start:stop] = ~lowest(saliency, share)
+            errors = torch.zeros_like(block)
+            for column in range(stop - start):
+                if pattern is not None and column % pattern[1] == 0:
+                    group = slice(column, column + pattern[1])
+                    fresh = (block[:, group] / local.diagonal()[group]).square()
+                    keep[:, start:stop][:, group] = pattern_mask(fresh, pattern, name="the matrix")
+                removed = ~keep[:, start + column]
+                errors[:, column] = torch.where(removed, block[:, column], 0) / local[column, column]
+                block[:, column:] -= errors[:, column, None] * local[column, column:]
+            weight[:, start:stop] = block
+            weight[:, stop:] -= errors @ factor[start:stop, stop:]
+        return Solution(keep, torch.where(keep, weight, 0))

@@ -1,0 +1,64 @@
+"""Where the budget is compared: over everything, a layer, a matrix or a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from gaprune.config import Allocation
+from gaprune.masks.budget import lowest, shares
+
+__all__ = ["keep_masks", "zeros_per_matrix"]
+
+
+def keep_masks(
+    importances: Mapping[str, Tensor], layers: Mapping[str, int | None], *, sparsity: float, allocation: Allocation
+) -> dict[str, Tensor]:
+    """Return which weights stay when the least important go.
+
+    The number that goes over all matrices is exactly ``round(sparsity * weights)``, whatever the allocation and
+    however many are equal.
+
+    Args:
+        importances: Importance ``(out, in)`` by name of the matrix, finite; higher stays.
+        layers: Block of each matrix, for the allocation ``layer`` (matrices outside the blocks are one group).
+        sparsity: Fraction to remove, between 0 and 1.
+        allocation: ``global`` compares all weights, ``layer`` those of a block, ``matrix`` those of a matrix,
+            ``row`` those that feed one output.
+
+    Returns:
+        True for weights that stay, ``(out, in)`` by name.
+    """
+    if allocation == "row":
+        rows = [len(importance) for importance in importances.values()]
+        widths = [importance.shape[1] for importance in importances.values() for _ in range(len(importance))]
+        counts = torch.split(torch.tensor(shares(sparsity, widths)), rows)
+        return {
+            name: ~_lowest_in_rows(importance, count.to(importance.device))
+            for (name, importance), count in zip(importances.items(), counts, strict=True)
+        }
+    groups: dict[object, list[str]] = {}
+    for name in importances:
+        key = {"global": None, "layer": layers[name], "matrix": name}[allocation]
+        groups.setdefault(key, []).append(name)
+    sizes = [sum(importances[name].numel() for name in names) for names in groups.values()]
+    keep: dict[str, Tensor] = {}
+    for names, count in zip(groups.values(), shares(sparsity, sizes), strict=True):
+        removed = lowest(torch.cat([importances[name].flatten() for name in names]), count)
+        parts = torch.split(removed, [importances[name].numel() for name in names])
+        keep |= {name: ~part.view(importances[name].shape) for name, part in zip(names, parts, strict=True)}
+    return {name: keep[name] for name in importances}
+
+
+def zeros_per_matrix(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
+    """Return how many weights each matrix loses under the allocation ``matrix``."""
+    return dict(zip(sizes, shares(sparsity, list(sizes.values())), strict=True))
+
+
+def _lowest_in_rows(importance: Tensor, counts: Tensor) -> Tensor:
+    """Return a mask of the ``counts[r]`` lowest entries of every row ``r``, the first of equals."""
+    order = importance.argsort(dim=1, stable=True)
+    goes = torch.arange(importance.shape[1], device=importance.device) < counts[:, None]
+    return torch.zeros_like(importance, dtype=torch.bool).scatter_(1, order, goes)

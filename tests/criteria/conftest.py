@@ -1,0 +1,37 @@
+"""One matrix with hand-made signals; the counts differ, so that a sum taken for a mean shows."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gaprune.criteria import Evidence
+from gaprune.signals import MatrixSignals
+
+OUT, IN = 4, 5
+
+
+def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> MatrixSignals:
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(tokens, IN, generator=generator)
+    return MatrixSignals(
+        "layer.0.up",
+        samples=samples,
+        triplets=triplets,
+        tokens=tokens,
+        fisher_sum=torch.rand(OUT, IN, generator=generator) + 0.01,
+        gradient_sum=torch.randn(OUT, IN, generator=generator),
+        gram_sum=inputs.T @ inputs,
+    )
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    weight = torch.randn(OUT, IN, generator=torch.Generator().manual_seed(0))
+    return Evidence(
+        "layer.0.up",
+        weight,
+        make_signals(1, samples=3, triplets=5, tokens=17),
+        make_signals(2, samples=7, triplets=11, tokens=23),
+        seed=13,
+    )

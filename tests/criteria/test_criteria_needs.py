@@ -1,0 +1,94 @@
+"""A criterion reads exactly what it says it needs, no more and no less."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from gaprune.criteria import available, create
+from gaprune.errors import SignalError
+
+CALIBRATED = ("fisher", "taylor", "obd", "wanda", "sparsegpt")
+VARIANTS = [
+    ("random", {}),
+    ("magnitude", {}),
+    *((f"{name}-{calibration}", {}) for name in CALIBRATED for calibration in ("domain", "general", "mix")),
+    ("dai-paper", {}),
+    ("dai-paper", {"alignment": "matrix"}),
+    ("dai", {}),
+    *(
+        ("dai", {"general": general, "alpha": alpha, "smoothing": smoothing})
+        for general in (0, 0.2)
+        for alpha in (0, 0.3)
+        for smoothing in (0, 1)
+    ),
+]
+
+
+def only(signals, quantities):
+    """These quantities, or no signals at all where none is needed."""
+    if not quantities:
+        return None
+    missing = {"fisher", "gradient", "gram"} - set(quantities)
+    return replace(signals, **{f"{quantity}_sum": None for quantity in missing})
+
+
+def bare(evidence, criterion):
+    return replace(
+        evidence,
+        domain=only(evidence.domain, criterion.domain_needs),
+        general=only(evidence.general, criterion.general_needs),
+    )
+
+
+def test_variants_cover_every_criterion_of_ours():
+    ours = {name for name, kind in available().items() if kind.__module__.startswith("gaprune.")}
+    covered = {type(create(name, options)) for name, options in VARIANTS}
+    assert covered == {available()[name] for name in ours}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_what_it_needs_is_enough(evidence, name, options):
+    criterion = create(name, options)
+    assert torch.equal(criterion.importance(bare(evidence, criterion)), criterion.importance(evidence))
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_everything_it_needs_is_read(evidence, name, options):
+    criterion = create(name, options)
+    enough = bare(evidence, criterion)
+    for side, needs in (("domain", criterion.domain_needs), ("general", criterion.general_needs)):
+        for quantity in needs:
+            lacking = replace(getattr(enough, side), **{f"{quantity}_sum": None})
+            with pytest.raises(SignalError, match=rf"^layer\.0\.up: {quantity} was not measured\."):
+                criterion.importance(replace(enough, **{side: lacking}))
+        if needs:
+            with pytest.raises(SignalError, match=rf"^layer\.0\.up: no signals of {side} data\.\n.*{side} triplets"):
+                criterion.importance(replace(enough, **{side: None}))
+
+
+def test_dai_needs_general_data_only_where_they_count():
+    default, guarded = create("dai"), create("dai", {"general": 0.2})
+    assert default.domain_needs == guarded.domain_needs == guarded.general_needs == {"fisher"}
+    assert default.general_needs == frozenset()
+
+
+def test_weights_alone_suffice_for_random_and_magnitude():
+    for name in ("random", "magnitude"):
+        assert create(name).domain_needs == create(name).general_needs == frozenset()
+
+
+def test_alignment_without_guard_needs_general_gradients_only():
+    criterion = create("dai", {"general": 0, "alpha": 0.1})
+    assert criterion.domain_needs == {"fisher", "gradient"}
+    assert criterion.general_needs == {"gradient"}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_only_random_draws_and_only_magnitude_is_the_same_for_every_sample(evidence, name, options):
+    criterion = create(name, options)
+    same = torch.equal(criterion.importance(evidence), criterion.importance(replace(evidence, seed=99)))
+    assert same == (name != "random")
+    assert criterion.depends_on_seed == (name != "magnitude")
