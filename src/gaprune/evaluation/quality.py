@@ -1,0 +1,60 @@
+"""Evaluating a model, and its parent, on tasks of one's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gaprune.errors import ConfigError
+from gaprune.evaluation.scores import Evaluation
+from gaprune.models import Prompts, resolve_prompts
+from gaprune.progress import track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.evaluation.task import Task
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: SentenceTransformer,
+    tasks: Sequence[Task],
+    *,
+    prompts: Prompts | None = None,
+    batch_size: int = 64,
+    parent: SentenceTransformer | Evaluation | None = None,
+) -> Evaluation:
+    """Score ``model`` in ``tasks``, beside its parent where one is given.
+
+    Args:
+        model: The model; it is not changed.
+        tasks: What :func:`find_tasks` found.
+        prompts: Put before queries and passages in retrieval and triplets, for the parent too; each model's own
+            where none are given. The other tasks use the model's default prompt, as ``model.encode`` does.
+        batch_size: Texts encoded at a time.
+        parent: The dense model, or its evaluation on the same tasks, which then is not repeated.
+
+    Raises:
+        ConfigError: If there are no tasks, or the parent's evaluation is of other tasks.
+        ModelError: If a model gives embeddings that are not finite.
+    """
+    if not tasks:
+        raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: {batch_size} is below 1.", "Give the number of texts encoded at a time.")
+    models = [model]
+    if isinstance(parent, Evaluation):
+        parent.require_tasks(task.key for task in tasks)
+    elif parent is not None:
+        models.append(parent)
+    runs = [(each, prompts or resolve_prompts(each), task) for each in models for task in tasks]
+    scores = tuple(
+        task.evaluate(each, prompts=put, batch_size=batch_size) for each, put, task in track(runs, "Evaluating")
+    )
+    found = Evaluation(scores[: len(tasks)])
+    if len(models) > 1:
+        parent = Evaluation(scores[len(tasks) :])
+    return found.against(parent) if isinstance(parent, Evaluation) else found

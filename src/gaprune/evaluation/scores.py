@@ -1,0 +1,183 @@
+"""What an evaluation found: scores of tasks, their means, and the parent's beside them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from gaprune.errors import ConfigError, DataError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Evaluation", "Score", "TaskKey"]
+
+TaskKey = tuple[str, str, str]
+"""Domain, name and fingerprint of a task: what makes two scores comparable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How well a model did one task.
+
+    Args:
+        task: Name of the task.
+        domain: Domain the task belongs to, empty for none.
+        kind: Kind of the task, like ``retrieval``.
+        metric: Name of the metric that ``value`` is.
+        value: The metric, 1 is best; 0 is worst but for correlations, which go down to -1.
+        seconds: Time the model took.
+        parent: The parent's value in the same task, where it was evaluated.
+        details: Further metrics by name.
+        fingerprint: What identifies the task's data.
+    """
+
+    task: str
+    domain: str
+    kind: str
+    metric: str
+    value: float
+    seconds: float
+    parent: float | None = None
+    details: Mapping[str, float] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    @property
+    def key(self) -> TaskKey:
+        """Domain, name and fingerprint of the task."""
+        return self.domain, self.task, self.fingerprint
+
+    @property
+    def change(self) -> float | None:
+        """What was gained (or, below 0, lost) against the parent."""
+        return None if self.parent is None else self.value - self.parent
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of one model, with its parent's where there is one.
+
+    Args:
+        scores: One score a task.
+    """
+
+    scores: tuple[Score, ...]
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains in the order of the scores."""
+        return tuple(dict.fromkeys(score.domain for score in self.scores))
+
+    def mean(self, domain: str | None = None) -> float:
+        """Return the mean value over the tasks of ``domain``, or over all tasks.
+
+        Raises:
+            ConfigError: If no task belongs to ``domain``.
+        """
+        return fmean(score.value for score in self._of(domain))
+
+    def parent_mean(self, domain: str | None = None) -> float | None:
+        """Return the parent's mean over the same tasks, ``None`` where it was not evaluated."""
+        values = [score.parent for score in self._of(domain) if score.parent is not None]
+        return fmean(values) if values else None
+
+    def _of(self, domain: str | None) -> list[Score]:
+        found = [score for score in self.scores if domain is None or score.domain == domain]
+        if not found:
+            raise ConfigError(
+                f"domain: no evaluated task belongs to {domain!r}.{suggest(str(domain), self.domains)}",
+                f"The domains are {', '.join(map(repr, self.domains)) or 'none'}.",
+            )
+        return found
+
+    def require_tasks(self, keys: Iterable[TaskKey]) -> None:
+        """Check that this evaluation is of exactly the tasks named by ``keys``.
+
+        Raises:
+            ConfigError: If a task is missing, one too many, or its files have other contents.
+        """
+        own, others = {score.key for score in self.scores}, set(keys)
+        if own != others:
+            names = sorted({"/".join(filter(None, key[:2])) for key in own ^ others})
+            raise ConfigError(
+                f"The model and its parent were not evaluated on the same tasks; they differ in {', '.join(names)}.",
+                "Evaluate both on the same tasks with the same files.",
+            )
+
+    def against(self, parent: Evaluation) -> Evaluation:
+        """Return these scores with the values of ``parent`` beside them.
+
+        Raises:
+            ConfigError: If ``parent`` was not evaluated on the same tasks.
+        """
+        parent.require_tasks(score.key for score in self.scores)
+        values = {score.key: score.value for score in parent.scores}
+        return Evaluation(tuple(replace(score, parent=values[score.key]) for score in self.scores))
+
+    def of_parent(self) -> Evaluation:
+        """Return the parent's own evaluation, from the values kept beside these scores.
+
+        Raises:
+            ConfigError: If the parent was not evaluated.
+        """
+        values = [score.parent for score in self.scores]
+        if None in values:
+            raise ConfigError("The parent was not evaluated.", "Evaluate with parent=.")
+        return Evaluation(
+            tuple(
+                replace(score, value=value, parent=None, details={})
+                for score, value in zip(self.scores, values, strict=True)
+                if value is not None
+            )
+        )
+
+    def rows(self) -> list[dict[str, str | float | None]]:
+        """Return the table: tasks by domain, a mean after each domain, and one of all where there are several.
+
+        Each row has ``domain``, ``task``, ``kind``, ``metric``, ``value``, ``parent``, ``change`` and ``seconds``;
+        rows of means have the kind ``mean`` and an empty task and metric.
+        """
+        rows: list[dict[str, str | float | None]] = []
+        for domain in self.domains:
+            members = self._of(domain)
+            rows += [self._row(score) for score in members]
+            rows.append(self._row(self._mean_score(domain, members)))
+        if len(self.domains) > 1:
+            rows.append(self._row(self._mean_score("", list(self.scores))))
+        return rows
+
+    @staticmethod
+    def _row(score: Score) -> dict[str, str | float | None]:
+        columns = ("domain", "task", "kind", "metric", "value", "parent", "change", "seconds")
+        return {name: getattr(score, name) for name in columns}
+
+    @staticmethod
+    def _mean_score(domain: str, members: list[Score]) -> Score:
+        part = Evaluation(tuple(members))
+        seconds = sum(score.seconds for score in members)
+        return Score(
+            task="",
+            domain=domain,
+            kind="mean",
+            metric="",
+            value=part.mean(),
+            parent=part.parent_mean(),
+            seconds=seconds,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the scores as plain data for JSON; :meth:`from_dict` reads it."""
+        return {"scores": [asdict(score) for score in self.scores]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Return the evaluation that :meth:`as_dict` wrote.
+
+        Raises:
+            DataError: If ``data`` is something else.
+        """
+        try:
+            return cls(tuple(Score(**score) for score in data["scores"]))
+        except (KeyError, TypeError) as error:
+            raise DataError(f"This is no saved evaluation: {error}.", "Evaluate the model again.") from error

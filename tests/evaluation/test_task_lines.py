@@ -1,0 +1,53 @@
+import pytest
+
+from gaprune.errors import DataError
+from gaprune.evaluation import find_tasks
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("{'a'}", r"t\.jsonl:2: The line is not JSON: .*\nWrite one JSON object a line\."),
+        ("[1]", r"t\.jsonl:2: The line is a JSON list, not an object\.\nWrite one JSON object a line, like"),
+        ({}, r"t\.jsonl:2: The field 'query' is missing; the line has none\.\nGive every line of t\.jsonl"),
+        (
+            {"query": "a", "positve": "b", "negative": "c"},
+            r"t\.jsonl:2: The field 'positive' is missing; the line has 'query', .*Did you mean 'positve'\?",
+        ),
+        ({"query": 3}, r"t\.jsonl:2: The field 'query' is 3, not a text\.\nWrite it as a string in quotes\."),
+        ({"query": " \n"}, r"t\.jsonl:2: The field 'query' is an empty text\.\nFill it, or remove the line\."),
+        (r'{"query": "a\ud83d"}', r"t\.jsonl:2: The field 'query' holds half of a .* pair\.\nWrite both halves"),
+        ({"query": "a", "positive": "b", "negatives": []}, r":2: The field 'negatives' is \[\], not a list of texts"),
+        ({"query": "a", "positive": "b", "negatives": "c"}, r":2: The field 'negatives' is 'c', not a list of texts"),
+        ({"query": "a", "positive": "b", "negatives": ["c", ""]}, r":2: The field 'negatives' is an empty text"),
+        (
+            {"query": "a", "positive": "b", "negative": "c", "negatives": ["d"]},
+            r":2: The line has both 'negative' and",
+        ),
+    ],
+)
+def test_a_bad_line_is_named_with_its_place(tmp_path, write, line, text):
+    path = write(tmp_path / "t.jsonl", [{"query": "a", "positive": "b", "negative": "c"}, line])
+    with pytest.raises(DataError, match=text) as caught:
+        find_tasks(path)
+    assert (caught.value.source, caught.value.line) == (path, 2)
+
+
+def test_an_empty_file_is_refused(tmp_path, write):
+    with pytest.raises(DataError, match=r"t\.jsonl: The file is empty\.\nWrite one JSON object a line"):
+        find_tasks(write(tmp_path / "t.jsonl", ["", "  "]))
+
+
+def test_a_line_that_is_not_utf8_is_refused(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_bytes('{"query": "a", "positive": "b", "negative": "c"}\n{"query": "ä"}\n'.encode("latin-1"))
+    with pytest.raises(DataError, match=r"t\.jsonl:2: The line is not UTF-8\.\nSave the file as UTF-8\."):
+        find_tasks(path)
+
+
+def test_windows_files_blank_lines_and_line_separators_in_texts_are_read(tmp_path):
+    path = tmp_path / "t.jsonl"
+    line = '{"query": "a\u2028b", "positive": "p", "negatives": ["n", "m"]}'
+    path.write_bytes(b"\xef\xbb\xbf" + f"{line}\r\n\r\n{line}\r\n".encode())
+    (task,) = find_tasks(path)
+    assert task.triplets == (("a\u2028b", "p", "n"), ("a\u2028b", "p", "m")) * 2
