@@ -11,7 +11,7 @@ from gaprune.errors import ConfigError, ModelError, suggest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Prompts", "Role", "load_model", "resolve_prompts"]
+__all__ = ["Prompts", "Role", "limit_length", "load_model", "resolve_prompts"]
 
 Role = Literal["query", "passage"]
 
@@ -71,14 +71,25 @@ def load_model(
         )
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelError(f"The model {name} cannot be loaded: {reason}", remedy) from error
-    if max_length is not None:
-        if max_length < 1 or (model.max_seq_length is not None and max_length > model.max_seq_length):
-            raise ConfigError(
-                f"max_length: {max_length} is outside 1 to {model.max_seq_length}, the limit of {name}.",
-                "Lower --max-length, or leave it out to use the model's own.",
-            )
-        model.max_seq_length = max_length
+    limit_length(model, max_length)
     return model
+
+
+def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
+    """Let ``model`` cut texts at ``max_length`` tokens; ``None`` leaves its own limit.
+
+    Raises:
+        ConfigError: If ``max_length`` is not between one and the model's own limit.
+    """
+    if max_length is None:
+        return
+    own = model.max_seq_length
+    if max_length < 1 or (own is not None and max_length > own):
+        raise ConfigError(
+            f"max_length: {max_length} is outside 1 to {own}, the model's own limit.",
+            "Lower --max-length, or leave it out to use the model's own.",
+        )
+    model.max_seq_length = max_length
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,26 @@
+"""GAPrune: domain-aware pruning of embedding models."""
+
+from gaprune.api import inspect, prune, prune_many
+from gaprune.compare import compare
+from gaprune.config import Recipe
+from gaprune.data import Triplet, Triplets, read_triplets
+from gaprune.errors import GapruneError
+from gaprune.evaluation import evaluate, find_tasks
+from gaprune.result import Result
+from gaprune.scores import Scores
+
+__all__ = [
+    "GapruneError",
+    "Recipe",
+    "Result",
+    "Scores",
+    "Triplet",
+    "Triplets",
+    "compare",
+    "evaluate",
+    "find_tasks",
+    "inspect",
+    "prune",
+    "prune_many",
+    "read_triplets",
+]

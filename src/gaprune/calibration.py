@@ -1,0 +1,114 @@
+"""Calibration data of a run: read, drawn, completed, and measured once for every criterion that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gaprune.anatomy import Matrix
+from gaprune.config import Recipe
+from gaprune.criteria import Criterion
+from gaprune.data import Triplets, mine_negatives, read_general, read_triplets
+from gaprune.errors import ConfigError
+from gaprune.models import Prompts, resolve_prompts
+from gaprune.signals import Quantity, Signals, measure
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Calibration", "Needs", "read_calibration"]
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Which quantities a set of criteria wants measured on either kind of data."""
+
+    domain: frozenset[Quantity]
+    general: frozenset[Quantity]
+
+    @classmethod
+    def of(cls, criteria: Iterable[Criterion]) -> Needs:
+        """Return what all of ``criteria`` need together."""
+        domain: frozenset[Quantity] = frozenset()
+        general: frozenset[Quantity] = frozenset()
+        for criterion in criteria:
+            domain |= criterion.domain_needs
+            general |= criterion.general_needs
+        return cls(domain, general)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The triplets of either kind that a run needs, with the prompts they are read with.
+
+    Args:
+        domain: Triplets of the domain; ``None`` where no criterion looks at them.
+        general: General triplets; likewise.
+        prompts: Put before queries and passages.
+    """
+
+    domain: Triplets | None
+    general: Triplets | None
+    prompts: Prompts
+
+    def measure(
+        self, model: SentenceTransformer, matrices: Sequence[Matrix], needs: Needs, recipe: Recipe
+    ) -> tuple[Signals | None, Signals | None]:
+        """Return the signals on domain and on general data, one pass each."""
+
+        def one(triplets: Triplets | None, quantities: frozenset[Quantity], label: str) -> Signals | None:
+            if triplets is None or not quantities:
+                return None
+            return measure(
+                model, triplets, matrices, quantities=quantities, prompts=self.prompts, options=recipe, label=label
+            )
+
+        return one(self.domain, needs.domain, "domain"), one(self.general, needs.general, "general")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return names, sizes and fingerprints for the provenance."""
+        return {
+            kind: None if data is None else {"name": data.name, "triplets": len(data), "sha256": data.fingerprint}
+            for kind, data in (("domain", self.domain), ("general", self.general))
+        }
+
+
+def read_calibration(
+    model: SentenceTransformer,
+    recipe: Recipe,
+    needs: Needs,
+    *,
+    domain: Triplets | None = None,
+    general: Triplets | None = None,
+) -> Calibration:
+    """Read the calibration data that ``needs`` call for; triplets given here are used instead of the recipe's files.
+
+    Raises:
+        ConfigError: If domain data are needed and none are named.
+        DataError: If a file cannot be used.
+    """
+    prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
+
+    def finish(triplets: Triplets) -> Triplets:
+        drawn = triplets.take(recipe.triplets, seed=recipe.seed)
+        if recipe.mine_negatives and not drawn.have_negatives:
+            return mine_negatives(drawn, model, count=recipe.mine_negatives, prompts=prompts)
+        return drawn
+
+    must = recipe.negatives == "explicit" and not recipe.mine_negatives
+    if needs.domain and domain is None:
+        if recipe.domain is None:
+            raise ConfigError(
+                "domain: what is asked for is measured on triplets of your domain, and none are named.",
+                "Name them with --domain FILE (domain=...), or use a criterion that needs none, such as magnitude.",
+            )
+        domain = read_triplets(recipe.domain, columns=recipe.columns or None, require_negatives=must)
+    if needs.general and general is None:
+        columns = recipe.columns if recipe.general else None  # the default data have their own
+        general = read_general(recipe.general, columns=columns or None, require_negatives=must)
+    return Calibration(
+        domain=finish(domain) if domain is not None and needs.domain else None,
+        general=finish(general) if general is not None and needs.general else None,
+        prompts=prompts,
+    )

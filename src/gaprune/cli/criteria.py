@@ -1,0 +1,36 @@
+"""``gaprune criteria``."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from gaprune.cli.options import JsonFlag
+from gaprune.cli.output import show, show_json
+from gaprune.criteria import available
+
+__all__ = ["criteria"]
+
+
+def criteria(as_json: JsonFlag = False) -> None:
+    """List the importance criteria with their formulas, constants and sources."""
+    known = available()
+    if as_json:
+        show_json(
+            {
+                name: {
+                    "summary": kind.summary,
+                    "source": kind.source,
+                    "allocation": kind.default_allocation,
+                    "options": {key: field.default for key, field in kind.model_fields.items()},
+                }
+                for name, kind in known.items()
+            }
+        )
+        return
+    table = Table(title="Criteria", title_justify="left", title_style="bold")
+    for column in ("name", "importance", "allocation", "constants", "source"):
+        table.add_column(column)
+    for name, kind in known.items():
+        constants = ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items())
+        table.add_row(name, kind.summary, kind.default_allocation, constants, kind.source)
+    show(table, "Those with calibration=domain also answer to NAME-general and NAME-mix.")

@@ -1,0 +1,83 @@
+"""``gaprune data``: check and sample calibration data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaprune import data
+from gaprune.cli.options import JsonFlag, QuietFlag, pairs, silence
+from gaprune.cli.output import say, show, show_json
+from gaprune.evaluation import find_tasks
+from gaprune.files import check_file
+from gaprune.models import load_model, resolve_prompts
+from gaprune.report import check_table
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Check and sample calibration triplets.", no_args_is_help=True)
+
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", "--columns", help="NAME=COLUMN for query, positive, negative(s).")
+]
+
+
+@app.command()
+def check(
+    domain: Annotated[str, typer.Argument(help="Triplets of the domain: a file, a folder or a hub data set id.")],
+    general: Annotated[str | None, typer.Option(help="General triplets, to look for overlap.")] = None,
+    tasks: Annotated[Path | None, typer.Option(help="Evaluation tasks, to look for overlap.")] = None,
+    model: Annotated[str | None, typer.Option(help="Count lengths in this model's tokens, not in words.")] = None,
+    column: Columns = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Tell size, lengths, duplicates and overlaps of calibration data before they are used."""
+    columns = pairs(column, "column") or None
+    embedder = None if model is None else load_model(model)
+    report = data.check(
+        data.read_triplets(domain, columns=columns),
+        general=None if general is None else data.read_triplets(general, columns=columns),
+        evaluation=None if tasks is None else {task.name: list(task.texts()) for task in find_tasks(tasks)},
+        tokenizer_model=embedder,
+        prompts=None if embedder is None else resolve_prompts(embedder),
+    )
+    if as_json:
+        show_json(report.as_dict())
+        return
+    show(check_table(report))
+    for problem in report.problems:
+        show(f"problem: {problem}")
+
+
+@app.command()
+def sample(
+    source: Annotated[str, typer.Argument(help="Triplets: a file, a folder or a hub data set id.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to write.")],
+    model: Annotated[str, typer.Option(help="Small embedding model in whose space texts are clustered.")],
+    count: Annotated[
+        int, typer.Option(min=1, help="How many triplets: the number of clusters, as in the paper.")
+    ] = 5000,
+    iterations: Annotated[int, typer.Option(min=1, help="Iterations of k-means.")] = 20,
+    seed: Annotated[int, typer.Option(help="Seed of k-means.")] = 0,
+    column: Columns = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Draw representative triplets: k-means over query embeddings, the text nearest to each centre."""
+    check_file(out, overwrite=overwrite)
+    triplets = data.read_triplets(source, columns=pairs(column, "column") or None)
+    embedder = load_model(model)
+    with silence(quiet, is_json=False):
+        drawn = data.sample(
+            triplets,
+            embedder,
+            count=count,
+            iterations=iterations,
+            seed=seed,
+            prompts=resolve_prompts(embedder),
+        )
+    data.write_triplets(drawn, out, overwrite=overwrite)
+    if not quiet:
+        say(f"{len(drawn)} of {len(triplets)} triplets written to {out}.")

@@ -1,0 +1,65 @@
+"""``gaprune demo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaprune.cli.options import QuietFlag, silence
+from gaprune.cli.output import say, show
+from gaprune.compare import compare
+from gaprune.data import SampleDomain, sample_evaluation, sample_triplets
+from gaprune.demo import demo_model
+from gaprune.evaluation import find_tasks
+from gaprune.export import check_destination
+from gaprune.report import comparison_table, percent
+from gaprune.result import Result
+
+__all__ = ["demo"]
+
+_USE = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{out}")
+print(model.encode(["What does a letter of credit guarantee?"]).shape)
+"""
+
+_CRITERIA = ("dai", "dai-paper", "magnitude", "fisher", "fisher-general", "random")
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pruned model.")] = Path("demo-output"),
+    domain: Annotated[SampleDomain, typer.Option(help="Which sample texts play the domain.")] = "finance",
+    sparsity: Annotated[float, typer.Option(help="Fraction of the weights to remove.")] = 0.5,
+    triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets a side.")] = 128,
+    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline, and compare DAI with the baselines."""
+    check_destination(out, overwrite=overwrite)
+    model = demo_model()
+    tasks = [task for name in (domain, "general") for task in find_tasks(sample_evaluation(name))]
+    if not quiet:
+        say(f"Pruning {percent(sparsity)} of all linear weights of all-MiniLM-L6-v2 for {domain}.")
+
+    def keep(result: Result) -> None:
+        if result.recipe.criterion == _CRITERIA[0]:
+            result.save(out, overwrite=overwrite)
+
+    with silence(quiet, is_json=False):
+        comparison = compare(
+            model,
+            criteria=_CRITERIA,
+            tasks=tasks,
+            domain=sample_triplets(domain),
+            general=sample_triplets("general"),
+            on_result=keep,
+            targets=("all",),
+            sparsity=sparsity,
+            triplets=triplets,
+        )
+    if not quiet:
+        show(comparison_table(comparison), f"The model pruned by {_CRITERIA[0]} is in {out}. Use it as any other:\n")
+        show(_USE.format(out=out))

@@ -1,0 +1,131 @@
+"""Command-line options made from the recipe, so that a default or a help text is stated once."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from gaprune.config import Recipe, load_recipe
+from gaprune.errors import ConfigError
+from gaprune.progress import quiet
+
+__all__ = ["JsonFlag", "QuietFlag", "pairs", "recipe_options", "silence"]
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
+
+_ALIASES = {"sparsity": ["--sparsities"], "columns": ["--columns"]}
+
+
+def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option for every field of the recipe to a command, but for those named.
+
+    The command receives them as ``options``, a mapping that is the recipe file (``--recipe``) overlaid with what
+    was given on the command line.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        fields = {name: field for name, field in Recipe.model_fields.items() if name not in without}
+
+        @functools.wraps(command)
+        def wrapper(**arguments: Any) -> None:
+            given = {name: arguments.pop(name) for name in fields}
+            recipe = arguments.pop("recipe")
+            for name, value in given.items():
+                if _is_mapping(fields[name]):
+                    given[name] = pairs(value, name) or None
+            options = {} if recipe is None else load_recipe(recipe)
+            options |= {name: value for name, value in given.items() if value is not None}
+            command(options=options, **arguments)
+
+        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
+        made = [_parameter(name, field) for name, field in fields.items()]
+        recipe_help = "YAML file with any of these options; options given here win."
+        made.append(
+            inspect.Parameter(
+                "recipe",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[Path | None, typer.Option("--recipe", help=recipe_help)],
+            )
+        )
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        signature = inspect.Signature([*own, *made])
+        wrapper.__signature__ = signature  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+        return wrapper
+
+    return decorate
+
+
+def pairs(values: Sequence[str] | None, option: str) -> dict[str, str]:
+    """Return ``["a=1", "b=2"]`` as a mapping.
+
+    Raises:
+        ConfigError: If a value has no ``=``.
+    """
+    found = {}
+    for value in values or ():
+        key, sign, content = value.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"{option}: {value!r} is not NAME=VALUE.", f"Write --{_flag(option)} name=value.")
+        found[key] = content
+    return found
+
+
+@contextmanager
+def silence(is_quiet: bool, is_json: bool) -> Iterator[None]:
+    """Hide progress bars where a command was asked to be quiet or to print JSON."""
+    with quiet(is_quiet or is_json):
+        yield
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    flags = [f"--{_flag(name)}", *_ALIASES.get(name, ())]
+    if _plain(field) is bool:
+        flags = [f"--{_flag(name)}/--no-{_flag(name)}"]
+    option = typer.Option(*flags, help=_help(field), show_default=False)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(field), option]
+    )
+
+
+def _flag(name: str) -> str:
+    """Return the option's name; fields that hold a mapping are given one entry at a time."""
+    return {"columns": "column", "criterion_options": "criterion-option"}.get(name, name.replace("_", "-"))
+
+
+def _help(field: FieldInfo) -> str:
+    default = field.default
+    if default is None or default is PydanticUndefined or default is False or default in ((), ""):
+        return field.description or ""
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"{field.description} [default: {shown}]"
+
+
+def _plain(field: FieldInfo) -> Any:
+    """Return the field's type without ``None``."""
+    kind = field.annotation
+    if get_origin(kind) in (Union, types.UnionType):
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    return kind
+
+
+def _is_mapping(field: FieldInfo) -> bool:
+    return get_origin(_plain(field)) is dict
+
+
+def _type(field: FieldInfo) -> Any:
+    if _is_mapping(field):
+        return list[str] | None
+    kind = _plain(field)
+    return (kind if kind in (int, float, bool) else str) | None

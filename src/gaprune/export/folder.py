@@ -1,0 +1,97 @@
+"""An output folder is written beside its place and moved there when it is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
+
+from gaprune.errors import OutputError
+from gaprune.export.provenance import PROVENANCE_FILE
+from gaprune.files import check_parent
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["check_destination", "save"]
+
+
+def check_destination(out: str | Path, *, overwrite: bool) -> Path:
+    """Return ``out`` as a path if a folder can be written there; call it before the expensive work.
+
+    Raises:
+        OutputError: If something is there and ``overwrite`` is false, it is no model folder of ours,
+            or its parent folder cannot be written.
+    """
+    out = Path(out).resolve()  # through links, so that a link is kept and its folder replaced
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out} exists.", "Choose another --out, or replace it with --overwrite.")
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "modules.json").is_file())):
+        raise OutputError(
+            f"{out} is neither empty nor a model folder, so --overwrite does not delete it.", "Choose another --out."
+        )
+    check_parent(out)
+    return out
+
+
+def save(
+    model: SentenceTransformer,
+    out: str | Path,
+    *,
+    card: str,
+    provenance: Mapping[str, object],
+    overwrite: bool = False,
+) -> Path:
+    """Write ``model`` as a sentence-transformers folder with safetensors, model card and provenance.
+
+    Everything is written to a temporary folder next to ``out`` and moved into place at the end, so ``out`` is
+    either what it was or complete.
+
+    Args:
+        model: What to write.
+        out: Destination.
+        card: Text of ``README.md``.
+        provenance: Content of ``gaprune.json``.
+        overwrite: Whether an existing model folder is replaced.
+
+    Raises:
+        OutputError: If it cannot be written there.
+    """
+    out = check_destination(out, overwrite=overwrite)
+    partial: Path | None = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        model.save_pretrained(str(partial), create_model_card=False, safe_serialization=True)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        partial.chmod(0o755)
+        _move(partial, out)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(
+            f"The model cannot be written to {out}: {error}", "Make room, or choose another --out."
+        ) from error
+    finally:
+        if partial is not None and partial.exists():
+            shutil.rmtree(partial)
+    return out
+
+
+def _move(partial: Path, out: Path) -> None:
+    """Put ``partial`` at ``out``; what was there stays until its successor has its name."""
+    if not out.exists():
+        partial.rename(out)
+        return
+    old = out.with_name(f"{partial.name}.old")
+    out.rename(old)
+    try:
+        partial.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old)

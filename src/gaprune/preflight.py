@@ -1,0 +1,82 @@
+"""What is checked of a run before anything expensive starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gaprune.config import Recipe
+from gaprune.criteria import Criterion, Reconstruction
+from gaprune.errors import ConfigError, ModelError
+from gaprune.export import check_destination
+from gaprune.files import check_file
+from gaprune.models import load_model
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["check_allocation", "check_finite", "load_parent", "outputs", "require_same"]
+
+
+def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
+    """Return the output folder of every sparsity, ``None`` where nothing is written; all can be written."""
+    scores = None if recipe.scores is None else Path(recipe.scores).resolve()
+    if scores is not None and not scores.exists():
+        check_file(scores)
+    if recipe.out is None:
+        return dict.fromkeys(recipe.sparsity)
+    out = Path(recipe.out)
+    several = len(recipe.sparsity) > 1
+    folders = {
+        value: check_destination(out / f"sparsity-{value}" if several else out, overwrite=recipe.overwrite)
+        for value in recipe.sparsity
+    }
+    if scores is not None and not set(folders.values()).isdisjoint([scores, *scores.parents]):
+        raise ConfigError(f"scores: {scores} lies in the output folder.", "Name a file outside --out.")
+    return folders
+
+
+def load_parent(recipe: Recipe) -> SentenceTransformer:
+    """Return the parent that the recipe names, with its own limit of text length."""
+    if recipe.model is None:
+        raise ConfigError("model: no parent model is named.", "Name a model folder or a hub id.")
+    return load_model(
+        recipe.model,
+        revision=recipe.revision,
+        trust_remote_code=recipe.trust_remote_code,
+        device=recipe.device,
+        dtype=recipe.dtype,
+    )
+
+
+def check_finite(model: SentenceTransformer) -> None:
+    """Refuse a parent with weights that are not finite, naming the first."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(
+                f"{name}: the parent has weights that are NaN or infinite.",
+                "Use a sound checkpoint, or load it in another --dtype.",
+            )
+
+
+def check_allocation(recipe: Recipe, name: str, criterion: Criterion) -> None:
+    """Refuse an allocation beyond the matrix for criteria that update weights in a sweep over one."""
+    if isinstance(criterion, Reconstruction) and recipe.allocation not in (None, criterion.default_allocation):
+        raise ConfigError(
+            f"allocation: {name} updates weights in one sweep over a matrix, so its budget is compared by "
+            f"{criterion.default_allocation}, not {recipe.allocation}.",
+            "Leave --allocation out, or choose another criterion.",
+        )
+
+
+def require_same(path: Path, kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse scores that were made from something else, naming what differs."""
+    different = [key for key in wanted if kept.get(key) != wanted[key]]
+    if different:
+        raise ConfigError(
+            f"scores: {path} was made with another {', '.join(different)}.",
+            "Name another file, or delete it to measure again.",
+        )

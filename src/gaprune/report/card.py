@@ -1,0 +1,112 @@
+"""The model card of a result: what it is, from what, at what cost, and what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaprune.report.markdown import markdown_table
+from gaprune.report.tables import percent
+
+if TYPE_CHECKING:
+    from gaprune.evaluation import Evaluation
+
+__all__ = ["model_card"]
+
+_FRONT = """\
+---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags:
+- sentence-transformers
+- feature-extraction
+- pruning
+- gaprune
+{base}---
+
+# {title}
+
+{name} pruned with [GAPrune](https://arxiv.org/abs/2509.10844) for a domain: the weights that matter least to it are
+exact zeros. It opens as any sentence-transformers model:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder")
+embeddings = model.encode(["a text", "another text"])
+```
+"""
+
+_HONEST = """
+## What zeros do not do
+
+This model has the shape of its parent. Its file is as large, it takes as much memory and runs as fast: today's
+runtimes do not profit from unstructured zeros. What the zeros show is which weights the domain does not need.
+"""
+
+
+def model_card(provenance: Mapping[str, Any], evaluation: Evaluation | None) -> str:
+    """Return the text of ``README.md`` for a result with this provenance."""
+    parent, method, sparsity = provenance["parent"], provenance["method"], provenance["sparsity"]
+    is_hub_id = parent["name"].count("/") == 1 and not Path(parent["name"]).exists()
+    base = f"base_model: {parent['name']}\n" if is_hub_id and parent["name"][0] not in "./" else ""
+    parts = [
+        _FRONT.format(base=base, title=f"Pruned {_short(parent['name'])}", name=f"`{_short(parent['name'])}`"),
+        "\n## Method\n\n",
+        markdown_table(["", "value"], _method_rows(parent, method, sparsity) + _limit_rows(provenance["recipe"])),
+        "\n## Calibration data\n\n",
+        _data_section(provenance["calibration"]),
+    ]
+    if evaluation is not None:
+        parts += ["\n## Evaluation\n\n", _evaluation_section(evaluation)]
+    parts += [_HONEST, "\nEverything that made this model is in `gaprune.json`.\n"]
+    return "".join(parts)
+
+
+def _short(name: str) -> str:
+    return name.rstrip("/").rsplit("/", maxsplit=1)[-1]
+
+
+def _method_rows(
+    parent: Mapping[str, Any], method: Mapping[str, Any], sparsity: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    constants = ", ".join(f"{key} {value}" for key, value in method["options"].items())
+    return [
+        ("parent", _short(parent["name"])),
+        ("parent revision", parent["commit"] or parent["revision"] or f"weights {parent['weights_sha256'][:12]}"),
+        ("criterion", method["criterion"] + (f" ({constants})" if constants else "")),
+        ("granularity", method["granularity"]),
+        ("allocation", method["allocation"] or "fixed by the granularity"),
+        ("targets", ", ".join(method["targets"]) + f" ({len(method['matrices'])} matrices)"),
+        (
+            "sparsity of the selected weights",
+            f"{percent(sparsity['of_selected'])} ({sparsity['zeros']:,} of {sparsity['selected']:,})",
+        ),
+        ("sparsity of the whole model", f"{percent(sparsity['of_model'])} of {sparsity['parameters']:,} parameters"),
+    ]
+
+
+def _limit_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [] if recipe["max_length"] is None else [("texts cut in calibration", f"at {recipe['max_length']} tokens")]
+
+
+def _data_section(calibration: Mapping[str, Any]) -> str:
+    rows = [
+        (kind, _short(data["name"]), f"{data['triplets']:,}", f"`{data['sha256'][:16]}`")
+        for kind, data in calibration.items()
+        if data is not None
+    ]
+    if not rows:
+        return "None: this criterion looks at weights alone.\n"
+    return markdown_table(["kind", "name", "triplets", "SHA-256"], rows)
+
+
+def _evaluation_section(evaluation: Evaluation) -> str:
+    rows = []
+    for row in evaluation.rows():
+        values = [row["value"], row["parent"], row["change"]]
+        name = "mean" if row["kind"] == "mean" else str(row["task"])
+        cells = ["" if value is None else f"{value:.4f}" for value in values]
+        rows.append((str(row["domain"] or "all"), name, str(row["metric"]), *cells))
+    return markdown_table(["domain", "task", "metric", "this model", "parent", "change"], rows)

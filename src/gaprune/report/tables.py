@@ -1,0 +1,92 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from gaprune.comparison import Comparison
+    from gaprune.data import CheckReport
+    from gaprune.evaluation import Evaluation, Footprint
+
+__all__ = ["check_table", "comparison_table", "evaluation_table", "footprint_table", "percent"]
+
+_BAR = 24
+
+
+def percent(fraction: float) -> str:
+    """Return ``0.1234`` as ``12.34 %``."""
+    return f"{fraction * 100:.2f} %"
+
+
+def _table(title: str, *columns: str, text: int = 1) -> Table:
+    """Return an empty table whose first ``text`` columns are aligned left, the others right."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < text else "right")
+    return table
+
+
+def evaluation_table(evaluation: Evaluation, title: str = "Quality") -> Table:
+    """Return the scores by task with the means, beside the parent's where there are any."""
+    beside = any(score.parent is not None for score in evaluation.scores)
+    columns = ("domain", "task", "metric", "score", *(("parent", "change") if beside else ()), "seconds")
+    table = _table(title, *columns, text=3)
+    for row in evaluation.rows():
+        is_mean = row["kind"] == "mean"
+        values = [row["value"], *((row["parent"], row["change"]) if beside else ())]
+        table.add_row(
+            str(row["domain"] or "all"),
+            "mean" if is_mean else str(row["task"]),
+            str(row["metric"]),
+            *("" if value is None else f"{value:.4f}" for value in values),
+            f"{row['seconds']:.1f}",
+            style="bold" if is_mean else None,
+        )
+    return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Return criteria by sparsity, a column for each domain of tasks."""
+    table = _table("Mean score by domain (against the dense parent)", *comparison.header())
+    for row in comparison.rows():
+        table.add_row(*row)
+    return table
+
+
+def footprint_table(footprint: Footprint, selected: Collection[str] = ()) -> Table:
+    """Return size, zeros and a bar for every matrix; those named in ``selected`` were up for pruning."""
+    table = _table("Zeros by matrix", "matrix", "kind", "weights", "zeros", "sparsity", "", text=2)
+    table.columns[-1].justify = "left"
+    for matrix in footprint.matrices:
+        share = matrix.zeros / matrix.size
+        filled = round(share * _BAR)
+        table.add_row(
+            matrix.name,
+            matrix.kind,
+            f"{matrix.size:,}",
+            f"{matrix.zeros:,}",
+            percent(share),
+            "█" * filled + "░" * (_BAR - filled),
+            style=None if not selected or matrix.name in selected else "dim",
+        )
+    table.add_section()
+    for kind, (size, zeros) in footprint.by_kind().items():
+        table.add_row(f"all {kind}", kind, f"{size:,}", f"{zeros:,}", percent(zeros / size), "")
+    table.add_row(
+        "whole model", "", f"{footprint.parameters:,}", f"{footprint.zeros:,}", percent(footprint.sparsity()), ""
+    )
+    return table
+
+
+def check_table(report: CheckReport) -> Table:
+    """Return what was found of calibration data, a row for each number."""
+    header, *rows = report.rows()
+    table = _table("Calibration data", *header)
+    for row in rows:
+        table.add_row(*row)
+    return table

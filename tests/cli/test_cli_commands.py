@@ -1,0 +1,326 @@
+"""Every command does its work, prints what it should and nothing where it should not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+import gaprune as package
+from gaprune.criteria import available
+from gaprune.data import read_triplets
+from gaprune.evaluation import Evaluation
+
+
+class TestPrune:
+    def test_tables(self, gaprune, files, empty):
+        done = gaprune(
+            "prune", files.model, *files.both, "--sparsity", 0.4, "--tasks", files.tasks, "--out", empty / "o"
+        )
+        assert done.code == 0
+        assert "dai: 40.01 % of the 6,144 selected weights are zero" in done.out
+        assert "of the whole model (21,152 parameters)" in done.out
+        assert "Search" in done.out
+        assert f"Written to {empty / 'o'}; open it with" in done.out
+        assert "neither smaller nor faster" in done.out
+        assert "Measuring domain" in done.err
+        assert "Measuring general" in done.err
+        assert SentenceTransformer(str(empty / "o"), device="cpu").encode("cash").shape == (32,)
+
+    def test_json_alone(self, gaprune, files, empty):
+        out = empty / "o"
+        done = gaprune("prune", files.model, *files.data, "--sparsity", "0.3,0.6", "--json", "--out", out)
+        assert done.code == 0
+        assert [each["sparsity"]["asked"] for each in done.json] == [0.3, 0.6]
+        for each in done.json:
+            folder = out / f"sparsity-{each['sparsity']['asked']}"
+            assert json.loads((folder / "gaprune.json").read_text(encoding="utf-8")) == each
+        assert "Measuring" not in done.err
+
+    def test_quiet(self, gaprune, files, empty):
+        done = gaprune("prune", files.model, *files.data, "--quiet", "--out", empty / "o", "--tasks", files.tasks)
+        assert (done.code, done.out) == (0, "")
+        assert "Measuring" not in done.err
+        assert "Evaluating" not in done.err
+        assert (empty / "o" / "modules.json").is_file()
+
+    def test_scores_alone_and_their_reuse(self, gaprune, files, empty):
+        scores = empty / "scores.safetensors"
+        first = gaprune("prune", files.model, *files.data, "--scores", scores)
+        assert first.code == 0
+        assert [path.name for path in empty.iterdir()] == ["scores.safetensors"]
+        second = gaprune("prune", files.model, *files.data, "--scores", scores, "--out", empty / "o", "--json")
+        assert second.code == 0
+        assert (empty / "o").is_dir()
+        other = gaprune("prune", files.model, *files.data, "--scores", scores, "--seed", 1)
+        assert other.code == 2
+        assert "was made with another seed" in other.err
+
+    @pytest.mark.parametrize("spelling", ["--sparsity", "--sparsities"])
+    def test_several_sparsities(self, gaprune, files, empty, spelling):
+        done = gaprune(
+            "prune",
+            files.model,
+            "--criterion",
+            "random",
+            spelling,
+            "0.3, 0.5",
+            "--out",
+            empty,
+            "-q",
+            "--overwrite",
+            "--device",
+            "cpu",
+        )
+        assert done.code == 0
+        assert sorted(path.name for path in empty.iterdir()) == ["sparsity-0.3", "sparsity-0.5"]
+
+    def test_pattern(self, gaprune, files, empty):
+        done = gaprune(
+            "prune",
+            files.model,
+            "--criterion",
+            "magnitude",
+            "--granularity",
+            "2:4",
+            "--out",
+            empty / "o",
+            "--json",
+            "--targets",
+            "mlp, attention",
+            "--device",
+            "cpu",
+        )
+        assert done.json[0]["sparsity"]["of_selected"] == 0.5
+        assert done.json[0]["method"]["granularity"] == "2:4"
+
+    def test_columns(self, gaprune, files, empty, tmp_path):
+        rows = [json.loads(line) for line in files.domain.read_text(encoding="utf-8").splitlines()]
+        renamed = [{"frage": row["query"], "antwort": row["positive"], "neg": row["negatives"]} for row in rows]
+        for name in ("domain", "general"):
+            text = "".join(json.dumps(row) + "\n" for row in renamed)
+            (tmp_path / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        done = gaprune(
+            "prune",
+            files.model,
+            "--domain",
+            tmp_path / "domain.jsonl",
+            "--general",
+            tmp_path / "general.jsonl",
+            "--column",
+            "query=frage",
+            "--column",
+            "positive=antwort",
+            "--scores",
+            empty / "s",
+            "--json",
+            "--device",
+            "cpu",
+        )
+        assert done.code == 0
+        assert done.json[0]["calibration"]["domain"]["triplets"] == 7
+
+
+class TestEvaluate:
+    def test_table_json_and_file_agree(self, gaprune, files, empty):
+        out = empty / "deep" / "result.json"
+        table = gaprune("evaluate", files.model, "--tasks", files.tasks, "--device", "cpu")
+        plain = gaprune("evaluate", files.model, "--tasks", files.tasks, "--device", "cpu", "--json", "--out", out)
+        assert table.code == plain.code == 0
+        assert "Evaluating" not in plain.err
+        found = Evaluation.from_dict(plain.json)
+        assert plain.json == json.loads(out.read_text(encoding="utf-8"))
+        for score in found.scores:
+            assert score.task in table.out
+            assert f"{score.value:.4f}" in table.out
+
+    def test_beside_a_parent(self, gaprune, files, empty):
+        package.prune(files.model, criterion="magnitude", sparsity=0.8, targets="all", out=empty / "o", device="cpu")
+        done = gaprune(
+            "evaluate", empty / "o", "--tasks", files.tasks, "--parent", files.model, "--json", "--device", "cpu"
+        )
+        dense = gaprune("evaluate", files.model, "--tasks", files.tasks, "--json", "--device", "cpu")
+        found, own = Evaluation.from_dict(done.json), Evaluation.from_dict(dense.json)
+        assert [score.parent for score in found.scores] == [score.value for score in own.scores]
+        assert any(score.change for score in found.scores)
+
+    def test_quiet(self, gaprune, files, empty):
+        done = gaprune(
+            "evaluate", files.model, "--tasks", files.tasks, "-q", "--out", empty / "r.json", "--device", "cpu"
+        )
+        assert (done.code, done.out) == (0, "")
+        assert "Evaluating" not in done.err
+        assert (empty / "r.json").is_file()
+
+
+class TestCompare:
+    def test_table_and_files(self, gaprune, files, empty):
+        done = gaprune(
+            "compare",
+            files.model,
+            "--criteria",
+            "dai, magnitude,random",
+            *files.data,
+            "--tasks",
+            files.tasks,
+            "--sparsities",
+            "0.5,0.7",
+            "--seeds",
+            2,
+            "--triplets",
+            4,
+            "--out",
+            empty / "c",
+        )
+        assert done.code == 0
+        assert "Mean score by domain" in done.out
+        assert f"Written to {empty / 'c'}." in done.err
+        markdown = (empty / "c" / "comparison.md").read_text(encoding="utf-8")
+        said = json.loads((empty / "c" / "comparison.json").read_text(encoding="utf-8"))
+        assert len(markdown.splitlines()) == 2 + 1 + 2 * 3
+        assert len(said["cells"]) == 2 * (2 + 1 + 2)
+        assert said["settings"]["triplets"] == 4
+
+    def test_json_alone(self, gaprune, files):
+        done = gaprune(
+            "compare", files.model, "--criteria", "magnitude", "--tasks", files.tasks, "--device", "cpu", "--json"
+        )
+        assert [cell["criterion"] for cell in done.json["cells"]] == ["magnitude"]
+
+    def test_quiet(self, gaprune, files, empty):
+        done = gaprune(
+            "compare",
+            files.model,
+            "--criteria",
+            "magnitude",
+            "--tasks",
+            files.tasks,
+            "--device",
+            "cpu",
+            "--quiet",
+            "--out",
+            empty,
+        )
+        assert (done.code, done.out) == (0, "")
+        assert sorted(path.name for path in empty.iterdir()) == ["comparison.json", "comparison.md"]
+
+
+class TestInspect:
+    def test_a_model_of_ours(self, gaprune, files, empty):
+        package.prune(files.model, criterion="magnitude", sparsity=0.5, out=empty / "o", device="cpu")
+        done = gaprune("inspect", empty / "o")
+        assert done.code == 0
+        assert f"Pruned from {files.model} by magnitude (mlp): 50.00 % of what was selected" in done.out
+        assert "encoder.layer.0.intermediate.dense" in done.out
+        plain = gaprune("inspect", empty / "o", "--json").json
+        assert plain["provenance"]["sparsity"]["zeros"] == 3072
+        assert sum(matrix["zeros"] for matrix in plain["footprint"]["matrices"]) == 3072
+
+    def test_any_other_model(self, gaprune, files):
+        done = gaprune("inspect", files.model)
+        assert done.code == 0
+        assert "GAPrune did not make this model" in done.out
+        assert gaprune("inspect", files.model, "--json").json["provenance"] is None
+
+
+def test_criteria(gaprune):
+    plain = gaprune("criteria", "--json")
+    assert list(plain.json) == list(available())
+    assert plain.json["dai-paper"]["options"] == {"alpha": 0.2, "beta": 1.0, "gamma": 0.5, "alignment": "weight"}
+    done = gaprune("criteria")
+    assert done.code == 0
+    assert all(name in done.out for name in available())
+
+
+class TestData:
+    def test_check(self, gaprune, files):
+        done = gaprune(
+            "data", "check", files.domain, "--general", files.general, "--tasks", files.tasks, "--model", files.model
+        )
+        assert done.code == 0
+        assert "triplets" in done.out
+        plain = gaprune("data", "check", files.domain, "--json")
+        assert plain.json["sets"][0]["name"] == "domain.jsonl"
+        assert plain.json["unit"] == "words"
+
+    def test_problems_are_printed(self, gaprune, tmp_path, files):
+        path = tmp_path / "twice.jsonl"
+        path.write_text(files.domain.read_text(encoding="utf-8") * 2, encoding="utf-8")
+        done = gaprune("data", "check", path)
+        assert done.code == 0
+        assert "problem: " in done.out
+
+    @pytest.mark.parametrize("quiet", [True, False])
+    def test_sample(self, gaprune, files, empty, quiet):
+        arguments = ["data", "sample", files.domain, "--model", files.model, "--count", 3, "--out", empty / "s.jsonl"]
+        done = gaprune(*arguments, *(["--quiet"] if quiet else []))
+        assert (done.code, done.out) == (0, "")
+        assert ("3 of 7 triplets written" in done.err) is not quiet
+        assert len(read_triplets(empty / "s.jsonl")) == 3
+        again = gaprune(*arguments)
+        assert again.code == 2
+        assert "s.jsonl exists" in again.err
+        assert gaprune(*arguments, "--overwrite", "-q").code == 0
+
+
+class TestUnusedData:
+    def test_data_that_the_criterion_does_not_look_at_are_named(self, gaprune, files, empty):
+        done = gaprune("prune", files.model, *files.data, "--out", empty / "o", "--criterion", "magnitude")
+        assert done.code == 0
+        for kind in ("domain", "general"):
+            assert f"does not look at {kind} data, so --{kind} was not read" in done.err
+
+    def test_nothing_is_said_of_data_that_were_read(self, gaprune, files, empty):
+        done = gaprune("prune", files.model, *files.both, "--out", empty / "o")
+        assert (done.code, "does not look at" in done.err) == (0, False)
+
+
+class TestHelp:
+    @pytest.mark.parametrize(
+        "command",
+        [[], ["prune"], ["evaluate"], ["compare"], ["inspect"], ["criteria"], ["demo"], ["data"], ["data", "check"],
+         ["data", "sample"]],
+        ids=" ".join,
+    )  # fmt: skip
+    def test_every_command_explains_itself(self, gaprune, command):
+        done = gaprune(*command, "--help")
+        assert done.code == 0
+        assert "Usage: gaprune" in done.out
+
+    def test_every_option_of_the_recipe_is_an_option_of_prune(self, gaprune):
+        text = gaprune("prune", "--help").out
+        special = {"columns": "column", "criterion_options": "criterion-option"}
+        for name in package.Recipe.model_fields:
+            if name != "model":
+                assert f"--{special.get(name, name.replace('_', '-'))}" in text, name
+
+    def test_no_arguments(self, gaprune):
+        done = gaprune()
+        assert done.code == 2
+        assert "Usage: gaprune" in done.out + done.err
+
+
+def test_the_program_itself(files, tmp_path):
+    """One real process: the entry point that pip installs."""
+    program = Path(sys.executable).with_name("gaprune")
+    environment = os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"query": "a"}\n', encoding="utf-8")
+    done = subprocess.run(
+        [program, "prune", files.model, "--domain", bad, "--general", files.general, "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 2
+    assert f"error: {bad}:1: " in done.stderr
+    assert "\n  → " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]

@@ -1,0 +1,243 @@
+"""Wrong input: exit code 2, the place and the way out on stderr, and nothing left behind."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gaprune import calibration
+from gaprune.cli import app as program
+from gaprune.cli import prune as command
+from gaprune.errors import MissingExtraError
+
+
+@pytest.fixture
+def refused(gaprune, files, empty):
+    """Call ``gaprune prune`` with wrong input; returns what it says after all that must hold has been checked."""
+
+    def call(*arguments: object, model: object = files.model) -> str:
+        done = gaprune("prune", model, *files.both, "--out", empty / "o", *arguments)
+        assert done.code == 2, done.err
+        assert done.out == ""
+        assert "Traceback" not in done.err
+        assert "Measuring" not in done.err
+        assert not list(empty.iterdir()), "something is left behind"
+        last, remedy = done.err.splitlines()[-2:]
+        assert last.startswith("error: ")
+        assert remedy.startswith("  → ")
+        assert len(remedy) > len("  → ")
+        return last.removeprefix("error: ")
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"query": "a", "positive": ""}', "the column 'positive' holds no text."),
+        ('{"query": " ", "positive": "b"}', "the column 'query' holds no text."),
+        ('{"query": "a", "positive": null}', "the column 'positive' is empty (null)."),
+        ('{"query": "a", "positive": 3}', "the column 'positive' holds 3, not a text."),
+        ('{"query": "a"', "is no valid JSON"),
+        ('["a", "b"]', "is a list, not an object."),
+        ('{"text": "a", "label": 1}', "has no query: none of its columns"),
+    ],
+)
+@pytest.mark.parametrize("side", ["--domain", "--general"])
+def test_lines_of_calibration_data(refused, tmp_path, side, line, problem):
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"query": "a", "positive": "b"}\n\n' + line + "\n", encoding="utf-8")
+    said = refused(side, path)
+    assert said.startswith(f"{path}:3: ")
+    assert problem in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--sparsity", "0"], "sparsity: 0 is not between 0 and 1"),
+        (["--sparsity", "1"], "sparsity: 1 is not between 0 and 1"),
+        (["--sparsity", "1.5"], "sparsity: 1.5 is not between 0 and 1"),
+        (["--sparsity", "0.5,2"], "sparsity: 2 is not between 0 and 1"),
+        (["--sparsity", "half"], "sparsity.0: "),
+        (["--sparsity", "nan"], "sparsity"),
+        (["--targets", "encoder.layer.0.output"], "matches none of the model's 13 linear layers"),
+        (["--targets", "re:("], "is not a regular expression"),
+        (["--ignore", "mlps"], "ignore: 'mlps' matches none of the model's 13 linear layers. Did you mean 'mlp'"),
+        (["--ignore", "mlp"], "takes away everything"),
+        (["--criterion", "dia"], "Unknown criterion 'dia'. Did you mean 'dai'"),
+        (["--criterion-option", "genral=1"], "genral: Extra inputs are not permitted. Did you mean 'general'"),
+        (["--criterion-option", "general"], "criterion_options: 'general' is not NAME=VALUE."),
+        (["--criterion-option", "general=much"], "criterion dai: general: "),
+        (["--granularity", "4:2"], "granularity: '4:2' is neither 'weight' nor N:M"),
+        (["--granularity", "2:4", "--sparsity", "0.6"], "removes exactly 0.5"),
+        (["--granularity", "3:7"], "granularity 3:7: encoder.layer.0.intermediate.dense has 32 inputs"),
+        (["--allocation", "rows"], "allocation: "),
+        (["--triplets", "99"], "triplets: 99 asked for, domain.jsonl holds 7."),
+        (["--triplets", "0"], "triplets: "),
+        (["--column", "query=frage"], "there is no column 'frage'"),
+        (["--column", "qery=frage"], "'qery' is nothing a triplet has. Did you mean 'query'"),
+        (["--domain", "no-such-file.jsonl"], "no-such-file.jsonl: does not exist."),
+        (["--tasks", "no-such-folder"], "no-such-folder: This folder does not exist."),
+        (["--dtype", "int8"], "dtype: 'int8' is no floating-point torch dtype."),
+        (["--max-length", "100"], "max_length: 100 is outside 1 to 60"),
+        (["--temperature", "0"], "temperature: "),
+        (["--negatives", "explicit", "--general", "PAIRS"], "pairs.jsonl:1: has no negative"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options(refused, tmp_path, arguments, problem):
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text('{"query": "a", "positive": "b"}\n', encoding="utf-8")
+    assert problem in refused(*(pairs if argument == "PAIRS" else argument for argument in arguments))
+
+
+class TestModels:
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_weights_that_are_not_finite(self, refused, files, tmp_path, value):
+        shutil.copytree(files.model, tmp_path / "model")
+        weights = load_file(tmp_path / "model" / "model.safetensors")
+        weights["encoder.layer.1.output.dense.weight"][2, 3] = value
+        save_file(weights, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+        said = refused(model=tmp_path / "model")
+        assert "encoder.layer.1.output.dense.weight: " in said
+        assert "NaN or infinite" in said
+
+    def test_no_model(self, refused, tmp_path):
+        assert f"The folder {tmp_path} holds no model" in refused(model=tmp_path)
+        assert "some-organisation/some-model cannot be loaded" in refused(model="some-organisation/some-model")
+
+
+class TestOutputs:
+    def test_an_unwritable_place(self, refused, empty, monkeypatch):
+        monkeypatch.setattr("os.access", lambda path, _mode: path != empty)
+        assert refused() == f"{empty / 'o'} cannot be made: {empty} is not writable."
+
+    def test_an_existing_folder(self, gaprune, files, empty):
+        (empty / "o").mkdir()
+        done = gaprune("prune", files.model, *files.data, "--out", empty / "o")
+        assert done.code == 2
+        assert f"error: {empty / 'o'} exists.\n  → " in done.err
+        assert not list((empty / "o").iterdir())
+
+    def test_nowhere_to_write(self, gaprune, files):
+        done = gaprune("prune", files.model, *files.data)
+        assert done.code == 2
+        assert "out: the result would be lost." in done.err
+
+    def test_a_full_disk(self, gaprune, files, empty, monkeypatch):
+        from sentence_transformers import SentenceTransformer
+
+        def fail(*_args, **_kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(SentenceTransformer, "save_pretrained", fail)
+        done = gaprune("prune", files.model, *files.data, "--out", empty / "o")
+        assert done.code == 2
+        assert "No space left on device" in done.err
+        assert not list(empty.iterdir())
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["evaluate", "MODEL", "--tasks", "TASKS", "--out", "EMPTY/file/r.json"],
+            ["evaluate", "MODEL", "--tasks", "TASKS", "--out", "EMPTY"],
+            ["compare", "MODEL", "--criteria", "magnitude", "--tasks", "TASKS", "--out", "EMPTY/file"],
+            ["prune", "MODEL", "--criterion", "magnitude", "--scores", "EMPTY/file/s"],
+            ["prune", "MODEL", "--criterion", "magnitude", "--out", "EMPTY/o", "--scores", "EMPTY/o/s"],
+            ["data", "sample", "DOMAIN", "--model", "MODEL", "--count", "2", "--out", "EMPTY/file/s.jsonl"],
+            ["data", "sample", "DOMAIN", "--model", "MODEL", "--count", "2", "--out", "EMPTY/file"],
+        ],
+        ids=lambda arguments: arguments[0],
+    )
+    def test_are_checked_before_a_model_is_loaded(self, gaprune, files, empty, monkeypatch, arguments):
+        def fail(*_args, **_kwargs):
+            raise AssertionError("loaded too early")
+
+        for module in ("gaprune.preflight", "gaprune.cli.evaluate", "gaprune.cli.data"):
+            monkeypatch.setattr(f"{module}.load_model", fail)
+        (empty / "file").write_text("mine")
+        words = {"MODEL": files.model, "TASKS": files.tasks, "DOMAIN": files.domain}
+        done = gaprune(*(words.get(each, each.replace("EMPTY", str(empty))) for each in arguments))
+        assert done.code == 2, done.err
+        assert "\n  → " in done.err
+        assert [path.name for path in empty.iterdir()] == ["file"]
+        assert (empty / "file").read_text() == "mine"
+
+
+class TestOtherCommands:
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (["evaluate", "MODEL"], "tasks, benchmark: give exactly one of them."),
+            (["evaluate", "MODEL", "--tasks", "EMPTY"], "The folder holds no task."),
+            (["evaluate", "EMPTY", "--tasks", "TASKS"], "holds no model"),
+            (["inspect", "EMPTY"], "holds no model"),
+            (["compare", "MODEL", "--criteria", "dai"], "tasks: nothing to compare on."),
+            (["compare", "MODEL", "--criteria", "dai,magnitde", "--tasks", "TASKS"], "Unknown criterion 'magnitde'"),
+            (["compare", "MODEL", "--criteria", ",", "--tasks", "TASKS"], "criteria, seeds: at least one of each"),
+            (["data", "check", "EMPTY"], "the folder holds no data file"),
+            (["data", "check", "DOMAIN", "--column", "query"], "column: 'query' is not NAME=VALUE."),
+            (
+                ["data", "sample", "DOMAIN", "--model", "MODEL", "--count", "99", "--out", "EMPTY/s.jsonl"],
+                "sample: 99 asked for, domain.jsonl holds 7.",
+            ),
+        ],
+        ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+    )
+    def test_problems(self, gaprune, files, empty, arguments, problem):
+        words = {"MODEL": files.model, "TASKS": files.tasks, "DOMAIN": files.domain}
+        done = gaprune(*(words.get(each, each.replace("EMPTY", str(empty))) for each in arguments))
+        assert done.code == 2
+        assert problem in done.err
+        assert "\n  → " in done.err
+        assert done.out == ""
+        assert not list(empty.iterdir())
+
+    @pytest.mark.parametrize(
+        "arguments", [["prune", "--no-such-option"], ["no-such-command"], ["prune", "--seed", "one"], ["evaluate"]]
+    )
+    def test_usage(self, gaprune, arguments):
+        done = gaprune(*arguments)
+        assert done.code == 2
+        assert "Usage: gaprune" in done.err
+        assert done.out == ""
+
+
+class TestTheProgram:
+    def test_an_error_text_is_printed_as_it_is(self, gaprune, files, monkeypatch):
+        """Brackets are no markup, and long lines stay whole."""
+        long = "a [bold]name[/bold] " * 30
+
+        def fail(*_args, **_kwargs):
+            raise MissingExtraError(long, "mteb")
+
+        monkeypatch.setattr(command, "prune_many", fail)
+        done = gaprune("prune", files.model, "--scores", "s")
+        assert done.code == 2
+        assert done.err == (
+            f"error: {long} needs the optional dependencies of the extra 'mteb', which are not installed.\n"
+            "  → Install them with: pip install 'gaprune[mteb]'\n"
+        )
+
+    def test_an_interrupt(self, gaprune, files, empty, monkeypatch):
+        def interrupt(*_args, **_kwargs):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(calibration, "measure", interrupt)
+        done = gaprune("prune", files.model, *files.data, "--out", empty / "o")
+        assert done.code == 130
+        assert "Traceback" not in done.err
+        assert not list(empty.iterdir())
+
+    def test_a_fault_of_ours_is_not_dressed_up(self, monkeypatch, files):
+        def fail(*_args, **_kwargs):
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(command, "prune_many", fail)
+        monkeypatch.setattr("sys.argv", ["gaprune", "prune", str(files.model), "--scores", "s"])
+        with pytest.raises(ZeroDivisionError):
+            program.main()

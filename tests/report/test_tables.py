@@ -1,0 +1,67 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from gaprune.data import check
+from gaprune.evaluation import Evaluation, footprint
+from gaprune.evaluation.scores import Score
+from gaprune.report import check_table, evaluation_table, footprint_table, markdown_table, percent
+
+
+def printed(table) -> str:
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
+def score(task, domain, value, parent=None):
+    return Score(task=task, domain=domain, kind="STS", metric="Spearman", value=value, parent=parent, seconds=1.26)
+
+
+@pytest.mark.parametrize(("fraction", "text"), [(0, "0.00 %"), (0.12345, "12.35 %"), (1, "100.00 %")])
+def test_percent(fraction, text):
+    assert percent(fraction) == text
+
+
+def test_markdown():
+    assert markdown_table(["a", "b"], [["x|y", "1"], ["z", "2"]]) == (
+        "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n| z | 2 |\n"
+    )
+
+
+def test_evaluation_with_and_without_a_parent():
+    alone = printed(evaluation_table(Evaluation((score("c", "", 0.25),))))
+    assert "parent" not in alone
+    assert "0.2500" in alone
+    assert "1.3" in alone
+    beside = printed(evaluation_table(Evaluation((score("c", "finance", 0.25, 0.5),)), title="Of mine"))
+    assert "Of mine" in beside
+    assert "-0.2500" in beside
+    assert "mean" in beside
+
+
+def test_footprint(bert):
+    found = footprint(bert)
+    text = printed(footprint_table(found))
+    assert all(matrix.name in text for matrix in found.matrices)
+    assert f"{found.parameters:,}" in text
+    for line in ("all mlp", "all attention", "all other", "whole model"):
+        assert line in text
+
+
+def test_bars_show_the_share(bert):
+    bert[0].model.encoder.layer[0].output.dense.weight.data[:, :24] = 0
+    lines = printed(footprint_table(footprint(bert))).splitlines()
+    line = next(line for line in lines if "layer.0.output.dense" in line)
+    assert "50.00 %" in line
+    assert "█" * 12 + "░" * 12 in line
+
+
+def test_calibration_data(toy_triplets):
+    text = printed(check_table(check(toy_triplets)))
+    assert "toy.jsonl" in text
+    assert "Calibration data" in text

@@ -1,0 +1,203 @@
+"""Comparisons: the table holds what single runs measure, and nothing is measured twice or in vain."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from statistics import fmean, stdev
+
+import pytest
+
+import gaprune
+from gaprune import calibration, run
+from gaprune.comparison import Cell, Comparison
+from gaprune.errors import ConfigError, DataError
+from gaprune.evaluation import Evaluation
+from gaprune.evaluation.scores import Score
+from toys import GENERAL, tasks_folder
+
+CRITERIA = ("dai-paper", "magnitude", "random", "wanda-mix")
+SPARSITIES = (0.5, 0.8)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    return tasks_folder(tmp_path_factory.mktemp("tasks"))
+
+
+@pytest.fixture(scope="module")
+def table(folder_of, toy_triplets, tasks):
+    """A comparison over two samples, with the numbers of measurements and evaluations it took."""
+    counts = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        measure, evaluate = calibration.measure, run.evaluate
+
+        def counted_measure(*args, **kwargs):
+            counts[kwargs["label"]] += 1
+            return measure(*args, **kwargs)
+
+        def counted_evaluate(*args, **kwargs):
+            counts["dense"] += 1
+            return evaluate(*args, **kwargs)
+
+        patch.setattr(calibration, "measure", counted_measure)
+        patch.setattr(run, "evaluate", counted_evaluate)
+        found = gaprune.compare(
+            folder_of("bert"),
+            criteria=CRITERIA,
+            tasks=tasks,
+            domain=toy_triplets,
+            general=GENERAL,
+            seeds=2,
+            triplets=4,
+            seed=3,
+            sparsity=SPARSITIES,
+            targets="all",
+            device="cpu",
+        )
+    return found, counts
+
+
+class TestTable:
+    def test_numbers_are_those_of_single_runs(self, table, folder_of, toy_triplets, tasks):
+        found, _ = table
+        for cell in found.cells:
+            single = gaprune.prune(
+                folder_of("bert"),
+                domain=toy_triplets,
+                general=GENERAL,
+                criterion=cell.criterion,
+                seed=cell.seed,
+                sparsity=cell.sparsity,
+                triplets=4,
+                targets="all",
+                tasks=tasks,
+                device="cpu",
+            ).evaluation
+            assert [(each.task, each.value, each.parent) for each in single.scores] == [
+                (each.task, each.value, each.parent) for each in cell.evaluation.scores
+            ]
+
+    def test_every_cell_once_and_data_free_criteria_for_one_seed(self, table):
+        seeds = {"dai-paper": (3, 4), "magnitude": (3,), "random": (3, 4), "wanda-mix": (3, 4)}
+        wanted = {(name, value, seed) for name in CRITERIA for value in SPARSITIES for seed in seeds[name]}
+        cells = [(cell.criterion, cell.sparsity, cell.seed) for cell in table[0].cells]
+        assert len(cells) == len(wanted)
+        assert set(cells) == wanted
+
+    def test_one_measurement_a_seed_and_one_evaluation_of_the_parent(self, table):
+        assert table[1] == {"domain": 2, "general": 2, "dense": 1}
+
+    def test_spread_over_seeds(self, table):
+        found = table[0]
+        means = [
+            cell.evaluation.mean("general")
+            for cell in found.cells
+            if (cell.criterion, cell.sparsity) == ("dai-paper", 0.8)
+        ]
+        summary = found.summary("dai-paper", 0.8, "general")
+        assert summary.mean == pytest.approx(fmean(means))
+        assert summary.spread == pytest.approx(stdev(means))
+        assert summary.relative == pytest.approx(fmean(means) / found.dense.mean("general") - 1)
+        assert found.summary("magnitude", 0.8, "general").spread is None
+
+    def test_markdown(self, table):
+        found = table[0]
+        lines = found.to_markdown().splitlines()
+        assert lines[0] == "| criterion | sparsity | finance | general |"
+        assert lines[2] == (f"| dense | 0 | {found.dense.mean('finance'):.4f} | {found.dense.mean('general'):.4f} |")
+        assert [line.split(" | ")[:2] for line in lines[3:]] == [
+            [f"| {name}", f"{value:g}"] for value in SPARSITIES for name in CRITERIA
+        ]
+        dai, magnitude = lines[3], lines[4]
+        assert dai.count("±") == 2
+        assert "±" not in magnitude
+        assert magnitude.count("%)") == 2
+
+    def test_json(self, table):
+        found = table[0]
+        said = json.loads(json.dumps(found.as_dict()))
+        assert Evaluation.from_dict(said["dense"]).mean() == found.dense.mean()
+        assert len(said["cells"]) == len(found.cells)
+        first = said["cells"][0]
+        assert first["means"] == {name: found.cells[0].evaluation.mean(name) for name in ("finance", "general")}
+        assert said["settings"]["sparsity"] == list(SPARSITIES)
+        assert not {"criterion", "criterion_options", "seed"} & said["settings"].keys()
+
+    def test_a_parent_that_finds_nothing_gives_no_relative_change(self):
+        def evaluation(value, parent=None):
+            score = Score(
+                task="t", domain="", kind="triplets", metric="accuracy", value=value, seconds=0.0, parent=parent
+            )
+            return Evaluation((score,))
+
+        found = Comparison(evaluation(0.0), [Cell("dai", 0.5, 0, evaluation(0.25, 0.0))], {})
+        assert found.summary("dai", 0.5, "").relative is None
+        assert found.rows() == [["dense", "0", "0.0000"], ["dai", "0.5", "0.2500"]]
+        assert found.header()[-1] == "all tasks"
+
+
+class TestRefusedBeforeMeasuring:
+    @pytest.fixture(autouse=True)
+    def _never_measured(self, monkeypatch):
+        def fail(*_args, **_kwargs):
+            raise AssertionError("measured before everything was checked")
+
+        monkeypatch.setattr(calibration, "measure", fail)
+
+    @pytest.mark.parametrize("criteria", [("dai", "magnitde"), ("magnitde", "dai"), ("magnitude", "obd-generl")])
+    def test_unknown_criterion(self, bert, tasks, toy_triplets, criteria):
+        with pytest.raises(ConfigError, match=r"Unknown criterion '(magnitde|obd-generl)'"):
+            gaprune.compare(bert, criteria=criteria, tasks=tasks, domain=toy_triplets, general=GENERAL)
+
+    @pytest.mark.parametrize(("criteria", "seeds"), [((), 1), (("dai",), 0)])
+    def test_nothing_to_compare(self, bert, tasks, criteria, seeds):
+        with pytest.raises(ConfigError, match="criteria, seeds: at least one of each"):
+            gaprune.compare(bert, criteria=criteria, tasks=tasks, seeds=seeds)
+
+    def test_no_tasks(self, bert, tmp_path):
+        with pytest.raises(DataError, match="holds no task"):
+            gaprune.compare(bert, criteria=["magnitude"], tasks=tmp_path)
+
+    def test_no_domain(self, bert, tasks):
+        with pytest.raises(ConfigError, match=r"^domain: "):
+            gaprune.compare(bert, criteria=["magnitude", "wanda"], tasks=tasks)
+
+    def test_a_sweep_and_a_global_budget(self, bert, tasks, toy_triplets):
+        with pytest.raises(ConfigError, match="allocation: sparsegpt updates weights"):
+            gaprune.compare(bert, criteria=["dai", "sparsegpt"], tasks=tasks, domain=toy_triplets, allocation="global")
+
+    @pytest.mark.parametrize(
+        ("option", "value"), [("out", "out"), ("scores", "s.safetensors"), ("criterion_options", {"general": 0.1})]
+    )
+    def test_options_that_would_mean_nothing_for_several(self, bert, tasks, option, value):
+        with pytest.raises(ConfigError, match=f"^{option}: a comparison of several criteria has no such option"):
+            gaprune.compare(bert, criteria=["dai"], tasks=tasks, recipe={option: value})
+
+    def test_how_to_load_a_model_that_is_loaded(self, bert, tasks):
+        with pytest.raises(ConfigError, match=r"^dtype: the parent is a loaded model"):
+            gaprune.compare(bert, criteria=["magnitude"], tasks=tasks, dtype="bfloat16")
+
+
+class TestResults:
+    def test_each_is_handed_over_with_its_model(self, bert, tasks):
+        seen = []
+        found = gaprune.compare(
+            bert,
+            criteria=["magnitude", "random"],
+            tasks=gaprune.find_tasks(tasks),
+            sparsity=0.5,
+            on_result=seen.append,
+        )
+        assert [result.recipe.criterion for result in seen] == ["magnitude", "random"]
+        assert [result.evaluation for result in seen] == [cell.evaluation for cell in found.cells]
+        assert found.dense.mean() == seen[0].evaluation.parent_mean()
+        assert all(result.sparsity_of_selected == 0.5 for result in seen)
+
+    def test_data_free_criteria_stop_after_one_seed(self, bert, tasks):
+        found = gaprune.compare(bert, criteria=["magnitude", "magnitude"], tasks=tasks, seeds=3)
+        assert [cell.seed for cell in found.cells] == [0]
+
+    def test_without_tasks_there_is_nothing_to_compare(self, bert):
+        with pytest.raises(ConfigError, match=r"^tasks: there is none to compare on"):
+            gaprune.compare(bert, criteria=["magnitude"], tasks=[])

@@ -1,0 +1,244 @@
+"""Scores: asked at any budget, kept on disk bit by bit, and refused when the file is not what it should be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gaprune.anatomy import matrices, select
+from gaprune.config import SignalOptions
+from gaprune.criteria import create
+from gaprune.criteria.baselines import Magnitude
+from gaprune.errors import ConfigError, OutputError, SignalError
+from gaprune.masks import keep_masks
+from gaprune.models import Prompts
+from gaprune.scores import Scores, score
+from gaprune.signals import measure
+
+
+@pytest.fixture
+def scores() -> Scores:
+    torch.manual_seed(0)
+    importances = {"a": torch.randn(6, 8) * 1e-9, "b": torch.rand(4, 8) + 1, "c": torch.randn(8, 4) * 1e6}
+    return Scores(
+        criterion="obd",
+        options={"calibration": "mix"},
+        importances=importances,
+        layers={"a": 0, "b": 1, "c": None},
+        origin={"parent": "abc", "prompts": ["query: ", ""], "seed": None},
+    )
+
+
+@pytest.fixture
+def measured(bert, toy_triplets):
+    """Scores of the tiny BERT by any criterion, from domain data."""
+
+    def make(name: str) -> tuple[Scores, dict[str, torch.Tensor]]:
+        chosen = select(matrices(bert), ["mlp"])
+        criterion = create(name)
+        signals = measure(
+            bert,
+            toy_triplets,
+            chosen,
+            quantities=criterion.domain_needs,
+            prompts=Prompts(),
+            options=SignalOptions(),
+        )
+        made = score(chosen, criterion, name, domain=signals, general=None, seed=0)
+        return made, {matrix.name: matrix.module.weight.detach() for matrix in chosen}
+
+    return make
+
+
+class TestAsking:
+    @pytest.mark.parametrize("sparsity", [0.01, 0.3, 0.5, 0.999])
+    @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
+    def test_the_count_is_exact(self, scores, sparsity, allocation):
+        keep = scores.mask(sparsity=sparsity, allocation=allocation)
+        assert sum(int((~mask).sum()) for mask in keep.values()) == round(sparsity * 112)
+        wanted = keep_masks(scores.importances, scores.layers, sparsity=sparsity, allocation=allocation)
+        assert all(torch.equal(keep[name], wanted[name]) for name in wanted)
+
+    def test_the_criterions_own_allocation_is_the_default(self, scores):
+        assert torch.equal(scores.mask(sparsity=0.5)["a"], scores.mask(sparsity=0.5, allocation="global")["a"])
+        by_row = Scores("wanda", {}, scores.importances, scores.layers)
+        assert (by_row.mask(sparsity=0.5)["b"].sum(dim=1) == 4).all()
+
+    def test_masks_are_nested_as_the_budget_grows(self, scores):
+        few, many = (scores.mask(sparsity=sparsity) for sparsity in (0.3, 0.6))
+        assert all((few[name] | ~many[name]).all() for name in few)
+
+    def test_a_pattern_decides_for_itself(self, scores):
+        pruning = scores.decide({}, sparsity=0.5, pattern=(1, 4))
+        for mask in pruning.keep.values():
+            assert (mask.reshape(-1, 4).sum(dim=1) == 1).all()
+        assert not pruning.weights
+
+    def test_a_reconstruction_needs_its_grams_and_updates(self, measured):
+        scores, weights = measured("sparsegpt")
+        assert scores.grams.keys() == scores.importances.keys()
+        pruning = scores.decide(weights, sparsity=0.3)
+        assert pruning.zeros == round(0.3 * pruning.size)
+        assert pruning.weights.keys() == weights.keys()
+
+    def test_a_pattern_that_does_not_fit_names_the_matrix(self, measured):
+        scores, weights = measured("sparsegpt")
+        with pytest.raises(ConfigError, match=r"granularity 2:5: \S+intermediate\.dense has 32 inputs"):
+            scores.decide(weights, sparsity=0.6, pattern=(2, 5))
+
+
+class TestScoring:
+    def test_importances_are_the_criterions(self, bert):
+        chosen = select(matrices(bert), ["attention"])
+        made = score(chosen, Magnitude(), "magnitude", domain=None, general=None, seed=0, origin={"seed": 0})
+        assert made.criterion == "magnitude"
+        assert made.origin == {"seed": 0}
+        assert made.layers == {matrix.name: matrix.layer for matrix in chosen}
+        for matrix in chosen:
+            assert torch.equal(made.importances[matrix.name], matrix.module.weight.detach().abs())
+            assert not made.importances[matrix.name].requires_grad
+
+    @pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+    def test_a_weight_that_is_not_finite_is_named(self, bert, value):
+        chosen = select(matrices(bert), ["mlp"])
+        with torch.no_grad():
+            chosen[2].module.weight[1, 1] = value
+        with pytest.raises(SignalError) as caught:
+            score(chosen, Magnitude(), "magnitude", domain=None, general=None, seed=0)
+        assert caught.value.problem == (
+            f"{chosen[2].name}: the importance (magnitude) is not finite; nor is the weight."
+        )
+        assert caught.value.remedy.endswith(f"--ignore {chosen[2].name}")
+
+    def test_an_importance_that_overflows_is_not_blamed_on_the_weight(self, bert):
+        class Overflowing(Magnitude):
+            def importance(self, evidence):
+                return evidence.weight / 0
+
+        with pytest.raises(SignalError, match="is not finite; the weight is"):
+            score(select(matrices(bert), ["mlp"]), Overflowing(), "x", domain=None, general=None, seed=0)
+
+
+class TestKeeping:
+    def test_float32_is_bit_identical(self, scores, tmp_path):
+        scores.save(tmp_path / "deep" / "scores.safetensors")
+        loaded = Scores.load(tmp_path / "deep" / "scores.safetensors")
+        assert (loaded.criterion, loaded.options, loaded.layers) == (scores.criterion, scores.options, scores.layers)
+        assert loaded.origin == scores.origin
+        assert list(loaded.importances) == list(scores.importances)
+        for name, values in scores.importances.items():
+            assert torch.equal(loaded.importances[name].view(torch.int32), values.view(torch.int32))
+        assert [path.name for path in (tmp_path / "deep").iterdir()] == ["scores.safetensors"]
+
+    def test_grams_are_kept(self, measured, tmp_path):
+        scores, weights = measured("sparsegpt")
+        scores.save(tmp_path / "scores.safetensors")
+        loaded = Scores.load(tmp_path / "scores.safetensors")
+        assert all(torch.equal(loaded.grams[name], gram) for name, gram in scores.grams.items())
+        first, second = (each.decide(weights, sparsity=0.5) for each in (scores, loaded))
+        assert all(torch.equal(first.weights[name], second.weights[name]) for name in weights)
+
+    @pytest.mark.parametrize("criterion", ["obd", "fisher", "taylor", "wanda"])
+    def test_bfloat16_is_close_and_half_the_size(self, measured, tmp_path, criterion):
+        scores, _ = measured(criterion)
+        for storage in ("float32", "bfloat16"):
+            scores.save(tmp_path / storage, storage=storage)
+        loaded = Scores.load(tmp_path / "bfloat16")
+        for name, values in scores.importances.items():
+            assert loaded.importances[name].dtype == torch.float32
+            torch.testing.assert_close(loaded.importances[name], values, rtol=2**-8, atol=0)
+        sizes = [
+            sum(tensor.nbytes for tensor in load_file(tmp_path / each).values()) for each in ("float32", "bfloat16")
+        ]
+        assert sizes[0] == 2 * sizes[1]
+        exact, rounded = (each.mask(sparsity=0.5) for each in (scores, loaded))
+        agreement = sum(int((exact[name] == rounded[name]).sum()) for name in exact)
+        assert agreement / sum(mask.numel() for mask in exact.values()) > 0.99
+
+    def test_tiny_scores_do_not_underflow_by_their_scale(self, scores, tmp_path):
+        tiny = Scores("obd", {}, {"a": torch.tensor([[3e-38, 1e-38], [2e-38, 0.0]])}, {"a": 0})
+        tiny.save(tmp_path / "scores", storage="bfloat16")
+        torch.testing.assert_close(
+            Scores.load(tmp_path / "scores").importances["a"], tiny.importances["a"], rtol=2**-7, atol=0
+        )
+
+    def test_all_zero_scores(self, tmp_path):
+        Scores("obd", {}, {"a": torch.zeros(2, 2)}, {"a": 0}).save(tmp_path / "scores", storage="bfloat16")
+        assert not Scores.load(tmp_path / "scores").importances["a"].any()
+
+    def test_underflow_is_an_error(self, tmp_path):
+        wide = Scores("obd", {}, {"a": torch.tensor([[1e30, 1e-30]])}, {"a": 0})
+        with pytest.raises(SignalError, match="a: some scores would become zero in bfloat16") as caught:
+            wide.save(tmp_path / "scores", storage="bfloat16")
+        assert "float32" in caught.value.remedy
+        assert not list(tmp_path.iterdir())
+
+    def test_a_failure_leaves_the_old_file_and_nothing_else(self, scores, tmp_path, monkeypatch):
+        path = tmp_path / "scores"
+        scores.save(path)
+        before = path.read_bytes()
+
+        def fail(_tensors, partial, **_kwargs):
+            partial.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("gaprune.scores.save_file", fail)
+        with pytest.raises(OutputError, match="No space left on device"):
+            scores.save(path)
+        assert path.read_bytes() == before
+        assert [entry.name for entry in tmp_path.iterdir()] == ["scores"]
+
+    def test_a_folder_that_cannot_be_made(self, scores, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError, match="cannot be written"):
+            scores.save(tmp_path / "file" / "scores")
+
+
+class TestBrokenFiles:
+    def test_missing(self, tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Scores.load(tmp_path / "scores")
+
+    @pytest.mark.parametrize("content", [b"", b"{}", b"not safetensors at all", b"\xff" * 64])
+    def test_not_safetensors(self, tmp_path, content):
+        (tmp_path / "scores").write_bytes(content)
+        with pytest.raises(ConfigError, match="cannot be read") as caught:
+            Scores.load(tmp_path / "scores")
+        assert str(tmp_path / "scores") in caught.value.problem
+
+    def test_cut_short(self, scores, tmp_path):
+        scores.save(tmp_path / "scores")
+        content = (tmp_path / "scores").read_bytes()
+        (tmp_path / "scores").write_bytes(content[:-40])
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Scores.load(tmp_path / "scores")
+
+    def test_a_folder(self, tmp_path):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Scores.load(tmp_path)
+
+    @pytest.mark.parametrize("header", [None, {"format": "pt"}, {"format": "gaprune-scores-0"}])
+    def test_of_another_program_or_version(self, tmp_path, header):
+        save_file({"importance.a": torch.ones(2)}, tmp_path / "scores", metadata=header)
+        with pytest.raises(ConfigError, match="holds no scores of this version"):
+            Scores.load(tmp_path / "scores")
+
+    @pytest.mark.parametrize("lost", ["criterion", "options", "layers", "scales", "origin"])
+    def test_a_header_with_something_missing(self, tmp_path, lost):
+        header = {"format": "gaprune-scores-1", "criterion": "obd", "options": "{}", "layers": '{"a": 0}'}
+        header |= {"scales": '{"a": 1.0}', "origin": "{}"}
+        save_file(
+            {"importance.a": torch.ones(2)},
+            tmp_path / "scores",
+            metadata={key: value for key, value in header.items() if key != lost},
+        )
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Scores.load(tmp_path / "scores")
+
+    def test_a_matrix_missing(self, tmp_path):
+        header = {"format": "gaprune-scores-1", "criterion": "obd", "options": "{}", "layers": '{"a": 0, "b": 0}'}
+        header |= {"scales": '{"a": 1.0, "b": 1.0}', "origin": "{}"}
+        save_file({"importance.a": torch.ones(2)}, tmp_path / "scores", metadata=header)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Scores.load(tmp_path / "scores")
