@@ -347,3 +347,11 @@ def test_a_recipe_that_cannot_be_read(tmp_path):
     binary.write_bytes(b"\xff\xfe\x80")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_recipe(binary)
+
+
+def test_an_option_that_stands_twice(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("sparsity: 0.5\nseed: 1\nsparsity: 0.3\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path)
+    assert caught.value.problem == f"{path}:3: 'sparsity' stands on line 1 too."

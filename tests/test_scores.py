@@ -69,6 +69,11 @@ class TestAsking:
         few, many = (scores.mask(sparsity=sparsity) for sparsity in (0.3, 0.6))
         assert all((few[name] | ~many[name]).all() for name in few)
 
+    def test_a_sweep_over_a_matrix_has_no_other_allocation(self, scores):
+        sweeping = Scores("sparsegpt", {}, scores.importances, scores.layers)
+        with pytest.raises(ConfigError, match=r"^allocation: sparsegpt updates weights in one sweep over a matrix"):
+            sweeping.decide({}, sparsity=0.5, allocation="global")
+
     def test_a_pattern_decides_for_itself(self, scores):
         pruning = scores.decide({}, sparsity=0.5, pattern=(1, 4))
         for mask in pruning.keep.values():

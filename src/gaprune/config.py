@@ -206,7 +206,7 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
     """Read a recipe file (YAML, one mapping of option names to values).
 
     Raises:
-        ConfigError: If the file cannot be read, is no mapping, or names an unknown option (with its line).
+        ConfigError: If the file cannot be read, is no mapping, or names an option that is unknown or twice there.
     """
     path = Path(path)
     try:
@@ -219,7 +219,14 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"The recipe {path} is not valid YAML: {error}", "Mend it at the place named.") from error
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"The recipe {path} is no mapping.", "Write lines such as `sparsity: 0.5`.")
+    lines: dict[str, int] = {}
     for key, _ in node.value:
+        if key.value in lines:
+            raise ConfigError(
+                f"{path}:{key.start_mark.line + 1}: {key.value!r} stands on line {lines[key.value]} too.",
+                "Keep one of the two.",
+            )
+        lines[key.value] = key.start_mark.line + 1
         if key.value not in Recipe.model_fields:
             raise ConfigError(
                 f"{path}:{key.start_mark.line + 1}: unknown option {key.value!r}."

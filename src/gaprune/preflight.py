@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gaprune.config import Recipe
-from gaprune.criteria import Criterion, Reconstruction
 from gaprune.errors import ConfigError, ModelError
 from gaprune.export import check_destination
 from gaprune.files import check_file
@@ -18,7 +17,7 @@ from gaprune.models import load_model
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_allocation", "check_finite", "load_parent", "outputs", "require_same"]
+__all__ = ["check_finite", "load_parent", "outputs", "require_same"]
 
 
 def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
@@ -60,16 +59,6 @@ def check_finite(model: SentenceTransformer) -> None:
                 f"{name}: the parent has weights that are NaN or infinite.",
                 "Use a sound checkpoint, or load it in another --dtype.",
             )
-
-
-def check_allocation(recipe: Recipe, name: str, criterion: Criterion) -> None:
-    """Refuse an allocation beyond the matrix for criteria that update weights in a sweep over one."""
-    if isinstance(criterion, Reconstruction) and recipe.allocation not in (None, criterion.default_allocation):
-        raise ConfigError(
-            f"allocation: {name} updates weights in one sweep over a matrix, so its budget is compared by "
-            f"{criterion.default_allocation}, not {recipe.allocation}.",
-            "Leave --allocation out, or choose another criterion.",
-        )
 
 
 def require_same(path: Path, kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from gaprune.anatomy import matrices, select
 from gaprune.calibration import Needs, read_calibration
 from gaprune.config import Recipe
-from gaprune.criteria import Criterion, create
+from gaprune.criteria import Criterion, Reconstruction, create
 from gaprune.evaluation import Evaluation, Task, evaluate
 from gaprune.export import parent_identity, versions
 from gaprune.masks import check_pattern
 from gaprune.models import limit_length
-from gaprune.preflight import check_allocation, check_finite, load_parent, outputs, require_same
+from gaprune.preflight import check_finite, load_parent, outputs, require_same
 from gaprune.result import Result
 from gaprune.scores import Scores, score
 from gaprune.surgery import apply
@@ -66,7 +66,8 @@ class Run:
             else {recipe.criterion: create(recipe.criterion, recipe.criterion_options)}
         )
         for name, criterion in self.criteria.items():
-            check_allocation(recipe, name, criterion)
+            if isinstance(criterion, Reconstruction):
+                criterion.refuse_allocation(name, recipe.allocation)
         self.outputs = outputs(recipe)
         self.tasks = tasks
         if earlier is None:

@@ -76,6 +76,7 @@ class Scores:
         """
         criterion = create(self.criterion, self.options)
         if isinstance(criterion, Reconstruction):
+            criterion.refuse_allocation(self.criterion, allocation)
             return self._reconstruct(criterion, weights, sparsity, pattern)
         if pattern is not None:
             return Pruning(

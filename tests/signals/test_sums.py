@@ -55,3 +55,10 @@ def test_signals_are_a_mapping_in_model_order(signals):
 
 def test_the_fingerprint_is_the_triplets(bert, toy_triplets, measured):
     assert measured(bert, toy_triplets, quantities={"gram"}).fingerprint == toy_triplets.fingerprint
+
+
+@pytest.mark.parametrize("quantity", ["fisher", "gradient", "gram"])
+def test_sums_of_nothing_have_no_mean(quantity):
+    empty = MatrixSignals("layer", **{f"{quantity}_sum": torch.zeros(2, 2)})
+    with pytest.raises(SignalError, match=rf"^layer: {quantity} was not measured\."):
+        getattr(empty, quantity)

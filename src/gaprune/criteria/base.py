@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from gaprune.config import Allocation, Options
-from gaprune.errors import SignalError
+from gaprune.errors import ConfigError, SignalError
 from gaprune.signals import MatrixSignals, Quantity
 
 __all__ = ["Calibrated", "Calibration", "Criterion", "Evidence", "Reconstruction", "Solution"]
@@ -98,6 +98,19 @@ class Reconstruction(Criterion):
     """A criterion that chooses and updates weights in one sweep, so that its budget is one a matrix."""
 
     default_allocation: ClassVar[Allocation] = "matrix"
+
+    def refuse_allocation(self, name: str, allocation: Allocation | None) -> None:
+        """Refuse an allocation other than the default.
+
+        Raises:
+            ConfigError: If ``allocation`` is another.
+        """
+        if allocation not in (None, self.default_allocation):
+            raise ConfigError(
+                f"allocation: {name} updates weights in one sweep over a matrix, so its budget is compared by "
+                f"{self.default_allocation}, not {allocation}.",
+                "Leave --allocation out, or choose another criterion.",
+            )
 
     @abstractmethod
     def gram(self, evidence: Evidence) -> Tensor:

@@ -41,29 +41,29 @@ class MatrixSignals:
     @property
     def fisher(self) -> Tensor:
         """Fisher diagonal ``(out, in)``: mean over triplets of the squared gradient."""
-        return self._measured("fisher", self.fisher_sum) / self.samples
+        return self._mean("fisher", self.fisher_sum, self.samples)
 
     @property
     def gradient(self) -> Tensor:
         """Mean gradient ``(out, in)`` over triplets."""
-        return self._measured("gradient", self.gradient_sum) / self.triplets
+        return self._mean("gradient", self.gradient_sum, self.triplets)
 
     @property
     def gram(self) -> Tensor:
         """Second moment ``(in, in)`` of the inputs: mean over tokens of ``a aᵀ``."""
-        return self._measured("gram", self.gram_sum) / self.tokens
+        return self._mean("gram", self.gram_sum, self.tokens)
 
     @property
     def input_square(self) -> Tensor:
         """Mean square ``(in,)`` of every input, the diagonal of :attr:`gram`."""
         return self.gram.diagonal()
 
-    def _measured(self, quantity: Quantity, total: Tensor | None) -> Tensor:
-        if total is None:
+    def _mean(self, quantity: Quantity, total: Tensor | None, count: int) -> Tensor:
+        if total is None or count == 0:
             raise SignalError(
                 f"{self.name}: {quantity} was not measured.", f"Measure with quantities={{'{quantity}'}}."
             )
-        return total
+        return total / count
 
     def __add__(self, other: MatrixSignals) -> MatrixSignals:
         if self.name != other.name:
