@@ -21,7 +21,7 @@ from gaprune.criteria import available, create
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError, SelectionError
 from gaprune.models import load_model, resolve_prompts
-from toys import GENERAL, tasks_folder
+from toys import GENERAL, tasks_folder, triplets_file
 
 TEXTS = ["a dog runs over green grass", "net income of the quarter of 2019", "cash"]
 OWN_KINDS = {"mlp", "attention"}
@@ -442,6 +442,25 @@ class TestOutputSafety:
         with pytest.raises(OutputError, match=f"{tmp_path} is not writable"):
             gaprune.prune("no-such-model", domain="no-such.jsonl", out=tmp_path / "deep" / "out")
         assert not list(tmp_path.iterdir())
+
+
+class TestHubData:
+    @pytest.mark.parametrize("option", ["subset", "split"])
+    def test_a_part_of_a_file_makes_no_sense(self, folder_of, toy_triplets, tmp_path, option):
+        source = triplets_file(tmp_path / "domain.jsonl", toy_triplets)
+        with pytest.raises(ConfigError, match=rf"^{option}: .*domain\.jsonl is a local file or folder"):
+            gaprune.prune(folder_of("bert"), domain=source, device="cpu", **{option: "train"})
+
+    def test_the_part_named_is_read(self, folder_of, toy_triplets, monkeypatch):
+        asked = {}
+
+        def read(source, **options):
+            asked.update(options, source=source)
+            return toy_triplets
+
+        monkeypatch.setattr(calibration, "read_triplets", read)
+        gaprune.prune(folder_of("bert"), domain="org/data", device="cpu", subset="triplet", split="dev")
+        assert (asked["source"], asked["subset"], asked["split"]) == ("org/data", "triplet", "dev")
 
 
 class TestRefusedBeforeMeasuring:

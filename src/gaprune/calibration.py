@@ -103,7 +103,13 @@ def read_calibration(
                 "domain: what is asked for is measured on triplets of your domain, and none are named.",
                 "Name them with --domain FILE (domain=...), or use a criterion that needs none, such as magnitude.",
             )
-        domain = read_triplets(recipe.domain, columns=recipe.columns or None, require_negatives=must)
+        domain = read_triplets(
+            recipe.domain,
+            subset=recipe.subset,
+            split=recipe.split,
+            columns=recipe.columns or None,
+            require_negatives=must,
+        )
     if needs.general and general is None:
         columns = recipe.columns if recipe.general else None  # the default data have their own
         general = read_general(recipe.general, columns=columns or None, require_negatives=must)

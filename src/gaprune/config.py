@@ -51,6 +51,8 @@ class DataOptions(Options):
     general: Source | None = Field(
         None, description="Triplets of general language, likewise; a named public hub data set where none is given."
     )
+    subset: str | None = Field(None, description="Configuration of a domain data set on the hub.")
+    split: str | None = Field(None, description="Split of a domain data set on the hub; train by default.")
     columns: dict[str, str] = Field(
         default_factory=dict, description="Names of the columns that hold query, positive and negative(s)."
     )

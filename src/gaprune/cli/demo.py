@@ -33,7 +33,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pruned model.")] = Path("demo-output"),
     domain: Annotated[SampleDomain, typer.Option(help="Which sample texts play the domain.")] = "finance",
     sparsity: Annotated[float, typer.Option(help="Fraction of the weights to remove.")] = 0.5,
-    triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets a side.")] = 128,
+    triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets a side.")] = 96,
     overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
     quiet: QuietFlag = False,
 ) -> None:
