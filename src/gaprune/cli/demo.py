@@ -40,7 +40,7 @@ def demo(
     """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline, and compare DAI with the baselines."""
     check_destination(out, overwrite=overwrite)
     model = demo_model()
-    tasks = [task for name in (domain, "general") for task in find_tasks(sample_evaluation(name))]
+    tasks = [task for task in find_tasks(sample_evaluation()) if task.domain in (domain, "general")]
     if not quiet:
         say(f"Pruning {percent(sparsity)} of all linear weights of all-MiniLM-L6-v2 for {domain}.")
 
