@@ -58,7 +58,7 @@ def test_bars_show_the_share(bert):
     lines = printed(footprint_table(footprint(bert))).splitlines()
     line = next(line for line in lines if "layer.0.output.dense" in line)
     assert "50.00 %" in line
-    assert "█" * 12 + "░" * 12 in line
+    assert "█" * 6 + "░" * 6 in line
 
 
 def test_calibration_data(toy_triplets):

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from rich.console import Console, RenderableType
 
 __all__ = ["say", "show", "show_json"]
 
+_WIDTH = 140
+"""Columns where stdout is a file or a pipe, so that names of layers stand whole."""
+
 
 def show(*parts: RenderableType) -> None:
     """Print tables and texts on stdout."""
     console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(width=_WIDTH)
     for part in parts:
         if isinstance(part, str):
             console.print(part, highlight=False, markup=False, soft_wrap=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_table", "comparison_table", "evaluation_table", "footprint_table", "percent"]
 
-_BAR = 24
+_BAR = 12
 
 
 def percent(fraction: float) -> str:
@@ -27,7 +27,7 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
     """Return an empty table whose first ``text`` columns are aligned left, the others right."""
     table = Table(title=title, title_justify="left", title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < text else "right")
+        table.add_column(column, justify="left" if index < text else "right", overflow="fold")
     return table
 
 
