@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from gaprune.config import Recipe
 from gaprune.criteria import available, create
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError, SelectionError
-from gaprune.models import load_model, resolve_prompts
+from gaprune.models import load_model
 from toys import GENERAL, tasks_folder, triplets_file
 
 TEXTS = ["a dog runs over green grass", "net income of the quarter of 2019", "cash"]
@@ -120,7 +121,9 @@ class TestEveryFamily:
         model, result = pruned.result.model, pruned.result
         size = sum(weights_of(model)[name].numel() for name in pruned.selected)
         assert result.sparsity_of_selected == zeros_in(model, pruned.selected) / size
-        assert result.sparsity_of_model == pytest.approx(share_of_zeros(model), abs=1e-12)
+        parameters = sum(each.numel() for each in model.parameters())
+        assert result.sparsity_of_model == zeros_in(model, pruned.selected) / parameters
+        assert result.footprint.sparsity() == pytest.approx(share_of_zeros(model), abs=1e-12)
         said = result.provenance()["sparsity"]
         assert said["of_selected"] == result.sparsity_of_selected
         assert said["of_model"] == result.sparsity_of_model
@@ -239,8 +242,8 @@ class TestCriteria:
         first, second = (gaprune.prune(bert, domain=toy_triplets, general=GENERAL, triplets=4) for _ in range(2))
         assert same(state_of(first.model), state_of(second.model))
 
-    def test_a_criterion_that_needs_no_data_reads_none(self, bert, never_measured):
-        result = gaprune.prune(bert, criterion="magnitude", domain="no-such-file.jsonl")
+    def test_a_criterion_that_needs_no_data_uses_none(self, bert, toy_triplets, never_measured):
+        result = gaprune.prune(bert, criterion="magnitude", domain=toy_triplets)
         assert result.provenance()["calibration"] == {"domain": None, "general": None}
 
     def test_magnitude_removes_the_smallest(self, bert):
@@ -417,9 +420,25 @@ class TestOutputSafety:
 
     def test_overwrite_deletes_no_folder_that_is_no_model(self, bert, tmp_path, never_measured):
         (tmp_path / "thesis.txt").write_text("three years of work")
-        with pytest.raises(OutputError, match="neither empty nor a model folder"):
+        with pytest.raises(OutputError, match="neither empty nor made by GAPrune"):
             gaprune.prune(bert, domain="no-such.jsonl", out=tmp_path, overwrite=True)
         assert (tmp_path / "thesis.txt").read_text() == "three years of work"
+
+    def test_overwrite_deletes_no_model_of_others(self, bert, folder_of, tmp_path, never_measured):
+        shutil.copytree(folder_of("bert"), tmp_path / "theirs")
+        with pytest.raises(OutputError, match=r"neither empty nor made by GAPrune \(no gaprune\.json\)"):
+            gaprune.prune(bert, domain="no-such.jsonl", out=tmp_path / "theirs", overwrite=True)
+        assert SentenceTransformer(str(tmp_path / "theirs"), device="cpu")
+
+    @pytest.mark.parametrize("option", ["model", "domain", "general", "tasks"])
+    def test_no_output_replaces_an_input(self, bert, toy_triplets, tmp_path, option, never_measured):
+        out = tmp_path / "out"
+        gaprune.prune(bert, criterion="magnitude", sparsity=0.3, out=out)
+        inputs = {"model": "no-such-model", "domain": triplets_file(tmp_path / "domain.jsonl", toy_triplets)}
+        inputs[option] = out if option == "model" else triplets_file(out / "mine.jsonl", toy_triplets)
+        with pytest.raises(ConfigError, match=rf"^out: .*out would replace the {option} "):
+            gaprune.prune(inputs.pop("model"), **inputs, out=out, overwrite=True)
+        assert (out / "gaprune.json").is_file()
 
     def test_a_failure_while_saving_leaves_the_old_model(self, bert, tmp_path, monkeypatch):
         out = tmp_path / "out"
@@ -442,6 +461,40 @@ class TestOutputSafety:
         with pytest.raises(OutputError, match=f"{tmp_path} is not writable"):
             gaprune.prune("no-such-model", domain="no-such.jsonl", out=tmp_path / "deep" / "out")
         assert not list(tmp_path.iterdir())
+
+
+class TestDataThatIsNotUsed:
+    def test_its_faults_are_found_all_the_same(self, bert, toy_triplets, tmp_path, never_measured):
+        with pytest.raises(DataError, match=r"nosuch\.jsonl: does not exist"):
+            gaprune.prune(bert, domain=toy_triplets, general=tmp_path / "nosuch.jsonl")
+        with pytest.raises(DataError, match=r"nosuch\.jsonl: does not exist"):
+            gaprune.prune(bert, criterion="magnitude", domain=tmp_path / "nosuch.jsonl")
+
+    def test_hub_ids_are_not_looked_up(self, bert):
+        assert gaprune.prune(bert, criterion="magnitude", general="org/data").pruning.zeros
+
+
+class TestColumnsOfEitherSide:
+    def test_each_has_its_own(self, folder_of, toy_triplets, tmp_path):
+        files = {}
+        for kind, name in (("domain", "title"), ("general", "head")):
+            rows = [{name: item.query, "positive": item.positive} for item in toy_triplets]
+            files[kind] = tmp_path / f"{kind}.jsonl"
+            files[kind].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        columns = {"columns": {"query": "title"}, "general_columns": {"query": "head"}}
+        result = gaprune.prune(folder_of("bert"), **files, **columns, **BOTH, device="cpu")
+        assert result.provenance()["calibration"]["general"]["triplets"] == len(toy_triplets)
+
+
+class TestTripletsInPython:
+    def test_a_list_is_a_set(self, bert, toy_triplets):
+        listed = gaprune.prune(bert, domain=list(toy_triplets))
+        given = gaprune.prune(bert, domain=toy_triplets)
+        assert all(torch.equal(mask, given.pruning.keep[name]) for name, mask in listed.pruning.keep.items())
+
+    def test_anything_else_is_refused(self, bert):
+        with pytest.raises(DataError, match=r"^domain: item 1 is no Triplet but tuple\."):
+            gaprune.prune(bert, domain=[("q", "p", "n")])
 
 
 class TestHubData:
@@ -612,7 +665,7 @@ class TestProvenance:
         by_task = {score["task"]: score for score in said["evaluation"]["scores"]}
         assert by_task.keys() == {"Search", "Similar"}
         model, dense = load_model(tmp_path / "out", device="cpu"), load_model(parent, device="cpu")
-        again = gaprune.evaluate(model, gaprune.find_tasks(tasks), prompts=resolve_prompts(dense), parent=dense)
+        again = gaprune.evaluate(model, tasks=tasks, parent=dense)
         for score in again.scores:
             assert by_task[score.task]["value"] == pytest.approx(score.value)
             assert by_task[score.task]["parent"] == pytest.approx(score.parent)

@@ -122,7 +122,20 @@ class TestTable:
         first = said["cells"][0]
         assert first["means"] == {name: found.cells[0].evaluation.mean(name) for name in ("finance", "general")}
         assert said["settings"]["sparsity"] == list(SPARSITIES)
-        assert not {"criterion", "criterion_options", "seed"} & said["settings"].keys()
+        assert not {"criterion", "criterion_options", "seed", "out", "scores"} & said["settings"].keys()
+
+    def test_settings_can_be_audited(self, table, folder_of, toy_triplets, tasks):
+        settings = json.loads(json.dumps(table[0].as_dict()))["settings"]
+        assert settings["parent"]["name"] == str(folder_of("bert"))
+        assert len(settings["parent"]["weights_sha256"]) == 64
+        assert settings["tasks"] == str(tasks)
+        assert settings["prompts"] == {"query": "", "passage": ""}
+        assert settings["versions"]["gaprune"]
+        assert list(settings["criteria"]) == list(CRITERIA)
+        assert list(settings["calibration"]) == ["3", "4"]
+        for seed, sample in settings["calibration"].items():
+            for kind, triplets in (("domain", toy_triplets), ("general", GENERAL)):
+                assert sample[kind]["sha256"] == triplets.take(4, seed=int(seed)).fingerprint
 
     def test_a_parent_that_finds_nothing_gives_no_relative_change(self):
         def evaluation(value, parent=None):
@@ -168,11 +181,24 @@ class TestRefusedBeforeMeasuring:
             gaprune.compare(bert, criteria=["dai", "sparsegpt"], tasks=tasks, domain=toy_triplets, allocation="global")
 
     @pytest.mark.parametrize(
-        ("option", "value"), [("out", "out"), ("scores", "s.safetensors"), ("criterion_options", {"general": 0.1})]
+        ("option", "value"),
+        [
+            ("out", "out"),
+            ("scores", "s.safetensors"),
+            ("scores_dtype", "bfloat16"),
+            ("criterion", "dai"),
+            ("criterion_options", {"general": 0.1}),
+            ("overwrite", True),
+        ],
     )
     def test_options_that_would_mean_nothing_for_several(self, bert, tasks, option, value):
         with pytest.raises(ConfigError, match=f"^{option}: a comparison of several criteria has no such option"):
             gaprune.compare(bert, criteria=["dai"], tasks=tasks, recipe={option: value})
+
+    @pytest.mark.parametrize("criteria", [["dai"], ["magnitude", "random", "wanda"]])
+    def test_seeds_that_would_all_measure_the_same(self, bert, tasks, toy_triplets, criteria):
+        with pytest.raises(ConfigError, match=r"^seeds: all 3 would measure the same triplets.*\n.*--triplets N"):
+            gaprune.compare(bert, criteria=criteria, tasks=tasks, domain=toy_triplets, general=GENERAL, seeds=3)
 
     def test_how_to_load_a_model_that_is_loaded(self, bert, tasks):
         with pytest.raises(ConfigError, match=r"^dtype: the parent is a loaded model"):
@@ -198,6 +224,11 @@ class TestResults:
         found = gaprune.compare(bert, criteria=["magnitude", "magnitude"], tasks=tasks, seeds=3)
         assert [cell.seed for cell in found.cells] == [0]
 
-    def test_without_tasks_there_is_nothing_to_compare(self, bert):
+    def test_what_draws_needs_no_triplets_for_more_seeds(self, bert, tasks):
+        found = gaprune.compare(bert, criteria=["random"], recipe={"tasks": tasks}, seeds=2)
+        assert [cell.seed for cell in found.cells] == [0, 1]
+
+    @pytest.mark.parametrize("tasks", [[], None])
+    def test_without_tasks_there_is_nothing_to_compare(self, tasks):
         with pytest.raises(ConfigError, match=r"^tasks: there is none to compare on"):
-            gaprune.compare(bert, criteria=["magnitude"], tasks=[])
+            gaprune.compare("not/loaded", criteria=["magnitude"], tasks=tasks)

@@ -355,3 +355,10 @@ def test_an_option_that_stands_twice(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_recipe(path)
     assert caught.value.problem == f"{path}:3: 'sparsity' stands on line 1 too."
+    path.write_text("criterion_options:\n  general: 0.1\n  general: 0.3\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"recipe\.yaml:3: 'general' stands on line 2 too"):
+        load_recipe(path)
+
+
+def test_a_comma_within_braces_is_the_patterns():
+    assert Recipe.build({"targets": r"re:.*\.\d{1,2}\..*, mlp"}).targets == (r"re:.*\.\d{1,2}\..*", "mlp")

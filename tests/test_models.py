@@ -125,7 +125,7 @@ class TestLoadingErrors:
 
     @pytest.mark.parametrize("max_length", [-1, 0, 61])
     def test_bad_max_length(self, folder_of, max_length):
-        with pytest.raises(ConfigError, match=f"max_length: {max_length} is outside 1 to 60, the limit of"):
+        with pytest.raises(ConfigError, match=f"max_length: {max_length} is outside 1 to 60, the model's own limit"):
             load_model(folder_of("bert"), device="cpu", max_length=max_length)
 
 
@@ -205,3 +205,9 @@ class TestPrompts:
         np.testing.assert_allclose(
             bert.encode_document(text), bert.encode(prompts.passage + text, prompt=""), atol=1e-6
         )
+
+
+def test_a_device_that_is_not_there(folder_of):
+    with pytest.raises(ConfigError, match=r"^device: 'nonsense' cannot be used: ") as caught:
+        load_model(folder_of("bert"), device="nonsense")
+    assert caught.value.remedy == "Use cpu, or leave --device out."

@@ -1,11 +1,11 @@
 """GAPrune: domain-aware pruning of embedding models."""
 
-from gaprune.api import inspect, prune, prune_many
+from gaprune.api import evaluate, inspect, prune, prune_many
 from gaprune.compare import compare
 from gaprune.config import Recipe
 from gaprune.data import Triplet, Triplets, read_triplets
 from gaprune.errors import GapruneError
-from gaprune.evaluation import evaluate, find_tasks
+from gaprune.evaluation import find_tasks
 from gaprune.result import Result
 from gaprune.scores import Scores
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from gaprune.config import Recipe, load_recipe
-from gaprune.errors import ConfigError
-from gaprune.evaluation import Footprint, find_tasks, footprint
+from gaprune.errors import ConfigError, suggest
+from gaprune.evaluation import Evaluation, Footprint, Task, evaluate_benchmark, find_tasks, footprint
+from gaprune.evaluation import evaluate as evaluate_tasks
+from gaprune.evaluation.benchmarks import resolve_benchmark
+from gaprune.evaluation.task import ENCODING_BATCH_SIZE, check_batch_size
 from gaprune.export import read_provenance
-from gaprune.models import load_model
+from gaprune.models import load_model, resolve_prompts
 from gaprune.result import Result
 from gaprune.run import Run
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.data import Triplets
+    from gaprune.data import Triplet
 
-__all__ = ["build_recipe", "inspect", "prune", "prune_many", "refuse_loading_options", "split_source"]
+__all__ = ["build_recipe", "evaluate", "inspect", "prune", "prune_many", "refuse_loading_options", "split_source"]
+
+_LOADING = ("revision", "trust_remote_code", "device", "dtype")
+"""Options that say how a model is loaded."""
 
 Loaded = TypeVar("Loaded")
 
@@ -44,8 +50,8 @@ def build_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None = None, 
 def prune(
     model: str | Path | SentenceTransformer | None = None,
     *,
-    domain: str | Path | Triplets | None = None,
-    general: str | Path | Triplets | None = None,
+    domain: str | Path | Sequence[Triplet] | None = None,
+    general: str | Path | Sequence[Triplet] | None = None,
     sparsity: float | None = None,
     out: str | Path | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
@@ -87,8 +93,8 @@ def prune(
 def prune_many(
     model: str | Path | SentenceTransformer | None = None,
     *,
-    domain: str | Path | Triplets | None = None,
-    general: str | Path | Triplets | None = None,
+    domain: str | Path | Sequence[Triplet] | None = None,
+    general: str | Path | Sequence[Triplet] | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     **options: Any,
 ) -> Iterator[Result]:
@@ -118,21 +124,126 @@ def refuse_loading_options(recipe: Recipe) -> None:
     Raises:
         ConfigError: If there is such an option; it would have no effect.
     """
-    for option in ("model", "revision", "trust_remote_code", "device", "dtype", "max_length"):
+    for option in ("model", *_LOADING, "max_length"):
         if getattr(recipe, option):
+            raise _no_effect(option, "parent")
+
+
+def _no_effect(option: str, model: str) -> ConfigError:
+    return ConfigError(
+        f"{option}: the {model} is a loaded model, so this has no effect.",
+        "Leave it out, or name the model's folder or hub id instead.",
+    )
+
+
+def evaluate(
+    model: str | Path | SentenceTransformer,
+    *,
+    tasks: str | Path | Sequence[Task] | None = None,
+    benchmark: str | None = None,
+    parent: str | Path | SentenceTransformer | None = None,
+    query_prompt: str | None = None,
+    passage_prompt: str | None = None,
+    batch_size: int = ENCODING_BATCH_SIZE,
+    **options: Any,
+) -> Evaluation:
+    """Measure a model's quality on tasks of one's own or on an mteb benchmark, beside its parent where one is named.
+
+    Args:
+        model: A folder, a hub id, or a loaded model, which is left as it is.
+        tasks: Folder of evaluation tasks, or the tasks.
+        benchmark: A benchmark of mteb, ``finance``, or names of mteb's tasks with commas between.
+        parent: The dense model, likewise.
+        query_prompt: Text put before queries, for the parent too; each model's own where none is given.
+        passage_prompt: Text put before passages, likewise.
+        batch_size: Texts encoded at a time.
+        **options: How the models are loaded: ``revision`` (of the one on the hub), ``trust_remote_code``,
+            ``device``, ``dtype``, ``max_length``.
+
+    Returns:
+        The scores by task, with the parent's where it was named.
+
+    Raises:
+        GapruneError: One of its kinds; options, tasks and the benchmark's name are checked before a model is loaded.
+
+    Example:
+        >>> gaprune.evaluate("pruned", tasks="tasks", parent="sentence-transformers/all-MiniLM-L6-v2").mean()
+    """
+    _check_what(tasks, benchmark, (query_prompt, passage_prompt))
+    check_batch_size(batch_size)
+    sources = {"model": model} if parent is None else {"model": model, "parent": parent}
+    loading = _loading_options(options, sources, (*_LOADING, "max_length"))
+    if benchmark is not None:
+        resolve_benchmark(benchmark)
+    found = find_tasks(Path(tasks)) if isinstance(tasks, str | Path) else list(tasks or ())
+    if benchmark is None and not found:
+        raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
+    child, *parents = [
+        load_model(each, **loading) if isinstance(each, str | Path) else each for each in sources.values()
+    ]
+    dense = parents[0] if parents else None
+    if benchmark is not None:
+        return evaluate_benchmark(child, benchmark, parent=dense, batch_size=batch_size)
+    own = query_prompt is None and passage_prompt is None
+    prompts = None if own else resolve_prompts(child, query=query_prompt, passage=passage_prompt)
+    return evaluate_tasks(child, found, prompts=prompts, parent=dense, batch_size=batch_size)
+
+
+def _check_what(
+    tasks: str | Path | Sequence[Task] | None, benchmark: str | None, prompts: tuple[str | None, str | None]
+) -> None:
+    if (tasks is None) == (benchmark is None):
+        raise ConfigError(
+            "tasks, benchmark: give exactly one of them.",
+            "Use --tasks FOLDER (tasks=...) or --benchmark NAME (benchmark=...).",
+        )
+    if benchmark is not None and prompts != (None, None):
+        raise ConfigError(
+            "query_prompt, passage_prompt: mteb takes the prompts of the model itself.",
+            "Leave them out with a benchmark, or save the model with other prompts.",
+        )
+
+
+def _loading_options(
+    options: Mapping[str, Any], sources: Mapping[str, object], known: Sequence[str]
+) -> dict[str, Any]:
+    """Return the options given, all of which have an effect on every one of the models in ``sources``, by role.
+
+    Raises:
+        ConfigError: If an option is unknown, a model is loaded already, or it is open whose the revision is.
+    """
+    for option in options:
+        if option not in known:
             raise ConfigError(
-                f"{option}: the parent is a loaded model, so this has no effect.",
-                "Leave it out, or name the model's folder or hub id instead.",
+                f"Unknown option {option!r}.{suggest(option, known)}", f"The options are {', '.join(known)}."
             )
+    given = {option: value for option, value in options.items() if value is not None}
+    asked = [option for option, value in given.items() if value is not False]
+    for role, source in sources.items():
+        if asked and not isinstance(source, str | Path):
+            raise _no_effect(asked[0], role)
+    on_hub = [role for role, source in sources.items() if isinstance(source, str | Path) and not Path(source).is_dir()]
+    if "revision" in given and len(on_hub) != 1:
+        raise ConfigError(
+            f"revision: it is of the one model on the hub, and here {'both are' if on_hub else 'there is none'}.",
+            "Leave it out, or name the folder of a model that was downloaded.",
+        )
+    return given
 
 
 def inspect(model: str | Path | SentenceTransformer, **options: Any) -> tuple[Footprint, dict[str, Any] | None]:
-    """Return the sizes and zeros of a model, and its provenance where GAPrune made it.
+    """Return the sizes and zeros of a model, and its provenance where it is a folder that GAPrune made.
 
     Args:
         model: A folder, a hub id or a loaded model.
-        **options: ``revision``, ``trust_remote_code``, ``device``, ``dtype``.
+        **options: How it is loaded: ``revision``, ``trust_remote_code``, ``device``, ``dtype``.
+
+    Raises:
+        ConfigError: If an option is unknown or would have no effect.
+        ModelError: If the model cannot be loaded, or its provenance cannot be read.
     """
-    if isinstance(model, str | Path):
-        return footprint(load_model(model, **options)), read_provenance(model)
-    return footprint(model), None
+    loading = _loading_options(options, {"model": model}, _LOADING)
+    if not isinstance(model, str | Path):
+        return footprint(model), None
+    provenance = read_provenance(model)
+    return footprint(load_model(model, **loading)), provenance

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gaprune.anatomy import Matrix
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion
-from gaprune.data import Triplets, mine_negatives, read_general, read_triplets
+from gaprune.data import Triplet, Triplets, check_source, mine_negatives, read_general, read_triplets
 from gaprune.errors import ConfigError
 from gaprune.models import Prompts, resolve_prompts
 from gaprune.signals import Quantity, Signals, measure
@@ -79,8 +79,8 @@ def read_calibration(
     recipe: Recipe,
     needs: Needs,
     *,
-    domain: Triplets | None = None,
-    general: Triplets | None = None,
+    domain: Sequence[Triplet] | None = None,
+    general: Sequence[Triplet] | None = None,
 ) -> Calibration:
     """Read the calibration data that ``needs`` call for; triplets given here are used instead of the recipe's files.
 
@@ -89,6 +89,8 @@ def read_calibration(
         DataError: If a file cannot be used.
     """
     prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
+    domain = None if domain is None else _as_triplets(domain, "domain")
+    general = None if general is None else _as_triplets(general, "general")
 
     def finish(triplets: Triplets) -> Triplets:
         drawn = triplets.take(recipe.triplets, seed=recipe.seed)
@@ -97,6 +99,7 @@ def read_calibration(
         return drawn
 
     must = recipe.negatives == "explicit" and not recipe.mine_negatives
+    columns, general_columns = recipe.columns or None, recipe.general_columns or None
     if needs.domain and domain is None:
         if recipe.domain is None:
             raise ConfigError(
@@ -104,17 +107,27 @@ def read_calibration(
                 "Name them with --domain FILE (domain=...), or use a criterion that needs none, such as magnitude.",
             )
         domain = read_triplets(
-            recipe.domain,
-            subset=recipe.subset,
-            split=recipe.split,
-            columns=recipe.columns or None,
+            recipe.domain, subset=recipe.subset, split=recipe.split, columns=columns, require_negatives=must
+        )
+    elif domain is None and recipe.domain is not None:
+        check_source(recipe.domain, columns=columns)
+    if needs.general and general is None:
+        general = read_general(
+            recipe.general,
+            subset=recipe.general_subset,
+            split=recipe.general_split,
+            columns=general_columns,
             require_negatives=must,
         )
-    if needs.general and general is None:
-        columns = recipe.columns if recipe.general else None  # the default data have their own
-        general = read_general(recipe.general, columns=columns or None, require_negatives=must)
+    elif general is None and recipe.general is not None:
+        check_source(recipe.general, columns=general_columns)
     return Calibration(
         domain=finish(domain) if domain is not None and needs.domain else None,
         general=finish(general) if general is not None and needs.general else None,
         prompts=prompts,
     )
+
+
+def _as_triplets(items: Sequence[Triplet], name: str) -> Triplets:
+    """Return a list of triplets as one set; a set stays the one it is."""
+    return items if isinstance(items, Triplets) else Triplets(items, name)

@@ -6,6 +6,7 @@ as Python arguments. Every default is stated here and nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -22,10 +23,14 @@ FisherKind = Literal["triplet", "batch"]
 Negatives = Literal["in-batch", "explicit"]
 
 
+_COMMA = re.compile(r",(?![^{]*})")
+"""A comma between words, not one within the braces of a regular expression."""
+
+
 def _listed(value: object) -> object:
     """Accept ``"a,b"`` and a lone value where a list is meant."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        return tuple(part.strip() for part in _COMMA.split(value) if part.strip())
     return (value,) if isinstance(value, int | float) else value
 
 
@@ -54,7 +59,13 @@ class DataOptions(Options):
     subset: str | None = Field(None, description="Configuration of a domain data set on the hub.")
     split: str | None = Field(None, description="Split of a domain data set on the hub; train by default.")
     columns: dict[str, str] = Field(
-        default_factory=dict, description="Names of the columns that hold query, positive and negative(s)."
+        default_factory=dict,
+        description="Names of the columns of the domain data that hold query, positive and negative(s).",
+    )
+    general_subset: str | None = Field(None, description="Configuration of a general data set on the hub.")
+    general_split: str | None = Field(None, description="Split of a general data set on the hub; train by default.")
+    general_columns: dict[str, str] = Field(
+        default_factory=dict, description="Names of the columns of the general data, likewise."
     )
     triplets: int | None = Field(None, ge=1, description="Draw this many triplets a side, at random; default: all.")
     mine_negatives: int = Field(
@@ -221,14 +232,8 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"The recipe {path} is not valid YAML: {error}", "Mend it at the place named.") from error
     if not isinstance(content, dict) or not isinstance(node, yaml.MappingNode):
         raise ConfigError(f"The recipe {path} is no mapping.", "Write lines such as `sparsity: 0.5`.")
-    lines: dict[str, int] = {}
+    _refuse_duplicates(path, node)
     for key, _ in node.value:
-        if key.value in lines:
-            raise ConfigError(
-                f"{path}:{key.start_mark.line + 1}: {key.value!r} stands on line {lines[key.value]} too.",
-                "Keep one of the two.",
-            )
-        lines[key.value] = key.start_mark.line + 1
         if key.value not in Recipe.model_fields:
             raise ConfigError(
                 f"{path}:{key.start_mark.line + 1}: unknown option {key.value!r}."
@@ -236,3 +241,17 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
                 _KNOWN,
             )
     return content
+
+
+def _refuse_duplicates(path: Path, node: yaml.MappingNode) -> None:
+    """Refuse a key that stands twice in a mapping, at any depth: YAML would let the last one win."""
+    lines: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if key.value in lines:
+            raise ConfigError(
+                f"{path}:{line}: {key.value!r} stands on line {lines[key.value]} too.", "Keep one of the two."
+            )
+        lines[key.value] = line
+        if isinstance(value, yaml.MappingNode):
+            _refuse_duplicates(path, value)

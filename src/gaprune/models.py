@@ -40,7 +40,7 @@ def load_model(
 
     Raises:
         ModelError: If the folder or the hub id cannot be loaded.
-        ConfigError: If ``dtype`` or ``max_length`` makes no sense for this model.
+        ConfigError: If ``device``, ``dtype`` or ``max_length`` makes no sense here.
     """
     import torch
     from safetensors import SafetensorError
@@ -52,6 +52,8 @@ def load_model(
             raise ConfigError(
                 f"dtype: {dtype!r} is no floating-point torch dtype.", "Use float32, bfloat16 or float16."
             )
+    if device is not None:
+        _check_device(device)
     folder = Path(name)
     if folder.is_dir() and not any(folder.glob("*.json")):
         raise ModelError(f"The folder {folder} holds no model (no .json configuration).", "Name a model's own folder.")
@@ -73,6 +75,16 @@ def load_model(
         raise ModelError(f"The model {name} cannot be loaded: {reason}", remedy) from error
     limit_length(model, max_length)
     return model
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave --device out.") from error
 
 
 def limit_length(model: SentenceTransformer, max_length: int | None) -> None:

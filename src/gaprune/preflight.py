@@ -33,9 +33,18 @@ def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
         value: check_destination(out / f"sparsity-{value}" if several else out, overwrite=recipe.overwrite)
         for value in recipe.sparsity
     }
-    if scores is not None and not set(folders.values()).isdisjoint([scores, *scores.parents]):
+    for option in ("model", "domain", "general", "tasks"):
+        source = getattr(recipe, option)
+        if source is not None and Path(source).exists() and _within(Path(source).resolve(), set(folders.values())):
+            raise ConfigError(f"out: {out} would replace the {option} {source}.", "Choose another --out.")
+    if scores is not None and _within(scores, set(folders.values())):
         raise ConfigError(f"scores: {scores} lies in the output folder.", "Name a file outside --out.")
     return folders
+
+
+def _within(path: Path, folders: set[Path]) -> bool:
+    """Return whether ``path`` is one of ``folders`` or lies in one."""
+    return not folders.isdisjoint([path, *path.parents])
 
 
 def load_parent(recipe: Recipe) -> SentenceTransformer:

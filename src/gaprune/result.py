@@ -59,8 +59,9 @@ class Result:
 
     @property
     def sparsity_of_model(self) -> float:
-        """Zeros among all parameters of the model."""
-        return self.footprint.sparsity()
+        """Zeros among the weights that were selected, as a fraction of all parameters of the model."""
+        zeros = sum(matrix.zeros for matrix in self.footprint.matrices if matrix.name in self.pruning.keep)
+        return zeros / self.footprint.parameters
 
     def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
         """Return this result with its quality in ``tasks``, beside the parent's where that is given."""

@@ -26,7 +26,7 @@ from gaprune.surgery import apply
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.data import Triplets
+    from gaprune.data import Triplet
     from gaprune.signals import Signals
 
 __all__ = ["Run"]
@@ -54,8 +54,8 @@ class Run:
         *,
         criteria: Sequence[str] = (),
         model: SentenceTransformer | None = None,
-        domain: Triplets | None = None,
-        general: Triplets | None = None,
+        domain: Sequence[Triplet] | None = None,
+        general: Sequence[Triplet] | None = None,
         tasks: Sequence[Task] = (),
         earlier: Run | None = None,
     ) -> None:
@@ -133,6 +133,7 @@ class Run:
         made = score(self.matrices, criterion, name, domain=domain, general=general, seed=seed, origin=origin)
         if path is not None:
             made.save(path, storage=self.recipe.scores_dtype)
+            return Scores.load(path)  # so that this run decides as every later one will
         return made
 
     def _scores_origin(self, name: str, criterion: Criterion) -> dict[str, Any]:
@@ -142,7 +143,9 @@ class Run:
             "parent": self.identity["weights_sha256"],
             "criterion": name,
             "criterion options": criterion.model_dump(),
+            "modules": hashlib.sha256(repr(self.parent).encode()).hexdigest(),
             "matrices": [matrix.name for matrix in self.matrices],
+            "scores_dtype": recipe.scores_dtype if recipe.scores else None,
             "seed": recipe.seed if criterion.depends_on_seed else None,
         }
         if criterion.domain_needs | criterion.general_needs:
@@ -151,6 +154,7 @@ class Run:
                 "general triplets": data.general and data.general.fingerprint,
                 "prompts": [data.prompts.query, data.prompts.passage],
                 "max_length": self.parent.max_seq_length,
+                "truncate_dim": self.parent.truncate_dim,
                 "fisher": recipe.fisher,
                 "negatives": recipe.negatives,
                 "temperature": recipe.temperature,

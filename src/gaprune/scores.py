@@ -51,8 +51,15 @@ class Scores:
     origin: Mapping[str, object] = field(default_factory=dict)
 
     def mask(self, *, sparsity: float, allocation: Allocation | None = None) -> dict[str, Tensor]:
-        """Return which weights stay at a sparsity, before any update of weights; true stays."""
-        chosen = allocation or create(self.criterion, self.options).default_allocation
+        """Return which weights stay at a sparsity; true stays.
+
+        Raises:
+            ConfigError: If the criterion chooses while it updates, so that only :meth:`decide` knows.
+        """
+        criterion = create(self.criterion, self.options)
+        if isinstance(criterion, Reconstruction):
+            raise ConfigError(f"{self.criterion} chooses while it updates weights.", "Ask Scores.decide instead.")
+        chosen = allocation or criterion.default_allocation
         return keep_masks(self.importances, self.layers, sparsity=sparsity, allocation=chosen)
 
     def decide(
@@ -96,14 +103,17 @@ class Scores:
         for name in track(list(self.importances), f"Updating weights ({self.criterion})"):
             if pattern is not None:
                 pattern_mask(self.importances[name], pattern, name=name)  # refuses widths that do not divide
-            solution = criterion.solve(weights[name].float(), self.grams[name], zeros=zeros[name], pattern=pattern)
+            solution = criterion.solve(
+                weights[name].float(), self.grams[name].to(weights[name].device), zeros=zeros[name], pattern=pattern
+            )
             keep[name], updated[name] = solution.keep, solution.weight
         return Pruning(keep, updated)
 
     def save(self, path: str | Path, *, storage: StorageType = "float32") -> None:
         """Write the scores as safetensors, moved into place when complete.
 
-        ``bfloat16`` halves the file; each matrix is scaled to a maximum of one, so nothing underflows unseen.
+        ``bfloat16`` halves the importances (Gram matrices stay in fp32); each matrix is scaled to a maximum of one, so
+        nothing underflows unseen.
 
         Raises:
             OutputError: If the file cannot be written.

@@ -116,6 +116,10 @@ class TestPrune:
             "query=frage",
             "--column",
             "positive=antwort",
+            "--general-column",
+            "query=frage",
+            "--general-column",
+            "positive=antwort",
             "--scores",
             empty / "s",
             "--json",
@@ -209,13 +213,76 @@ class TestCompare:
         assert (done.code, done.out) == (0, "")
         assert sorted(path.name for path in empty.iterdir()) == ["comparison.json", "comparison.md"]
 
+    def test_everything_from_a_recipe(self, gaprune, files, tmp_path):
+        (tmp_path / "r.yaml").write_text(
+            f"model: {files.model}\ntasks: {files.tasks}\ndevice: cpu\n", encoding="utf-8"
+        )
+        done = gaprune("compare", "--criteria", "magnitude", "--recipe", tmp_path / "r.yaml", "--json")
+        assert done.code == 0, done.err
+        assert done.json["settings"]["model"] == str(files.model)
+
+    @pytest.mark.parametrize(
+        ("line", "remedy"),
+        [
+            ("out: there", "--out of the command"),
+            ("criterion: obd", "--criteria"),
+            ("criterion_options: {alpha: 1}", "Register"),
+            ("scores: s.safetensors", "Leave it out"),
+            ("overwrite: true", "no model is written"),
+        ],
+    )
+    def test_what_means_nothing_in_a_recipe(self, gaprune, files, tmp_path, line, remedy):
+        (tmp_path / "r.yaml").write_text(f"{line}\n", encoding="utf-8")
+        arguments = [
+            "compare",
+            files.model,
+            "--criteria",
+            "dai",
+            "--tasks",
+            files.tasks,
+            "--recipe",
+            tmp_path / "r.yaml",
+        ]
+        done = gaprune(*arguments)
+        assert done.code == 2
+        option = line.partition(":")[0]
+        assert f"error: {option}: a comparison of several criteria has no such option." in done.err
+        assert remedy in done.err
+
 
 class TestInspect:
+    def test_a_model_that_was_retrained(self, gaprune, files, empty):
+        result = package.prune(files.model, criterion="magnitude", sparsity=0.5, out=empty / "o", device="cpu")
+        assert "gaprune.json says" not in gaprune("inspect", empty / "o").out
+        for name in result.pruning.keep:
+            result.model[0].model.get_submodule(name).weight.data.fill_(1.0)
+        result.model.save_pretrained(str(empty / "o"), create_model_card=False)
+        done = gaprune("inspect", empty / "o", "--device", "cpu", "--dtype", "float32")
+        assert done.code == 0
+        assert "by magnitude (mlp): 0.00 % of what was selected is zero now, " in done.out
+        assert "Its gaprune.json says 50.00 % of what was selected: the weights have changed" in done.out
+
+    def test_a_provenance_of_another_model(self, gaprune, files, empty):
+        package.prune(files.model, criterion="magnitude", sparsity=0.5, out=empty / "o", device="cpu")
+        path = empty / "o" / "gaprune.json"
+        path.write_text(path.read_text(encoding="utf-8").replace("layer.1.", "layer.7."), encoding="utf-8")
+        done = gaprune("inspect", empty / "o")
+        assert done.code == 0
+        assert "the layers it names are not those of this model" in done.out
+
+    def test_nothing_is_claimed_of_a_model_on_the_hub(self, gaprune, files, monkeypatch):
+        genuine = package.api.load_model
+        monkeypatch.setattr(package.api, "load_model", lambda _name, **options: genuine(files.model, device="cpu"))
+        done = gaprune("inspect", "some-organisation/some-model", "--revision", "v1")
+        assert done.code == 0
+        assert "did not make" not in done.out
+        assert "a model on the hub" in done.out
+
     def test_a_model_of_ours(self, gaprune, files, empty):
         package.prune(files.model, criterion="magnitude", sparsity=0.5, out=empty / "o", device="cpu")
         done = gaprune("inspect", empty / "o")
         assert done.code == 0
-        assert f"Pruned from {files.model} by magnitude (mlp): 50.00 % of what was selected" in done.out
+        assert f"Pruned from {files.model} by magnitude (mlp): 50.00 % of what was selected is zero now" in done.out
         assert "encoder.layer.0.intermediate.dense" in done.out
         plain = gaprune("inspect", empty / "o", "--json").json
         assert plain["provenance"]["sparsity"]["zeros"] == 3072

@@ -157,7 +157,7 @@ class TestOutputs:
         def fail(*_args, **_kwargs):
             raise AssertionError("loaded too early")
 
-        for module in ("gaprune.preflight", "gaprune.cli.evaluate", "gaprune.cli.data"):
+        for module in ("gaprune.preflight", "gaprune.api", "gaprune.cli.data"):
             monkeypatch.setattr(f"{module}.load_model", fail)
         (empty / "file").write_text("mine")
         words = {"MODEL": files.model, "TASKS": files.tasks, "DOMAIN": files.domain}
@@ -176,7 +176,23 @@ class TestOtherCommands:
             (["evaluate", "MODEL", "--tasks", "EMPTY"], "The folder holds no task."),
             (["evaluate", "EMPTY", "--tasks", "TASKS"], "holds no model"),
             (["inspect", "EMPTY"], "holds no model"),
-            (["compare", "MODEL", "--criteria", "dai"], "tasks: nothing to compare on."),
+            (
+                ["evaluate", "MODEL", "--benchmark", "finance", "--query-prompt", "q"],
+                "mteb takes the prompts of the model",
+            ),
+            (["evaluate", "MODEL", "--tasks", "TASKS", "--dtype", "int8"], "dtype: 'int8' is no floating-point"),
+            (
+                ["evaluate", "MODEL", "--tasks", "TASKS", "--revision", "v1"],
+                "revision: it is of the one model on the hub",
+            ),
+            (["inspect", "MODEL", "--dtype", "int8"], "dtype: 'int8' is no floating-point"),
+            (["inspect", "MODEL", "--revision", "v1"], "revision: it is of the one model on the hub"),
+            (["compare", "MODEL", "--criteria", "dai"], "tasks: there is none to compare on."),
+            (["compare", "--criteria", "magnitude", "--tasks", "TASKS"], "model: no parent model is named."),
+            (
+                ["compare", "MODEL", "--criteria", "dai", "--tasks", "TASKS", "--seeds", "2"],
+                "seeds: all 2 would measure",
+            ),
             (["compare", "MODEL", "--criteria", "dai,magnitde", "--tasks", "TASKS"], "Unknown criterion 'magnitde'"),
             (["compare", "MODEL", "--criteria", ",", "--tasks", "TASKS"], "criteria, seeds: at least one of each"),
             (["data", "check", "EMPTY"], "the folder holds no data file"),

@@ -22,6 +22,7 @@ def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> Matr
         fisher_sum=torch.rand(OUT, IN, generator=generator) + 0.01,
         gradient_sum=torch.randn(OUT, IN, generator=generator),
         gram_sum=inputs.T @ inputs,
+        input_square_sum=inputs.square().sum(0),
     )
 
 

@@ -31,7 +31,7 @@ def only(signals, quantities):
     """These quantities, or no signals at all where none is needed."""
     if not quantities:
         return None
-    missing = {"fisher", "gradient", "gram"} - set(quantities)
+    missing = {"fisher", "gradient", "gram", "input_square"} - set(quantities)
     return replace(signals, **{f"{quantity}_sum": None for quantity in missing})
 
 

@@ -46,3 +46,9 @@ def test_take():
     for count in (0, 6):
         with pytest.raises(ConfigError, match=f"triplets: {count} asked for, a holds 5"):
             triplets.take(count, seed=0)
+
+
+@pytest.mark.parametrize("broken", [Triplet(" ", "p"), Triplet("q", ""), Triplet("q", "p", ("n", "\t"))])
+def test_no_triplet_without_text(broken):
+    with pytest.raises(DataError, match=r"^a:6: has an empty text\."):
+        Triplets([*ITEMS, broken], "a")

@@ -108,7 +108,7 @@ def test_a_pattern_and_a_criterion_without_data_or_constants(provenance):
 
 def test_a_length_limit_is_said(provenance):
     provenance["recipe"]["max_length"] = 128
-    assert "| texts cut in calibration | at 128 tokens |" in model_card(provenance, None)
+    assert "| texts cut in calibration and evaluation | at 128 tokens |" in model_card(provenance, None)
 
 
 def test_evaluation_beside_the_parent(provenance):

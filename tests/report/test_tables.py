@@ -49,8 +49,20 @@ def test_footprint(bert):
     text = printed(footprint_table(found))
     assert all(matrix.name in text for matrix in found.matrices)
     assert f"{found.parameters:,}" in text
-    for line in ("all mlp", "all attention", "all other", "whole model"):
+    for line in ("layer 0", "layer 1", "outside the layers", "all mlp", "all attention", "all other", "whole model"):
         assert line in text
+    assert text.count("░" * 12) == len(found.matrices) + 3 + 3 + 1
+
+
+def test_footprint_by_layer(bert):
+    bert[0].model.encoder.layer[1].output.dense.weight.data[:, :24] = 0
+    found = footprint(bert)
+    layers = found.by_layer()
+    assert list(layers) == [0, 1, None]
+    assert layers[1] == (layers[0][0], 32 * 24)
+    assert layers[0][1] == layers[None][1] == 0
+    for place in (0, 1):
+        assert sum(each[place] for each in layers.values()) == sum(each[place] for each in found.by_kind().values())
 
 
 def test_bars_show_the_share(bert):

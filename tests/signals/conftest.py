@@ -9,7 +9,7 @@ from gaprune.config import SignalOptions
 from gaprune.models import Prompts, load_model
 from gaprune.signals import measure
 
-ALL = frozenset({"fisher", "gradient", "gram"})
+ALL = frozenset({"fisher", "gradient", "gram", "input_square"})
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from gaprune.models import Prompts
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_only_real_tokens_count(model, toy_triplets, measured, plain_inputs, batch_size):
-    signals = measured(model, toy_triplets, quantities={"gram"}, batch_size=batch_size)
+    signals = measured(model, toy_triplets, quantities={"gram", "input_square"}, batch_size=batch_size)
     for name, inputs in plain_inputs.items():
         assert signals[name].tokens == len(inputs)
         close(signals[name].gram, inputs.T @ inputs / len(inputs))

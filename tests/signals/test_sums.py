@@ -17,6 +17,7 @@ def signals():
         fisher_sum=torch.full((2, 3), 8.0),
         gradient_sum=torch.full((2, 3), 8.0),
         gram_sum=torch.diag(torch.tensor([8.0, 16.0, 24.0])),
+        input_square_sum=torch.tensor([8.0, 16.0, 24.0]),
     )
 
 
@@ -57,7 +58,7 @@ def test_the_fingerprint_is_the_triplets(bert, toy_triplets, measured):
     assert measured(bert, toy_triplets, quantities={"gram"}).fingerprint == toy_triplets.fingerprint
 
 
-@pytest.mark.parametrize("quantity", ["fisher", "gradient", "gram"])
+@pytest.mark.parametrize("quantity", ["fisher", "gradient", "gram", "input_square"])
 def test_sums_of_nothing_have_no_mean(quantity):
     empty = MatrixSignals("layer", **{f"{quantity}_sum": torch.zeros(2, 2)})
     with pytest.raises(SignalError, match=rf"^layer: {quantity} was not measured\."):

@@ -10,7 +10,6 @@ import typer
 from gaprune import compare as verb
 from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
 from gaprune.cli.output import say, show, show_json
-from gaprune.errors import ConfigError
 from gaprune.files import check_file, write_json, write_text
 from gaprune.report import comparison_table
 
@@ -20,8 +19,8 @@ __all__ = ["compare"]
 @recipe_options("model", "criterion", "criterion_options", "scores", "scores_dtype", "overwrite", "out")
 def compare(
     options: dict[str, Any],
-    model: Annotated[str, typer.Argument(help="Parent model: a folder or a hub id.")],
     criteria: Annotated[str, typer.Option(help="Criteria, comma-separated; `gaprune criteria` lists them.")],
+    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
     seeds: Annotated[
         int, typer.Option(min=1, help="Calibration samples to repeat it with; --triplets says how many each draws.")
     ] = 1,
@@ -30,14 +29,12 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Prune by several criteria and print the table of their quality, as the paper's table 1."""
-    tasks = options.pop("tasks", None)
-    if tasks is None:
-        raise ConfigError("tasks: nothing to compare on.", "Name a folder of evaluation tasks: --tasks FOLDER.")
     names = [name.strip() for name in criteria.split(",") if name.strip()]
     if out is not None:
-        check_file(out / "comparison.json", overwrite=True)
+        for name in ("comparison.json", "comparison.md"):
+            check_file(out / name, overwrite=True)
     with silence(quiet, as_json):
-        result = verb(model, criteria=names, tasks=tasks, seeds=seeds, recipe=options)
+        result = verb(model, criteria=names, seeds=seeds, recipe=options)
     if out is not None:
         write_json(out / "comparison.json", result.as_dict())
         write_text(out / "comparison.md", result.to_markdown())

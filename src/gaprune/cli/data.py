@@ -22,6 +22,12 @@ app = typer.Typer(help="Check and sample calibration triplets.", no_args_is_help
 Columns = Annotated[
     list[str] | None, typer.Option("--column", "--columns", help="NAME=COLUMN for query, positive, negative(s).")
 ]
+Subset = Annotated[str | None, typer.Option(help="Configuration, for a hub data set.")]
+Split = Annotated[str | None, typer.Option(help="Split, for a hub data set; train by default.")]
+GeneralColumns = Annotated[
+    list[str] | None, typer.Option("--general-column", "--general-columns", help="The same for the general data.")
+]
+TrustRemoteCode = Annotated[bool, typer.Option(help="Let code that comes with the model run.")]
 
 
 @app.command()
@@ -31,14 +37,26 @@ def check(
     tasks: Annotated[Path | None, typer.Option(help="Evaluation tasks, to look for overlap.")] = None,
     model: Annotated[str | None, typer.Option(help="Count lengths in this model's tokens, not in words.")] = None,
     column: Columns = None,
+    subset: Subset = None,
+    split: Split = None,
+    general_column: GeneralColumns = None,
+    general_subset: Subset = None,
+    general_split: Split = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Tell size, lengths, duplicates and overlaps of calibration data before they are used."""
-    columns = pairs(column, "column") or None
-    embedder = None if model is None else load_model(model)
+    embedder = None if model is None else load_model(model, trust_remote_code=trust_remote_code)
     report = data.check(
-        data.read_triplets(domain, columns=columns),
-        general=None if general is None else data.read_triplets(general, columns=columns),
+        data.read_triplets(domain, columns=pairs(column, "column") or None, subset=subset, split=split),
+        general=None
+        if general is None
+        else data.read_triplets(
+            general,
+            columns=pairs(general_column, "general_column") or None,
+            subset=general_subset,
+            split=general_split,
+        ),
         evaluation=None if tasks is None else {task.name: list(task.texts()) for task in find_tasks(tasks)},
         tokenizer_model=embedder,
         prompts=None if embedder is None else resolve_prompts(embedder),
@@ -58,17 +76,21 @@ def sample(
     model: Annotated[str, typer.Option(help="Small embedding model in whose space texts are clustered.")],
     count: Annotated[
         int, typer.Option(min=1, help="How many triplets: the number of clusters, as in the paper.")
-    ] = 5000,
-    iterations: Annotated[int, typer.Option(min=1, help="Iterations of k-means.")] = 20,
+    ] = data.CLUSTERS,
+    iterations: Annotated[int, typer.Option(min=1, help="Iterations of k-means.")] = data.ITERATIONS,
     seed: Annotated[int, typer.Option(help="Seed of k-means.")] = 0,
     column: Columns = None,
+    subset: Subset = None,
+    split: Split = None,
+    trust_remote_code: TrustRemoteCode = False,
+    device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Draw representative triplets: k-means over query embeddings, the text nearest to each centre."""
     check_file(out, overwrite=overwrite)
-    triplets = data.read_triplets(source, columns=pairs(column, "column") or None)
-    embedder = load_model(model)
+    triplets = data.read_triplets(source, columns=pairs(column, "column") or None, subset=subset, split=split)
+    embedder = load_model(model, trust_remote_code=trust_remote_code, device=device)
     with silence(quiet, is_json=False):
         drawn = data.sample(
             triplets,

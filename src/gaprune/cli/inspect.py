@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from gaprune import api
 from gaprune.cli.options import JsonFlag
 from gaprune.cli.output import show, show_json
+from gaprune.evaluation import Footprint
 from gaprune.report import footprint_table, percent
 
 __all__ = ["inspect"]
 
+_TOLERANCE = 1e-6
+
 
 def inspect(
     model: Annotated[str, typer.Argument(help="Model: a folder or a hub id.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")] = None,
+    device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="Torch dtype to load the model in; its own by default.")] = None,
     trust_remote_code: Annotated[bool, typer.Option(help="Let code that comes with the model run.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show sparsity by layer and kind, and where the model comes from."""
-    footprint, provenance = api.inspect(model, trust_remote_code=trust_remote_code)
+    """Show sparsity by matrix, layer and kind, and where the model comes from."""
+    footprint, provenance = api.inspect(
+        model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code
+    )
     if as_json:
         show_json({"footprint": footprint.as_dict(), "provenance": provenance})
         return
-    selected = provenance["method"]["matrices"] if provenance else ()
-    show(footprint_table(footprint, selected))
-    if provenance is None:
+    show(footprint_table(footprint, provenance["method"]["matrices"] if provenance else ()))
+    if provenance is not None:
+        show(*_origin(footprint, provenance))
+    elif Path(model).is_dir():
         show("GAPrune did not make this model (it has no gaprune.json).")
-        return
-    method, sparsity = provenance["method"], provenance["sparsity"]
-    show(
-        f"Pruned from {provenance['parent']['name']} by {method['criterion']} ({', '.join(method['targets'])}): "
-        f"{percent(sparsity['of_selected'])} of what was selected, {percent(sparsity['of_model'])} of the whole model."
-    )
+    else:
+        show("Where a model on the hub comes from is not looked up; inspect its downloaded folder for that.")
+
+
+def _origin(footprint: Footprint, provenance: Mapping[str, Any]) -> list[str]:
+    """Return what made the model and what it has now, and whether these differ."""
+    method, said = provenance["method"], provenance["sparsity"]["of_selected"]
+    made = f"Pruned from {provenance['parent']['name']} by {method['criterion']} ({', '.join(method['targets'])})"
+    selected = set(method["matrices"])
+    if not selected or not selected <= {matrix.name for matrix in footprint.matrices}:
+        return [f"{made}, says its gaprune.json, but the layers it names are not those of this model."]
+    now = footprint.sparsity(selected)
+    lines = [
+        f"{made}: {percent(now)} of what was selected is zero now, {percent(footprint.sparsity())} of the whole model."
+    ]
+    if abs(now - said) > _TOLERANCE:
+        lines.append(
+            f"Its gaprune.json says {percent(said)} of what was selected: the weights have changed since it was "
+            "written, as they do when retraining fills zeros."
+        )
+    return lines

@@ -23,7 +23,14 @@ __all__ = ["JsonFlag", "QuietFlag", "pairs", "recipe_options", "silence"]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
 
-_ALIASES = {"sparsity": ["--sparsities"], "columns": ["--columns"]}
+_SINGULAR = {
+    "columns": "column",
+    "general_columns": "general-column",
+    "criterion_options": "criterion-option",
+}
+"""Fields that hold a mapping are given one entry at a time."""
+
+_ALIASES = {"sparsity": ["--sparsities"], "columns": ["--columns"], "general_columns": ["--general-columns"]}
 
 
 def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -100,8 +107,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _flag(name: str) -> str:
-    """Return the option's name; fields that hold a mapping are given one entry at a time."""
-    return {"columns": "column", "criterion_options": "criterion-option"}.get(name, name.replace("_", "-"))
+    """Return the option's name."""
+    return _SINGULAR.get(name, name.replace("_", "-"))
 
 
 def _help(field: FieldInfo) -> str:

@@ -92,8 +92,8 @@ class Wanda(Calibrated):
     summary: ClassVar[str] = "|w| times the norm of its input"
     source: ClassVar[str] = "Sun et al. 2023 (Wanda), arXiv 2306.11695"
     default_allocation: ClassVar[Allocation] = "row"
-    quantities: ClassVar[frozenset[Quantity]] = frozenset({"gram"})
+    quantities: ClassVar[frozenset[Quantity]] = frozenset({"input_square"})
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return ``|w| sqrt(E[a^2])``, the root mean square in place of the norm (same order in every row)."""
-        return evidence.weight.abs() * self.mean(evidence, "gram").diagonal().sqrt()
+        return evidence.weight.abs() * self.mean(evidence, "input_square").sqrt()

@@ -6,15 +6,17 @@ from gaprune.data.lengths import Lengths
 from gaprune.data.mining import mine_negatives
 from gaprune.data.normal import normalise
 from gaprune.data.overlap import Overlap
-from gaprune.data.read import read_triplets
+from gaprune.data.read import check_source, read_triplets
 from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
-from gaprune.data.sampling import sample, sample_representative
+from gaprune.data.sampling import CLUSTERS, ITERATIONS, sample, sample_representative
 from gaprune.data.statistics import SetReport
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.data.write import write_triplets
 
 __all__ = [
+    "CLUSTERS",
     "DEFAULT_GENERAL",
+    "ITERATIONS",
     "CheckReport",
     "HubSource",
     "Lengths",
@@ -24,6 +26,7 @@ __all__ = [
     "Triplet",
     "Triplets",
     "check",
+    "check_source",
     "mine_negatives",
     "normalise",
     "read_general",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gaprune.data.records import Record
 
-__all__ = ["read_triplets"]
+__all__ = ["check_source", "read_triplets"]
 
 _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".json": read_json,
@@ -124,3 +124,13 @@ def read_triplets(
     if not items:
         raise DataError("holds no triplet.", "Give a file with at least one triplet.", source=source)
     return Triplets(items, name)
+
+
+def check_source(source: str | Path, *, columns: Mapping[str, str] | None = None) -> None:
+    """Find the faults of data that are named and will not be used; hub ids are not looked up.
+
+    Raises:
+        DataError: If a local source is not there or unusable.
+    """
+    if Path(source).expanduser().exists() or _looks_like_path(source):
+        read_triplets(source, columns=columns)

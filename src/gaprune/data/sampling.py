@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
     from gaprune.models import Prompts
 
-__all__ = ["sample", "sample_representative"]
+__all__ = ["CLUSTERS", "ITERATIONS", "sample", "sample_representative"]
+
+CLUSTERS = 5000
+"""Triplets that the paper draws a side, one a cluster."""
+
+ITERATIONS = 20
+"""Iterations of k-means in the paper."""
 
 _LARGE = 50_000
 """From this many queries on, k-means goes through them in mini-batches."""
@@ -75,7 +81,7 @@ def _nearest(embeddings: npt.NDArray[Any], centres: npt.NDArray[Any]) -> list[in
 
 
 def sample_representative(
-    triplets: Triplets, embeddings: npt.NDArray[Any], *, count: int, iterations: int = 20, seed: int
+    triplets: Triplets, embeddings: npt.NDArray[Any], *, count: int, iterations: int = ITERATIONS, seed: int
 ) -> Triplets:
     """Return the ``count`` triplets whose queries stand nearest to the centres of ``count`` clusters.
 
@@ -108,7 +114,7 @@ def sample_representative(
             f"Sample 1 to {len(triplets) - 1} triplets, or use them all without sampling.",
         )
     if iterations < 1:
-        raise ConfigError(f"iterations: {iterations} is below 1.", "Use the paper's 20.")
+        raise ConfigError(f"iterations: {iterations} is below 1.", f"Use the paper's {ITERATIONS}.")
     first: dict[str, int] = {}
     for index, triplet in enumerate(triplets):
         first.setdefault(triplet.query, index)
@@ -134,7 +140,7 @@ def sample(
     count: int,
     *,
     prompts: Prompts,
-    iterations: int = 20,
+    iterations: int = ITERATIONS,
     seed: int,
     batch_size: int = 64,
 ) -> Triplets:

@@ -45,12 +45,23 @@ class Triplets(Sequence[Triplet]):
         name: What they are called in reports, usually the file they came from.
 
     Raises:
-        DataError: If there is none.
+        DataError: If there is none, or a text is empty.
     """
 
     def __init__(self, items: Sequence[Triplet], name: str) -> None:
         if not items:
             raise DataError("holds no triplet.", "Give a file with at least one triplet.", source=name)
+        for number, item in enumerate(items, start=1):
+            if not isinstance(item, Triplet):
+                raise DataError(
+                    f"item {number} is no Triplet but {type(item).__name__}.",
+                    "Give gaprune.Triplet objects, or name a file.",
+                    source=name,
+                )
+            if not all(text.strip() for text in (item.query, *item.passages)):
+                raise DataError(
+                    "has an empty text.", "Give every triplet its texts.", source=item.source or f"{name}:{number}"
+                )
         self._items = tuple(items)
         self.name = name
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import ConfigError, DataError, MissingExtraError, ModelError, OutputError, suggest
 from gaprune.evaluation.scores import Evaluation, Score
+from gaprune.evaluation.task import ENCODING_BATCH_SIZE, check_batch_size
 from gaprune.progress import track
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["FINANCE_TASKS", "evaluate_benchmark"]
+__all__ = ["FINANCE_TASKS", "evaluate_benchmark", "resolve_benchmark"]
 
 FINANCE_TASKS = (
     "FiQA2018",
@@ -36,7 +37,7 @@ def evaluate_benchmark(
     *,
     parent: SentenceTransformer | Evaluation | None = None,
     output_folder: Path | None = None,
-    batch_size: int = 64,
+    batch_size: int = ENCODING_BATCH_SIZE,
 ) -> Evaluation:
     """Score ``model`` on a benchmark or on tasks of mteb, beside its parent where one is given.
 
@@ -52,11 +53,12 @@ def evaluate_benchmark(
 
     Raises:
         MissingExtraError: If mteb is not installed.
-        ConfigError: If mteb has no such benchmark or task.
+        ConfigError: If mteb has no such benchmark or task, or ``batch_size`` is below 1.
         DataError: If a task's data cannot be had.
         ModelError: If a task gives no score.
         OutputError: If ``output_folder`` cannot be written.
     """
+    check_batch_size(batch_size)
     domain, tasks = resolve_benchmark(name)
     if isinstance(parent, Evaluation):
         parent.require_tasks((domain, task.metadata.name, _fingerprint(task)) for task in tasks)
@@ -164,7 +166,7 @@ def _evaluate_task(model: SentenceTransformer, task: Any, domain: str, folder: P
     if not math.isfinite(value):
         raise ModelError(
             f"The mteb task {task.metadata.name} gives no score for this model ({value}).",
-            "Its embeddings are constant or not finite: prune less, or load it with dtype float32.",
+            "Its embeddings are constant or not finite: prune less, or load it in float32 (--dtype float32).",
         )
     _writing(folder, lambda place: result.to_disk(place / f"{task.metadata.name}.json"))
     return Score(

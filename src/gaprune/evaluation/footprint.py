@@ -57,6 +57,14 @@ class Footprint:
             totals[matrix.kind] = (size + matrix.size, zeros + matrix.zeros)
         return totals
 
+    def by_layer(self) -> dict[int | None, tuple[int, int]]:
+        """Return ``(size, zeros)`` of each block by its index, of what lies outside the blocks as ``None``, last."""
+        totals: dict[int | None, tuple[int, int]] = {}
+        for matrix in sorted(self.matrices, key=lambda each: (each.layer is None, each.layer or 0)):
+            size, zeros = totals.get(matrix.layer, (0, 0))
+            totals[matrix.layer] = (size + matrix.size, zeros + matrix.zeros)
+        return totals
+
     def as_dict(self) -> dict[str, object]:
         """Return plain numbers for JSON."""
         return {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.errors import ConfigError
 from gaprune.evaluation.scores import Evaluation
+from gaprune.evaluation.task import ENCODING_BATCH_SIZE, check_batch_size
 from gaprune.models import Prompts, resolve_prompts
 from gaprune.progress import track
 
@@ -24,7 +25,7 @@ def evaluate(
     tasks: Sequence[Task],
     *,
     prompts: Prompts | None = None,
-    batch_size: int = 64,
+    batch_size: int = ENCODING_BATCH_SIZE,
     parent: SentenceTransformer | Evaluation | None = None,
 ) -> Evaluation:
     """Score ``model`` in ``tasks``, beside its parent where one is given.
@@ -43,8 +44,7 @@ def evaluate(
     """
     if not tasks:
         raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: {batch_size} is below 1.", "Give the number of texts encoded at a time.")
+    check_batch_size(batch_size)
     models = [model]
     if isinstance(parent, Evaluation):
         parent.require_tasks(task.key for task in tasks)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from gaprune.errors import ConfigError
 from gaprune.evaluation.scores import Score, TaskKey
 
 if TYPE_CHECKING:
@@ -16,7 +17,20 @@ if TYPE_CHECKING:
 
     from gaprune.models import Prompts
 
-__all__ = ["Task"]
+__all__ = ["ENCODING_BATCH_SIZE", "Task", "check_batch_size"]
+
+ENCODING_BATCH_SIZE = 64
+"""Texts encoded at a time where nothing else is asked for."""
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse to encode fewer than one text at a time.
+
+    Raises:
+        ConfigError: If ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: {batch_size} is below 1.", "Give the number of texts encoded at a time.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,15 +25,16 @@ def check_destination(out: str | Path, *, overwrite: bool) -> Path:
     """Return ``out`` as a path if a folder can be written there; call it before the expensive work.
 
     Raises:
-        OutputError: If something is there and ``overwrite`` is false, it is no model folder of ours,
+        OutputError: If something is there and ``overwrite`` is false or it is no output of ours,
             or its parent folder cannot be written.
     """
     out = Path(out).resolve()  # through links, so that a link is kept and its folder replaced
     if out.exists() and not overwrite:
         raise OutputError(f"{out} exists.", "Choose another --out, or replace it with --overwrite.")
-    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "modules.json").is_file())):
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / PROVENANCE_FILE).is_file())):
         raise OutputError(
-            f"{out} is neither empty nor a model folder, so --overwrite does not delete it.", "Choose another --out."
+            f"{out} is neither empty nor made by GAPrune (no {PROVENANCE_FILE}), so --overwrite does not delete it.",
+            "Choose another --out, or delete it yourself.",
         )
     check_parent(out)
     return out

@@ -88,7 +88,11 @@ def _method_rows(
 
 
 def _limit_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [] if recipe["max_length"] is None else [("texts cut in calibration", f"at {recipe['max_length']} tokens")]
+    return (
+        []
+        if recipe["max_length"] is None
+        else [("texts cut in calibration and evaluation", f"at {recipe['max_length']} tokens")]
+    )
 
 
 def _data_section(calibration: Mapping[str, Any]) -> str:

@@ -59,27 +59,30 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def footprint_table(footprint: Footprint, selected: Collection[str] = ()) -> Table:
-    """Return size, zeros and a bar for every matrix; those named in ``selected`` were up for pruning."""
-    table = _table("Zeros by matrix", "matrix", "kind", "weights", "zeros", "sparsity", "", text=2)
+    """Return size, zeros and a bar for every matrix, layer, kind and the whole model.
+
+    Matrices that are not named in ``selected``, where any are, were not up for pruning and are dimmed.
+    """
+    table = _table("Zeros by matrix, layer and kind", "matrix", "kind", "weights", "zeros", "sparsity", "", text=2)
     table.columns[-1].justify = "left"
-    for matrix in footprint.matrices:
-        share = matrix.zeros / matrix.size
+
+    def add(name: str, kind: str, size: int, zeros: int, style: str | None = None) -> None:
+        share = zeros / size
         filled = round(share * _BAR)
-        table.add_row(
-            matrix.name,
-            matrix.kind,
-            f"{matrix.size:,}",
-            f"{matrix.zeros:,}",
-            percent(share),
-            "█" * filled + "░" * (_BAR - filled),
-            style=None if not selected or matrix.name in selected else "dim",
-        )
+        bar = "█" * filled + "░" * (_BAR - filled)
+        table.add_row(name, kind, f"{size:,}", f"{zeros:,}", percent(share), bar, style=style)
+
+    for matrix in footprint.matrices:
+        dim = bool(selected) and matrix.name not in selected
+        add(matrix.name, matrix.kind, matrix.size, matrix.zeros, "dim" if dim else None)
+    table.add_section()
+    for layer, (size, zeros) in footprint.by_layer().items():
+        add("outside the layers" if layer is None else f"layer {layer}", "", size, zeros)
     table.add_section()
     for kind, (size, zeros) in footprint.by_kind().items():
-        table.add_row(f"all {kind}", kind, f"{size:,}", f"{zeros:,}", percent(zeros / size), "")
-    table.add_row(
-        "whole model", "", f"{footprint.parameters:,}", f"{footprint.zeros:,}", percent(footprint.sparsity()), ""
-    )
+        add(f"all {kind}", kind, size, zeros)
+    table.add_section()
+    add("whole model", "", footprint.parameters, footprint.zeros)
     return table
 
 

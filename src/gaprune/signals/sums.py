@@ -12,7 +12,7 @@ from gaprune.errors import SignalError
 
 __all__ = ["MatrixSignals", "Quantity", "Signals"]
 
-Quantity = Literal["fisher", "gradient", "gram"]
+Quantity = Literal["fisher", "gradient", "gram", "input_square"]
 """What can be measured of a matrix."""
 
 
@@ -28,6 +28,7 @@ class MatrixSignals:
         fisher_sum: Sum of elementwise squared gradients, ``(out, in)``.
         gradient_sum: Sum of the gradients of all triplets, ``(out, in)``.
         gram_sum: Sum over tokens of ``a aᵀ`` for inputs ``a``, ``(in, in)``.
+        input_square_sum: Sum over tokens of ``a²``, the diagonal alone, ``(in,)``.
     """
 
     name: str
@@ -37,6 +38,7 @@ class MatrixSignals:
     fisher_sum: Tensor | None = None
     gradient_sum: Tensor | None = None
     gram_sum: Tensor | None = None
+    input_square_sum: Tensor | None = None
 
     @property
     def fisher(self) -> Tensor:
@@ -55,8 +57,8 @@ class MatrixSignals:
 
     @property
     def input_square(self) -> Tensor:
-        """Mean square ``(in,)`` of every input, the diagonal of :attr:`gram`."""
-        return self.gram.diagonal()
+        """Mean square ``(in,)`` of every input: mean over tokens of ``a²``."""
+        return self._mean("input_square", self.input_square_sum, self.tokens)
 
     def _mean(self, quantity: Quantity, total: Tensor | None, count: int) -> Tensor:
         if total is None or count == 0:
@@ -76,6 +78,7 @@ class MatrixSignals:
             _plus(self.fisher_sum, other.fisher_sum),
             _plus(self.gradient_sum, other.gradient_sum),
             _plus(self.gram_sum, other.gram_sum),
+            _plus(self.input_square_sum, other.input_square_sum),
         )
 
 

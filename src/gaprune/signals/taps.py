@@ -97,8 +97,8 @@ class Tap:
     def __post_init__(self) -> None:
         weight = self.matrix.module.weight
 
-        def zeros(rows: int, columns: int) -> Tensor:
-            return torch.zeros(rows, columns, dtype=torch.float32, device=weight.device)
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(*shape, dtype=torch.float32, device=weight.device)
 
         outputs, inputs = weight.shape
         self.signals = MatrixSignals(
@@ -106,6 +106,7 @@ class Tap:
             fisher_sum=zeros(outputs, inputs) if "fisher" in self.quantities else None,
             gradient_sum=zeros(outputs, inputs) if "gradient" in self.quantities else None,
             gram_sum=zeros(inputs, inputs) if "gram" in self.quantities else None,
+            input_square_sum=zeros(inputs) if "input_square" in self.quantities else None,
         )
 
     def forward(self, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -117,6 +118,8 @@ class Tap:
         self.signals.tokens += len(rows)
         if self.signals.gram_sum is not None:
             self.signals.gram_sum += self.grams.product(args[0], rows)
+        if self.signals.input_square_sum is not None:
+            self.signals.input_square_sum += rows.square().sum(0)
         if output.requires_grad:
             call = _Call(rows, self.texts.lengths(inputs))
             self._calls.append(call)

@@ -1,0 +1,53 @@
+"""Shared by the benchmarks: the test bed beside the repository, the genuine model, and results kept line by line."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gaprune.export import versions
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTBED = ROOT.parent / "shared" / "testbed"
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def testbed() -> Path:
+    """Return the folder of the test bed, or end with the reason."""
+    if not TESTBED.is_dir():
+        raise SystemExit(f"The test bed is not at {TESTBED}; this benchmark needs it.")
+    return TESTBED
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers were measured on."""
+    return {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+class Lines:
+    """A JSONL file of finished cells: a killed benchmark goes on where it stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        if self.path.exists():
+            with self.path.open(encoding="utf-8") as lines:
+                yield from map(json.loads, lines)
+
+    def add(self, cell: dict[str, Any]) -> None:
+        """Append a finished cell."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(cell) + "\n")
