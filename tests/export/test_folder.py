@@ -41,9 +41,9 @@ class TestDestination:
             check_destination(out, overwrite=False)
         assert caught.value.remedy == "Choose another --out, or replace it with --overwrite."
 
-    def test_overwrite_takes_models_and_empty_folders(self, tmp_path):
+    def test_overwrite_takes_our_outputs_and_empty_folders(self, tmp_path):
         (tmp_path / "model").mkdir()
-        (tmp_path / "model" / "modules.json").write_text("[]")
+        (tmp_path / "model" / "gaprune.json").write_text("{}")
         (tmp_path / "empty").mkdir()
         for name in ("model", "empty"):
             assert check_destination(tmp_path / name, overwrite=True) == tmp_path / name
@@ -52,7 +52,7 @@ class TestDestination:
     def test_overwrite_takes_nothing_else(self, tmp_path, kind):
         out = {"file": tmp_path / "notes.txt", "folder": tmp_path, "home": Path("/")}[kind]
         (tmp_path / "notes.txt").write_text("mine")
-        with pytest.raises(OutputError, match="neither empty nor a model folder, so --overwrite does not delete it"):
+        with pytest.raises(OutputError, match=r"neither empty nor made by GAPrune \(no gaprune\.json\)"):
             check_destination(out, overwrite=True)
         assert (tmp_path / "notes.txt").read_text() == "mine"
 
