@@ -486,6 +486,19 @@ class TestColumnsOfEitherSide:
         assert result.provenance()["calibration"]["general"]["triplets"] == len(toy_triplets)
 
 
+class TestResult:
+    def test_it_shows_itself_in_a_line(self, bert):
+        result = gaprune.prune(bert, criterion="magnitude", sparsity=0.5)
+        assert repr(result).startswith("Result('magnitude', 50.00% of ")
+        assert "\n" not in repr(result)
+
+    def test_files_are_as_readable_as_the_umask_allows(self, bert, tmp_path):
+        out = gaprune.prune(bert, criterion="magnitude", out=tmp_path / "out").out
+        modes = {path.stat().st_mode & 0o777 for path in out.rglob("*") if path.is_file()}
+        (tmp_path / "plain").write_text("")
+        assert modes == {(tmp_path / "plain").stat().st_mode & 0o777}
+
+
 class TestTripletsInPython:
     def test_a_list_is_a_set(self, bert, toy_triplets):
         listed = gaprune.prune(bert, domain=list(toy_triplets))

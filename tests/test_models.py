@@ -207,7 +207,8 @@ class TestPrompts:
         )
 
 
-def test_a_device_that_is_not_there(folder_of):
-    with pytest.raises(ConfigError, match=r"^device: 'nonsense' cannot be used: ") as caught:
-        load_model(folder_of("bert"), device="nonsense")
+@pytest.mark.parametrize("device", ["nonsense", "meta"])
+def test_a_device_that_cannot_be_used(folder_of, device):
+    with pytest.raises(ConfigError, match=rf"^device: '{device}' cannot be used: ") as caught:
+        load_model(folder_of("bert"), device=device)
     assert caught.value.remedy == "Use cpu, or leave --device out."

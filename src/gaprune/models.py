@@ -81,7 +81,7 @@ def _check_device(device: str) -> None:
     import torch
 
     try:
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave --device out.") from error

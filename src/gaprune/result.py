@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Result"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """A pruned model and everything that made it.
 
@@ -46,6 +46,12 @@ class Result:
     origin: Mapping[str, Any]
     evaluation: Evaluation | None = None
     out: Path | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Result({self.recipe.criterion!r}, {self.sparsity_of_selected:.2%} of {self.pruning.size:,} selected "
+            f"weights are zero, {self.sparsity_of_model:.2%} of the model)"
+        )
 
     @cached_property
     def footprint(self) -> Footprint:

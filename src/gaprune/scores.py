@@ -166,7 +166,8 @@ class Scores:
                 )
         except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ConfigError(
-                f"The scores in {path} cannot be read: {error}", "Delete the file, and it is made anew."
+                f"The scores in {path} cannot be read: {error}",
+                "Name another file; if this one held scores, delete it, and it is made anew.",
             ) from error
 
 

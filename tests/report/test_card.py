@@ -83,13 +83,13 @@ def test_method_in_words_and_numbers(provenance):
     ):
         assert row in card
     assert "SentenceTransformer(" in card
-    assert "texts are cut at" not in card
+    assert "texts cut in calibration" not in card
 
 
 def test_zeros_are_not_sold_as_speed(provenance):
     card = model_card(provenance, None)
     assert "runs as fast" in card
-    assert "do not profit from unstructured zeros" in card
+    assert "do not profit from zeros, unless they have kernels for an N:M pattern" in card
 
 
 def test_a_parent_without_revision_is_known_by_its_weights(provenance):

@@ -53,7 +53,7 @@ def test_a_layer_that_the_embedding_does_not_use(model, toy_triplets, measured):
     with pytest.raises(SignalError) as caught:
         measured(model, toy_triplets, matrices=matrices(model), batch_size=1)
     assert caught.value.problem.startswith("pooler.dense: no gradient reaches this layer")
-    assert caught.value.remedy == "Leave it out: --ignore pooler.dense"
+    assert caught.value.remedy == "Leave it out (--ignore pooler.dense), or choose other --targets."
     assert len(calls) == 2, "the first batch tells"
 
 

@@ -56,6 +56,6 @@ def _show(result: Result) -> None:
     )
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))
-    show("Zeros make it neither smaller nor faster in today's runtimes; they show what the domain does not need.")
+    show("As saved, zeros make it neither smaller nor faster; they show what the domain does not need.")
     if result.out is not None:
         show(f'Written to {result.out}; open it with SentenceTransformer("{result.out}").')

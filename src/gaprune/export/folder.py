@@ -72,6 +72,10 @@ def save(
         (partial / "README.md").write_text(card, encoding="utf-8")
         (partial / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
         partial.chmod(0o755)
+        mode = (partial / "README.md").stat().st_mode  # what the umask allows; safetensors writes for the owner alone
+        for file in partial.rglob("*"):
+            if file.is_file():
+                file.chmod(mode)
         _move(partial, out)
     except (OSError, SafetensorError) as error:
         raise OutputError(

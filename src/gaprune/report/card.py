@@ -42,7 +42,8 @@ _HONEST = """
 ## What zeros do not do
 
 This model has the shape of its parent. Its file is as large, it takes as much memory and runs as fast: today's
-runtimes do not profit from unstructured zeros. What the zeros show is which weights the domain does not need.
+runtimes do not profit from zeros, unless they have kernels for an N:M pattern and are told to use them. What the
+zeros show is which weights the domain does not need.
 """
 
 

@@ -194,7 +194,7 @@ def _need_use(taps: Sequence[Tap], triplets: int) -> None:
         if tap.signals.tokens == 0 or tap.signals.triplets != triplets:
             raise SignalError(
                 f"{tap.matrix.name}: no gradient reaches this layer, the embedding does not depend on it.",
-                f"Leave it out: --ignore {tap.matrix.name}",
+                f"Leave it out (--ignore {tap.matrix.name}), or choose other --targets.",
             )
 
 
