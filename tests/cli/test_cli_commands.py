@@ -340,7 +340,7 @@ class TestUnusedData:
         done = gaprune("prune", files.model, *files.data, "--out", empty / "o", "--criterion", "magnitude")
         assert done.code == 0
         for kind in ("domain", "general"):
-            assert f"does not look at {kind} data, so --{kind} was not read" in done.err
+            assert f"does not look at {kind} data, so --{kind} is not used" in done.err
 
     def test_nothing_is_said_of_data_that_were_read(self, gaprune, files, empty):
         done = gaprune("prune", files.model, *files.both, "--out", empty / "o")

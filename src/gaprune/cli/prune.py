@@ -45,7 +45,7 @@ def prune(
 def _tell_unused(options: dict[str, Any], calibration: dict[str, Any]) -> None:
     for kind in ("domain", "general"):
         if options.get(kind) is not None and calibration[kind] is None:
-            say(f"Note: this criterion with these constants does not look at {kind} data, so --{kind} was not read.")
+            say(f"Note: this criterion with these constants does not look at {kind} data, so --{kind} is not used.")
 
 
 def _show(result: Result) -> None:
