@@ -2,7 +2,14 @@
 
 from gaprune.report.card import model_card
 from gaprune.report.markdown import markdown_table
-from gaprune.report.tables import check_table, comparison_table, evaluation_table, footprint_table, percent
+from gaprune.report.tables import (
+    check_table,
+    comparison_table,
+    evaluation_table,
+    footprint_table,
+    percent,
+    texts_table,
+)
 
 __all__ = [
     "check_table",
@@ -12,4 +19,5 @@ __all__ = [
     "markdown_table",
     "model_card",
     "percent",
+    "texts_table",
 ]
