@@ -188,7 +188,7 @@ class TestCompare:
         said = json.loads((empty / "c" / "comparison.json").read_text(encoding="utf-8"))
         assert len(markdown.splitlines()) == 2 + 1 + 2 * 3
         assert len(said["cells"]) == 2 * (2 + 1 + 2)
-        assert said["settings"]["triplets"] == 4
+        assert said["settings"]["triplets"] == [4]
 
     def test_json_alone(self, gaprune, files):
         done = gaprune(
@@ -226,7 +226,7 @@ class TestCompare:
         [
             ("out: there", "--out of the command"),
             ("criterion: obd", "--criteria"),
-            ("criterion_options: {alpha: 1}", "Register"),
+            ("criterion_options: {alpha: 1}", "dai:smoothing=0.6"),
             ("scores: s.safetensors", "Leave it out"),
             ("overwrite: true", "no model is written"),
         ],
