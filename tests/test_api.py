@@ -668,10 +668,15 @@ class TestProvenance:
         assert said["parent"]["weights_sha256"] == weights_fingerprint(load_model(parent, device="cpu"))
         for package in ("gaprune", "torch", "transformers", "sentence-transformers", "safetensors"):
             assert said["versions"][package] == version(package)
-        assert said["calibration"] == {
-            "domain": {"name": "toy.jsonl", "triplets": 5, "sha256": toy_triplets.take(5, seed=11).fingerprint},
-            "general": {"name": "general.jsonl", "triplets": 5, "sha256": GENERAL.take(5, seed=11).fingerprint},
-        }
+        for kind, triplets in (("domain", toy_triplets), ("general", GENERAL)):
+            drawn = triplets.take(5, seed=11)
+            assert said["calibration"][kind] == {
+                "name": triplets.name,
+                "triplets": 5,
+                "with_own_negatives": sum(bool(item.negatives) for item in drawn),
+                "mined_negatives_each": 0,
+                "sha256": drawn.fingerprint,
+            }
         assert said["prompts"] == {"query": "query: ", "passage": "passage: "}
         assert said["method"]["options"] == create("dai", {"general": 0.2}).model_dump()
         assert said["made"].endswith("+00:00")

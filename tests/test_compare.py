@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 import pytest
 
 import gaprune
-from gaprune import calibration, run
+from gaprune import calibration, result, run
 from gaprune.comparison import Cell, Comparison
 from gaprune.curves import make_curves
 from gaprune.errors import ConfigError, DataError
@@ -388,6 +388,21 @@ class TestResults:
         assert [result.evaluation for result in seen] == [cell.evaluation for cell in found.cells]
         assert found.dense.mean() == seen[0].evaluation.parent_mean()
         assert all(result.sparsity_of_selected == 0.5 for result in seen)
+
+    def test_batch_size_of_the_evaluation(self, bert, tasks, monkeypatch):
+        asked = []
+        for module in (run, result):
+
+            def spy(*args, evaluate=module.evaluate, **kwargs):
+                asked.append(kwargs["batch_size"])
+                return evaluate(*args, **kwargs)
+
+            monkeypatch.setattr(module, "evaluate", spy)
+        options = {"criterion": "magnitude", "tasks": tasks}
+        found = gaprune.prune(bert, evaluation_batch_size=3, **options)
+        found.evaluate(gaprune.find_tasks(tasks))
+        found.evaluate(gaprune.find_tasks(tasks), batch_size=5)
+        assert asked == [3, 3, 3, 5]
 
     def test_data_free_criteria_stop_after_one_seed(self, bert, tasks):
         found = gaprune.compare(bert, criteria=["magnitude", "magnitude"], tasks=tasks, seeds=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -74,11 +74,15 @@ class Calibration:
         domain: Triplets of the domain; ``None`` where no criterion looks at them.
         general: General triplets; likewise.
         prompts: Put before queries and passages.
+        mined: Negatives that were mined for each triplet that had none; 0 where none were.
+        own_negatives: Number of triplets of either kind that had negatives of their own.
     """
 
     domain: Triplets | None
     general: Triplets | None
     prompts: Prompts
+    mined: int
+    own_negatives: Mapping[str, int]
 
     def measure(
         self, model: SentenceTransformer, matrices: Sequence[Matrix], needs: Needs, recipe: Recipe
@@ -95,10 +99,20 @@ class Calibration:
         return one(self.domain, needs.domain, "domain"), one(self.general, needs.general, "general")
 
     def as_dict(self) -> dict[str, object]:
-        """Return names, sizes and fingerprints for the provenance."""
+        """Return names, sizes, where negatives come from, and fingerprints, for the provenance."""
         return {
-            kind: None if data is None else {"name": data.name, "triplets": len(data), "sha256": data.fingerprint}
+            kind: None if data is None else self._described(kind, data)
             for kind, data in (("domain", self.domain), ("general", self.general))
+        }
+
+    def _described(self, kind: str, data: Triplets) -> dict[str, object]:
+        own = self.own_negatives[kind]
+        return {
+            "name": data.name,
+            "triplets": len(data),
+            "with_own_negatives": own,
+            "mined_negatives_each": self.mined if own < len(data) else 0,
+            "sha256": data.fingerprint,
         }
 
 
@@ -156,15 +170,19 @@ def prepare_calibration(model: SentenceTransformer, recipe: Recipe, data: Data) 
     """
     prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
 
-    def finish(triplets: Triplets | None) -> Triplets | None:
+    own: dict[str, int] = {}
+
+    def finish(triplets: Triplets | None, kind: str) -> Triplets | None:
         if triplets is None:
             return None
         drawn = triplets.take(recipe.triplets, seed=recipe.seed)
+        own[kind] = sum(bool(item.negatives) for item in drawn)
         if recipe.mine_negatives and not drawn.have_negatives:
             return mine_negatives(drawn, model, count=recipe.mine_negatives, prompts=prompts)
         return drawn
 
-    return Calibration(finish(data.domain), finish(data.general), prompts)
+    domain, general = finish(data.domain, "domain"), finish(data.general, "general")
+    return Calibration(domain, general, prompts, mined=recipe.mine_negatives, own_negatives=own)
 
 
 def _as_triplets(items: Sequence[Triplet], name: str) -> Triplets:

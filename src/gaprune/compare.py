@@ -75,7 +75,10 @@ def compare(
         GapruneError: One of its kinds, before anything is measured.
     """
     if not criteria or seeds < 1:
-        raise ConfigError("criteria, seeds: at least one of each is needed.", "For example --criteria dai,magnitude.")
+        raise ConfigError(
+            "criteria, seeds: at least one of each is needed.",
+            "For example criteria=['dai', 'magnitude'] (--criteria dai,magnitude).",
+        )
     model_name, parent = split_source(model)
     domain_name, domain_triplets = split_source(domain)
     general_name, general_triplets = split_source(general)
@@ -174,7 +177,7 @@ def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
     if seeds > 1 and size is not None and any(count in (None, size) for count in counts):
         raise ConfigError(
             f"seeds: all {seeds} would measure the same triplets, all there are, and so show no spread.",
-            f"Say how many each seed draws, fewer than {size}, with --triplets N (triplets=N); or leave --seeds out.",
+            f"Let each seed draw fewer than {size} with --triplets N (triplets=N), or leave seeds (--seeds) out.",
         )
 
 

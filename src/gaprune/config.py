@@ -13,14 +13,28 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["Allocation", "DataOptions", "FisherKind", "Negatives", "Options", "Recipe", "SignalOptions", "load_recipe"]
+__all__ = [
+    "ENCODING_BATCH_SIZE",
+    "Allocation",
+    "DataOptions",
+    "FisherKind",
+    "Negatives",
+    "Options",
+    "Recipe",
+    "SignalOptions",
+    "load_recipe",
+]
 
 Allocation = Literal["global", "layer", "matrix", "row"]
 FisherKind = Literal["triplet", "batch"]
 Negatives = Literal["in-batch", "explicit"]
+
+ENCODING_BATCH_SIZE = 64
+"""Texts encoded at a time in an evaluation where nothing else is asked for."""
 
 
 _COMMA = re.compile(r",(?![^{]*})")
@@ -132,6 +146,7 @@ class Recipe(DataOptions, SignalOptions):
         "float32", description="Type the scores are kept in; bfloat16 is scaled by matrix and half the size."
     )
     tasks: Source | None = Field(None, description="Evaluate result and parent on this folder of tasks.")
+    evaluation_batch_size: int = Field(ENCODING_BATCH_SIZE, ge=1, description="Texts encoded at a time in it.")
     out: Source | None = Field(
         None, description="Write the pruned model to this folder; several sparsities go to folders inside it."
     )
@@ -172,11 +187,11 @@ class Recipe(DataOptions, SignalOptions):
             implied = (group - keep) / group
             if "sparsity" in self.model_fields_set and self.sparsity != (implied,):
                 raise ValueError(
-                    f"sparsity: granularity {self.granularity} removes exactly {implied:g}; leave --sparsity out"
+                    f"sparsity: granularity {self.granularity} removes exactly {implied:g}; leave it (--sparsity) out"
                 )
             object.__setattr__(self, "sparsity", (implied,))
             if self.allocation is not None:
-                raise ValueError(f"allocation: granularity {self.granularity} fixes it; leave --allocation out")
+                raise ValueError(f"allocation: granularity {self.granularity} fixes it; leave it (--allocation) out")
         return self
 
     @classmethod
@@ -197,9 +212,30 @@ class Recipe(DataOptions, SignalOptions):
             return cls.model_validate(merged)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{place + ': ' if place else ''}{message}.", _KNOWN) from error
+            place = ".".join(part for part in first["loc"] if isinstance(part, str))
+            raise ConfigError(f"{place + ': ' if place else ''}{explain(first)}.", _KNOWN) from error
+
+
+_NO = {
+    "int": "no whole number",
+    "float": "no number",
+    "finite": "no finite number",
+    "bool": "neither true nor false",
+    "string": "no text",
+    "tuple": "no list",
+    "dict": "no mapping of names to values",
+}
+"""What a value is not, by the first word of pydantic's name of the error."""
+
+
+def explain(error: ErrorDetails) -> str:
+    """Return what pydantic finds wrong with a value in our words, without a full stop."""
+    value = error["input"]
+    wrong = _NO.get(error["type"].partition("_")[0])
+    if wrong is None:
+        return error["msg"].removeprefix("Value error, ").replace("Input", repr(value), 1)
+    share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
+    return f"{value!r} is {wrong}" + (f"; write {float(share[1]) / 100:g} for {share[1]} %" if share else "")
 
 
 _KNOWN = "`gaprune prune --help` lists every option; a recipe uses the same names with underscores."

@@ -36,9 +36,9 @@ def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
     for option in ("model", "domain", "general", "tasks"):
         source = getattr(recipe, option)
         if source is not None and Path(source).exists() and _within(Path(source).resolve(), set(folders.values())):
-            raise ConfigError(f"out: {out} would replace the {option} {source}.", "Choose another --out.")
+            raise ConfigError(f"out: {out} would replace the {option} {source}.", "Choose another --out (out=...).")
     if scores is not None and _within(scores, set(folders.values())):
-        raise ConfigError(f"scores: {scores} lies in the output folder.", "Name a file outside --out.")
+        raise ConfigError(f"scores: {scores} lies in the output folder.", "Name a file outside --out (out=...).")
     return folders
 
 
@@ -71,7 +71,7 @@ def check_finite(model: SentenceTransformer) -> None:
         if not torch.isfinite(parameter).all():
             raise ModelError(
                 f"{name}: the parent has weights that are NaN or infinite.",
-                "Use a sound checkpoint, or load it in another --dtype.",
+                "Use a sound checkpoint, or load it in another --dtype (dtype=...).",
             )
 
 

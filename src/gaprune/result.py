@@ -69,9 +69,28 @@ class Result:
         zeros = sum(matrix.zeros for matrix in self.footprint.matrices if matrix.name in self.pruning.keep)
         return zeros / self.footprint.parameters
 
-    def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
-        """Return this result with its quality in ``tasks``, beside the parent's where that is given."""
-        found = evaluate(self.model, tasks, prompts=self.prompts, parent=parent)
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        *,
+        parent: SentenceTransformer | Evaluation | None = None,
+        batch_size: int | None = None,
+    ) -> Self:
+        """Return this result with its quality in ``tasks``, beside the parent's where that is given.
+
+        Args:
+            tasks: What :func:`gaprune.find_tasks` found.
+            parent: The dense model, or its evaluation on the same tasks.
+            batch_size: Texts encoded at a time; the recipe's ``evaluation_batch_size`` by default.
+        """
+        found = evaluate(
+            self.model,
+            tasks,
+            prompts=self.prompts,
+            parent=parent,
+            batch_size=self.recipe.evaluation_batch_size if batch_size is None else batch_size,
+            label=f"Evaluating {self.recipe.criterion} at sparsity {self.sparsity:g}",
+        )
         return replace(self, evaluation=found)
 
     def provenance(self) -> dict[str, Any]:

@@ -92,7 +92,15 @@ class Run:
     @cached_property
     def dense(self) -> Evaluation | None:
         """The parent's evaluation; ``None`` without tasks."""
-        return evaluate(self.parent, self.tasks, prompts=self.calibration.prompts) if self.tasks else None
+        if not self.tasks:
+            return None
+        return evaluate(
+            self.parent,
+            self.tasks,
+            prompts=self.calibration.prompts,
+            batch_size=self.recipe.evaluation_batch_size,
+            label="Evaluating the parent",
+        )
 
     def results(self) -> Iterator[Result]:
         """Yield a result for every criterion and sparsity, written and evaluated as the recipe says."""

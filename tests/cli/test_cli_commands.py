@@ -29,6 +29,8 @@ class TestPrune:
         assert f"Written to {empty / 'o'}; open it with" in done.out
         assert "neither smaller nor faster" in done.out
         assert "Measuring domain" in done.err
+        assert "Evaluating dai at sparsity 0.4" in done.err
+        assert "Evaluating the parent" in done.err
         assert "Measuring general" in done.err
         assert SentenceTransformer(str(empty / "o"), device="cpu").encode("cash").shape == (32,)
 
@@ -57,6 +59,10 @@ class TestPrune:
         second = gaprune("prune", files.model, *files.data, "--scores", scores, "--out", empty / "o", "--json")
         assert second.code == 0
         assert (empty / "o").is_dir()
+        third = gaprune("prune", files.model, *files.data, "--scores", scores)
+        assert f"Scores kept in {scores} were used again; nothing was measured." in third.out
+        assert "were used again" not in first.out
+        assert "domain: 7 triplets of domain.jsonl, " in first.out
         other = gaprune("prune", files.model, *files.data, "--scores", scores, "--seed", 1)
         assert other.code == 2
         assert "was made with another seed" in other.err
@@ -315,6 +321,23 @@ class TestData:
         assert plain.json["sets"][0]["name"] == "domain.jsonl"
         assert plain.json["unit"] == "words"
 
+    @pytest.mark.parametrize(
+        ("lines", "problem"),
+        [
+            ([{"query": "a", "positive": "b", "negative": "B."}], "1 triplet has its positive among its negatives"),
+            ([{"query": each, "positive": "b"} for each in "acd"], "there is no negative"),
+        ],
+    )
+    @pytest.mark.parametrize("flags", [[], ["--json"]])
+    def test_unusable_data(self, gaprune, tmp_path, lines, problem, flags):
+        path = tmp_path / "bad.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        done = gaprune("data", "check", path, *flags)
+        assert done.code == 2
+        assert "error: the data cannot be used as they are: domain (bad.jsonl): " in done.err
+        assert problem in done.err
+        assert problem in (done.json["unusable"][0] if flags else done.out)
+
     def test_problems_are_printed(self, gaprune, tmp_path, files):
         path = tmp_path / "twice.jsonl"
         path.write_text(files.domain.read_text(encoding="utf-8") * 2, encoding="utf-8")
@@ -333,6 +356,47 @@ class TestData:
         assert again.code == 2
         assert "s.jsonl exists" in again.err
         assert gaprune(*arguments, "--overwrite", "-q").code == 0
+
+
+class TestNegativesOfPrune:
+    @pytest.fixture
+    def pairs(self, tmp_path, files):
+        rows = [json.loads(line) for line in files.domain.read_text(encoding="utf-8").splitlines()]
+        path = tmp_path / "pairs.jsonl"
+        text = "".join(json.dumps({"query": row["query"], "positive": row["positive"]}) + "\n" for row in rows)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def test_mined_ones_are_named(self, gaprune, files, pairs, empty):
+        done = gaprune(
+            "prune", files.model, "--domain", pairs, "--mine-negatives", 2, "--criterion", "obd", "--out", empty / "o",
+            "--device", "cpu",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert (
+            "domain: 7 triplets of pairs.jsonl, 0 with negatives of their own, the others 2 mined negatives each."
+            in done.out
+        )
+        assert (
+            "| domain | pairs.jsonl | 7 | 7 with 2 each mined by the parent |"
+            in (empty / "o" / "README.md").read_text()
+        )
+
+    def test_data_that_have_negatives(self, gaprune, files, empty, tmp_path):
+        path = tmp_path / "all.jsonl"
+        path.write_text('{"query": "cash", "positive": "the cash", "negative": "a dog"}\n' * 2, encoding="utf-8")
+        done = gaprune(
+            "prune", files.model, "--domain", path, "--mine-negatives", 2, "--criterion", "obd", "--out", empty / "o",
+            "--device", "cpu",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert "domain: 2 triplets of all.jsonl, 2 with negatives of their own." in done.out
+        assert "every domain triplet has negatives of its own, so none were mined." in done.err
+
+    def test_faults_of_the_data_before_the_model_is_loaded(self, gaprune, pairs, empty):
+        done = gaprune("prune", "no/such-model", "--domain", pairs, "--column", "query=frage", "--out", empty / "o")
+        assert done.code == 2
+        assert f"error: {pairs}:1: there is no column 'frage'" in done.err
 
 
 class TestUnusedData:
@@ -365,6 +429,11 @@ class TestHelp:
         for name in package.Recipe.model_fields:
             if name != "model":
                 assert f"--{special.get(name, name.replace('_', '-'))}" in text, name
+
+    def test_what_most_calls_name_comes_first(self, gaprune):
+        text = gaprune("prune", "--help").out
+        places = [text.index(f"│ --{name}") for name in ("domain", "general", "sparsity", "out", "subset", "quiet")]
+        assert places == sorted(places)
 
     def test_no_arguments(self, gaprune):
         done = gaprune()

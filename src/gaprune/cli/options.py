@@ -30,6 +30,12 @@ _SINGULAR = {
 }
 """Fields that hold a mapping are given one entry at a time."""
 
+_FIRST = ("domain", "general", "sparsity", "out")
+"""Fields that most calls name, shown before the others."""
+
+_LAST = ("quiet", "as_json")
+"""Parameters of commands that are shown at the end."""
+
 _ALIASES = {"sparsity": ["--sparsities"], "columns": ["--columns"], "general_columns": ["--general-columns"]}
 
 
@@ -41,7 +47,8 @@ def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        fields = {name: field for name, field in Recipe.model_fields.items() if name not in without}
+        order = dict.fromkeys([*_FIRST, *Recipe.model_fields])
+        fields = {name: Recipe.model_fields[name] for name in order if name not in without}
 
         @functools.wraps(command)
         def wrapper(**arguments: Any) -> None:
@@ -66,7 +73,8 @@ def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..
             )
         )
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        signature = inspect.Signature([*own, *made])
+        last = [parameter for parameter in own if parameter.name in _LAST]
+        signature = inspect.Signature([*(each for each in own if each not in last), *made, *last])
         wrapper.__signature__ = signature  # type: ignore[attr-defined]
         wrapper.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
         return wrapper

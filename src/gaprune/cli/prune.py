@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,11 +30,15 @@ def prune(
     """
     if options.get("out") is None and options.get("scores") is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (or keep --scores FILE).")
+    kept = options.get("scores")
+    is_reused = kept is not None and Path(kept).exists()
     written = []
     with silence(quiet, as_json):
         for result in prune_many(model, recipe=options):
             written.append(result.provenance())
             if not (quiet or as_json):
+                if len(written) == 1:
+                    _show_data(written[0]["calibration"], kept if is_reused else None)
                 _show(result)
     for first in written[:1]:
         if not quiet:
@@ -46,6 +51,20 @@ def _tell_unused(options: dict[str, Any], calibration: dict[str, Any]) -> None:
     for kind in ("domain", "general"):
         if options.get(kind) is not None and calibration[kind] is None:
             say(f"Note: this criterion with these constants does not look at {kind} data, so --{kind} is not used.")
+        data = calibration[kind]
+        if options.get("mine_negatives") and data is not None and data["with_own_negatives"] == data["triplets"]:
+            say(f"Note: every {kind} triplet has negatives of its own, so none were mined.")
+
+
+def _show_data(calibration: dict[str, Any], reused: str | None) -> None:
+    for kind, data in calibration.items():
+        if data is not None:
+            own, count = data["with_own_negatives"], data["triplets"]
+            others = f"{data['mined_negatives_each']} mined negatives each" if data["mined_negatives_each"] else "none"
+            without = "" if own == count else f", the others {others}"
+            show(f"{kind}: {count:,} triplets of {data['name']}, {own:,} with negatives of their own{without}.")
+    if reused is not None:
+        show(f"Scores kept in {reused} were used again; nothing was measured.")
 
 
 def _show(result: Result) -> None:

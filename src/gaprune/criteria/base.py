@@ -113,7 +113,7 @@ class Reconstruction(Criterion):
             raise ConfigError(
                 f"allocation: {name} updates weights in one sweep over a matrix, so its budget is compared by "
                 f"{self.default_allocation}, not {allocation}.",
-                "Leave --allocation out, or choose another criterion.",
+                "Leave allocation (--allocation) out, or choose another criterion.",
             )
 
     @abstractmethod

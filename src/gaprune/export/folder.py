@@ -30,11 +30,13 @@ def check_destination(out: str | Path, *, overwrite: bool) -> Path:
     """
     out = Path(out).resolve()  # through links, so that a link is kept and its folder replaced
     if out.exists() and not overwrite:
-        raise OutputError(f"{out} exists.", "Choose another --out, or replace it with --overwrite.")
+        raise OutputError(
+            f"{out} exists.", "Choose another --out (out=...), or replace it with --overwrite (overwrite=True)."
+        )
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / PROVENANCE_FILE).is_file())):
         raise OutputError(
-            f"{out} is neither empty nor made by GAPrune (no {PROVENANCE_FILE}), so --overwrite does not delete it.",
-            "Choose another --out, or delete it yourself.",
+            f"{out} is neither empty nor made by GAPrune (no {PROVENANCE_FILE}), so overwrite does not delete it.",
+            "Choose another --out (out=...), or delete it yourself.",
         )
     check_parent(out)
     return out
@@ -79,7 +81,7 @@ def save(
         _move(partial, out)
     except (OSError, SafetensorError) as error:
         raise OutputError(
-            f"The model cannot be written to {out}: {error}", "Make room, or choose another --out."
+            f"The model cannot be written to {out}: {error}", "Make room, or choose another --out (out=...)."
         ) from error
     finally:
         if partial is not None and partial.exists():

@@ -98,13 +98,23 @@ def _limit_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _data_section(calibration: Mapping[str, Any]) -> str:
     rows = [
-        (kind, _short(data["name"]), f"{data['triplets']:,}", f"`{data['sha256'][:16]}`")
+        (kind, _short(data["name"]), f"{data['triplets']:,}", _negatives(data), f"`{data['sha256'][:16]}`")
         for kind, data in calibration.items()
         if data is not None
     ]
     if not rows:
         return "None: this criterion looks at weights alone.\n"
-    return markdown_table(["kind", "name", "triplets", "SHA-256"], rows)
+    return markdown_table(["kind", "name", "triplets", "negatives", "SHA-256"], rows)
+
+
+def _negatives(data: Mapping[str, Any]) -> str:
+    """Return where the negatives of a set come from."""
+    own, without = data["with_own_negatives"], data["triplets"] - data["with_own_negatives"]
+    others = (
+        f"{data['mined_negatives_each']} each mined by the parent" if data["mined_negatives_each"] else "in-batch only"
+    )
+    parts = [f"{own:,} with their own"] * bool(own) + [f"{without:,} with {others}"] * bool(without)
+    return ", ".join(parts)
 
 
 def _evaluation_section(evaluation: Evaluation) -> str:

@@ -172,7 +172,7 @@ def _need_negatives(triplets: Triplets) -> None:
         if not item.negatives:
             raise DataError(
                 "has no negative, and only explicit negatives are asked for.",
-                "Use --negatives in-batch, or mine some with --mine-negatives 1.",
+                "Use in-batch negatives (--negatives), or mine some with --mine-negatives 1 (mine_negatives=1).",
                 source=item.source or triplets.name,
             )
 
@@ -183,7 +183,7 @@ def _need_company(batches: Sequence[Sequence[Triplet]], triplets: Triplets) -> N
         if len(batch) == 1 and not batch[0].negatives:
             raise DataError(
                 "has no negative and is alone in its batch, so there is nothing to tell its positive from.",
-                "Use --batch-size 3 or more and at least two pairs, or mine negatives with --mine-negatives 1.",
+                "Use two pairs and --batch-size 3 (batch_size=3) or more, or --mine-negatives 1 (mine_negatives=1).",
                 source=batch[0].source or triplets.name,
             )
 
