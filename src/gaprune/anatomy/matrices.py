@@ -35,12 +35,14 @@ class Matrix:
         module: The layer itself.
         kind: Which part of a block it belongs to; ``other`` outside the blocks.
         layer: Index of its block; ``None`` outside the blocks.
+        unit: Input columns that make up one unit (FFN neuron, head group), neighbours; one for most matrices.
     """
 
     name: str
     module: nn.Linear
     kind: Kind
     layer: int | None
+    unit: int = 1
 
 
 def matrices(model: SentenceTransformer) -> list[Matrix]:

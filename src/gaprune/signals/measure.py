@@ -49,7 +49,7 @@ def measure(
         model: The model that holds the matrices.
         triplets: Calibration data.
         matrices: What to measure, from :func:`gaprune.anatomy.matrices`.
-        quantities: Which signals; without ``fisher`` and ``gradient`` no backward is run.
+        quantities: Which signals; with ``gram`` and ``input_square`` alone no backward is run.
         prompts: Put before queries and passages.
         options: Loss, Fisher kind, batch size and seed.
         label: Name of the data in the progress bar.
@@ -58,7 +58,7 @@ def measure(
         DataError: If explicit negatives are asked for and a triplet has none, or a batch is one pair alone.
         SignalError: If an embedding or gradient is not finite, or the embedding does not depend on a matrix.
     """
-    with_gradients = bool({"fisher", "gradient"} & set(quantities))
+    with_gradients = bool({"fisher", "gradient", "output_gram", "gate"} & set(quantities))
     batches = list(_batches(triplets, options))
     if options.negatives == "explicit":
         _need_negatives(triplets)

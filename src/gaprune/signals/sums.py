@@ -12,7 +12,7 @@ from gaprune.errors import SignalError
 
 __all__ = ["MatrixSignals", "Quantity", "Signals"]
 
-Quantity = Literal["fisher", "gradient", "gram", "input_square"]
+Quantity = Literal["fisher", "gradient", "gram", "input_square", "output_gram", "gate"]
 """What can be measured of a matrix."""
 
 
@@ -29,6 +29,9 @@ class MatrixSignals:
         gradient_sum: Sum of the gradients of all triplets, ``(out, in)``.
         gram_sum: Sum over tokens of ``a aᵀ`` for inputs ``a``, ``(in, in)``.
         input_square_sum: Sum over tokens of ``a²``, the diagonal alone, ``(in,)``.
+        output_gram_sum: Sum over tokens of ``d dᵀ`` for output gradients ``d``, ``(out, out)``.
+        gate_sum: Sum over triplets of the gate gradients of the units that this matrix reads, ``(units,)``.
+        gate_square_sum: Sum over triplets of their squares, ``(units,)``.
     """
 
     name: str
@@ -39,6 +42,9 @@ class MatrixSignals:
     gradient_sum: Tensor | None = None
     gram_sum: Tensor | None = None
     input_square_sum: Tensor | None = None
+    output_gram_sum: Tensor | None = None
+    gate_sum: Tensor | None = None
+    gate_square_sum: Tensor | None = None
 
     @property
     def fisher(self) -> Tensor:
@@ -60,6 +66,25 @@ class MatrixSignals:
         """Mean square ``(in,)`` of every input: mean over tokens of ``a²``."""
         return self._mean("input_square", self.input_square_sum, self.tokens)
 
+    @property
+    def output_gram(self) -> Tensor:
+        """Second moment ``(out, out)`` of the output gradients: mean over tokens of ``d dᵀ``."""
+        return self._mean("output_gram", self.output_gram_sum, self.tokens)
+
+    @property
+    def gate(self) -> Tensor:
+        """Mean gate gradient ``(units,)`` over triplets.
+
+        The gate gradient of a unit is the derivative of the loss by a factor on its activation: the sum over the
+        triplet's tokens of activation times gradient (Molchanov et al. 2019, arXiv 1906.10771).
+        """
+        return self._mean("gate", self.gate_sum, self.triplets)
+
+    @property
+    def gate_fisher(self) -> Tensor:
+        """Fisher of the units ``(units,)``: mean over triplets of the squared gate gradient."""
+        return self._mean("gate", self.gate_square_sum, self.triplets)
+
     def _mean(self, quantity: Quantity, total: Tensor | None, count: int) -> Tensor:
         if total is None or count == 0:
             raise SignalError(
@@ -79,6 +104,9 @@ class MatrixSignals:
             _plus(self.gradient_sum, other.gradient_sum),
             _plus(self.gram_sum, other.gram_sum),
             _plus(self.input_square_sum, other.input_square_sum),
+            _plus(self.output_gram_sum, other.output_gram_sum),
+            _plus(self.gate_sum, other.gate_sum),
+            _plus(self.gate_square_sum, other.gate_square_sum),
         )
 
 

@@ -59,6 +59,7 @@ class _Call:
     inputs: Tensor
     lengths: list[int]
     output_gradients: Tensor | None = None
+    gates: Tensor | None = None
 
 
 class GramCache:
@@ -107,6 +108,9 @@ class Tap:
             gradient_sum=zeros(outputs, inputs) if "gradient" in self.quantities else None,
             gram_sum=zeros(inputs, inputs) if "gram" in self.quantities else None,
             input_square_sum=zeros(inputs) if "input_square" in self.quantities else None,
+            output_gram_sum=zeros(outputs, outputs) if "output_gram" in self.quantities else None,
+            gate_sum=zeros(inputs // self.matrix.unit) if "gate" in self.quantities else None,
+            gate_square_sum=zeros(inputs // self.matrix.unit) if "gate" in self.quantities else None,
         )
 
     def forward(self, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
@@ -124,9 +128,20 @@ class Tap:
             call = _Call(rows, self.texts.lengths(inputs))
             self._calls.append(call)
             texts = self.texts
+            if self.signals.gate_sum is not None:
+                args[0].register_hook(  # type: ignore[no-untyped-call]
+                    lambda gradient: self._gates(call, texts.rows(gradient, self.matrix.name))
+                )
             output.register_hook(  # type: ignore[no-untyped-call]
                 lambda gradient: self._backward(call, texts.rows(gradient, self.matrix.name))
             )
+
+    def _gates(self, call: _Call, gradients: Tensor) -> None:
+        """Take the gate gradients ``(triplets, units)`` of a call; it comes after :meth:`_backward` of the call."""
+        products = call.inputs * gradients.float()
+        products = products.view(len(products), -1, self.matrix.unit).sum(2)
+        call.gates = torch.stack([part.sum(0) for part in torch.split(products, call.lengths)])
+        self._finish()
 
     def _backward(self, call: _Call, gradients: Tensor) -> None:
         gradients = gradients.float()
@@ -136,11 +151,30 @@ class Tap:
                 "Load the model in float32 or bfloat16 (--dtype), and check the texts of the batch named.",
             )
         call.output_gradients = gradients
-        if all(known.output_gradients is not None for known in self._calls):
+        if self.signals.output_gram_sum is not None:
+            self.signals.output_gram_sum.addmm_(gradients.T, gradients)
+        self._finish()
+
+    def _finish(self) -> None:
+        """Add up the batch once every call has had all its gradients."""
+        gates = self.signals.gate_sum is not None
+        if all(c.output_gradients is not None and (c.gates is not None or not gates) for c in self._calls):
             self._accumulate()
             self._calls.clear()
 
     def _accumulate(self) -> None:
+        """Add what is known of each triplet, now that all its texts have been seen."""
+        gates = [call.gates for call in self._calls if call.gates is not None]
+        if self.signals.gate_sum is not None and self.signals.gate_square_sum is not None:
+            of_triplets = torch.stack(gates).sum(0)
+            self.signals.gate_sum += of_triplets.sum(0)
+            self.signals.gate_square_sum += of_triplets.square().sum(0)
+        if self.signals.fisher_sum is None and self.signals.gradient_sum is None:
+            self.signals.triplets += len(self._calls[0].lengths)
+        else:
+            self._accumulate_weights()
+
+    def _accumulate_weights(self) -> None:
         """Form each triplet's gradient and add it and its square."""
         parts = [
             (torch.split(call.output_gradients, call.lengths), torch.split(call.inputs, call.lengths))

@@ -1,0 +1,75 @@
+"""Gate gradients of units and second moments of output gradients, against the plain loop, over every family."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from plain_loop import PlainLoop, close, reached
+
+from gaprune.errors import SignalError
+
+
+def readers(model, unit):
+    """The matrices that alone read their input, with so many columns a unit."""
+    last = ("output.dense", "attn.o", "o_proj", "down_proj", "lin2", "out_lin", "Wo")
+    return [replace(matrix, unit=unit) for matrix in reached(model) if matrix.name.endswith(last)]
+
+
+@pytest.mark.parametrize("unit", [1, 8])
+@pytest.mark.parametrize("batch_size", [2, 16])
+def test_a_gate_gradient_is_the_weights_times_their_gradients(
+    model, toy_triplets, measured, plain_explicit, unit, batch_size
+):
+    """Scaling a unit scales its columns: the derivative by the factor is the sum of weight times gradient there."""
+    chosen = readers(model, unit)
+    assert len(chosen) == 4
+    signals = measured(
+        model, toy_triplets, matrices=chosen, quantities={"gate"}, negatives="explicit", batch_size=batch_size
+    )
+    for matrix in chosen:
+        products = plain_explicit[matrix.name] * matrix.module.weight.detach().double()
+        gates = products.sum(1).unflatten(1, (-1, unit)).sum(2)
+        close(signals[matrix.name].gate, gates.mean(0))
+        close(signals[matrix.name].gate_fisher, gates.square().mean(0))
+        assert signals[matrix.name].triplets == len(toy_triplets)
+
+
+def test_output_gradients_over_real_tokens(model, toy_triplets, measured):
+    signals = measured(model, toy_triplets, quantities={"output_gram"}, negatives="explicit", batch_size=3)
+    loop = PlainLoop(model)
+    seen = {matrix.name: [] for matrix in loop.matrices}
+
+    def follow(name, output):
+        output.register_hook(lambda gradient: seen[name].append(gradient.reshape(-1, gradient.shape[-1])))
+
+    for matrix in loop.matrices:
+        matrix.module.register_forward_hook(lambda _module, _args, output, name=matrix.name: follow(name, output))
+    loop.explicit(toy_triplets)
+    for name, rows in seen.items():
+        gradients = torch.cat(rows)
+        assert signals[name].tokens == len(gradients)
+        close(signals[name].output_gram, gradients.T @ gradients / len(gradients))
+
+
+def test_gates_are_the_same_beside_weight_gradients(bert, toy_triplets, measured):
+    chosen = readers(bert, 1)
+    alone = measured(bert, toy_triplets, matrices=chosen, quantities={"gate"})
+    beside = measured(bert, toy_triplets, matrices=chosen, quantities={"gate", "fisher", "output_gram"})
+    for name, signals in alone.items():
+        close(beside[name].gate, signals.gate, 1e-6)
+        with pytest.raises(SignalError, match=f"{name}: fisher was not measured"):
+            _ = signals.fisher
+
+
+def test_gates_add(bert, toy_triplets, measured):
+    options = {"matrices": readers(bert, 1), "quantities": {"gate", "output_gram"}, "negatives": "explicit"}
+    whole, first, second = (
+        measured(bert, part, **options) for part in (toy_triplets, toy_triplets[:3], toy_triplets[3:])
+    )
+    for name, expected in whole.items():
+        total = first[name] + second[name]
+        close(total.gate, expected.gate)
+        close(total.gate_fisher, expected.gate_fisher)
+        close(total.output_gram, expected.output_gram)
