@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
+from gaprune.anatomy.blocks import block_path, transformer_of
 from gaprune.errors import ModelError
 
 if TYPE_CHECKING:
@@ -51,14 +52,9 @@ def matrices(model: SentenceTransformer) -> list[Matrix]:
     Raises:
         ModelError: If the model holds no transformer, or no linear layers in its blocks.
     """
-    transformer = model.transformers_model
-    if transformer is None:
-        raise ModelError(
-            f"The model's first module is a {type(model[0]).__name__}, not a transformer.",
-            "Choose a model whose modules start with a Transformer.",
-        )
+    transformer = transformer_of(model)
     inside = next(name for name, module in model.named_modules() if module is transformer)
-    blocks = _blocks(transformer)
+    blocks = block_path(transformer)
     found = []
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear):
@@ -72,16 +68,6 @@ def matrices(model: SentenceTransformer) -> list[Matrix]:
             "Models whose blocks keep their weights in torch.nn.Linear can be pruned; please report this one.",
         )
     return found
-
-
-def _blocks(transformer: nn.Module) -> str:
-    """Return the path of the list of blocks: the module list that holds most parameters, the outermost of equals."""
-    sizes = {
-        path: sum(parameter.numel() for parameter in module.parameters())
-        for path, module in transformer.named_modules()
-        if isinstance(module, nn.ModuleList)
-    }
-    return max(sizes, key=lambda path: sizes[path], default="")
 
 
 def _place(name: str, blocks: str) -> tuple[int | None, str]:

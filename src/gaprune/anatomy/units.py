@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from gaprune.anatomy.blocks import transformer_of
 from gaprune.anatomy.matrices import Kind, Matrix, matrices
 from gaprune.errors import ModelError
 
@@ -88,7 +89,8 @@ def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
         if matrix.layer is not None and matrix.kind == _KINDS[kind]:
             blocks.setdefault(matrix.layer, []).append(matrix)
     make = _width if kind == "width" else _heads
-    return [make(layer, found, model.config) for layer, found in sorted(blocks.items())]
+    config = transformer_of(model).config
+    return [make(layer, found, config) for layer, found in sorted(blocks.items())]
 
 
 def _width(layer: int, found: list[Matrix], config: Any) -> UnitGroup:
@@ -99,11 +101,11 @@ def _width(layer: int, found: list[Matrix], config: Any) -> UnitGroup:
             "Choose another granularity; please report this family.",
         )
     width = getattr(config, field)
-    consumers = [matrix for matrix in found if matrix.module.in_features == width]
-    feeding = [matrix for matrix in found if matrix.module.out_features in (width, 2 * width)]
-    _expect(len(consumers) == 1 and len(consumers) + len(feeding) == len(found), layer, found, "an FFN")
+    *feeding, consumer = found  # in every family the way down comes last
+    fit = all(matrix.module.out_features in (width, 2 * width) for matrix in feeding)
+    _expect(bool(feeding) and fit and consumer.module.in_features == width, layer, found, "an FFN")
     producers = tuple(Producer(matrix, matrix.module.out_features // width, 1) for matrix in feeding)
-    return UnitGroup("width", layer, consumers[0], producers, width, {field: 1})
+    return UnitGroup("width", layer, consumer, producers, width, {field: 1})
 
 
 def _heads(layer: int, found: list[Matrix], config: Any) -> UnitGroup:
@@ -116,16 +118,13 @@ def _heads(layer: int, found: list[Matrix], config: Any) -> UnitGroup:
         )
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
-    of_keys = [matrix for matrix in found if matrix.module.out_features == groups * size]
-    of_queries = [matrix for matrix in found if matrix.module.out_features == heads * size and matrix not in of_keys]
-    consumers = [matrix for matrix in found if _is_output(matrix)]
-    feeding = [matrix for matrix in (*of_queries, *of_keys) if matrix not in consumers]
-    _expect(len(consumers) == 1 and len(feeding) == 3 == len(found) - 1, layer, found, "attention")
+    outputs = [matrix for matrix in found if _is_output(matrix)]
+    feeding = [matrix for matrix in found if not _is_output(matrix)]
+    fit = all(matrix.module.out_features in (heads * size, groups * size) for matrix in feeding)
+    _expect(len(outputs) == 1 and len(feeding) == 3 and fit, layer, found, "attention")
     shared = heads // groups
-    consumer = replace(consumers[0], unit=shared * size)
-    producers = tuple(
-        Producer(matrix, 1, matrix.module.out_features // groups) for matrix in found if matrix is not consumers[0]
-    )
+    consumer = replace(outputs[0], unit=shared * size)
+    producers = tuple(Producer(matrix, 1, matrix.module.out_features // groups) for matrix in feeding)
     return UnitGroup(
         "heads",
         layer,
