@@ -1,0 +1,187 @@
+"""Block by block: what the inputs of a block's matrices are when the blocks before it have already changed.
+
+The texts run through the model once. From then on only the hidden states between two blocks are kept, one block runs
+at a time, and the next one sees what the block before it gives *now*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gaprune.anatomy import Matrix, blocks, transformer_of
+from gaprune.errors import SignalError
+from gaprune.models import Prompts, Role
+from gaprune.progress import track
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data import Triplets
+
+__all__ = ["BlockStream", "Moments"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """First and second moments of the inputs of a matrix over real tokens, in fp32.
+
+    Args:
+        mean: ``E[a]``, ``(in,)``.
+        gram: ``E[a aᵀ]``, ``(in, in)``.
+    """
+
+    mean: Tensor
+    gram: Tensor
+
+    def mixed(self, other: Moments, share: float) -> Moments:
+        """Return the moments of a mixture with this share of ``other``."""
+        return Moments(torch.lerp(self.mean, other.mean, share), torch.lerp(self.gram, other.gram, share))
+
+    def seen(self, *, centred: bool) -> Tensor:
+        """Return what weights see: the covariance where a bias takes the mean, else the second moments."""
+        return self.gram - torch.outer(self.mean, self.mean) if centred else self.gram
+
+
+@dataclass
+class _Batch:
+    """One batch between two blocks.
+
+    Args:
+        hidden: What the next block reads, ``(texts, tokens, hidden)``.
+        mask: True for real tokens, ``(texts, tokens)``.
+        calls: Further arguments of every block (positions and masks), which no block changes.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+class BlockStream:
+    """The texts of some triplets on their way through a model, one block at a time.
+
+    Args:
+        model: The model, in evaluation mode; its blocks may change between steps.
+        triplets: Whose texts.
+        prompts: Put before queries and passages.
+        batch_size: Texts at a time.
+        label: Name of the data in the progress bar.
+
+    Raises:
+        SignalError: If the blocks do not see ``(texts, tokens, hidden)``.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, triplets: Triplets, *, prompts: Prompts, batch_size: int, label: str
+    ) -> None:
+        self._blocks = blocks(model)
+        self._next = 0
+        self._batches = []
+        batches = list(_batches(triplets, batch_size))
+        with _uncached(model), torch.no_grad():
+            for role, texts in track(batches, f"Reading {label} texts"):
+                self._batches.append(_enter(model, self._blocks, texts, role, prompts.of(role)))
+
+    @torch.no_grad()
+    def moments(self, matrices: Sequence[Matrix]) -> dict[str, Moments]:
+        """Return the moments of the inputs of ``matrices``, all of the next block, as that block is now."""
+        means = {m.name: torch.zeros(m.module.in_features, device=m.module.weight.device) for m in matrices}
+        grams = {name: torch.zeros(len(mean), len(mean), device=mean.device) for name, mean in means.items()}
+        tokens = 0
+        mask = torch.empty(0)
+
+        def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+            def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+                rows = args[0][mask].float()
+                means[name] += rows.sum(0)
+                grams[name].addmm_(rows.T, rows)
+
+            return hook
+
+        with ExitStack() as stack:
+            for matrix in matrices:
+                stack.callback(matrix.module.register_forward_pre_hook(add(matrix.name)).remove)
+            for batch in self._batches:
+                mask = batch.mask
+                tokens += int(mask.sum())
+                self._run(batch)
+        return {name: Moments(mean / tokens, grams[name] / tokens) for name, mean in means.items()}
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """Run the next block as it is now, and go on to the one after it."""
+        for batch in self._batches:
+            batch.hidden = self._run(batch)
+        self._next += 1
+
+    def _run(self, batch: _Batch) -> Tensor:
+        args, kwargs = batch.calls[self._next]
+        output = self._blocks[self._next](batch.hidden, *args, **kwargs)
+        hidden: Tensor = output[0] if isinstance(output, tuple) else output
+        return hidden
+
+
+def _batches(triplets: Triplets, size: int) -> Iterator[tuple[Role, list[str]]]:
+    """Yield texts of one role and of like length."""
+    by_role: dict[Role, list[str]] = {
+        "query": [item.query for item in triplets],
+        "passage": [passage for item in triplets for passage in item.passages],
+    }
+    for role, texts in by_role.items():
+        texts.sort(key=len)
+        for start in range(0, len(texts), size):
+            yield role, texts[start : start + size]
+
+
+def _enter(
+    model: SentenceTransformer, found: Sequence[nn.Module], texts: list[str], role: Role, prompt: str | None
+) -> _Batch:
+    """Run texts through the model and keep what the first block reads, and every block's further arguments."""
+    entered: list[Tensor] = []
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = dict(kwargs)
+        hidden, rest = (args[0], args[1:]) if args else (named.pop("hidden_states"), ())
+        entered.append(hidden)
+        calls.append((rest, named))
+
+    task = {"query": "query", "passage": "document"}[role]
+    features = model.preprocess(texts, prompt=prompt, task=task)
+    features = {key: value.to(model.device) if isinstance(value, Tensor) else value for key, value in features.items()}
+    mask = features["attention_mask"].bool()
+    with ExitStack() as stack:
+        for block in found:
+            stack.callback(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        model(features, task=task)
+    if len(calls) != len(found) or entered[0].ndim != 3 or entered[0].shape[:2] != mask.shape:
+        raise SignalError(
+            f"The blocks see {tuple(entered[0].shape) if entered else 'nothing'} for texts of shape "
+            f"{tuple(mask.shape)}, and {len(calls)} of {len(found)} ran.",
+            "Blocks must see (texts, tokens, hidden), each once; load the model with padded inputs, or do not repair.",
+        )
+    return _Batch(entered[0], mask, calls)
+
+
+@contextmanager
+def _uncached(model: SentenceTransformer) -> Iterator[None]:
+    """Evaluation mode, and no cache of keys and values, which a block run twice would grow."""
+    config = transformer_of(model).config
+    cached = getattr(config, "use_cache", None)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    if cached is not None:
+        config.use_cache = False
+    try:
+        yield
+    finally:
+        if cached is not None:
+            config.use_cache = cached
+        for module, mode in training.items():
+            module.training = mode

@@ -1,0 +1,135 @@
+"""Closed-form repair: what stays of a matrix is refit so that its output stays as near as it can.
+
+For a matrix ``W`` with bias ``b`` that loses entries, the repaired ``W'`` and ``b'`` minimise
+
+    E |(W' - W) a + (b' - b)|^2 + ridge · mean(diag C) · |W' - W|^2
+
+over the inputs ``a`` of the calibration texts, among all ``W'`` that are zero where the decision says so. The best
+bias makes up for the mean of what went; the weights then see the inputs' covariance ``C`` alone. Without a bias they
+see the second moments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gaprune.errors import SignalError
+from gaprune.signals import Moments
+
+__all__ = ["Repaired", "refit_columns", "refit_entries"]
+
+_STEPS = 100
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """New values of one matrix.
+
+    Args:
+        weight: ``(out, in)`` in fp32, zero where nothing stays.
+        bias: ``(out,)`` in fp32, ``None`` where the layer has none.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+def refit_columns(
+    weight: Tensor, bias: Tensor | None, moments: Moments, keep: Tensor, *, ridge: float, name: str
+) -> Repaired:
+    """Refit a matrix that loses whole columns, by one direct solve for all rows.
+
+    With ``C`` the covariance (or second moments), ``S`` the columns that stay and ``R`` those that go,
+    ``W'_S = W_S + W_R C_RS (C_SS + ridge · mean(diag C) I)⁻¹``.
+
+    Args:
+        weight: ``W``, ``(out, in)``.
+        bias: ``b``, ``(out,)``.
+        moments: Of the inputs that this matrix sees.
+        keep: True for columns that stay, ``(in,)``.
+        ridge: Pull towards the original weights, as a fraction of the mean diagonal; larger changes less.
+        name: Of the matrix, for the error.
+
+    Raises:
+        SignalError: If the moments of the columns that stay are singular even with the ridge.
+    """
+    seen = moments.seen(centred=bias is not None).double()
+    wide = weight.double()
+    scale = seen.diagonal().mean()
+    loaded = seen[keep][:, keep] + ridge * torch.where(scale > 0, scale, 1) * torch.eye(int(keep.sum())).to(seen)
+    try:
+        factor = torch.linalg.cholesky(loaded)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise SignalError(
+            f"{name}: the moments of the inputs that stay are singular.", "Use more triplets, or a larger ridge."
+        ) from error
+    change = torch.cholesky_solve((wide[:, ~keep] @ seen[~keep][:, keep]).T, factor).T
+    repaired = torch.zeros_like(wide)
+    repaired[:, keep] = wide[:, keep] + change
+    return _with_bias(weight, bias, moments, repaired.float())
+
+
+def refit_entries(
+    weight: Tensor, bias: Tensor | None, moments: Moments, keep: Tensor, *, ridge: float, name: str
+) -> Repaired:
+    """Refit a matrix that loses single entries, every row with a choice of its own.
+
+    All rows are solved together by conjugate gradients with the diagonal as preconditioner; each step costs one
+    product of the size of ``W C``.
+
+    Args:
+        weight: ``W``, ``(out, in)``.
+        bias: ``b``, ``(out,)``.
+        moments: Of the inputs that this matrix sees.
+        keep: True for entries that stay, ``(out, in)``.
+        ridge: Pull towards the original weights, as a fraction of the mean diagonal; larger changes less.
+        name: Of the matrix, for the error.
+
+    Raises:
+        SignalError: If it does not converge.
+    """
+    seen = moments.seen(centred=bias is not None)
+    scale = seen.diagonal().mean()
+    loaded = seen + ridge * torch.where(scale > 0, scale, 1) * torch.eye(len(seen)).to(seen)
+    keeps = keep.to(weight.dtype)
+    change = -weight * (1 - keeps)
+    residual = -(change @ loaded) * keeps
+    diagonal = loaded.diagonal().clamp_min(torch.finfo(loaded.dtype).tiny)
+    limit = _TOLERANCE * _norm(residual)
+    direction = preconditioned = residual / diagonal
+    product = (residual * preconditioned).sum(1, keepdim=True)
+    for _ in range(_STEPS):
+        if bool((_norm(residual) <= limit).all()):
+            break
+        image = (direction @ loaded) * keeps
+        step = _ratio(product, (direction * image).sum(1, keepdim=True))
+        change = change + step * direction
+        residual = residual - step * image
+        preconditioned = residual / diagonal
+        following = (residual * preconditioned).sum(1, keepdim=True)
+        direction = preconditioned + _ratio(following, product) * direction
+        product = following
+    if not torch.isfinite(change).all():
+        raise SignalError(f"{name}: its repair does not converge.", "Use a larger ridge, or --no-repair.")
+    return _with_bias(weight, bias, moments, (weight + change) * keeps)
+
+
+def _norm(rows: Tensor) -> Tensor:
+    norms: Tensor = rows.norm(dim=1, keepdim=True)
+    return norms
+
+
+def _ratio(above: Tensor, below: Tensor) -> Tensor:
+    """Return the quotient, zero for rows that are done."""
+    return torch.where(below > 0, above / below.clamp_min(torch.finfo(below.dtype).tiny), 0)
+
+
+def _with_bias(weight: Tensor, bias: Tensor | None, moments: Moments, repaired: Tensor) -> Repaired:
+    """Return the repaired matrix with a bias that makes up for the mean of what went."""
+    if bias is None:
+        return Repaired(repaired, None)
+    return Repaired(repaired, bias + (weight - repaired) @ moments.mean)
