@@ -83,7 +83,7 @@ def test_wanda(evidence, calibration):
     )
 
 
-@pytest.mark.parametrize("name", ["fisher", "obd", "taylor", "wanda", "sparsegpt"])
+@pytest.mark.parametrize("name", ["activation", "fisher", "obd", "taylor", "wanda", "sparsegpt"])
 def test_domain_is_the_default_and_the_three_differ(evidence, name):
     by_name = {calibration: create(f"{name}-{calibration}").importance(evidence) for calibration in EACH}
     assert torch.equal(create(name).importance(evidence), by_name["domain"])

@@ -10,7 +10,7 @@ import torch
 from gaprune.criteria import available, create
 from gaprune.errors import SignalError
 
-CALIBRATED = ("fisher", "taylor", "obd", "wanda", "sparsegpt")
+CALIBRATED = ("activation", "fisher", "taylor", "obd", "wanda", "sparsegpt")
 VARIANTS = [
     ("random", {}),
     ("magnitude", {}),

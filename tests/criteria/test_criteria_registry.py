@@ -16,7 +16,7 @@ from gaprune.criteria import Criterion, available, create, register, registry
 from gaprune.criteria.base import Calibrated, Reconstruction
 from gaprune.errors import ConfigError
 
-OURS = ["dai", "dai-paper", "fisher", "magnitude", "obd", "random", "sparsegpt", "taylor", "wanda"]
+OURS = ["activation", "dai", "dai-paper", "fisher", "magnitude", "obd", "random", "sparsegpt", "taylor", "wanda"]
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_every_name_can_be_created_and_describes_itself():
 @pytest.mark.parametrize("suffix", ["domain", "general", "mix"])
 def test_calibrated_criteria_answer_to_three_names(suffix):
     calibrated = [name for name, kind in available().items() if issubclass(kind, Calibrated)]
-    assert calibrated == ["fisher", "obd", "sparsegpt", "taylor", "wanda"]
+    assert calibrated == ["activation", "fisher", "obd", "sparsegpt", "taylor", "wanda"]
     for name in calibrated:
         criterion = create(f"{name}-{suffix}")
         assert type(criterion) is available()[name]
@@ -123,7 +123,7 @@ def test_unknown_constant_suggests_near_ones_and_lists_all():
     assert caught.value.problem == (
         "criterion dai: smoothin: Extra inputs are not permitted. Did you mean 'smoothing'?"
     )
-    assert caught.value.remedy == "Its constants: general, smoothing, alpha."
+    assert caught.value.remedy == "Its constants: general, smoothing, alpha, damping."
 
 
 def test_constant_of_a_criterion_without_any():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gaprune.criteria import Evidence, create
-from gaprune.criteria.sparsegpt import inverse_factor
+from gaprune.criteria.inverse import inverse_factor
 from gaprune.errors import ConfigError, SignalError
 from gaprune.masks import lowest
 from gaprune.signals import MatrixSignals

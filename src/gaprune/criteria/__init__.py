@@ -1,7 +1,7 @@
 """Formulas from weights and signals to importance, under one open registry."""
 
 from gaprune.criteria import baselines, dai, sparsegpt  # noqa: F401 (importing registers)
-from gaprune.criteria.base import Criterion, Evidence, Reconstruction, Solution
+from gaprune.criteria.base import Criterion, Evidence, Reconstruction, Solution, UnitEvidence
 from gaprune.criteria.registry import available, create, register
 
-__all__ = ["Criterion", "Evidence", "Reconstruction", "Solution", "available", "create", "register"]
+__all__ = ["Criterion", "Evidence", "Reconstruction", "Solution", "UnitEvidence", "available", "create", "register"]

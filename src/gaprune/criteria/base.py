@@ -13,7 +13,7 @@ from gaprune.config import Allocation, Options
 from gaprune.errors import ConfigError, SignalError
 from gaprune.signals import MatrixSignals, Quantity
 
-__all__ = ["Calibrated", "Calibration", "Criterion", "Evidence", "Reconstruction", "Solution"]
+__all__ = ["Calibrated", "Calibration", "Criterion", "Evidence", "Reconstruction", "Solution", "UnitEvidence"]
 
 Calibration = Literal["domain", "general", "mix"]
 
@@ -42,16 +42,55 @@ class Evidence:
         Raises:
             SignalError: If they were not measured.
         """
-        found = self.domain if data == "domain" else self.general
-        if found is None:
-            raise SignalError(f"{self.name}: no signals of {data} data.", f"Measure them first: give {data} triplets.")
-        return found
+        return _measured(self, data)
+
+
+def _measured(evidence: Evidence | UnitEvidence, data: Literal["domain", "general"]) -> MatrixSignals:
+    found = evidence.domain if data == "domain" else evidence.general
+    if found is None:
+        raise SignalError(f"{evidence.name}: no signals of {data} data.", f"Measure them first: give {data} triplets.")
+    return found
+
+
+@dataclass(frozen=True)
+class UnitEvidence:
+    """All that a criterion may look at for the units that one matrix reads.
+
+    Args:
+        name: Name of the matrix that reads them.
+        weight: Its weight ``(out, units, columns of a unit)`` in fp32.
+        producer_square: Sum of squares of the weights that feed each unit, ``(units,)``.
+        domain: Signals of the matrix on domain data, where the criterion asked for any.
+        general: Signals on general data, likewise.
+        seed: For criteria that draw.
+    """
+
+    name: str
+    weight: Tensor
+    producer_square: Tensor
+    domain: MatrixSignals | None = None
+    general: MatrixSignals | None = None
+    seed: int = 0
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return self.weight.shape[1]
+
+    def signals(self, data: Literal["domain", "general"]) -> MatrixSignals:
+        """Return the signals on one kind of data.
+
+        Raises:
+            SignalError: If they were not measured.
+        """
+        return _measured(self, data)
 
 
 class Criterion(Options, ABC):
     """Base of all criteria: higher importance is kept.
 
-    Class attributes say what it is; its pydantic fields are its constants.
+    Class attributes say what it is; its pydantic fields are its constants. A criterion that can tell whole units apart
+    also has :meth:`unit_importance` and says what that needs.
     """
 
     summary: ClassVar[str]
@@ -60,6 +99,9 @@ class Criterion(Options, ABC):
     """Where the formula comes from."""
     default_allocation: ClassVar[Allocation] = "global"
     """Where its authors compare the budget."""
+
+    unit_summary: ClassVar[str | None] = None
+    """One line: the formula for whole units; ``None`` where it tells none apart."""
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:
@@ -72,6 +114,16 @@ class Criterion(Options, ABC):
         return frozenset()
 
     @property
+    def unit_domain_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on domain data, of the matrices that read units, to tell the units apart."""
+        return frozenset()
+
+    @property
+    def unit_general_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on general data, likewise."""
+        return frozenset()
+
+    @property
     def depends_on_seed(self) -> bool:
         """Whether another calibration sample can change the importance."""
         return bool(self.domain_needs | self.general_needs)
@@ -79,6 +131,17 @@ class Criterion(Options, ABC):
     @abstractmethod
     def importance(self, evidence: Evidence) -> Tensor:
         """Return the importance of every weight, ``(out, in)`` in fp32."""
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return the importance of every unit, ``(units,)`` in fp32.
+
+        Raises:
+            ConfigError: If the criterion tells only single weights apart.
+        """
+        raise ConfigError(
+            f"criterion: {type(self).__name__} scores single weights, not the units of {evidence.name}.",
+            "Choose one that `gaprune criteria` lists for units, such as dai.",
+        )
 
 
 @dataclass(frozen=True)
@@ -125,6 +188,7 @@ class Calibrated(Criterion):
     """A criterion that looks at one kind of data, or at both pooled with equal weight."""
 
     quantities: ClassVar[frozenset[Quantity]]
+    unit_quantities: ClassVar[frozenset[Quantity]] = frozenset()
 
     calibration: Calibration = Field(
         "domain", description="Data it looks at: domain, general, or mix (both, equally)."
@@ -140,7 +204,17 @@ class Calibrated(Criterion):
         """What has to be measured on general data."""
         return frozenset() if self.calibration == "domain" else self.quantities
 
-    def mean(self, evidence: Evidence, quantity: Quantity) -> Tensor:
+    @property
+    def unit_domain_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on domain data, likewise for units."""
+        return frozenset() if self.calibration == "general" else self.unit_quantities
+
+    @property
+    def unit_general_needs(self) -> frozenset[Quantity]:
+        """What has to be measured on general data, likewise for units."""
+        return frozenset() if self.calibration == "domain" else self.unit_quantities
+
+    def mean(self, evidence: Evidence | UnitEvidence, quantity: str) -> Tensor:
         """Return a signal on the data this criterion looks at."""
         if self.calibration == "mix":
             domain, general = (getattr(evidence.signals(data), quantity) for data in ("domain", "general"))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from gaprune.config import Allocation
-from gaprune.criteria.base import Calibrated, Criterion, Evidence
+from gaprune.criteria.base import Calibrated, Criterion, Evidence, UnitEvidence
 from gaprune.criteria.registry import register
 from gaprune.signals import Quantity
 
-__all__ = ["Fisher", "Magnitude", "OptimalBrainDamage", "Random", "Taylor", "Wanda"]
+__all__ = ["Activation", "Fisher", "Magnitude", "OptimalBrainDamage", "Random", "Taylor", "Wanda"]
 
 
 @register("random")
@@ -21,6 +22,7 @@ class Random(Criterion):
     """Uniform noise, the same for the same seed and matrix name."""
 
     summary: ClassVar[str] = "uniform noise"
+    unit_summary: ClassVar[str | None] = "uniform noise"
     source: ClassVar[str] = "the control"
 
     @property
@@ -30,8 +32,16 @@ class Random(Criterion):
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return uniform numbers in [0, 1)."""
-        generator = torch.Generator().manual_seed(zlib.crc32(evidence.name.encode()) + evidence.seed)
-        return torch.rand(evidence.weight.shape, generator=generator).to(evidence.weight.device)
+        return _uniform(evidence, evidence.weight.shape)
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return uniform numbers in [0, 1)."""
+        return _uniform(evidence, (evidence.units,))
+
+
+def _uniform(evidence: Evidence | UnitEvidence, shape: Sequence[int]) -> Tensor:
+    generator = torch.Generator().manual_seed(zlib.crc32(evidence.name.encode()) + evidence.seed)
+    return torch.rand(*shape, generator=generator).to(evidence.weight.device)
 
 
 @register("magnitude")
@@ -39,11 +49,16 @@ class Magnitude(Criterion):
     """The absolute weight."""
 
     summary: ClassVar[str] = "|w|"
+    unit_summary: ClassVar[str | None] = "norm of the weights that feed it times norm of those that read it"
     source: ClassVar[str] = "Han et al. 2015, arXiv 1506.02626"
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return ``|w|``."""
         return evidence.weight.abs()
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return the norm of the weights that feed the unit times the norm of those that read it."""
+        return (evidence.producer_square * evidence.weight.square().sum((0, 2))).sqrt()
 
 
 @register("fisher")
@@ -51,12 +66,18 @@ class Fisher(Calibrated):
     """The Fisher diagonal alone; the paper's two baselines are ``fisher-general`` and ``fisher-domain``."""
 
     summary: ClassVar[str] = "F: mean squared gradient"
+    unit_summary: ClassVar[str | None] = "mean squared gate gradient"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844, table 1"
     quantities: ClassVar[frozenset[Quantity]] = frozenset({"fisher"})
+    unit_quantities: ClassVar[frozenset[Quantity]] = frozenset({"gate"})
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return ``F``."""
         return self.mean(evidence, "fisher")
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return the mean squared gate gradient."""
+        return self.mean(evidence, "gate_fisher")
 
 
 @register("taylor")
@@ -65,11 +86,17 @@ class Taylor(Calibrated):
 
     summary: ClassVar[str] = "|g w|: first-order loss change, g the mean gradient"
     source: ClassVar[str] = "Molchanov et al. 2017, arXiv 1611.06440"
+    unit_summary: ClassVar[str | None] = "absolute mean gate gradient"
     quantities: ClassVar[frozenset[Quantity]] = frozenset({"gradient"})
+    unit_quantities: ClassVar[frozenset[Quantity]] = frozenset({"gate"})
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return ``|g w|``."""
         return (self.mean(evidence, "gradient") * evidence.weight).abs()
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return the absolute mean gate gradient."""
+        return self.mean(evidence, "gate").abs()
 
 
 @register("obd")
@@ -92,8 +119,34 @@ class Wanda(Calibrated):
     summary: ClassVar[str] = "|w| times the norm of its input"
     source: ClassVar[str] = "Sun et al. 2023 (Wanda), arXiv 2306.11695"
     default_allocation: ClassVar[Allocation] = "row"
+    unit_summary: ClassVar[str | None] = "norm of its activation times norm of the weights that read it"
     quantities: ClassVar[frozenset[Quantity]] = frozenset({"input_square"})
+    unit_quantities: ClassVar[frozenset[Quantity]] = frozenset({"input_square"})
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return ``|w| sqrt(E[a^2])``, the root mean square in place of the norm (same order in every row)."""
         return evidence.weight.abs() * self.mean(evidence, "input_square").sqrt()
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return the root of ``sum_k E[a_k^2] |w_k|^2`` over the columns ``w_k`` of the unit."""
+        squares = self.mean(evidence, "input_square").view(evidence.units, -1)
+        return (squares * evidence.weight.square().sum(0)).sum(1).sqrt()
+
+
+@register("activation")
+class Activation(Calibrated):
+    """How strongly a unit fires, whatever reads it; for whole units."""
+
+    summary: ClassVar[str] = "norm of the input, the same for all weights of a column"
+    source: ClassVar[str] = "Hu et al. 2016 (Network Trimming), arXiv 1607.03250"
+    unit_summary: ClassVar[str | None] = "norm of its activation"
+    quantities: ClassVar[frozenset[Quantity]] = frozenset({"input_square"})
+    unit_quantities: ClassVar[frozenset[Quantity]] = frozenset({"input_square"})
+
+    def importance(self, evidence: Evidence) -> Tensor:
+        """Return ``sqrt(E[a^2])`` for every row."""
+        return self.mean(evidence, "input_square").sqrt().expand_as(evidence.weight).clone()
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return the root mean square of the activation, over the columns of the unit together."""
+        return self.mean(evidence, "input_square").view(evidence.units, -1).sum(1).sqrt()

@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from gaprune.criteria.base import Criterion, Evidence
+from gaprune.criteria.base import Criterion, Evidence, UnitEvidence
+from gaprune.criteria.inverse import damped_inverse
 from gaprune.criteria.registry import register
-from gaprune.signals import Quantity
+from gaprune.signals import MatrixSignals, Quantity
 
 __all__ = ["DomainAlignmentImportance", "PaperDai", "rank_one"]
 
@@ -82,11 +83,15 @@ class DomainAlignmentImportance(Criterion):
     """
 
     summary: ClassVar[str] = "F w^2, F shrunk to its rank-1 form"
+    unit_summary: ClassVar[str | None] = "loss change when a unit goes and the others make up for it, Kronecker Fisher"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/benchmarks.md"
 
     general: float = Field(0.0, ge=0, description="Weight of the general Fisher that is added to the domain's.")
     smoothing: float = Field(0.8, ge=0, le=1, description="0: the measured Fisher; 1: its rank-1 form alone.")
-    alpha: float = Field(0.0, ge=0, lt=1, description="Weight of the cosine of a row's domain and general gradients.")
+    alpha: float = Field(
+        0.0, ge=0, lt=1, description="Weight of the cosine of a row's (a unit's) domain and general gradients."
+    )
+    damping: float = Field(0.01, gt=0, description="Units: ridge of the input moments, in mean diagonals.")
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:
@@ -109,6 +114,45 @@ class DomainAlignmentImportance(Criterion):
             domain, general = evidence.signals("domain").gradient, evidence.signals("general").gradient
             cosine = functional.cosine_similarity(domain, general, dim=1)[:, None]
             importance = importance * (1 + self.alpha * cosine)
+        return importance
+
+    @property
+    def unit_domain_needs(self) -> frozenset[Quantity]:
+        """Second moments of inputs and output gradients, and gate gradients if alignment counts."""
+        moments: frozenset[Quantity] = frozenset({"gram", "output_gram"})
+        return moments | frozenset({"gate"} if self.alpha else ())
+
+    @property
+    def unit_general_needs(self) -> frozenset[Quantity]:
+        """Second moments if general data guard, and gate gradients if alignment counts."""
+        moments: frozenset[Quantity] = frozenset({"gram", "output_gram"} if self.general else ())
+        return moments | frozenset({"gate"} if self.alpha else ())
+
+    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+        """Return the second-order loss change of removing a unit when the others make up for it as they can.
+
+        With the Fisher of the reading matrix in Kronecker form, ``E[a aᵀ]`` of its inputs times ``E[d dᵀ]`` of its
+        output gradients, and the columns ``W_u`` of the unit, it is the trace of
+        ``W_uᵀ E[d dᵀ] W_u ([E[a aᵀ]⁻¹]_uu)⁻¹``: the saliency of the optimal brain surgeon (Hassibi and Stork 1993) for
+        a whole unit (compare ZipLM, Kurtic et al. 2023, arXiv 2302.04089, which has no output gradients).
+        """
+        importance = self._unit_loss(evidence, evidence.signals("domain"))
+        if self.general:
+            importance = importance + self.general * self._unit_loss(evidence, evidence.signals("general"))
+        if self.alpha:
+            domain, general = evidence.signals("domain"), evidence.signals("general")
+            spread = (domain.gate_fisher * general.gate_fisher).sqrt()
+            cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
+            importance = importance * (1 + self.alpha * cosine)
+        return importance
+
+    def _unit_loss(self, evidence: UnitEvidence, signals: MatrixSignals) -> Tensor:
+        columns = evidence.weight.shape[2]
+        inverse = damped_inverse(signals.gram, damping=self.damping, name=evidence.name)
+        paired = inverse.view(evidence.units, columns, evidence.units, columns)
+        blocks = paired.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+        weighted = torch.einsum("ouc,op,pud->ucd", evidence.weight, signals.output_gram, evidence.weight)
+        importance: Tensor = torch.linalg.solve(blocks, weighted).diagonal(dim1=1, dim2=2).sum(1)
         return importance
 
     def _smooth(self, fisher: Tensor) -> Tensor:

@@ -9,38 +9,12 @@ from pydantic import Field
 from torch import Tensor
 
 from gaprune.criteria.base import Calibrated, Evidence, Reconstruction, Solution
+from gaprune.criteria.inverse import inverse_factor
 from gaprune.criteria.registry import register
-from gaprune.errors import SignalError
 from gaprune.masks import check_pattern, lowest, pattern_mask
 from gaprune.signals import Quantity
 
-__all__ = ["SparseGPT", "inverse_factor"]
-
-
-def inverse_factor(gram: Tensor, *, damping: float, name: str) -> Tensor:
-    """Return the upper Cholesky factor ``U`` with ``Uᵀ U = (H + damping mean(diag H) I)⁻¹``.
-
-    The ridge alone stands for inputs that are always zero, so their weights are the cheapest to remove.
-
-    Args:
-        gram: Input second moments ``H``, ``(in, in)``.
-        damping: Ridge as a fraction of the mean diagonal.
-        name: Of the matrix, for the error.
-
-    Raises:
-        SignalError: If ``H`` is not positive definite even so.
-    """
-    scale = gram.diagonal().mean()
-    ridge = damping * torch.where(scale == 0, 1, scale)
-    try:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram + ridge * torch.eye(len(gram)).to(gram)))
-        factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise SignalError(
-            f"{name}: the input second moments are not positive definite.",
-            "Use more triplets, or raise --criterion-option damping=0.05.",
-        ) from error
-    return factor
+__all__ = ["SparseGPT"]
 
 
 @register("sparsegpt")

@@ -1,0 +1,153 @@
+"""Importance of whole units, against what removing them would really do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gaprune.criteria import UnitEvidence, available, create
+from gaprune.errors import ConfigError, SignalError
+from gaprune.signals import MatrixSignals
+
+UNITS, COLUMNS, OUTPUTS, TOKENS = 4, 3, 5, 60
+BOTH = ("domain", "general")
+
+
+def draw(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def moments(rows):
+    return rows.T @ rows
+
+
+@pytest.fixture
+def inputs():
+    return {data: draw(seed, TOKENS, 12) @ draw(seed + 10, 12, 12) for seed, data in enumerate(BOTH)}
+
+
+@pytest.fixture
+def gradients():
+    return {data: draw(seed + 20, TOKENS, OUTPUTS) for seed, data in enumerate(BOTH)}
+
+
+@pytest.fixture
+def evidence(inputs, gradients):
+    def signals(data, seed):
+        gates = draw(seed, 7, UNITS)
+        return MatrixSignals(
+            "down",
+            triplets=7,
+            tokens=TOKENS,
+            gram_sum=moments(inputs[data]),
+            input_square_sum=inputs[data].square().sum(0),
+            output_gram_sum=moments(gradients[data]),
+            gate_sum=gates.sum(0),
+            gate_square_sum=gates.square().sum(0),
+        )
+
+    weight = draw(5, OUTPUTS, UNITS, COLUMNS)
+    return UnitEvidence("down", weight, draw(6, UNITS).square(), signals("domain", 7), signals("general", 8))
+
+
+def loss_after(evidence, inputs, gradients, unit, damping):
+    """Solve for the least of ``|G^½ (W' - W) a|`` with the unit's columns zero, the others free, by brute force."""
+    weight = evidence.weight.flatten(1).double()
+    gram = moments(inputs).double() / TOKENS
+    gram += damping * gram.diagonal().mean() * torch.eye(12)
+    outer = moments(gradients).double() / TOKENS
+    stays = torch.arange(12) // COLUMNS != unit
+    change = torch.zeros_like(weight)
+    change[:, ~stays] = -weight[:, ~stays]
+    change[:, stays] = torch.linalg.solve(gram[stays][:, stays], (weight[:, ~stays] @ gram[~stays][:, stays]).T).T
+    return torch.trace(outer @ change @ gram @ change.T)
+
+
+def test_dai_is_the_loss_after_the_others_make_up(evidence, inputs, gradients):
+    dai = create("dai", {"damping": 0.02})
+    expected = [loss_after(evidence, inputs["domain"], gradients["domain"], unit, 0.02) for unit in range(UNITS)]
+    torch.testing.assert_close(dai.unit_importance(evidence).double(), torch.stack(expected), rtol=1e-4, atol=0)
+    guarded = create("dai", {"damping": 0.02, "general": 0.5})
+    general = [loss_after(evidence, inputs["general"], gradients["general"], unit, 0.02) for unit in range(UNITS)]
+    together = torch.stack(expected) + 0.5 * torch.stack(general)
+    torch.testing.assert_close(guarded.unit_importance(evidence).double(), together, rtol=1e-4, atol=0)
+
+
+def test_alignment_scales_by_the_cosine_of_gates(evidence):
+    plain, aligned = create("dai"), create("dai", {"alpha": 0.4})
+    domain, general = evidence.domain, evidence.general
+    cosine = domain.gate_sum * general.gate_sum / (domain.gate_square_sum * general.gate_square_sum).sqrt() / 7
+    ratio = aligned.unit_importance(evidence) / plain.unit_importance(evidence)
+    torch.testing.assert_close(ratio, 1 + 0.4 * cosine)
+    assert cosine.abs().max() <= 1
+
+
+def test_baselines(evidence, inputs):
+    rows = inputs["domain"].view(TOKENS, UNITS, COLUMNS)
+    weight = evidence.weight
+    expected = {
+        "magnitude": evidence.producer_square.sqrt() * weight.square().sum((0, 2)).sqrt(),
+        "activation": rows.square().sum(2).mean(0).sqrt(),
+        "wanda": (rows.square().mean(0) * weight.square().sum(0)).sum(1).sqrt(),
+        "fisher": evidence.domain.gate_square_sum / 7,
+        "taylor": (evidence.domain.gate_sum / 7).abs(),
+    }
+    for name, importance in expected.items():
+        torch.testing.assert_close(create(name).unit_importance(evidence), importance)
+    general = create("fisher-general").unit_importance(evidence)
+    torch.testing.assert_close(general, evidence.general.gate_square_sum / 7)
+    mix = create("fisher-mix").unit_importance(evidence)
+    torch.testing.assert_close(mix, (general + expected["fisher"]) / 2)
+
+
+def test_random_depends_on_seed_and_name(evidence):
+    def at(name, seed):
+        return create("random").unit_importance(
+            UnitEvidence(name, evidence.weight, evidence.producer_square, seed=seed)
+        )
+
+    assert torch.equal(at("a", 0), at("a", 0))
+    assert not torch.equal(at("a", 0), at("a", 1))
+    assert not torch.equal(at("a", 0), at("b", 0))
+
+
+@pytest.mark.parametrize("name", list(available()))
+def test_every_criterion_scores_units_or_says_that_it_does_not(name, evidence):
+    criterion = create(name)
+    if criterion.unit_summary is None:
+        with pytest.raises(ConfigError, match=r"scores single weights, not the units of down.\n.*such as dai"):
+            criterion.unit_importance(evidence)
+    else:
+        importance = criterion.unit_importance(evidence)
+        assert importance.shape == (UNITS,)
+        assert torch.isfinite(importance).all()
+
+
+@pytest.mark.parametrize("name", [name for name, kind in available().items() if kind.unit_summary is not None])
+def test_needs_are_what_is_looked_at(name, evidence):
+    """With only the signals it says it needs a criterion gives the same."""
+    fields = {
+        "gram": "gram_sum", "input_square": "input_square_sum", "output_gram": "output_gram_sum", "gate": "gate_sum",
+    }  # fmt: skip
+    options = {"general": 0.5, "alpha": 0.1} if name == "dai" else {}
+    criterion = create(name, options)
+
+    def only(signals, needs):
+        kept = {fields[need]: getattr(signals, fields[need]) for need in needs}
+        gates = {"gate_square_sum": signals.gate_square_sum} if "gate" in needs else {}
+        return MatrixSignals("down", triplets=7, tokens=TOKENS, **kept, **gates)
+
+    least = UnitEvidence(
+        "down",
+        evidence.weight,
+        evidence.producer_square,
+        only(evidence.domain, criterion.unit_domain_needs),
+        only(evidence.general, criterion.unit_general_needs),
+    )
+    torch.testing.assert_close(criterion.unit_importance(least), criterion.unit_importance(evidence))
+
+
+def test_missing_signals_are_named(evidence):
+    bare = UnitEvidence("down", evidence.weight, evidence.producer_square)
+    with pytest.raises(SignalError, match="down: no signals of domain data"):
+        create("dai").unit_importance(bare)
