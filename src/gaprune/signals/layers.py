@@ -1,0 +1,157 @@
+"""What a model loses when one of its layers is skipped: measured, not estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gaprune.anatomy import blocks
+from gaprune.config import SignalOptions
+from gaprune.data import Triplets
+from gaprune.models import Prompts
+from gaprune.progress import track
+from gaprune.signals.loss import info_nce
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["LayerEffect", "contrastive_loss", "layer_effects", "skipping"]
+
+
+@dataclass(frozen=True)
+class LayerEffect:
+    """What skipping one layer does.
+
+    Args:
+        layer: Index of the block.
+        loss: Increase of the mean InfoNCE loss.
+        distance: Mean of one minus the cosine between a text's embeddings with and without the layer.
+        influence: Mean of one minus the cosine between a token's state before and after the layer in the whole model
+            (Men et al. 2024, ShortGPT, arXiv 2403.03853).
+        weight_square: Sum of squares of the layer's weights.
+    """
+
+    layer: int
+    loss: float
+    distance: float
+    influence: float
+    weight_square: float
+
+
+def contrastive_loss(
+    model: SentenceTransformer, triplets: Triplets, *, prompts: Prompts, options: SignalOptions
+) -> float:
+    """Return the mean InfoNCE loss of ``triplets``, every passage of all of them a candidate; no gradients."""
+    return float(_loss(_embed(model, triplets, prompts), triplets, options))
+
+
+def layer_effects(
+    model: SentenceTransformer,
+    triplets: Triplets,
+    *,
+    layers: Collection[int],
+    prompts: Prompts,
+    options: SignalOptions,
+    skipped: Collection[int] = (),
+) -> list[LayerEffect]:
+    """Return what skipping each of ``layers`` does, beside those already ``skipped``.
+
+    Args:
+        model: The model; it is left as it is.
+        triplets: What the loss is taken on, all passages being candidates.
+        layers: Indices of blocks to try.
+        prompts: Put before queries and passages.
+        options: Temperature and kind of negatives.
+        skipped: Indices of blocks that are skipped throughout.
+    """
+    found = blocks(model)
+    influences = [_Influence() for _ in found]
+    handles = [
+        block.register_forward_hook(influence, with_kwargs=True)
+        for block, influence in zip(found, influences, strict=True)
+    ]
+    with skipping(model, skipped):
+        try:
+            whole = _embed(model, triplets, prompts)
+        finally:
+            for handle in handles:
+                handle.remove()
+    before = _loss(whole, triplets, options)
+    effects = []
+    for layer in track(sorted(layers), "Skipping layers"):
+        with skipping(model, {*skipped, layer}):
+            without = _embed(model, triplets, prompts)
+        cosines = torch.cat([functional.cosine_similarity(*pair) for pair in zip(whole, without, strict=True)])
+        effects.append(
+            LayerEffect(
+                layer,
+                loss=float(_loss(without, triplets, options) - before),
+                distance=float((1 - cosines).mean()),
+                influence=influences[layer].mean,
+                weight_square=float(
+                    sum(weight.detach().float().square().sum() for weight in found[layer].parameters())
+                ),
+            )
+        )
+    return effects
+
+
+@contextmanager
+def skipping(model: SentenceTransformer, layers: Collection[int]) -> Iterator[None]:
+    """Let these blocks give what they were given."""
+
+    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    found = blocks(model)
+    handles = [found[layer].register_forward_hook(hook, with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Influence:
+    """Forward hook that adds up how far a block turns the states of tokens, padding included."""
+
+    def __init__(self) -> None:
+        self._total, self._count = 0.0, 0
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        before = args[0] if args else kwargs["hidden_states"]
+        after = output[0] if isinstance(output, tuple) else output
+        cosines = functional.cosine_similarity(before.float(), after.float(), dim=-1)
+        self._total += float((1 - cosines).sum())
+        self._count += cosines.numel()
+
+    @property
+    def mean(self) -> float:
+        return self._total / self._count
+
+
+def _embed(model: SentenceTransformer, triplets: Triplets, prompts: Prompts) -> tuple[Tensor, Tensor]:
+    """Return the embeddings of queries and of all passages, ``(texts, dim)`` each."""
+    queries, passages = [item.query for item in triplets], [text for item in triplets for text in item.passages]
+    return (
+        model.encode_query(queries, prompt=prompts.query, convert_to_tensor=True, show_progress_bar=False).float(),
+        model.encode_document(
+            passages, prompt=prompts.passage, convert_to_tensor=True, show_progress_bar=False
+        ).float(),
+    )
+
+
+def _loss(embeddings: tuple[Tensor, Tensor], triplets: Triplets, options: SignalOptions) -> Tensor:
+    queries, passages = embeddings
+    owners = torch.tensor([index for index, item in enumerate(triplets) for _ in item.passages], device=queries.device)
+    losses = info_nce(
+        queries, passages, owners, temperature=options.temperature, in_batch=options.negatives == "in-batch"
+    )
+    return losses.mean()

@@ -1,0 +1,73 @@
+"""Repair of a whole model, block by block, with the inputs that the blocks already changed really give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gaprune.anatomy import Kind, Matrix, blocks, matrices
+from gaprune.signals import BlockStream, Moments
+from gaprune.surgery.repair import refit_columns, refit_entries
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["heal"]
+
+_STAGES: tuple[Kind, ...] = ("attention", "mlp")
+"""The order in which a block computes; the FFN sees what the repaired attention gives."""
+
+
+@torch.no_grad()
+def heal(
+    model: SentenceTransformer,
+    keep: Mapping[str, Tensor],
+    streams: Sequence[tuple[float, BlockStream]],
+    *,
+    ridge: float,
+) -> None:
+    """Take away and repair, in place, block by block.
+
+    Args:
+        model: The model that ``streams`` run through; its weights and biases change.
+        keep: By name of a matrix in a block, true for entries ``(out, in)`` or for columns ``(in,)`` that stay.
+        streams: Calibration texts, none of which has advanced, with their shares in the mixture.
+        ridge: Pull towards the original weights, see :mod:`gaprune.surgery.repair`.
+
+    Raises:
+        SignalError: If a matrix cannot be repaired.
+    """
+    chosen = [matrix for matrix in matrices(model) if matrix.name in keep]
+    for layer in range(len(blocks(model))):
+        for stage in _STAGES:
+            here = [matrix for matrix in chosen if matrix.layer == layer and matrix.kind == stage]
+            if here:
+                moments = _mixed([(share, stream.moments(here)) for share, stream in streams])
+                for matrix in here:
+                    _refit(matrix, moments[matrix.name], keep[matrix.name], ridge)
+        for _, stream in streams:
+            stream.advance()
+
+
+def _mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Moments]:
+    """Return the moments of the mixture by name."""
+    (weight, first), *others = parts
+    mixed = dict(first)
+    for share, found in others:
+        weight += share
+        mixed = {name: moments.mixed(found[name], share / weight) for name, moments in mixed.items()}
+    return mixed
+
+
+def _refit(matrix: Matrix, moments: Moments, keep: Tensor, ridge: float) -> None:
+    linear = matrix.module
+    refit = refit_columns if keep.ndim == 1 else refit_entries
+    weight = linear.weight.float()
+    bias = None if linear.bias is None else linear.bias.float()
+    repaired = refit(weight, bias, moments, keep.to(weight.device), ridge=ridge, name=matrix.name)
+    linear.weight.copy_(repaired.weight)
+    if linear.bias is not None and repaired.bias is not None:
+        linear.bias.copy_(repaired.bias)

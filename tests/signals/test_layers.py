@@ -1,0 +1,66 @@
+"""Layers skipped: what the loss and the embeddings suffer, against models that really lack them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gaprune.anatomy import blocks
+from gaprune.config import SignalOptions
+from gaprune.models import Prompts
+from gaprune.signals import contrastive_loss, info_nce, layer_effects
+from gaprune.surgery import remove_layers
+
+PROMPTS = Prompts("cash: ", "a ")
+
+
+def embed(model, triplets):
+    queries = [PROMPTS.query + item.query for item in triplets]
+    passages = [PROMPTS.passage + text for item in triplets for text in item.passages]
+    return [torch.from_numpy(model.encode(texts, prompt="", show_progress_bar=False)) for texts in (queries, passages)]
+
+
+def loss(model, triplets, *, in_batch=True):
+    owners = torch.tensor([index for index, item in enumerate(triplets) for _ in item.passages])
+    return info_nce(*embed(model, triplets), owners, temperature=0.05, in_batch=in_batch).mean().item()
+
+
+@pytest.mark.parametrize("negatives", ["in-batch", "explicit"])
+def test_effects_are_those_of_models_without_the_layer(model, family, toy_triplets, negatives):
+    options = SignalOptions(negatives=negatives)
+    layers = [1] if family == "modernbert" else [0, 1]
+    effects = layer_effects(model, toy_triplets, layers=layers, prompts=PROMPTS, options=options)
+    assert [effect.layer for effect in effects] == layers
+    in_batch = negatives == "in-batch"
+    dense = loss(model, toy_triplets, in_batch=in_batch)
+    assert contrastive_loss(model, toy_triplets, prompts=PROMPTS, options=options) == pytest.approx(dense, abs=1e-4)
+    for effect in effects:
+        cut = remove_layers(model, [effect.layer])
+        assert effect.loss == pytest.approx(loss(cut, toy_triplets, in_batch=in_batch) - dense, abs=1e-3)
+        pairs = zip(embed(model, toy_triplets), embed(cut, toy_triplets), strict=True)
+        cosines = torch.cat([functional.cosine_similarity(*pair) for pair in pairs])
+        assert effect.distance == pytest.approx((1 - cosines).mean().item(), abs=1e-4)
+        squares = sum(float(weight.detach().square().sum()) for weight in blocks(model)[effect.layer].parameters())
+        assert effect.weight_square == pytest.approx(squares, rel=1e-5)
+        assert 0 < effect.influence < 2
+    assert contrastive_loss(model, toy_triplets, prompts=PROMPTS, options=options) == pytest.approx(dense, abs=1e-4)
+
+
+def test_beside_layers_that_are_gone_already(bert, toy_triplets):
+    """Of what is left without layer 0, layer 1 takes what it takes from the model without it."""
+    options = SignalOptions()
+    (beside,) = layer_effects(bert, toy_triplets, layers=[1], prompts=PROMPTS, options=options, skipped=[0])
+    first = layer_effects(bert, toy_triplets, layers=[0], prompts=PROMPTS, options=options)[0].loss
+    with_both = loss(bert, toy_triplets) + first + beside.loss
+    for block in blocks(bert):
+        block.forward = lambda hidden, *_args, **_kwargs: hidden
+    assert with_both == pytest.approx(loss(bert, toy_triplets), abs=1e-3)
+
+
+def test_influence_turns_states(bert, toy_triplets):
+    """A block that doubles its input turns nothing."""
+    blocks(bert)[0].forward = lambda hidden, *_args, **_kwargs: hidden * 2
+    first, second = layer_effects(bert, toy_triplets, layers=[0, 1], prompts=PROMPTS, options=SignalOptions())
+    assert first.influence == pytest.approx(0, abs=1e-5)
+    assert second.influence > 0.01

@@ -1,0 +1,111 @@
+"""Repair of whole models: each block is refit on what the blocks before it give after their own repair."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from gaprune.anatomy import matrices, select, unit_groups
+from gaprune.models import Prompts, load_model
+from gaprune.signals import BlockStream
+from gaprune.surgery import heal
+from gaprune.surgery.repair import refit_columns
+
+
+def stream(model, triplets):
+    return BlockStream(model, triplets, prompts=Prompts(), batch_size=8, label="toy")
+
+
+def half(groups):
+    return {group.name: torch.arange(group.units * group.consumer.unit) % 2 == 0 for group in groups}
+
+
+def modules(model):
+    return {matrix.name: matrix.module for matrix in matrices(model)}
+
+
+def test_blocks_are_repaired_one_after_the_other(model, toy_triplets):
+    """By hand: moments of the first, its refit, then moments of the second in the model as it is by then."""
+    groups = unit_groups(model, "width")
+    keep = half(groups)
+    expected = copy.deepcopy(model)
+    for group in groups:
+        by_hand = stream(expected, toy_triplets)
+        for _ in range(group.layer):
+            by_hand.advance()
+        linear = modules(expected)[group.name]
+        bias = None if linear.bias is None else linear.bias.detach()
+        found = by_hand.moments([each for each in matrices(expected) if each.name == group.name])[group.name]
+        repaired = refit_columns(linear.weight.detach(), bias, found, keep[group.name], ridge=0.1, name=group.name)
+        with torch.no_grad():
+            linear.weight.copy_(repaired.weight)
+            if bias is not None:
+                linear.bias.copy_(repaired.bias)
+    healed = copy.deepcopy(model)
+    heal(healed, keep, [(1.0, stream(healed, toy_triplets))], ridge=0.1)
+    for name, linear in modules(healed).items():
+        torch.testing.assert_close(linear.weight, modules(expected)[name].weight, rtol=1e-3, atol=1e-4)
+        changed = not torch.equal(linear.weight, modules(model)[name].weight)
+        assert changed == (name in keep)
+    assert all(not modules(healed)[name].weight[:, ~mask].any() for name, mask in keep.items())
+
+
+def test_entries_of_every_matrix(model, toy_triplets):
+    chosen = select(matrices(model), ["all"])
+    generator = torch.Generator().manual_seed(0)
+    keep = {matrix.name: torch.rand(matrix.module.weight.shape, generator=generator) < 0.6 for matrix in chosen}
+    healed, cut = copy.deepcopy(model), copy.deepcopy(model)
+    heal(healed, keep, [(1.0, stream(healed, toy_triplets))], ridge=0.01)
+    with torch.no_grad():
+        for name, mask in keep.items():
+            modules(cut)[name].weight *= mask
+    texts = [item.positive for item in toy_triplets]
+    dense, repaired, plain = (
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+    )
+    assert (repaired - dense).norm() < (plain - dense).norm()
+    for name, mask in keep.items():
+        assert not modules(healed)[name].weight[~mask].any()
+
+
+def test_shares_of_two_kinds_of_texts(bert, toy_triplets):
+    """A share of everything is the texts together, weighted by tokens."""
+    keep = half(unit_groups(bert, "width"))
+    parts = (toy_triplets[:3], toy_triplets[3:])
+    tokens = [
+        sum(
+            int(bert.preprocess([text])["attention_mask"].sum())
+            for item in part
+            for text in (item.query, *item.passages)
+        )
+        for part in parts
+    ]
+    together, mixed = copy.deepcopy(bert), copy.deepcopy(bert)
+    heal(together, keep, [(1.0, stream(together, toy_triplets))], ridge=0.1)
+    shares = [(count / sum(tokens), stream(mixed, part)) for count, part in zip(tokens, parts, strict=True)]
+    heal(mixed, keep, shares, ridge=0.1)
+    for name in keep:
+        torch.testing.assert_close(modules(mixed)[name].weight, modules(together)[name].weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.genuine
+def test_the_genuine_model_loses_less(genuine):
+    """Half of all neurons go; the repaired model stays nearer to its parent on texts of the calibration's kind."""
+    from gaprune.data import read_triplets, sample_triplets
+
+    model = load_model(genuine, device="cpu", max_length=64)
+    triplets = read_triplets(sample_triplets("finance"))
+    keep = half(unit_groups(model, "width"))
+    healed, cut = copy.deepcopy(model), copy.deepcopy(model)
+    heal(healed, keep, [(1.0, stream(healed, triplets[:100]))], ridge=0.1)
+    with torch.no_grad():
+        for name, mask in keep.items():
+            modules(cut)[name].weight *= mask
+    texts = [item.positive for item in triplets[100:140]]
+    dense, repaired, plain = (
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+    )
+    cosines = [torch.nn.functional.cosine_similarity(dense, each).mean().item() for each in (repaired, plain)]
+    assert cosines[0] > cosines[1]
