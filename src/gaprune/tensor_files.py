@@ -83,7 +83,7 @@ def _need_room(path: Path, size: int) -> None:
     free = disk_usage(path.parent).free
     if free < size:
         raise OutputError(
-            f"{path} cannot be written: it takes {size / 1e9:.2f} GB, and {free / 1e9:.2f} GB are free there.",
+            f"{path} cannot be written: it takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} are free there.",
             "Make room, or name a file on another disk.",
         )
 
