@@ -15,7 +15,7 @@ from gaprune.criteria.baselines import Magnitude
 from gaprune.errors import ConfigError, OutputError, SignalError
 from gaprune.masks import keep_masks
 from gaprune.models import Prompts
-from gaprune.scores import Scores, score
+from gaprune.scores import Scores, score, writing_scores
 from gaprune.signals import measure
 
 
@@ -127,7 +127,61 @@ class TestScoring:
             score(select(matrices(bert), ["mlp"]), Overflowing(), "x", domain=None, general=None, seed=0)
 
 
+class TestWritingAsTheyAreMade:
+    @pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("name", ["obd", "magnitude", "sparsegpt"])
+    def test_group_by_group_is_all_at_once(self, bert, toy_triplets, tmp_path, name, storage):
+        chosen = select(matrices(bert), ["all"])
+        criterion = create(name)
+
+        def signals(group):
+            needs = criterion.domain_needs
+            if not needs:
+                return None
+            return measure(bert, toy_triplets, group, quantities=needs, prompts=Prompts(), options=SignalOptions())
+
+        at_once = score(chosen, criterion, name, domain=signals(chosen), general=None, seed=3, origin={"seed": 3})
+        at_once.save(tmp_path / "at-once", storage=storage)
+        options = {"seed": 3, "origin": {"seed": 3}, "storage": storage}
+        with writing_scores(tmp_path / "grouped", chosen, criterion, name, **options) as write:
+            for group in (chosen[7:], chosen[:3], chosen[3:7]):
+                write(group, signals(group), None)
+        assert (tmp_path / "grouped").read_bytes() == (tmp_path / "at-once").read_bytes()
+
+    def test_a_group_that_is_missing_is_no_file(self, bert, tmp_path):
+        chosen = select(matrices(bert), ["mlp"])
+        with (
+            pytest.raises(ValueError, match=rf"was to hold importance\.{chosen[1].name}, "),
+            writing_scores(tmp_path / "scores", chosen, Magnitude(), "magnitude", seed=0) as write,
+        ):
+            write(chosen[:1], None, None)
+        assert not list(tmp_path.iterdir())
+
+    def test_an_importance_that_is_not_finite_is_no_file(self, bert, tmp_path):
+        chosen = select(matrices(bert), ["mlp"])
+        with torch.no_grad():
+            chosen[1].module.weight[0, 0] = torch.nan
+        with (
+            pytest.raises(SignalError, match=rf"^{chosen[1].name}: the importance"),
+            writing_scores(tmp_path / "scores", chosen, Magnitude(), "magnitude", seed=0) as write,
+        ):
+            write(chosen, None, None)
+        assert not list(tmp_path.iterdir())
+
+
 class TestKeeping:
+    @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
+    @pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+    def test_what_is_read_from_the_file_decides_as_what_is_in_memory(self, scores, tmp_path, allocation, storage):
+        scores.save(tmp_path / "scores", storage=storage)
+        kept = Scores.load(tmp_path / "scores")
+        held = Scores(kept.criterion, kept.options, dict(kept.importances), kept.layers)
+        first, second = (each.mask(sparsity=0.4, allocation=allocation) for each in (kept, held))
+        assert all(torch.equal(first[name], second[name]) for name in scores.importances)
+        (tmp_path / "scores").unlink()
+        with pytest.raises(ConfigError, match="can no longer be read"):
+            kept.mask(sparsity=0.4)
+
     def test_float32_is_bit_identical(self, scores, tmp_path):
         scores.save(tmp_path / "deep" / "scores.safetensors")
         loaded = Scores.load(tmp_path / "deep" / "scores.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,11 +71,13 @@ def temporary_folder(beside: str | Path | None) -> Iterator[Path]:
     """
     place = None if beside is None else _existing_parent(Path(beside))
     try:
-        folder = tempfile.TemporaryDirectory(prefix=".gaprune-", dir=place)
+        folder = Path(tempfile.mkdtemp(prefix=".gaprune-", dir=place))
     except OSError as error:
         raise OutputError(f"No temporary folder can be made: {error}", "Make room, or set TMPDIR.") from error
-    with folder as name:
-        yield Path(name)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,7 +127,8 @@ class Run:
                 if out is not None:
                     result.save(out, overwrite=self.recipe.overwrite)
                 yield result
-                del result, pruning  # a model and its masks go before the next are made
+                del result, pruning
+                gc.collect()  # models hold themselves in cycles; without this the last one would stay beside the next
 
     def _scores(self, stack: ExitStack) -> dict[str, Scores]:
         """Return kept scores, or measure and score by every criterion in files that go with ``stack``."""

@@ -84,7 +84,7 @@ def _need_room(path: Path, size: int) -> None:
     if free < size:
         raise OutputError(
             f"{path} cannot be written: it takes {size / 1e6:,.0f} MB, and {free / 1e6:,.0f} are free there.",
-            "Make room, or name a file on another disk.",
+            "Make room, or name a file on another disk: --scores FILE.",
         )
 
 
