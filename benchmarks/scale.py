@@ -1,17 +1,19 @@
 """Memory and time of a whole run, score, prune (mlp 0.5) and save, on random bf16 models of published dimensions.
 
-    python benchmarks/scale.py [--sizes 0.6B 4B] [--triplets 4] [--criterion dai] [--memory-budget 6GB] [--scratch DIR]
+    python benchmarks/scale.py [--sizes 0.6B 4B] [--triplets 4 8 16] [--criterion dai] [--scratch DIR] [--plot FILE]
 
 Every run is a process of its own, whose peak is what the system says (VmHWM). Models are written to a scratch folder
-tensor by tensor and deleted afterwards; 4B needs 30 GB there. Runs are kept in benchmarks/results/scale.jsonl; those
+tensor by tensor and deleted afterwards; 4B needs 40 GB there. Runs are kept in benchmarks/results/scale.jsonl; those
 of the same machine and versions are not repeated. The table goes to stdout, with how straight time is over parameters
-(0.6B/4 to 0.6B, which differ in depth alone) and over triplets.
+(0.6B-7 to 0.6B, which differ in the number of layers alone) and over triplets; that is time of the processor, which
+other programs on the machine change little.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -73,12 +75,14 @@ class Size:
 
 
 SIZES = {
-    **{f"0.6B/{4 / depth:g}": Size(1024, 7 * depth, 16, 3072, 151_669) for depth in (1, 2, 3)},
+    **{f"0.6B-{layers}": Size(1024, layers, 16, 3072, 151_669) for layers in (7, 14, 21)},
     "0.6B": Size(1024, 28, 16, 3072, 151_669),
     "4B": Size(2560, 36, 32, 9728, 151_665),
 }
-LIMITS = {"0.6B": 5 * GIB, "4B": 16 * GIB}
+TARGETS = {"0.6B": 5 * GIB, "4B": 16 * GIB}
 """What the peak has to stay under."""
+BUDGETS = {"0.6B": "2GB", "4B": "6GB"}
+"""What measuring may take beside the model."""
 
 
 def build(size: Size, folder: Path) -> int:
@@ -144,10 +148,14 @@ def child(options: Mapping[str, Any]) -> None:
 
     @contextmanager
     def stage(name: str) -> Iterator[None]:
-        start = time.perf_counter()
+        wall, processor = time.perf_counter(), time.process_time()
         yield
-        before = stages.get(name, {"seconds": 0.0})["seconds"]
-        stages[name] = {"seconds": before + time.perf_counter() - start, "peak": peak()}
+        before = stages.get(name, {"seconds": 0.0, "processor": 0.0})
+        stages[name] = {
+            "seconds": before["seconds"] + time.perf_counter() - wall,
+            "processor": before["processor"] + time.process_time() - processor,
+            "peak": peak(),
+        }
 
     def clock(owner: Any, name: str, label: str) -> None:
         function: Callable[..., Any] = getattr(owner, name)
@@ -183,10 +191,12 @@ def measured(name: str, triplets: int, args: argparse.Namespace, model: Path) ->
             "model": str(model), "domain": str(data), "criterion": args.criterion, "sparsity": 0.5, "targets": "mlp",
             "max_length": 32, "batch_size": args.batch_size, "device": "cpu", "out": str(Path(scratch) / "pruned"),
         }  # fmt: skip
-        if "memory_budget" in Recipe.model_fields:
-            options["memory_budget"] = args.memory_budget
+        if budget := budget_of(name):
+            options["memory_budget"] = budget
+        environment = os.environ | {"TMPDIR": scratch}
         done = subprocess.run(  # noqa: S603 (this file)
             [sys.executable, __file__, "--child", json.dumps(options)],
+            env=environment,
             stdout=subprocess.PIPE,
             text=True,
             check=True,
@@ -194,12 +204,16 @@ def measured(name: str, triplets: int, args: argparse.Namespace, model: Path) ->
     return cell_key(name, triplets, args) | json.loads(done.stdout.splitlines()[-1]) | {"machine": machine()}
 
 
+def budget_of(name: str) -> str | None:
+    """Return the budget of a size, where signals can be measured in one."""
+    return BUDGETS[name.partition("-")[0]] if "memory_budget" in Recipe.model_fields else None
+
+
 def cell_key(name: str, triplets: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return what makes a cell the one it is."""
-    budget = args.memory_budget if "memory_budget" in Recipe.model_fields else None
     return {
         "size": name, "dimensions": asdict(SIZES[name]), "triplets": triplets, "criterion": args.criterion,
-        "batch_size": args.batch_size, "memory_budget": budget,
+        "batch_size": args.batch_size, "memory_budget": budget_of(name),
     }  # fmt: skip
 
 
@@ -208,7 +222,30 @@ def straightness(points: list[tuple[float, float]]) -> str:
     x, y = np.array(points).T
     slope, intercept = np.polyfit(x, y, 1)
     off = np.abs(y - (slope * x + intercept)).max() / y.max()
-    return f"{intercept:.1f} s + {slope:.3g} s each, no point further than {off:.1%} of the longest time from it"
+    line = f"{intercept:.1f} s + {slope:.3g} s each of the processor"
+    return f"{line}, no point further than {off:.1%} of the longest time from it"
+
+
+def by_parameters(cells: list[dict[str, Any]], args: argparse.Namespace) -> list[tuple[float, float]]:
+    """Return millions of parameters and processor seconds of the runs that differ in the number of layers alone."""
+    return [
+        (cell["parameters"] / 1e6, cell["stages"]["all"]["processor"])
+        for cell in cells
+        if cell["triplets"] == args.triplets[0] and cell["size"].startswith("0.6B")
+    ]
+
+
+def draw(points: list[tuple[float, float]], path: Path) -> None:
+    """Draw processor seconds over millions of parameters, and the straight line through them."""
+    from matplotlib.figure import Figure
+
+    x, y = np.array(points).T
+    figure = Figure(figsize=(4.5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(x, np.polyval(np.polyfit(x, y, 1), x), color="0.7")
+    axes.plot(x, y, "o")
+    axes.set(xlabel="parameters (millions)", ylabel="score, prune and save (processor s)", ylim=(0, None))
+    figure.savefig(path, metadata={"Date": None})
 
 
 def report(cells: list[dict[str, Any]], args: argparse.Namespace) -> str:
@@ -216,7 +253,7 @@ def report(cells: list[dict[str, Any]], args: argparse.Namespace) -> str:
     stages = list(dict.fromkeys(stage for cell in cells for stage in cell["stages"]))
     rows = []
     for cell in cells:
-        limit = LIMITS.get(cell["size"])
+        limit = TARGETS.get(cell["size"])
         seconds = [cell["stages"].get(stage, {}).get("seconds") for stage in stages]
         rows.append(
             [
@@ -226,18 +263,17 @@ def report(cells: list[dict[str, Any]], args: argparse.Namespace) -> str:
                 f"{cell['peak'] / GIB:.2f} GiB",
                 "" if limit is None else f"{'under' if cell['peak'] < limit else 'OVER'} {limit / GIB:g} GiB",
                 *("" if value is None else f"{value:.1f}" for value in seconds),
+                f"{cell['stages']['all']['processor']:.1f}",
             ]
         )
-    header = ["size", "parameters", "triplets", "peak", "target", *(f"{stage}, s" for stage in stages)]
+    header = ["size", "parameters", "triplets", "peak", "target", *(f"{stage}, s" for stage in stages), "processor, s"]
     text = markdown_table(header, rows)
-    few = [cell for cell in cells if cell["triplets"] == args.triplets[0] and cell["size"].startswith("0.6B")]
-    if len(few) > 2:
-        points = [(cell["parameters"] / 1e6, cell["stages"]["all"]["seconds"]) for cell in few]
-        text += f"\nOver parameters, in millions: {straightness(points)}.\n"
+    if len(by_parameters(cells, args)) > 2:
+        text += f"\nOver parameters, in millions: {straightness(by_parameters(cells, args))}.\n"
     for name in args.sizes:
         own = [cell for cell in cells if cell["size"] == name]
         if len(own) > 2:
-            points = [(cell["triplets"], cell["stages"]["all"]["seconds"]) for cell in own]
+            points = [(cell["triplets"], cell["stages"]["all"]["processor"]) for cell in own]
             text += f"\nOver triplets, {name}: {straightness(points)}.\n"
     return text
 
@@ -249,8 +285,8 @@ def main() -> None:
     parser.add_argument("--triplets", nargs="+", type=int, default=[4], help="one or more numbers; all with each size")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--criterion", default="dai")
-    parser.add_argument("--memory-budget", default="6GB", help="for the signals, beside the model")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the models are made")
+    parser.add_argument("--plot", type=Path, help="draw time over parameters to this file; needs matplotlib")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child is not None:
@@ -272,6 +308,8 @@ def main() -> None:
                         sys.stderr.write(f"{name}, {triplets} triplets: {done[-1]['peak'] / GIB:.2f} GiB\n")
         cells += sorted(done, key=lambda cell: cell["triplets"])
     sys.stdout.write(report(cells, args))
+    if args.plot is not None:
+        draw(by_parameters(cells, args), args.plot)
 
 
 if __name__ == "__main__":

@@ -194,7 +194,7 @@ def writing_scores(
     with writing(Path(path), header, shapes, with_grams=with_grams, storage=storage) as write:
 
         def add(group: Sequence[Matrix], domain: Signals | None, general: Signals | None) -> None:
-            for matrix in group:
+            for matrix in track(group, f"Scoring ({name})"):
                 write(matrix.name, *_score(matrix, criterion, name, domain, general, seed))
 
         yield add
