@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import weakref
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune import calibration
+from gaprune import calibration, run
 from gaprune.anatomy import matrices
 from gaprune.api import build_recipe
 from gaprune.config import Recipe
@@ -303,6 +305,79 @@ class TestSeveralSparsities:
         with pytest.raises(ConfigError, match="sparsity: 2 values were given") as caught:
             gaprune.prune(bert, domain="no-such.jsonl", sparsity=(0.3, 0.5), out=tmp_path / "out")
         assert caught.value.remedy == "Use gaprune.prune_many."
+        assert not list(tmp_path.iterdir())
+
+
+class TestMemory:
+    """What a run holds: the model it loads becomes its last result, one that is given stays."""
+
+    @pytest.fixture
+    def in_place(self, monkeypatch):
+        """Whether each result was made in place, in turn."""
+        made = []
+        genuine = run.apply
+
+        def spy(model, pruning, *, inplace):
+            made.append(inplace)
+            return genuine(model, pruning, inplace=inplace)
+
+        monkeypatch.setattr(run, "apply", spy)
+        return made
+
+    def test_the_last_result_of_a_parent_that_was_loaded_is_the_parent(self, bert, folder_of, in_place):
+        options = {"criterion": "magnitude", "sparsity": (0.3, 0.5, 0.6)}
+        kept = list(gaprune.prune_many(folder_of("bert"), device="cpu", **options))
+        assert in_place == [False, False, True]
+        copied = list(gaprune.prune_many(bert, **options))
+        assert in_place[3:] == [False] * 3
+        for one, other in zip(kept, copied, strict=True):
+            assert same(state_of(one.model), state_of(other.model))
+            assert one.provenance()["sparsity"] == other.provenance()["sparsity"]
+        assert same(state_of(bert), state_of(load_model(folder_of("bert"), device="cpu")))
+
+    def test_the_parent_is_evaluated_before_it_goes(self, bert, folder_of, tmp_path, in_place):
+        options = {"criterion": "magnitude", "sparsity": 0.6, "tasks": tasks_folder(tmp_path / "tasks")}
+        loaded = gaprune.prune(folder_of("bert"), device="cpu", **options)
+        assert in_place == [True]
+        given = gaprune.prune(bert, **options)
+        one, other = ([(each.value, each.parent) for each in made.evaluation.scores] for made in (loaded, given))
+        assert one == other
+        assert all(value != parent for value, parent in one)
+
+    def test_weight_updates_are_the_same_in_place(self, bert, folder_of, toy_triplets, in_place):
+        options = {"criterion": "sparsegpt", "domain": toy_triplets}
+        loaded = gaprune.prune(folder_of("bert"), device="cpu", **options)
+        assert in_place == [True]
+        assert same(state_of(loaded.model), state_of(gaprune.prune(bert, **options).model))
+
+    def test_updated_weights_are_held_in_the_models_type(self, folder_of, toy_triplets):
+        options = {"criterion": "sparsegpt", "domain": toy_triplets, "dtype": "bfloat16", "device": "cpu"}
+        result = gaprune.prune(folder_of("bert"), **options)
+        assert {each.dtype for each in result.pruning.weights.values()} == {torch.bfloat16}
+
+    def test_a_result_goes_before_the_next_is_made(self, folder_of, monkeypatch):
+        results = gaprune.prune_many(folder_of("bert"), device="cpu", criterion="magnitude", sparsity=(0.3, 0.5))
+        first = next(results)
+        alive = weakref.ref(first.model)
+        del first
+        monkeypatch.setattr(run, "apply", lambda *_args, **_kwargs: pytest.fail("still there") if alive() else None)
+        next(results)
+
+    def test_scores_that_nobody_named_lie_beside_the_output_and_go(self, bert, tmp_path):
+        results = gaprune.prune_many(bert, criterion="magnitude", sparsity=(0.3, 0.5), out=tmp_path / "deep" / "out")
+        next(results)
+        folder = next(tmp_path.glob(".gaprune-*"))
+        assert [4 * 32 * 48 * 4 < file.stat().st_size < 30_000 for file in folder.iterdir()] == [True]
+        del results
+        assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+
+    def test_no_room_for_the_scores_is_found_before_measuring(
+        self, bert, toy_triplets, tmp_path, never_measured, monkeypatch
+    ):
+        monkeypatch.setattr("gaprune.tensor_files.disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.raises(OutputError, match="free there") as caught:
+            gaprune.prune(bert, domain=toy_triplets, out=tmp_path / "out")
+        assert caught.value.remedy == "Make room, or name a file on another disk: --scores FILE."
         assert not list(tmp_path.iterdir())
 
 

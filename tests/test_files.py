@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gaprune.errors import OutputError
-from gaprune.files import check_file, replacing, write_json, write_text
+from gaprune.files import check_file, replacing, temporary_folder, write_json, write_text
 
 
 def test_text_and_json(tmp_path):
@@ -70,3 +70,31 @@ def test_checking_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(OutputError, match="is not writable"):
         check_file(tmp_path / "b.txt")
+
+
+class TestTemporaryFolder:
+    @pytest.mark.parametrize("there", [False, True])
+    def test_lies_beside_and_goes(self, tmp_path, there):
+        beside = tmp_path / "out" if there else tmp_path / "deep" / "out"
+        if there:
+            beside.mkdir()
+        with temporary_folder(beside) as folder:
+            assert folder.parent == tmp_path
+            (folder / "large").write_text("much")
+        assert not folder.exists()
+
+    def test_goes_after_an_error(self, tmp_path):
+        with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path / "out"):
+            raise KeyboardInterrupt
+        assert not list(tmp_path.iterdir())
+
+    def test_what_cannot_be_made_is_explained(self, monkeypatch):
+        def fail(*_args, **_kwargs):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("tempfile.mkdtemp", fail)
+        with (
+            pytest.raises(OutputError, match=r"No temporary folder can be made: .*No space left"),
+            temporary_folder(None),
+        ):
+            pytest.fail("made all the same")

@@ -117,6 +117,11 @@ class TestLoadingErrors:
             load_model(folder)
         assert "--trust-remote-code" in caught.value.remedy
 
+    def test_the_checkpoints_own_dtype_is_the_default(self, folder_of, tmp_path):
+        load_model(folder_of("qwen3"), device="cpu", dtype="bfloat16").save(str(tmp_path), create_model_card=False)
+        model = load_model(tmp_path, device="cpu")
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
     @pytest.mark.parametrize("dtype", ["float33", "int8", "bool", "nn", ""])
     def test_bad_dtype_is_refused_before_loading(self, dtype):
         with pytest.raises(ConfigError, match=f"dtype: '{dtype}' is no floating-point torch dtype") as caught:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,7 +15,7 @@ from gaprune.criteria.baselines import Magnitude
 from gaprune.errors import ConfigError, OutputError, SignalError
 from gaprune.masks import keep_masks
 from gaprune.models import Prompts
-from gaprune.scores import Scores, score
+from gaprune.scores import Scores, score, writing_scores
 from gaprune.signals import measure
 
 
@@ -125,7 +127,61 @@ class TestScoring:
             score(select(matrices(bert), ["mlp"]), Overflowing(), "x", domain=None, general=None, seed=0)
 
 
+class TestWritingAsTheyAreMade:
+    @pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("name", ["obd", "magnitude", "sparsegpt"])
+    def test_group_by_group_is_all_at_once(self, bert, toy_triplets, tmp_path, name, storage):
+        chosen = select(matrices(bert), ["all"])
+        criterion = create(name)
+
+        def signals(group):
+            needs = criterion.domain_needs
+            if not needs:
+                return None
+            return measure(bert, toy_triplets, group, quantities=needs, prompts=Prompts(), options=SignalOptions())
+
+        at_once = score(chosen, criterion, name, domain=signals(chosen), general=None, seed=3, origin={"seed": 3})
+        at_once.save(tmp_path / "at-once", storage=storage)
+        options = {"seed": 3, "origin": {"seed": 3}, "storage": storage}
+        with writing_scores(tmp_path / "grouped", chosen, criterion, name, **options) as write:
+            for group in (chosen[7:], chosen[:3], chosen[3:7]):
+                write(group, signals(group), None)
+        assert (tmp_path / "grouped").read_bytes() == (tmp_path / "at-once").read_bytes()
+
+    def test_a_group_that_is_missing_is_no_file(self, bert, tmp_path):
+        chosen = select(matrices(bert), ["mlp"])
+        with (
+            pytest.raises(ValueError, match=rf"was to hold importance\.{chosen[1].name}, "),
+            writing_scores(tmp_path / "scores", chosen, Magnitude(), "magnitude", seed=0) as write,
+        ):
+            write(chosen[:1], None, None)
+        assert not list(tmp_path.iterdir())
+
+    def test_an_importance_that_is_not_finite_is_no_file(self, bert, tmp_path):
+        chosen = select(matrices(bert), ["mlp"])
+        with torch.no_grad():
+            chosen[1].module.weight[0, 0] = torch.nan
+        with (
+            pytest.raises(SignalError, match=rf"^{chosen[1].name}: the importance"),
+            writing_scores(tmp_path / "scores", chosen, Magnitude(), "magnitude", seed=0) as write,
+        ):
+            write(chosen, None, None)
+        assert not list(tmp_path.iterdir())
+
+
 class TestKeeping:
+    @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
+    @pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+    def test_what_is_read_from_the_file_decides_as_what_is_in_memory(self, scores, tmp_path, allocation, storage):
+        scores.save(tmp_path / "scores", storage=storage)
+        kept = Scores.load(tmp_path / "scores")
+        held = Scores(kept.criterion, kept.options, dict(kept.importances), kept.layers)
+        first, second = (each.mask(sparsity=0.4, allocation=allocation) for each in (kept, held))
+        assert all(torch.equal(first[name], second[name]) for name in scores.importances)
+        (tmp_path / "scores").unlink()
+        with pytest.raises(ConfigError, match="can no longer be read"):
+            kept.mask(sparsity=0.4)
+
     def test_float32_is_bit_identical(self, scores, tmp_path):
         scores.save(tmp_path / "deep" / "scores.safetensors")
         loaded = Scores.load(tmp_path / "deep" / "scores.safetensors")
@@ -153,10 +209,10 @@ class TestKeeping:
         for name, values in scores.importances.items():
             assert loaded.importances[name].dtype == torch.float32
             torch.testing.assert_close(loaded.importances[name], values, rtol=2**-8, atol=0)
-        sizes = [
-            sum(tensor.nbytes for tensor in load_file(tmp_path / each).values()) for each in ("float32", "bfloat16")
-        ]
-        assert sizes[0] == 2 * sizes[1]
+        exactly, briefly = (load_file(tmp_path / each) for each in ("float32", "bfloat16"))
+        for key, values in exactly.items():
+            assert values.nbytes == 2 * briefly.pop(key).nbytes
+        assert all(scale.numel() == 1 for scale in briefly.values())
         exact, rounded = (each.mask(sparsity=0.5) for each in (scores, loaded))
         agreement = sum(int((exact[name] == rounded[name]).sum()) for name in exact)
         assert agreement / sum(mask.numel() for mask in exact.values()) > 0.99
@@ -184,11 +240,11 @@ class TestKeeping:
         scores.save(path)
         before = path.read_bytes()
 
-        def fail(_tensors, partial, **_kwargs):
-            partial.write_bytes(b"half")
+        def fail(self, _target):
+            assert self.stat().st_size == len(before)
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("gaprune.scores.save_file", fail)
+        monkeypatch.setattr(Path, "replace", fail)
         with pytest.raises(OutputError, match="No space left on device"):
             scores.save(path)
         assert path.read_bytes() == before
@@ -223,16 +279,16 @@ class TestBrokenFiles:
         with pytest.raises(ConfigError, match="cannot be read"):
             Scores.load(tmp_path)
 
-    @pytest.mark.parametrize("header", [None, {"format": "pt"}, {"format": "gaprune-scores-0"}])
+    @pytest.mark.parametrize("header", [None, {"format": "pt"}, {"format": "gaprune-scores-1"}])
     def test_of_another_program_or_version(self, tmp_path, header):
         save_file({"importance.a": torch.ones(2)}, tmp_path / "scores", metadata=header)
         with pytest.raises(ConfigError, match="holds no scores of this version"):
             Scores.load(tmp_path / "scores")
 
-    @pytest.mark.parametrize("lost", ["criterion", "options", "layers", "scales", "origin"])
+    @pytest.mark.parametrize("lost", ["criterion", "options", "layers", "origin"])
     def test_a_header_with_something_missing(self, tmp_path, lost):
-        header = {"format": "gaprune-scores-1", "criterion": "obd", "options": "{}", "layers": '{"a": 0}'}
-        header |= {"scales": '{"a": 1.0}', "origin": "{}"}
+        header = {"format": "gaprune-scores-2", "criterion": "obd", "options": "{}", "layers": '{"a": 0}'}
+        header |= {"origin": "{}"}
         save_file(
             {"importance.a": torch.ones(2)},
             tmp_path / "scores",
@@ -242,8 +298,8 @@ class TestBrokenFiles:
             Scores.load(tmp_path / "scores")
 
     def test_a_matrix_missing(self, tmp_path):
-        header = {"format": "gaprune-scores-1", "criterion": "obd", "options": "{}", "layers": '{"a": 0, "b": 0}'}
-        header |= {"scales": '{"a": 1.0, "b": 1.0}', "origin": "{}"}
+        header = {"format": "gaprune-scores-2", "criterion": "obd", "options": "{}", "layers": '{"a": 0, "b": 0}'}
+        header |= {"origin": "{}"}
         save_file({"importance.a": torch.ones(2)}, tmp_path / "scores", metadata=header)
         with pytest.raises(ConfigError, match="cannot be read"):
             Scores.load(tmp_path / "scores")

@@ -60,7 +60,8 @@ def prune(
     """Prune a model for a domain.
 
     Args:
-        model: The parent: a folder, a hub id, or a loaded model, which is left as it is.
+        model: The parent: a folder, a hub id, or a loaded model, which is left as it is; one that is loaded for the
+            purpose becomes the result, so that no second model is in memory.
         domain: Triplets of the domain, or where to read them.
         general: Triplets of general language, or where to read them; a public set of the hub by default.
         sparsity: Fraction of the selected weights to remove, between 0 and 1.
@@ -101,7 +102,8 @@ def prune_many(
     """Prune a model at several sparsities from one measurement; yields a result for each.
 
     Arguments are those of :func:`prune`. With ``out``, a lone sparsity is written to it and several to
-    ``out/sparsity-0.5`` and so on, each as soon as it is there.
+    ``out/sparsity-0.5`` and so on, each as soon as it is there. All but the last are copies of the parent: let go of
+    a result before asking for the next, and there are never more than two models in memory.
     """
     model_name, parent = split_source(model)
     domain_name, domain_triplets = split_source(domain)
@@ -110,7 +112,9 @@ def prune_many(
     if parent is not None:
         refuse_loading_options(built)
     tasks = find_tasks(Path(built.tasks)) if built.tasks else []
-    return Run(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks).results()
+    return Run(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks).results(
+        inplace=parent is None
+    )
 
 
 def split_source(source: str | Path | Loaded | None) -> tuple[str | Path | None, Loaded | None]:

@@ -103,6 +103,7 @@ def compare(
             if on_result is not None:
                 on_result(result)
             cells.append(_cell(result))
+            del result  # its model goes before the next is made
     return Comparison(cells[0].evaluation.of_parent(), cells, _settings(built, created, calibrations, run))
 
 

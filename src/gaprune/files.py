@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from gaprune.errors import OutputError
 
-__all__ = ["check_file", "check_parent", "replacing", "write_json", "write_text"]
+__all__ = ["check_file", "check_parent", "replacing", "temporary_folder", "write_json", "write_text"]
 
 
 def check_parent(path: Path) -> None:
@@ -20,9 +22,13 @@ def check_parent(path: Path) -> None:
     Raises:
         OutputError: If it cannot.
     """
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    existing = _existing_parent(path)
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
         raise OutputError(f"{path} cannot be made: {existing} is not writable.", "Choose another place.")
+
+
+def _existing_parent(path: Path) -> Path:
+    return next(folder for folder in path.absolute().parents if folder.exists())
 
 
 def check_file(path: str | Path, *, overwrite: bool = False) -> Path:
@@ -50,6 +56,28 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def temporary_folder(beside: str | Path | None) -> Iterator[Path]:
+    """Give a folder for large files that goes at the end of the block.
+
+    Args:
+        beside: What it lies beside, on the same disk, whether that exists or not; the system's place for temporary
+            files where nothing is named.
+
+    Raises:
+        OutputError: If it cannot be made.
+    """
+    place = None if beside is None else _existing_parent(Path(beside))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=".gaprune-", dir=place))
+    except OSError as error:
+        raise OutputError(f"No temporary folder can be made: {error}", "Make room, or set TMPDIR.") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -26,7 +26,7 @@ class Result:
     """A pruned model and everything that made it.
 
     Args:
-        model: The pruned model; the parent is another object, unchanged.
+        model: The pruned model; a parent that the caller had loaded is another object, unchanged.
         recipe: What was asked for.
         sparsity: The sparsity of this result (a recipe can ask for several).
         pruning: Which weights stayed.

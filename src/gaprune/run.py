@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,18 +18,18 @@ from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Reconstruction, create
 from gaprune.evaluation import Evaluation, Task, evaluate
 from gaprune.export import parent_identity, versions
+from gaprune.files import temporary_folder
 from gaprune.masks import check_pattern
 from gaprune.models import limit_length
 from gaprune.preflight import check_finite, load_parent, outputs, require_same
 from gaprune.result import Result
-from gaprune.scores import Scores, score
+from gaprune.scores import Scores, writing_scores
 from gaprune.surgery import apply
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.data import Triplet
-    from gaprune.signals import Signals
 
 __all__ = ["Run"]
 
@@ -38,7 +40,7 @@ class Run:
     Args:
         recipe: What is asked for.
         criteria: Names of criteria; the recipe's own where none are given.
-        model: The parent where it is loaded already; it is left as it is.
+        model: The parent where it is loaded already; it is left as it is, unless results are to be made in place.
         domain: Triplets used instead of those the recipe names.
         general: Likewise.
         tasks: What every result is evaluated on, beside the parent.
@@ -91,50 +93,79 @@ class Run:
         """The parent's evaluation; ``None`` without tasks."""
         return evaluate(self.parent, self.tasks, prompts=self.calibration.prompts) if self.tasks else None
 
-    def results(self) -> Iterator[Result]:
-        """Yield a result for every criterion and sparsity, written and evaluated as the recipe says."""
+    def results(self, *, inplace: bool = False) -> Iterator[Result]:
+        """Yield a result for every criterion and sparsity, written and evaluated as the recipe says.
+
+        Scores lie in files, the one that the recipe names or temporary ones beside the output folder (the system's
+        own place without one), and are read one matrix at a time: in memory are the parent, the results that are
+        held, and for each of them a mask of one byte a weight.
+
+        Args:
+            inplace: Whether the last result is the parent itself, pruned, and no copy; nothing else may use it then.
+        """
         weights = {matrix.name: matrix.module.weight.detach() for matrix in self.matrices}
-        for name, criterion in self.criteria.items():
-            scores = self._scores(name, criterion)
-            for sparsity, out in self.outputs.items():
-                pruning = scores.decide(
+        jobs = [(name, sparsity, out) for name in self.criteria for sparsity, out in self.outputs.items()]
+        with ExitStack() as stack:
+            scores = self._scores(stack)
+            for name, sparsity, out in jobs:
+                pruning = scores[name].decide(
                     weights, sparsity=sparsity, allocation=self.recipe.allocation, pattern=self.recipe.pattern
                 )
+                dense = self.dense  # before its weights go
                 result = Result(
-                    model=apply(self.parent, pruning),
+                    model=apply(self.parent, pruning, inplace=inplace and (name, sparsity, out) == jobs[-1]),
                     recipe=self.recipe.model_copy(update={"criterion": name}),
                     sparsity=sparsity,
                     pruning=pruning,
                     prompts=self.calibration.prompts,
                     own_length=self.own_length,
-                    origin=self._origin(name, criterion),
+                    origin=self._origin(name, self.criteria[name]),
                     out=out,
                 )
-                if self.dense is not None:
-                    result = result.evaluate(self.tasks, parent=self.dense)
+                if dense is not None:
+                    result = result.evaluate(self.tasks, parent=dense)
                 if out is not None:
                     result.save(out, overwrite=self.recipe.overwrite)
                 yield result
+                del result, pruning
+                gc.collect()  # models hold themselves in cycles; without this the last one would stay beside the next
 
-    @cached_property
-    def _signals(self) -> tuple[Signals | None, Signals | None]:
-        return self.calibration.measure(self.parent, self.matrices, self.needs, self.recipe)
+    def _scores(self, stack: ExitStack) -> dict[str, Scores]:
+        """Return kept scores, or measure and score by every criterion in files that go with ``stack``."""
+        origins = {name: self._scores_origin(name, criterion) for name, criterion in self.criteria.items()}
+        if self.recipe.scores is None:
+            folder = stack.enter_context(temporary_folder(self.recipe.out))
+            paths = {name: folder / f"{index}.safetensors" for index, name in enumerate(self.criteria)}
+        else:
+            paths = dict.fromkeys(self.criteria, Path(self.recipe.scores))
+        new = [name for name, path in paths.items() if not path.exists()]
+        if new:
+            self._measure_and_score({name: paths[name] for name in new}, origins)
+        scores = {name: Scores.load(path) for name, path in paths.items()}
+        for name in scores.keys() - new:
+            require_same(paths[name], scores[name].origin, origins[name])
+        return scores
 
-    def _scores(self, name: str, criterion: Criterion) -> Scores:
-        """Measure and score, or take the scores that were kept."""
-        origin = self._scores_origin(name, criterion)
-        path = None if self.recipe.scores is None else Path(self.recipe.scores)
-        if path is not None and path.exists():
-            kept = Scores.load(path)
-            require_same(path, kept.origin, origin)
-            return kept
-        domain, general = self._signals
-        seed = self.recipe.seed
-        made = score(self.matrices, criterion, name, domain=domain, general=general, seed=seed, origin=origin)
-        if path is not None:
-            made.save(path, storage=self.recipe.scores_dtype)
-            return Scores.load(path)  # so that this run decides as every later one will
-        return made
+    def _measure_and_score(self, paths: Mapping[str, Path], origins: Mapping[str, Mapping[str, Any]]) -> None:
+        """Measure the signals and write what every criterion makes of them; they are let go afterwards."""
+        with ExitStack() as stack:
+            writers = [
+                stack.enter_context(
+                    writing_scores(
+                        path,
+                        self.matrices,
+                        self.criteria[name],
+                        name,
+                        seed=self.recipe.seed,
+                        origin=origins[name],
+                        storage=self.recipe.scores_dtype if self.recipe.scores else "float32",
+                    )
+                )
+                for name, path in paths.items()
+            ]
+            domain, general = self.calibration.measure(self.parent, self.matrices, self.needs, self.recipe)
+            for write in writers:
+                write(self.matrices, domain, general)
 
     def _scores_origin(self, name: str, criterion: Criterion) -> dict[str, Any]:
         """Return all that the scores of a criterion depend on, as plain data."""

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from gaprune.anatomy import Matrix
 from gaprune.config import Allocation
 from gaprune.criteria import Criterion, Evidence, Reconstruction, create
-from gaprune.errors import ConfigError, OutputError, SignalError
-from gaprune.files import replacing
+from gaprune.errors import ConfigError, SignalError
 from gaprune.masks import keep_masks, pattern_mask, zeros_per_matrix
 from gaprune.progress import track
+from gaprune.score_files import Header, StorageType, reading, writing
 from gaprune.signals import Signals
 from gaprune.surgery import Pruning
 
-__all__ = ["Scores", "StorageType", "score"]
-
-StorageType = Literal["float32", "bfloat16"]
-
-_FORMAT = "gaprune-scores-1"
+__all__ = ["Scores", "StorageType", "score", "writing_scores"]
 
 
 @dataclass(frozen=True)
 class Scores:
     """Importance of every selected weight.
+
+    Whatever is asked looks at one matrix at a time, so that scores read from a file (:meth:`load`) may be larger than
+    memory; their importances stay in the file.
 
     Args:
         criterion: Name of the criterion.
@@ -106,7 +103,7 @@ class Scores:
             solution = criterion.solve(
                 weights[name].float(), self.grams[name].to(weights[name].device), zeros=zeros[name], pattern=pattern
             )
-            keep[name], updated[name] = solution.keep, solution.weight
+            keep[name], updated[name] = solution.keep, solution.weight.to(weights[name].dtype)
         return Pruning(keep, updated)
 
     def save(self, path: str | Path, *, storage: StorageType = "float32") -> None:
@@ -119,60 +116,25 @@ class Scores:
             OutputError: If the file cannot be written.
             SignalError: If a score would become zero in ``bfloat16``.
         """
-        path = Path(path)
-        tensors: dict[str, Tensor] = {f"gram.{name}": gram.contiguous().cpu() for name, gram in self.grams.items()}
-        scales = {}
-        for name, values in self.importances.items():
-            scales[name], tensors[f"importance.{name}"] = _packed(name, values, storage)
-        header = {
-            "format": _FORMAT,
-            "criterion": self.criterion,
-            "options": json.dumps(dict(self.options)),
-            "layers": json.dumps(dict(self.layers)),
-            "scales": json.dumps(scales),
-            "origin": json.dumps(dict(self.origin)),
-        }
-        try:
-            with replacing(path) as partial:
-                save_file(tensors, partial, metadata=header)
-        except (OSError, SafetensorError) as error:
-            raise OutputError(
-                f"The scores cannot be written to {path}: {error}", "Name a file in a folder you can write to."
-            ) from error
+        shapes = {name: values.shape for name, values in self.importances.items()}
+        header = Header(self.criterion, self.options, self.layers, self.origin)
+        with writing(Path(path), header, shapes, with_grams=bool(self.grams), storage=storage) as write:
+            for name, values in self.importances.items():
+                write(name, values, self.grams.get(name))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read scores written by :meth:`save`.
+        """Open scores written by :meth:`save` or :func:`writing_scores`; matrices are read when they are asked for.
 
         Raises:
             ConfigError: If the file is missing, broken or no scores file.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                if header.get("format") != _FORMAT:
-                    raise ConfigError(f"{path} holds no scores of this version.", "Delete it, or name another file.")
-                layers, scales = json.loads(header["layers"]), json.loads(header["scales"])
-                names = set(file.keys())
-                return cls(
-                    criterion=header["criterion"],
-                    options=json.loads(header["options"]),
-                    importances={
-                        name: file.get_tensor(f"importance.{name}").float() * scales[name] for name in layers
-                    },
-                    layers=layers,
-                    grams={name: file.get_tensor(f"gram.{name}") for name in layers if f"gram.{name}" in names},
-                    origin=json.loads(header["origin"]),
-                )
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-            raise ConfigError(
-                f"The scores in {path} cannot be read: {error}",
-                "Name another file; if this one held scores, delete it, and it is made anew.",
-            ) from error
+        header, importances, grams = reading(Path(path))
+        return cls(header.criterion, header.options, importances, header.layers, grams, header.origin)
 
 
 def score(
-    matrices: list[Matrix],
+    matrices: Sequence[Matrix],
     criterion: Criterion,
     name: str,
     *,
@@ -181,30 +143,16 @@ def score(
     seed: int,
     origin: Mapping[str, object] | None = None,
 ) -> Scores:
-    """Apply a criterion to every matrix.
+    """Apply a criterion to every matrix and hold the scores in memory.
 
     Raises:
         SignalError: If a weight or an importance is not finite; it names the matrix.
     """
     importances, grams = {}, {}
     for matrix in matrices:
-        evidence = Evidence(
-            matrix.name,
-            matrix.module.weight.detach().float(),
-            None if domain is None else domain[matrix.name],
-            None if general is None else general[matrix.name],
-            seed,
-        )
-        values = criterion.importance(evidence)
-        if not torch.isfinite(values).all():
-            raise SignalError(
-                f"{matrix.name}: the importance ({name}) is not finite; "
-                + ("the weight is." if torch.isfinite(evidence.weight).all() else "nor is the weight."),
-                f"Check the model, or leave the layer out: --ignore {matrix.name}",
-            )
-        importances[matrix.name] = values
-        if isinstance(criterion, Reconstruction):
-            grams[matrix.name] = criterion.gram(evidence)
+        importances[matrix.name], gram = _score(matrix, criterion, name, domain, general, seed)
+        if gram is not None:
+            grams[matrix.name] = gram
     return Scores(
         criterion=name,
         options=criterion.model_dump(),
@@ -215,13 +163,59 @@ def score(
     )
 
 
-def _packed(name: str, values: Tensor, storage: StorageType) -> tuple[float, Tensor]:
-    """Return the scale and the tensor to store."""
-    values = values.detach().cpu().contiguous()
-    if storage == "float32":
-        return 1.0, values
-    scale = float(values.abs().max()) or 1.0
-    packed = (values / scale).bfloat16()
-    if int(packed.count_nonzero()) != int(values.count_nonzero()):
-        raise SignalError(f"{name}: some scores would become zero in bfloat16.", "Keep the scores in float32.")
-    return scale, packed
+@contextmanager
+def writing_scores(
+    path: str | Path,
+    matrices: Sequence[Matrix],
+    criterion: Criterion,
+    name: str,
+    *,
+    seed: int,
+    origin: Mapping[str, object] | None = None,
+    storage: StorageType = "float32",
+) -> Iterator[Callable[[Sequence[Matrix], Signals | None, Signals | None], None]]:
+    """Write the scores of ``matrices`` to a file group by group, as their signals are measured.
+
+    No more than the importance of one matrix is in memory. The file takes its name at the end of the block, when the
+    groups were all of ``matrices``; :meth:`Scores.load` opens it.
+
+    Yields:
+        The function that scores a group of the matrices by its signals on domain and on general data and writes it;
+        the signals can be let go after it.
+
+    Raises:
+        OutputError: If the file cannot be written, or the disk has no room for it, which is found before the block.
+        SignalError: If a weight or an importance is not finite, or would become zero in ``bfloat16``.
+    """
+    layers = {matrix.name: matrix.layer for matrix in matrices}
+    header = Header(name, criterion.model_dump(), layers, origin or {})
+    shapes = {matrix.name: matrix.module.weight.shape for matrix in matrices}
+    with_grams = isinstance(criterion, Reconstruction)
+    with writing(Path(path), header, shapes, with_grams=with_grams, storage=storage) as write:
+
+        def add(group: Sequence[Matrix], domain: Signals | None, general: Signals | None) -> None:
+            for matrix in track(group, f"Scoring ({name})"):
+                write(matrix.name, *_score(matrix, criterion, name, domain, general, seed))
+
+        yield add
+
+
+def _score(
+    matrix: Matrix, criterion: Criterion, name: str, domain: Signals | None, general: Signals | None, seed: int
+) -> tuple[Tensor, Tensor | None]:
+    """Return the importance of a matrix, and the second moments of its inputs where the criterion updates weights."""
+    evidence = Evidence(
+        matrix.name,
+        matrix.module.weight.detach().float(),
+        None if domain is None else domain[matrix.name],
+        None if general is None else general[matrix.name],
+        seed,
+    )
+    values = criterion.importance(evidence).float()
+    if not torch.isfinite(values).all():
+        raise SignalError(
+            f"{matrix.name}: the importance ({name}) is not finite; "
+            + ("the weight is." if torch.isfinite(evidence.weight).all() else "nor is the weight."),
+            f"Check the model, or leave the layer out: --ignore {matrix.name}",
+        )
+    return values, criterion.gram(evidence) if isinstance(criterion, Reconstruction) else None

@@ -35,6 +35,7 @@ def prune(
             written.append(result.provenance())
             if not (quiet or as_json):
                 _show(result)
+            del result  # its model goes before the next is made
     for first in written[:1]:
         if not quiet:
             _tell_unused(options, first["calibration"])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from gaprune.config import Allocation
-from gaprune.masks.budget import lowest, shares
+from gaprune.masks.budget import shares
+from gaprune.masks.threshold import lowest_of
 
 __all__ = ["keep_masks", "zeros_per_matrix"]
 
@@ -19,10 +21,11 @@ def keep_masks(
     """Return which weights stay when the least important go.
 
     The number that goes over all matrices is exactly ``round(sparsity * weights)``, whatever the allocation and
-    however many are equal.
+    however many are equal. Beside the masks no more than one matrix is held at a time, so ``importances`` may read
+    each from a file when it is asked for.
 
     Args:
-        importances: Importance ``(out, in)`` by name of the matrix, finite; higher stays.
+        importances: Importance ``(out, in)`` by name of the matrix, fp32, finite; higher stays.
         layers: Block of each matrix, for the allocation ``layer`` (matrices outside the blocks are one group).
         sparsity: Fraction to remove, between 0 and 1.
         allocation: ``global`` compares all weights, ``layer`` those of a block, ``matrix`` those of a matrix,
@@ -31,10 +34,10 @@ def keep_masks(
     Returns:
         True for weights that stay, ``(out, in)`` by name.
     """
+    shapes = {name: values.shape for name, values in importances.items()}
     if allocation == "row":
-        rows = [len(importance) for importance in importances.values()]
-        widths = [importance.shape[1] for importance in importances.values() for _ in range(len(importance))]
-        counts = torch.split(torch.tensor(shares(sparsity, widths)), rows)
+        widths = [columns for rows, columns in shapes.values() for _ in range(rows)]
+        counts = torch.split(torch.tensor(shares(sparsity, widths)), [rows for rows, _ in shapes.values()])
         return {
             name: ~_lowest_in_rows(importance, count.to(importance.device))
             for (name, importance), count in zip(importances.items(), counts, strict=True)
@@ -43,18 +46,21 @@ def keep_masks(
     for name in importances:
         key = {"global": None, "layer": layers[name], "matrix": name}[allocation]
         groups.setdefault(key, []).append(name)
-    sizes = [sum(importances[name].numel() for name in names) for names in groups.values()]
+    sizes = [sum(shapes[name].numel() for name in names) for names in groups.values()]
     keep: dict[str, Tensor] = {}
     for names, count in zip(groups.values(), shares(sparsity, sizes), strict=True):
-        removed = lowest(torch.cat([importances[name].flatten() for name in names]), count)
-        parts = torch.split(removed, [importances[name].numel() for name in names])
-        keep |= {name: ~part.view(importances[name].shape) for name, part in zip(names, parts, strict=True)}
+        removed = lowest_of(partial(_each, importances, names), count)
+        keep |= {name: ~mask for name, mask in zip(names, removed, strict=True)}
     return {name: keep[name] for name in importances}
 
 
 def zeros_per_matrix(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
     """Return how many weights each matrix loses under the allocation ``matrix``."""
     return dict(zip(sizes, shares(sparsity, list(sizes.values())), strict=True))
+
+
+def _each(importances: Mapping[str, Tensor], names: Sequence[str]) -> Iterator[Tensor]:
+    return (importances[name] for name in names)
 
 
 def _lowest_in_rows(importance: Tensor, counts: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ class Pruning:
 def apply(model: SentenceTransformer, pruning: Pruning, *, inplace: bool = False) -> SentenceTransformer:
     """Return ``model`` with the weights that do not stay set to zero; a copy unless ``inplace``.
 
+    In place, no more than one matrix is held beside the model and the decision; a copy is a second model.
+
     Raises:
         SelectionError: If the decision names a matrix that the model does not have in that shape.
     """
