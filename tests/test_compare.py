@@ -11,6 +11,7 @@ import pytest
 import gaprune
 from gaprune import calibration, run
 from gaprune.comparison import Cell, Comparison
+from gaprune.curves import make_curves
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation import Evaluation
 from gaprune.evaluation.scores import Score
@@ -132,10 +133,10 @@ class TestTable:
         assert settings["prompts"] == {"query": "", "passage": ""}
         assert settings["versions"]["gaprune"]
         assert list(settings["criteria"]) == list(CRITERIA)
-        assert list(settings["calibration"]) == ["3", "4"]
-        for seed, sample in settings["calibration"].items():
+        assert [(each["seed"], each["triplets"]) for each in settings["calibration"]] == [(3, 4), (4, 4)]
+        for sample in settings["calibration"]:
             for kind, triplets in (("domain", toy_triplets), ("general", GENERAL)):
-                assert sample[kind]["sha256"] == triplets.take(4, seed=int(seed)).fingerprint
+                assert sample[kind]["sha256"] == triplets.take(4, seed=sample["seed"]).fingerprint
 
     def test_a_parent_that_finds_nothing_gives_no_relative_change(self):
         def evaluation(value, parent=None):
@@ -148,6 +149,142 @@ class TestTable:
         assert found.summary("dai", 0.5, "").relative is None
         assert found.rows() == [["dense", "0", "0.0000"], ["dai", "0.5", "0.2500"]]
         assert found.header()[-1] == "all tasks"
+
+
+@pytest.fixture(scope="module")
+def varied(folder_of, toy_triplets, tasks):
+    """An ablation, a sweep and two numbers of triplets at once, with the numbers of measurements it took."""
+    counts = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        measure = calibration.measure
+
+        def counted(*args, **kwargs):
+            counts[kwargs["label"]] += 1
+            return measure(*args, **kwargs)
+
+        patch.setattr(calibration, "measure", counted)
+        found = gaprune.compare(
+            folder_of("bert"),
+            criteria=["dai:smoothing=0.5:general=0:alpha=0", "magnitude", "random"],
+            tasks=tasks,
+            domain=toy_triplets,
+            ablate=True,
+            sweep={"smoothing": [1]},
+            seeds=2,
+            recipe={"triplets": "3,5"},
+            sparsity=SPARSITIES,
+            device="cpu",
+        )
+    return found, counts
+
+
+class TestVariants:
+    NAMES = (
+        "dai:smoothing=0.5:general=0:alpha=0",
+        "dai:smoothing=0:general=0:alpha=0",
+        "dai:smoothing=1:general=0:alpha=0",
+    )
+
+    def test_one_measurement_a_seed_and_number_of_triplets(self, varied):
+        assert varied[1] == {"domain": 4}
+
+    def test_every_cell_once(self, varied):
+        cells = [(cell.criterion, cell.sparsity, cell.triplets, cell.seed) for cell in varied[0].cells]
+        wanted = {
+            (name, value, n, seed) for name in self.NAMES for value in SPARSITIES for n in (3, 5) for seed in (0, 1)
+        }
+        wanted |= {("magnitude", value, None, 0) for value in SPARSITIES}
+        wanted |= {("random", value, None, seed) for value in SPARSITIES for seed in (0, 1)}
+        assert len(cells) == len(wanted)
+        assert set(cells) == wanted
+
+    def test_numbers_are_those_of_a_single_run(self, varied, folder_of, toy_triplets, tasks):
+        (cell,) = (
+            cell
+            for cell in varied[0].cells
+            if (cell.criterion, cell.sparsity, cell.triplets, cell.seed) == (self.NAMES[1], 0.8, 5, 1)
+        )
+        single = gaprune.prune(
+            folder_of("bert"),
+            domain=toy_triplets,
+            criterion="dai",
+            criterion_options={"smoothing": 0.0, "general": 0.0, "alpha": 0.0},
+            seed=1,
+            sparsity=0.8,
+            triplets=5,
+            tasks=tasks,
+            device="cpu",
+        )
+        assert [score.value for score in single.evaluation.scores] == [score.value for score in cell.evaluation.scores]
+
+    def test_table(self, varied):
+        found = varied[0]
+        assert found.header() == ["criterion", "change", "triplets", "sparsity", "finance", "general"]
+        assert [row[:4] for row in found.rows()] == [
+            ["dense", "", "", "0"],
+            *(
+                [name, change, count, f"{value:g}"]
+                for value in SPARSITIES
+                for name, change, counts in (
+                    (self.NAMES[0], "", ("3", "5")),
+                    (self.NAMES[0], "without smoothing", ("3", "5")),
+                    (self.NAMES[0], "smoothing=1.0", ("3", "5")),
+                    ("magnitude", "", ("",)),
+                    ("random", "", ("",)),
+                )
+                for count in counts
+            ),
+        ]
+
+    def test_several_numbers_of_triplets_are_told_apart(self, varied):
+        found = varied[0]
+        for count in (3, 5):
+            means = [
+                cell.evaluation.mean("general")
+                for cell in found.cells
+                if (cell.criterion, cell.sparsity, cell.triplets) == (self.NAMES[2], 0.5, count)
+            ]
+            assert found.summary(self.NAMES[2], 0.5, "general", count).mean == pytest.approx(fmean(means))
+        with pytest.raises(ConfigError, match=r"was not compared at sparsity 0\.5 with None triplets.*\n.*: 3, 5\."):
+            found.summary(self.NAMES[2], 0.5, "general")
+        assert found.summary("magnitude", 0.5, "general").spread is None
+
+    def test_json(self, varied):
+        said = json.loads(json.dumps(varied[0].as_dict()))
+        assert said["variants"][self.NAMES[1]] == {"base": self.NAMES[0], "change": "without smoothing"}
+        assert said["sweeps"] == [
+            {"base": self.NAMES[0], "option": "smoothing", "points": [[0.5, self.NAMES[0]], [1.0, self.NAMES[2]]]}
+        ]
+        assert said["settings"]["triplets"] == [3, 5]
+        assert said["settings"]["criteria"][self.NAMES[2]]["smoothing"] == 1.0
+        assert len(said["settings"]["calibration"]) == 4
+
+    def test_curves(self, varied):
+        found = varied[0]
+        by_sparsity, by_triplets, by_value = make_curves(found)
+        assert [curves.name for curves in (by_sparsity, by_triplets, by_value)] == [
+            "by-sparsity",
+            "by-triplets",
+            "by-smoothing",
+        ]
+        finance, general = by_sparsity.panels
+        assert (finance.title, general.dense) == ("finance", found.dense.mean("general"))
+        assert list(general.lines)[-3:] == [f"{self.NAMES[2]}, 5 triplets", "magnitude", "random"]
+        assert general.lines["magnitude"] == [
+            (value, found.summary("magnitude", value, "general")) for value in SPARSITIES
+        ]
+        assert [panel.title for panel in by_triplets.panels] == [
+            f"{domain}, sparsity {value}" for value in SPARSITIES for domain in ("finance", "general")
+        ]
+        assert list(by_triplets.panels[0].lines) == list(self.NAMES)
+        assert [x for x, _ in by_triplets.panels[3].lines[self.NAMES[0]]] == [3, 5]
+        assert by_value.panels[1].lines[f"{self.NAMES[0]}, 3 triplets"] == [
+            (0.5, found.summary(self.NAMES[0], 0.5, "general", 3)),
+            (1.0, found.summary(self.NAMES[2], 0.5, "general", 3)),
+        ]
+
+    def test_a_plain_comparison_has_one_figure(self, table):
+        assert [curves.name for curves in make_curves(table[0])] == ["by-sparsity"]
 
 
 class TestRefusedBeforeMeasuring:
@@ -199,6 +336,38 @@ class TestRefusedBeforeMeasuring:
     def test_seeds_that_would_all_measure_the_same(self, bert, tasks, toy_triplets, criteria):
         with pytest.raises(ConfigError, match=r"^seeds: all 3 would measure the same triplets.*\n.*--triplets N"):
             gaprune.compare(bert, criteria=criteria, tasks=tasks, domain=toy_triplets, general=GENERAL, seeds=3)
+
+    @pytest.mark.parametrize("triplets", [7, [3, 6], "3, 7"])
+    def test_seeds_that_draw_all_there_are(self, bert, tasks, toy_triplets, triplets):
+        data = {"domain": toy_triplets, "general": GENERAL[:6]}
+        with pytest.raises(ConfigError, match=r"^seeds: all 2 would measure the same|7 asked for, general"):
+            gaprune.compare(bert, criteria=["wanda-mix"], tasks=tasks, seeds=2, triplets=triplets, **data)
+
+    def test_more_triplets_than_there_are(self, tasks, toy_triplets):
+        with pytest.raises(ConfigError, match=r"^triplets: 99 asked for"):
+            gaprune.compare("not/loaded", criteria=["dai"], tasks=tasks, domain=toy_triplets, triplets=[3, 99])
+
+    @pytest.mark.parametrize(
+        ("triplets", "problem"),
+        [
+            ([], r"^triplets: no number is given"),
+            ("3,x", r"^triplets: "),
+            ([0], r"^triplets: "),
+            ([2.5], r"^triplets: "),
+        ],
+    )
+    def test_numbers_of_triplets_that_are_none(self, tasks, toy_triplets, triplets, problem):
+        with pytest.raises(ConfigError, match=problem):
+            gaprune.compare("not/loaded", criteria=["dai"], tasks=tasks, domain=toy_triplets, triplets=triplets)
+
+    def test_triplets_for_criteria_that_look_at_none(self, tasks):
+        with pytest.raises(ConfigError, match=r"^triplets: none of these criteria looks at any"):
+            gaprune.compare("not/loaded", criteria=["magnitude"], tasks=tasks, triplets=[3, 4])
+
+    def test_faults_of_the_data_before_the_model_is_loaded(self, tasks, tmp_path):
+        (tmp_path / "bad.jsonl").write_text('{"query": "a"}\n')
+        with pytest.raises(DataError, match=r"bad\.jsonl:1: has no positive"):
+            gaprune.compare("not/loaded", criteria=["dai"], tasks=tasks, domain=tmp_path / "bad.jsonl")
 
     def test_how_to_load_a_model_that_is_loaded(self, bert, tasks):
         with pytest.raises(ConfigError, match=r"^dtype: the parent is a loaded model"):

@@ -17,7 +17,7 @@ from gaprune.signals import Quantity, Signals, measure
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Calibration", "Needs", "read_calibration"]
+__all__ = ["Calibration", "Data", "Needs", "prepare_calibration", "read_data"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,34 @@ class Needs:
             domain |= criterion.domain_needs
             general |= criterion.general_needs
         return cls(domain, general)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The triplets that are there of either kind, before any are drawn.
+
+    Args:
+        domain: Triplets of the domain; ``None`` where no criterion looks at them.
+        general: General triplets; likewise.
+    """
+
+    domain: Triplets | None
+    general: Triplets | None
+
+    def check_count(self, count: int | None) -> None:
+        """Refuse to draw more triplets a side than there are.
+
+        Raises:
+            ConfigError: If there are fewer.
+        """
+        for triplets in (self.domain, self.general):
+            if triplets is not None:
+                triplets.take(count, seed=0)
+
+    def smallest(self) -> int | None:
+        """Return the size of the smaller of the sets that are looked at, ``None`` where none is."""
+        sizes = [len(triplets) for triplets in (self.domain, self.general) if triplets is not None]
+        return min(sizes, default=None)
 
 
 @dataclass(frozen=True)
@@ -74,30 +102,23 @@ class Calibration:
         }
 
 
-def read_calibration(
-    model: SentenceTransformer,
+def read_data(
     recipe: Recipe,
     needs: Needs,
     *,
     domain: Sequence[Triplet] | None = None,
     general: Sequence[Triplet] | None = None,
-) -> Calibration:
-    """Read the calibration data that ``needs`` call for; triplets given here are used instead of the recipe's files.
+) -> Data:
+    """Read the triplets that ``needs`` call for; triplets given here are used instead of the recipe's files.
+
+    No model is needed for it, so every fault of the data is found before one is loaded.
 
     Raises:
-        ConfigError: If domain data are needed and none are named.
+        ConfigError: If domain data are needed and none are named, or fewer are there than are to be drawn.
         DataError: If a file cannot be used.
     """
-    prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
     domain = None if domain is None else _as_triplets(domain, "domain")
     general = None if general is None else _as_triplets(general, "general")
-
-    def finish(triplets: Triplets) -> Triplets:
-        drawn = triplets.take(recipe.triplets, seed=recipe.seed)
-        if recipe.mine_negatives and not drawn.have_negatives:
-            return mine_negatives(drawn, model, count=recipe.mine_negatives, prompts=prompts)
-        return drawn
-
     must = recipe.negatives == "explicit" and not recipe.mine_negatives
     columns, general_columns = recipe.columns or None, recipe.general_columns or None
     if needs.domain and domain is None:
@@ -121,11 +142,29 @@ def read_calibration(
         )
     elif general is None and recipe.general is not None:
         check_source(recipe.general, columns=general_columns)
-    return Calibration(
-        domain=finish(domain) if domain is not None and needs.domain else None,
-        general=finish(general) if general is not None and needs.general else None,
-        prompts=prompts,
-    )
+    found = Data(domain if needs.domain else None, general if needs.general else None)
+    found.check_count(recipe.triplets)
+    return found
+
+
+def prepare_calibration(model: SentenceTransformer, recipe: Recipe, data: Data) -> Calibration:
+    """Draw the triplets that a run uses, and mine the negatives it asks for.
+
+    Raises:
+        ConfigError: If there are fewer triplets than are to be drawn, or a prompt cannot be resolved.
+        DataError: If there are too few passages to mine negatives from.
+    """
+    prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
+
+    def finish(triplets: Triplets | None) -> Triplets | None:
+        if triplets is None:
+            return None
+        drawn = triplets.take(recipe.triplets, seed=recipe.seed)
+        if recipe.mine_negatives and not drawn.have_negatives:
+            return mine_negatives(drawn, model, count=recipe.mine_negatives, prompts=prompts)
+        return drawn
+
+    return Calibration(finish(data.domain), finish(data.general), prompts)
 
 
 def _as_triplets(items: Sequence[Triplet], name: str) -> Triplets:

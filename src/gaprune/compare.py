@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.api import build_recipe, refuse_loading_options, split_source
+from gaprune.calibration import Data, Needs, read_data
 from gaprune.comparison import Cell, Comparison
-from gaprune.config import Recipe
-from gaprune.criteria import Criterion, create
+from gaprune.config import Recipe, load_recipe
+from gaprune.criteria import Criterion
 from gaprune.errors import ConfigError
 from gaprune.evaluation import Task, find_tasks
 from gaprune.export import versions
+from gaprune.preflight import require_model
 from gaprune.result import Result
 from gaprune.run import Run
+from gaprune.variants import make_variants
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -25,7 +29,7 @@ __all__ = ["compare"]
 
 _NOT_HERE = {
     "criterion": "Name them in criteria (--criteria) instead.",
-    "criterion_options": "Register the criterion with these constants under a name of its own, or use gaprune.prune.",
+    "criterion_options": "Write them after the name in criteria (--criteria): dai:smoothing=0.6.",
     "scores": "Leave it out: signals are measured once for all criteria of a seed.",
     "scores_dtype": "Leave it out: no scores are kept.",
     "out": "Leave it out: on_result is given each model, and --out of the command takes the table.",
@@ -42,23 +46,29 @@ def compare(
     domain: str | Path | Sequence[Triplet] | None = None,
     general: str | Path | Sequence[Triplet] | None = None,
     seeds: int = 1,
+    triplets: int | str | Sequence[int] | None = None,
+    ablate: bool = False,
+    sweep: Mapping[str, Sequence[object]] | None = None,
     on_result: Callable[[Result], None] | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     **options: Any,
 ) -> Comparison:
     """Prune the same model by several criteria and evaluate each result; the paper's table 1 is one.
 
-    Signals are measured once a seed, for all criteria and sparsities together.
+    Signals are measured once for each seed and number of triplets, for all criteria and sparsities together.
 
     Args:
         model: The parent: a folder, a hub id, or a loaded model.
-        criteria: Names of criteria.
+        criteria: Names of criteria, with constants of their own where wanted: ``dai:smoothing=0.6``.
         tasks: Folder of evaluation tasks, or the tasks; those of the recipe where none are given.
         domain: Triplets of the domain, or where to read them.
         general: Triplets of general language, likewise.
         seeds: How many samples of the calibration data to repeat it with, each of ``triplets`` triplets a side.
+        triplets: Triplets a side; several numbers show how much data the criteria need.
+        ablate: Whether each criterion is also compared without each of its terms.
+        sweep: Constants and the values to compare each criterion with, one constant at a time.
         on_result: Called with each result, which has its model, before it is let go.
-        recipe: Further options, as in :func:`gaprune.prune`.
+        recipe: Further options, as in :func:`gaprune.prune`; its ``triplets`` can be several too.
         **options: Any other field of :class:`gaprune.config.Recipe`, such as ``sparsity=(0.5, 0.65)``.
 
     Raises:
@@ -70,56 +80,111 @@ def compare(
     domain_name, domain_triplets = split_source(domain)
     general_name, general_triplets = split_source(general)
     tasks_name, given = split_source(tasks)
+    base, counts = _take_counts(recipe, triplets)
     built = build_recipe(
-        recipe, model=model_name, domain=domain_name, general=general_name, tasks=tasks_name, **options
+        base,
+        model=model_name,
+        domain=domain_name,
+        general=general_name,
+        tasks=tasks_name,
+        triplets=counts[0],
+        **options,
     )
-    if parent is not None:
+    if parent is None:
+        require_model(built)
+    else:
         refuse_loading_options(built)
-    created = {name: create(name) for name in criteria}
-    _check_options(built, created.values(), seeds)
+    variants = make_variants(criteria, ablate=ablate, sweeps=sweep or {})
+    created = variants.create()
+    _check_options(built, created.values(), counts)
     found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())
     if not found:
         raise ConfigError(
             "tasks: there is none to compare on.", "Name a folder of evaluation tasks: --tasks FOLDER (tasks=...)."
         )
+    data = read_data(built, Needs.of(created.values()), domain=domain_triplets, general=general_triplets)
+    _check_sizes(data, counts, seeds)
     cells: list[Cell] = []
-    calibrations: dict[int, object] = {}
+    calibrations: list[dict[str, object]] = []
     run: Run | None = None
-    for seed in range(built.seed, built.seed + seeds):
-        names = [name for name, criterion in created.items() if run is None or criterion.depends_on_seed]
+    for count, seed in product(counts, range(built.seed, built.seed + seeds)):
+        names = [
+            name
+            for name, criterion in created.items()
+            if run is None or (criterion.depends_on_seed if count == counts[0] else _looks_at_data(criterion))
+        ]
         if not names:
-            break
+            continue
         run = Run(
-            built.model_copy(update={"seed": seed}),
+            built.model_copy(update={"seed": seed, "triplets": count}),
             criteria=names,
             model=parent,
-            domain=domain_triplets,
-            general=general_triplets,
+            domain=data.domain,
+            general=data.general,
             tasks=found,
             earlier=run,
         )
-        calibrations[seed] = run.calibration.as_dict()
+        calibrations.append({"seed": seed, "triplets": count} | run.calibration.as_dict())
         for result in run.results():
             if on_result is not None:
                 on_result(result)
-            cells.append(_cell(result))
+            cells.append(_cell(result, count if _looks_at_data(created[result.recipe.criterion]) else None))
             del result  # its model goes before the next is made
-    return Comparison(cells[0].evaluation.of_parent(), cells, _settings(built, created, calibrations, run))
+    return Comparison(
+        cells[0].evaluation.of_parent(), cells, _settings(built, counts, created, calibrations, run), variants
+    )
 
 
-def _check_options(recipe: Recipe, criteria: Iterable[Criterion], seeds: int) -> None:
+def _take_counts(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None, triplets: object
+) -> tuple[Mapping[str, Any], tuple[int | None, ...]]:
+    """Return the recipe without its numbers of triplets, and the numbers: those given here, else the recipe's."""
+    if isinstance(recipe, Recipe):
+        base = recipe.model_dump(exclude_unset=True)
+    else:
+        base = load_recipe(recipe) if isinstance(recipe, str | Path) else dict(recipe or {})
+    own = base.pop("triplets", None)
+    asked = own if triplets is None else triplets
+    parts = asked.split(",") if isinstance(asked, str) else asked if isinstance(asked, Sequence) else [asked]
+    counts = dict.fromkeys(Recipe.build({"triplets": part}).triplets for part in parts)
+    if not counts:
+        raise ConfigError("triplets: no number is given.", "Name one or more: --triplets 64,128 (triplets=[64, 128]).")
+    return base, tuple(counts)
+
+
+def _looks_at_data(criterion: Criterion) -> bool:
+    return bool(criterion.domain_needs | criterion.general_needs)
+
+
+def _check_options(recipe: Recipe, criteria: Collection[Criterion], counts: Sequence[int | None]) -> None:
     for option, remedy in _NOT_HERE.items():
         if option in recipe.model_fields_set:
             raise ConfigError(f"{option}: a comparison of several criteria has no such option.", remedy)
-    if seeds > 1 and recipe.triplets is None and any(each.domain_needs | each.general_needs for each in criteria):
+    if len(counts) > 1 and not any(map(_looks_at_data, criteria)):
+        raise ConfigError(
+            "triplets: none of these criteria looks at any, so their number changes nothing.",
+            "Give one number or none, or name a criterion that is measured, such as dai.",
+        )
+
+
+def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
+    """Refuse numbers of triplets that are more than there are, or with several seeds all there are."""
+    for count in counts:
+        data.check_count(count)
+    size = data.smallest()
+    if seeds > 1 and size is not None and any(count in (None, size) for count in counts):
         raise ConfigError(
             f"seeds: all {seeds} would measure the same triplets, all there are, and so show no spread.",
-            "Say how many each seed draws: --triplets N (triplets=N), or leave --seeds out.",
+            f"Say how many each seed draws, fewer than {size}, with --triplets N (triplets=N); or leave --seeds out.",
         )
 
 
 def _settings(
-    recipe: Recipe, criteria: Mapping[str, Criterion], calibrations: Mapping[int, object], run: Run | None
+    recipe: Recipe,
+    counts: Sequence[int | None],
+    criteria: Mapping[str, Criterion],
+    calibrations: Sequence[object],
+    run: Run | None,
 ) -> dict[str, Any]:
     """Return all that the numbers depend on, as plain data."""
     settings = recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"})
@@ -127,13 +192,14 @@ def _settings(
         prompts = run.calibration.prompts
         settings |= {"parent": run.identity, "prompts": {"query": prompts.query, "passage": prompts.passage}}
     return settings | {
+        "triplets": list(counts),
         "criteria": {name: criterion.model_dump() for name, criterion in criteria.items()},
-        "calibration": {str(seed): sample for seed, sample in calibrations.items()},
+        "calibration": list(calibrations),
         "versions": versions(),
     }
 
 
-def _cell(result: Result) -> Cell:
+def _cell(result: Result, triplets: int | None) -> Cell:
     if result.evaluation is None:
         raise ConfigError("tasks: there is none to compare on.", "Name a folder of evaluation tasks.")
-    return Cell(result.recipe.criterion, result.sparsity, result.recipe.seed, result.evaluation)
+    return Cell(result.recipe.criterion, result.sparsity, result.recipe.seed, result.evaluation, triplets)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from gaprune.errors import ConfigError
 from gaprune.evaluation import Evaluation
 from gaprune.report.markdown import markdown_table
+from gaprune.variants import Variant, Variants
 
 __all__ = ["Cell", "Comparison", "Summary"]
 
@@ -18,21 +20,23 @@ class Cell:
     """The evaluation of one pruned model.
 
     Args:
-        criterion: Name of the criterion.
+        criterion: Name of the criterion, with its constants where it is a variant.
         sparsity: Fraction of the selected weights removed.
         seed: Seed of the calibration sample.
         evaluation: Its scores, with the dense parent's beside them.
+        triplets: Triplets a side that were asked for; ``None`` for all there are, or a criterion that looks at none.
     """
 
     criterion: str
     sparsity: float
     seed: int
     evaluation: Evaluation
+    triplets: int | None = None
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One criterion at one sparsity over the seeds, for one domain of tasks.
+    """One criterion at one sparsity and number of triplets over the seeds, for one domain of tasks.
 
     Args:
         mean: Mean over tasks and seeds.
@@ -51,41 +55,97 @@ class Comparison:
 
     Args:
         dense: The parent's evaluation.
-        cells: One for every criterion, sparsity and seed.
+        cells: One for every criterion, sparsity, number of triplets and seed.
         settings: What they have in common, for the record.
+        variants: What the criteria are variants of; none are where it is left out.
     """
 
     dense: Evaluation
     cells: Sequence[Cell]
     settings: Mapping[str, Any]
+    variants: Variants = field(default_factory=Variants)
 
     @property
     def domains(self) -> tuple[str, ...]:
         """Domains of the evaluation tasks."""
         return self.dense.domains
 
-    def summary(self, criterion: str, sparsity: float, domain: str) -> Summary:
-        """Return one criterion at one sparsity in one domain of tasks, over all seeds."""
-        means = [
-            cell.evaluation.mean(domain)
-            for cell in self.cells
-            if cell.criterion == criterion and cell.sparsity == sparsity
-        ]
+    @property
+    def sparsities(self) -> tuple[float, ...]:
+        """Sparsities in the order asked."""
+        return tuple(dict.fromkeys(cell.sparsity for cell in self.cells))
+
+    @property
+    def triplets(self) -> tuple[int | None, ...]:
+        """Numbers of triplets in the order asked; ``None`` for cells that depend on none, or on all there are."""
+        return tuple(dict.fromkeys(cell.triplets for cell in self.cells))
+
+    @property
+    def criteria(self) -> tuple[str, ...]:
+        """Names of the criteria, variants included, in the order asked."""
+        found = dict.fromkeys(cell.criterion for cell in self.cells)
+        return tuple(name for name in self.variants.by_name if name in found) or tuple(found)
+
+    def has(self, criterion: str, sparsity: float, triplets: int | None) -> bool:
+        """Return whether there is a cell of this criterion at this sparsity and number of triplets."""
+        return any(
+            (cell.criterion, cell.sparsity, cell.triplets) == (criterion, sparsity, triplets) for cell in self.cells
+        )
+
+    def summary(self, criterion: str, sparsity: float, domain: str, triplets: int | None = None) -> Summary:
+        """Return one criterion at one sparsity in one domain of tasks, over all seeds.
+
+        Raises:
+            ConfigError: If there is no such cell, or there are several numbers of triplets and none is given.
+        """
+        found = [cell for cell in self.cells if (cell.criterion, cell.sparsity) == (criterion, sparsity)]
+        counts = {cell.triplets for cell in found}
+        if triplets is None and len(counts) == 1:
+            triplets = counts.pop()
+        means = [cell.evaluation.mean(domain) for cell in found if cell.triplets == triplets]
+        if not means:
+            listed = ", ".join(map(str, sorted(filter(None, counts)))) or "none"
+            raise ConfigError(
+                f"{criterion} was not compared at sparsity {sparsity:g} with {triplets} triplets.",
+                f"The criteria are {', '.join(self.criteria)}; numbers of triplets of this one: {listed}.",
+            )
         mean, dense = fmean(means), self.dense.mean(domain)
         return Summary(mean, stdev(means) if len(means) > 1 else None, mean / dense - 1 if dense else None)
 
+    def _columns(self) -> tuple[bool, bool]:
+        """Return whether the table says how criteria differ from what was asked, and how many triplets they saw."""
+        return any(variant.change for variant in self.variants.by_name.values()), len(self._counts()) > 1
+
+    def _counts(self) -> list[int | None]:
+        """Return the numbers of triplets where criteria that look at none do not count."""
+        return [count for count in self.triplets if count is not None]
+
+    def _row(self, name: str, change: str, triplets: str, sparsity: str, values: Sequence[str]) -> list[str]:
+        with_changes, with_triplets = self._columns()
+        return [name, *([change] if with_changes else []), *([triplets] if with_triplets else []), sparsity, *values]
+
     def rows(self) -> list[list[str]]:
         """Return the table's cells as text: the dense parent, then each sparsity's criteria in the order asked."""
-        rows = [["dense", "0", *(f"{self.dense.mean(domain):.4f}" for domain in self.domains)]]
-        for sparsity in dict.fromkeys(cell.sparsity for cell in self.cells):
-            for criterion in dict.fromkeys(cell.criterion for cell in self.cells):
-                found = [self.summary(criterion, sparsity, domain) for domain in self.domains]
-                rows.append([criterion, f"{sparsity:g}", *(_text(summary) for summary in found)])
-        return rows
+        return [
+            self._row("dense", "", "", "0", [f"{self.dense.mean(domain):.4f}" for domain in self.domains]),
+            *self._summaries(),
+        ]
+
+    def _summaries(self) -> Iterator[list[str]]:
+        for sparsity in self.sparsities:
+            for criterion in self.criteria:
+                variant = self.variants.by_name.get(criterion, Variant(criterion))
+                for triplets in self.triplets:
+                    if self.has(criterion, sparsity, triplets):
+                        found = [self.summary(criterion, sparsity, domain, triplets) for domain in self.domains]
+                        count = "" if triplets is None else f"{triplets:,}"
+                        values = [_text(summary) for summary in found]
+                        yield self._row(variant.base, variant.change, count, f"{sparsity:g}", values)
 
     def header(self) -> list[str]:
         """Return the table's header."""
-        return ["criterion", "sparsity", *(domain or "all tasks" for domain in self.domains)]
+        domains = [domain or "all tasks" for domain in self.domains]
+        return self._row("criterion", "change", "triplets", "sparsity", domains)
 
     def to_markdown(self) -> str:
         """Return the table in Markdown."""
@@ -96,10 +156,13 @@ class Comparison:
         return {
             "settings": dict(self.settings),
             "dense": self.dense.as_dict(),
+            "variants": {name: asdict(variant) for name, variant in self.variants.by_name.items()},
+            "sweeps": [asdict(sweep) for sweep in self.variants.sweeps],
             "cells": [
                 {
                     "criterion": cell.criterion,
                     "sparsity": cell.sparsity,
+                    "triplets": cell.triplets,
                     "seed": cell.seed,
                     "means": {domain: cell.evaluation.mean(domain) for domain in self.domains},
                     "evaluation": cell.evaluation.as_dict(),

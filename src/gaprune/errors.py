@@ -69,12 +69,12 @@ class OutputError(GapruneError):
 
 
 class MissingExtraError(GapruneError):
-    """A feature needs an optional dependency that is not installed."""
+    """A feature needs an optional dependency that is not installed; ``otherwise`` names another way out."""
 
-    def __init__(self, feature: str, extra: str) -> None:
+    def __init__(self, feature: str, extra: str, otherwise: str = "") -> None:
         super().__init__(
             f"{feature} needs the optional dependencies of the extra '{extra}', which are not installed.",
-            f"Install them with: pip install 'gaprune[{extra}]'",
+            f"Install them with: pip install 'gaprune[{extra}]'" + (f", or {otherwise}" if otherwise else ""),
         )
         self.extra = extra
 

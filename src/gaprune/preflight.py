@@ -17,7 +17,7 @@ from gaprune.models import load_model
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_finite", "load_parent", "outputs", "require_same"]
+__all__ = ["check_finite", "load_parent", "outputs", "require_model", "require_same"]
 
 
 def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
@@ -47,12 +47,17 @@ def _within(path: Path, folders: set[Path]) -> bool:
     return not folders.isdisjoint([path, *path.parents])
 
 
-def load_parent(recipe: Recipe) -> SentenceTransformer:
-    """Return the parent that the recipe names, with its own limit of text length."""
+def require_model(recipe: Recipe) -> str:
+    """Return the name of the parent, which must be given."""
     if recipe.model is None:
         raise ConfigError("model: no parent model is named.", "Name a model folder or a hub id.")
+    return recipe.model
+
+
+def load_parent(recipe: Recipe) -> SentenceTransformer:
+    """Return the parent that the recipe names, with its own limit of text length."""
     return load_model(
-        recipe.model,
+        require_model(recipe),
         revision=recipe.revision,
         trust_remote_code=recipe.trust_remote_code,
         device=recipe.device,

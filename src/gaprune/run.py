@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.anatomy import matrices, select
-from gaprune.calibration import Needs, read_calibration
+from gaprune.calibration import Needs, prepare_calibration, read_data
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Reconstruction, create
 from gaprune.evaluation import Evaluation, Task, evaluate
@@ -21,7 +21,7 @@ from gaprune.export import parent_identity, versions
 from gaprune.files import temporary_folder
 from gaprune.masks import check_pattern
 from gaprune.models import limit_length
-from gaprune.preflight import check_finite, load_parent, outputs, require_same
+from gaprune.preflight import check_finite, load_parent, outputs, require_model, require_same
 from gaprune.result import Result
 from gaprune.scores import Scores, writing_scores
 from gaprune.surgery import apply
@@ -72,6 +72,10 @@ class Run:
                 criterion.refuse_allocation(name, recipe.allocation)
         self.outputs = outputs(recipe)
         self.tasks = tasks
+        if model is None:
+            require_model(recipe)
+        self.needs = Needs.of(self.criteria.values())
+        data = read_data(recipe, self.needs, domain=domain, general=general)
         if earlier is None:
             self.parent = load_parent(recipe) if model is None else model
             self.own_length = self.parent.max_seq_length
@@ -85,8 +89,7 @@ class Run:
         if recipe.pattern is not None:
             for matrix in self.matrices:
                 check_pattern(matrix.module.in_features, recipe.pattern, name=matrix.name)
-        self.needs = Needs.of(self.criteria.values())
-        self.calibration = read_calibration(self.parent, recipe, self.needs, domain=domain, general=general)
+        self.calibration = prepare_calibration(self.parent, recipe, data)
 
     @cached_property
     def dense(self) -> Evaluation | None:

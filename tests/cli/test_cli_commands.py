@@ -188,7 +188,7 @@ class TestCompare:
         said = json.loads((empty / "c" / "comparison.json").read_text(encoding="utf-8"))
         assert len(markdown.splitlines()) == 2 + 1 + 2 * 3
         assert len(said["cells"]) == 2 * (2 + 1 + 2)
-        assert said["settings"]["triplets"] == 4
+        assert said["settings"]["triplets"] == [4]
 
     def test_json_alone(self, gaprune, files):
         done = gaprune(
@@ -226,7 +226,7 @@ class TestCompare:
         [
             ("out: there", "--out of the command"),
             ("criterion: obd", "--criteria"),
-            ("criterion_options: {alpha: 1}", "Register"),
+            ("criterion_options: {alpha: 1}", "dai:smoothing=0.6"),
             ("scores: s.safetensors", "Leave it out"),
             ("overwrite: true", "no model is written"),
         ],
@@ -351,7 +351,7 @@ class TestHelp:
     @pytest.mark.parametrize(
         "command",
         [[], ["prune"], ["evaluate"], ["compare"], ["inspect"], ["criteria"], ["demo"], ["data"], ["data", "check"],
-         ["data", "sample"]],
+         ["data", "sample"], ["data", "from-texts"]],
         ids=" ".join,
     )  # fmt: skip
     def test_every_command_explains_itself(self, gaprune, command):
@@ -391,3 +391,44 @@ def test_the_program_itself(files, tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+class TestFromTexts:
+    @pytest.fixture
+    def documents(self, tmp_path):
+        path = tmp_path / "corpus.jsonl"
+        rules = {
+            "Reserves": "Every bank keeps a reserve with the treasury. Parliament fixes the share each year.",
+            "Fines": "A late bank pays a fine to the treasury. Its board has to publish the amount.",
+            "Loans": "Farmers borrow against the harvest of a year. They repay when the treasury buys grain.",
+            "Harbours": "A ship pays a fee to the harbour on arrival. Its tonnage decides how much.",
+        }
+        rows = [{"_id": title, "title": f"{title} of the bank", "text": text} for title, text in rules.items()]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    def test_table_and_file(self, gaprune, documents, empty):
+        arguments = ["data", "from-texts", documents, "--out", empty / "t.jsonl", "--kinds", "title, cloze"]
+        done = gaprune(*arguments, "--min-words", 5)
+        assert done.code == 0, done.err
+        assert "made: title" in done.out
+        assert "8 triplets written to" in done.err
+        assert len(read_triplets(empty / "t.jsonl", require_negatives=True)) == 8
+        again = gaprune(*arguments)
+        assert again.code == 2
+        assert "t.jsonl exists" in again.err
+
+    def test_json_alone_and_embeddings(self, gaprune, documents, files, empty):
+        done = gaprune(
+            "data", "from-texts", documents, "--out", empty / "t.jsonl", "--json", "--model", files.model,
+            "--device", "cpu", "--min-words", 5, "--kinds", "title", "--negatives", 2,
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert done.json["made"] == {"title": 4}
+        assert "Embedding" not in done.err
+        assert {len(item.negatives) for item in read_triplets(empty / "t.jsonl")} == {2}
+
+    def test_errors(self, gaprune, documents, empty):
+        done = gaprune("data", "from-texts", documents, "--out", empty / "t.jsonl", "--kinds", "titles")
+        assert done.code == 2
+        assert "Did you mean 'title'" in done.err

@@ -190,7 +190,7 @@ class TestOtherCommands:
             (["compare", "MODEL", "--criteria", "dai"], "tasks: there is none to compare on."),
             (["compare", "--criteria", "magnitude", "--tasks", "TASKS"], "model: no parent model is named."),
             (
-                ["compare", "MODEL", "--criteria", "dai", "--tasks", "TASKS", "--seeds", "2"],
+                ["compare", "MODEL", "--criteria", "dai", "--tasks", "TASKS", "--seeds", "2", "--domain", "DOMAIN"],
                 "seeds: all 2 would measure",
             ),
             (["compare", "MODEL", "--criteria", "dai,magnitde", "--tasks", "TASKS"], "Unknown criterion 'magnitde'"),

@@ -1,9 +1,9 @@
-"""``gaprune data``: check and sample calibration data."""
+"""``gaprune data``: check, sample and make calibration data."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -13,11 +13,11 @@ from gaprune.cli.output import say, show, show_json
 from gaprune.evaluation import find_tasks
 from gaprune.files import check_file
 from gaprune.models import load_model, resolve_prompts
-from gaprune.report import check_table
+from gaprune.report import check_table, texts_table
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Check and sample calibration triplets.", no_args_is_help=True)
+app = typer.Typer(help="Check, sample and make calibration triplets.", no_args_is_help=True)
 
 Columns = Annotated[
     list[str] | None, typer.Option("--column", "--columns", help="NAME=COLUMN for query, positive, negative(s).")
@@ -103,3 +103,52 @@ def sample(
     data.write_triplets(drawn, out, overwrite=overwrite)
     if not quiet:
         say(f"{len(drawn)} of {len(triplets)} triplets written to {out}.")
+
+
+@app.command(name="from-texts")
+def from_texts(
+    source: Annotated[Path, typer.Argument(help="Documents: a .txt, .md or .jsonl file, or a folder of them.")],
+    out: Annotated[Path, typer.Option(help="JSONL file to write.")],
+    queries: Annotated[
+        Path | None, typer.Option(help="Queries of your own: records with query, and document (an id) or positive.")
+    ] = None,
+    kinds: Annotated[
+        str | None,
+        typer.Option(
+            help=f"What to make, comma-separated: {', '.join(data.KINDS)}; query for your own. Default: all."
+        ),
+    ] = None,
+    negatives: Annotated[int, typer.Option(min=0, help="Negatives of each; 0 makes pairs.")] = 1,
+    model: Annotated[str | None, typer.Option(help="Find negatives by this model's embeddings, not by BM25.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Make this many, drawn at random; all by default.")] = None,
+    min_words: Annotated[int, typer.Option(min=1, help="Words of a passage, at least.")] = data.SHORTEST,
+    max_words: Annotated[int, typer.Option(min=1, help="Words of a passage, at most.")] = data.LONGEST,
+    seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
+    trust_remote_code: TrustRemoteCode = False,
+    device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace the file if it exists.")] = False,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make triplets from plain documents: titles, headings and sentences become queries, offline."""
+    check_file(out, overwrite=overwrite)
+    with silence(quiet, as_json):
+        made = data.triplets_from_texts(
+            source,
+            queries=queries,
+            kinds=None if kinds is None else [cast("data.Kind", kind.strip()) for kind in kinds.split(",")],
+            negatives=negatives,
+            model=model,
+            device=device,
+            trust_remote_code=trust_remote_code,
+            count=count,
+            shortest=min_words,
+            longest=max_words,
+            seed=seed,
+        )
+    data.write_triplets(made.triplets, out, overwrite=overwrite, notes=made.notes())
+    if as_json:
+        show_json(made.report.as_dict())
+    elif not quiet:
+        show(texts_table(made.report))
+        say(f"{len(made.triplets)} triplets written to {out}.")

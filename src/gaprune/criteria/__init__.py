@@ -2,6 +2,18 @@
 
 from gaprune.criteria import baselines, dai, sparsegpt  # noqa: F401 (importing registers)
 from gaprune.criteria.base import Criterion, Evidence, Reconstruction, Solution, UnitEvidence
+from gaprune.criteria.names import split_name, with_option
 from gaprune.criteria.registry import available, create, register
 
-__all__ = ["Criterion", "Evidence", "Reconstruction", "Solution", "UnitEvidence", "available", "create", "register"]
+__all__ = [
+    "Criterion",
+    "Evidence",
+    "Reconstruction",
+    "Solution",
+    "UnitEvidence",
+    "available",
+    "create",
+    "register",
+    "split_name",
+    "with_option",
+]

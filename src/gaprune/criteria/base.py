@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -99,6 +101,8 @@ class Criterion(Options, ABC):
     """Where the formula comes from."""
     default_allocation: ClassVar[Allocation] = "global"
     """Where its authors compare the budget."""
+    terms: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """The constants that are terms of the formula, each with the value that switches its term off."""
 
     unit_summary: ClassVar[str | None] = None
     """One line: the formula for whole units; ``None`` where it tells none apart."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -23,6 +25,7 @@ class PaperDai(Criterion):
 
     summary: ClassVar[str] = "[(F_dom - beta F_gen)|w| + gamma sqrt|w|] (1 + alpha s), the factor within [0.8, 1.2]"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844"
+    terms: ClassVar[Mapping[str, object]] = MappingProxyType({"alpha": 0.0, "beta": 0.0, "gamma": 0.0})
 
     alpha: float = Field(0.2, description="Weight of the alignment s.")
     beta: float = Field(1.0, description="Weight of the general Fisher that is subtracted.")
@@ -85,6 +88,7 @@ class DomainAlignmentImportance(Criterion):
     summary: ClassVar[str] = "F w^2, F shrunk to its rank-1 form"
     unit_summary: ClassVar[str | None] = "loss change when a unit goes and the others make up for it, Kronecker Fisher"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/benchmarks.md"
+    terms: ClassVar[Mapping[str, object]] = MappingProxyType({"general": 0.0, "smoothing": 0.0, "alpha": 0.0})
 
     general: float = Field(0.0, ge=0, description="Weight of the general Fisher that is added to the domain's.")
     smoothing: float = Field(0.8, ge=0, le=1, description="0: the measured Fisher; 1: its rank-1 form alone.")

@@ -1,7 +1,8 @@
 """The registry: names to criteria, open to third parties.
 
 A calibrated criterion answers to three names: ``obd`` looks at domain data, ``obd-general`` and ``obd-mix`` at the
-other two. Packages add their own through the entry-point group ``gaprune.criteria`` or :func:`register`.
+other two. Constants can stand after a name: ``dai:smoothing=0.6``. Packages add their own through the entry-point
+group ``gaprune.criteria`` or :func:`register`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from gaprune.criteria.base import Calibrated, Criterion
+from gaprune.criteria.names import split_name
 from gaprune.errors import ConfigError, suggest
 
 __all__ = ["available", "create", "register"]
@@ -56,13 +58,15 @@ def available() -> dict[str, type[Criterion]]:
 
 
 def create(name: str, options: Mapping[str, object] | None = None) -> Criterion:
-    """Return the criterion called ``name`` with its constants set.
+    """Return the criterion called ``name`` with its constants set, by ``options`` or in the name itself.
 
     Raises:
-        ConfigError: If there is none, or it has no such constant.
+        ConfigError: If there is none, it has no such constant, or the two ways set the same one.
     """
     known = available()
-    options = dict(options or {})
+    asked, (name, own) = name, split_name(name)
+    given = dict(options or {})
+    options = given | own
     kind = known.get(name)
     base, _, calibration = name.rpartition("-")
     if kind is None and calibration in ("domain", "general", "mix"):
@@ -80,7 +84,12 @@ def create(name: str, options: Mapping[str, object] | None = None) -> Criterion:
             f"Known: {', '.join(known)}; some take -domain, -general or -mix after their name.",
         )
     try:
-        return kind.model_validate(options)
+        made = kind.model_validate(options)
+        if own and kind.model_validate(options | given) != made:
+            raise ConfigError(
+                f"criterion {asked}: its name and its options set the same constant to different values.",
+                "Leave one of the two out.",
+            )
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -89,3 +98,4 @@ def create(name: str, options: Mapping[str, object] | None = None) -> Criterion:
             f"criterion {name}: {place}: {first['msg']}.{hint}",
             f"Its constants: {', '.join(kind.model_fields) or 'none'}.",
         ) from error
+    return made

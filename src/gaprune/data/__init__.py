@@ -1,11 +1,13 @@
-"""Reading, checking, sampling and mining the triplets that a model is measured with."""
+"""Reading, checking, sampling, mining and making the triplets that a model is measured with."""
 
 from gaprune.data.check import CheckReport, check
+from gaprune.data.from_texts import LONGEST, SHORTEST, MadeTriplets, TextsReport, triplets_from_texts
 from gaprune.data.general import DEFAULT_GENERAL, HubSource, read_general
 from gaprune.data.lengths import Lengths
 from gaprune.data.mining import mine_negatives
 from gaprune.data.normal import normalise
 from gaprune.data.overlap import Overlap
+from gaprune.data.pairs import KINDS, Kind
 from gaprune.data.read import check_source, read_triplets
 from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
 from gaprune.data.sampling import CLUSTERS, ITERATIONS, sample, sample_representative
@@ -17,12 +19,18 @@ __all__ = [
     "CLUSTERS",
     "DEFAULT_GENERAL",
     "ITERATIONS",
+    "KINDS",
+    "LONGEST",
+    "SHORTEST",
     "CheckReport",
     "HubSource",
+    "Kind",
     "Lengths",
+    "MadeTriplets",
     "Overlap",
     "SampleDomain",
     "SetReport",
+    "TextsReport",
     "Triplet",
     "Triplets",
     "check",
@@ -35,5 +43,6 @@ __all__ = [
     "sample_evaluation",
     "sample_representative",
     "sample_triplets",
+    "triplets_from_texts",
     "write_triplets",
 ]

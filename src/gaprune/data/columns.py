@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from gaprune.errors import ConfigError, DataError, suggest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from gaprune.data.records import Record
 
-__all__ = ["Columns", "check_mapping", "find_columns"]
+__all__ = ["NAMES", "Columns", "check_mapping", "find_columns", "recognised"]
 
-_NAMES = {
+NAMES = {
     "query": ("query", "anchor", "question"),
     "positive": ("positive", "pos", "passage", "answer"),
     "negative": ("negative", "neg"),
@@ -50,10 +50,10 @@ def check_mapping(columns: Mapping[str, str] | None) -> None:
         ConfigError: If it names anything else.
     """
     for word in columns or ():
-        if word not in _NAMES:
+        if word not in NAMES:
             raise ConfigError(
-                f"columns: {word!r} is nothing a triplet has.{suggest(word, _NAMES)}",
-                f"Map {', '.join(_NAMES)} to columns of the file.",
+                f"columns: {word!r} is nothing a triplet has.{suggest(word, NAMES)}",
+                f"Map {', '.join(NAMES)} to columns of the file.",
             )
 
 
@@ -70,10 +70,13 @@ def _mapped(record: Record, word: str, column: str) -> str:
     )
 
 
-def _recognised(record: Record, word: str, columns: Mapping[str, str]) -> str | None:
-    """Return the one unmapped column that goes by a name of ``word``, ``None`` where there is none."""
-    mapped = columns.values()
-    found = [name for name in record.fields if name.strip().lower() in _NAMES[word] and name not in mapped]
+def recognised(record: Record, word: str, names: Sequence[str], mapped: Collection[str] = ()) -> str | None:
+    """Return the one column, of those not ``mapped``, that goes by one of ``names``, ``None`` where there is none.
+
+    Raises:
+        DataError: If several could be the ``word``.
+    """
+    found = [name for name in record.fields if name.strip().lower() in names and name not in mapped]
     if len(found) > 1:
         raise record.error(
             f"the columns {_listed(found)} could each be the {word}.",
@@ -83,10 +86,10 @@ def _recognised(record: Record, word: str, columns: Mapping[str, str]) -> str | 
 
 
 def _missing(record: Record, word: str) -> DataError:
-    near = next((hint for name in _NAMES[word] if (hint := suggest(name, record.fields))), "")
+    near = next((hint for name in NAMES[word] if (hint := suggest(name, record.fields))), "")
     return record.error(
         f"has no {word}: none of its columns ({_listed(list(record.fields))}) is called "
-        f"{' or '.join(map(repr, _NAMES[word]))}.{near}",
+        f"{' or '.join(map(repr, NAMES[word]))}.{near}",
         f"Rename the column, or map it: columns={{'{word}': 'your column'}} (--columns {word}=...).",
     )
 
@@ -103,9 +106,9 @@ def _negatives(record: Record, columns: Mapping[str, str]) -> tuple[tuple[str, .
         return single, several
     free = [name for name in record.fields if name not in columns.values()]
     numbered = [(int(match[1]), name) for name in free if (match := _NUMBERED.fullmatch(name.strip()))]
-    first = _recognised(record, "negative", columns)
+    first = recognised(record, "negative", NAMES["negative"], columns.values())
     single = (*([first] if first else []), *(name for _, name in sorted(numbered)))
-    several = _recognised(record, "negatives", columns)
+    several = recognised(record, "negatives", NAMES["negatives"], columns.values())
     if single and several:
         raise record.error(
             f"the columns {_listed([*single, several])} could each be the negatives.",
@@ -126,7 +129,9 @@ def find_columns(record: Record, columns: Mapping[str, str]) -> Columns:
             could be the same thing.
     """
     found = {
-        word: _mapped(record, word, columns[word]) if word in columns else _recognised(record, word, columns)
+        word: _mapped(record, word, columns[word])
+        if word in columns
+        else recognised(record, word, NAMES[word], columns.values())
         for word in ("query", "positive")
     }
     query, positive = found["query"], found["positive"]

@@ -49,7 +49,7 @@ def _record(value: object, path: Path, number: int, *, is_line: bool) -> Record:
     if isinstance(value, dict):
         return Record(str(path), number, value, is_line=is_line)
     raise Record(str(path), number, {}, is_line=is_line).error(
-        f"is {_kind(value)}, not an object.", 'Write every triplet as an object: {"query": ..., "positive": ...}.'
+        f"is {_kind(value)}, not an object.", 'Write every record as an object: {"name": "text", ...}.'
     )
 
 

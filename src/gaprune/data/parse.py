@@ -16,24 +16,6 @@ if TYPE_CHECKING:
 __all__ = ["parse_records"]
 
 
-def _text(record: Record, column: str, value: object) -> str:
-    """Return ``value`` if it is a text with something in it."""
-    if value is None:
-        raise record.error(f"the column {column!r} is empty (null).", "Fill it, or remove the record.")
-    if not isinstance(value, str):
-        many = " Write one record for each." if isinstance(value, list) else ""
-        raise record.error(f"the column {column!r} holds {value!r:.60}, not a text.", f"Put one text there.{many}")
-    if not value.strip():
-        raise record.error(f"the column {column!r} holds no text.", "Fill it, or remove the record.")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            problem = f"the column {column!r} holds half a surrogate pair ({value[error.start]!a}), which is no text."
-            raise record.error(problem, "Remove it; the text was cut or decoded wrongly before.") from error
-    return value
-
-
 def _list(record: Record, column: str, value: object) -> tuple[str, ...]:
     """Return a list of texts, given as such or (in a CSV cell) as JSON."""
     if value is None:
@@ -48,7 +30,7 @@ def _list(record: Record, column: str, value: object) -> tuple[str, ...]:
             f"the column {column!r} holds no list of texts.",
             'Put a JSON list there: ["first", "second"], or [] for none; one negative belongs in "negative".',
         )
-    return tuple(_text(record, f"{column}[{number}]", item) for number, item in enumerate(value))
+    return tuple(record.text(f"{column}[{number}]", item) for number, item in enumerate(value))
 
 
 def _single(record: Record, column: str) -> tuple[str, ...]:
@@ -63,7 +45,7 @@ def _single(record: Record, column: str) -> tuple[str, ...]:
             f"the column {column!r} is empty.",
             'Fill it, or where the number of negatives differs put them as a JSON list in one column "negatives".',
         )
-    return (_text(record, column, value),)
+    return (record.text(column, value),)
 
 
 def _triplet(record: Record, columns: Columns) -> Triplet:
@@ -71,8 +53,8 @@ def _triplet(record: Record, columns: Columns) -> Triplet:
     if columns.negatives_list is not None:
         negatives += _list(record, columns.negatives_list, record.fields[columns.negatives_list])
     return Triplet(
-        query=_text(record, columns.query, record.fields[columns.query]),
-        positive=_text(record, columns.positive, record.fields[columns.positive]),
+        query=record.text(columns.query, record.fields[columns.query]),
+        positive=record.text(columns.positive, record.fields[columns.positive]),
         negatives=tuple(negatives),
         source=record.source,
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gaprune.data.records import Record
 
-__all__ = ["check_source", "read_triplets"]
+__all__ = ["check_source", "read_records", "read_triplets"]
 
 _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".json": read_json,
@@ -72,6 +72,18 @@ def _file_records(file: Path) -> Iterable[Record]:
     return reader(file)
 
 
+def read_records(source: str | Path) -> Iterable[Record]:
+    """Return the records of a local file, or of all files directly in a folder.
+
+    Raises:
+        DataError: If there is no such file, or its format is none that is read.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise _missing(path)
+    return _folder_records(path) if path.is_dir() else _file_records(path)
+
+
 def read_triplets(
     source: str | Path,
     *,
@@ -106,7 +118,6 @@ def read_triplets(
     """
     check_mapping(columns)
     path = Path(source).expanduser()
-    records: Iterable[Record]
     if path.exists():
         if subset is not None or split is not None:
             option = "split" if subset is None else "subset"
@@ -114,7 +125,7 @@ def read_triplets(
                 f"{option}: {path} is a local file or folder.", f"Leave {option} out; it is for the hub."
             )
         name = path.resolve().name
-        records = _folder_records(path) if path.is_dir() else _file_records(path)
+        records = read_records(path)
     elif _looks_like_path(source):
         raise _missing(path)
     else:

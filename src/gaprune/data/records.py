@@ -41,6 +41,30 @@ class Record:
             return DataError(problem, remedy, source=self.file, line=self.number)
         return DataError(problem, remedy, source=self.source)
 
+    def text(self, column: str, value: object, *, may_be_empty: bool = False) -> str:
+        """Return ``value`` of a column if it is a text with something in it.
+
+        Raises:
+            DataError: If it is none, or empty where it must not be.
+        """
+        if value is None:
+            raise self.error(f"the column {column!r} is empty (null).", "Fill it, or remove the record.")
+        if not isinstance(value, str):
+            many = " Write one record for each." if isinstance(value, list) else ""
+            raise self.error(f"the column {column!r} holds {value!r:.60}, not a text.", f"Put one text there.{many}")
+        if not (may_be_empty or value.strip()):
+            raise self.error(f"the column {column!r} holds no text.", "Fill it, or remove the record.")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = f"half a surrogate pair ({value[error.start]!a})"
+                raise self.error(
+                    f"the column {column!r} holds {half}, which is no text.",
+                    "Remove it; the text was cut or decoded wrongly before.",
+                ) from error
+        return value
+
 
 def read_text(path: Path) -> str:
     """Return the text of a UTF-8 file, without its byte order mark, line ends as they are.

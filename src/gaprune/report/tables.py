@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gaprune.comparison import Comparison
-    from gaprune.data import CheckReport
+    from gaprune.data import CheckReport, TextsReport
     from gaprune.evaluation import Evaluation, Footprint
 
-__all__ = ["check_table", "comparison_table", "evaluation_table", "footprint_table", "percent"]
+__all__ = ["check_table", "comparison_table", "evaluation_table", "footprint_table", "percent", "texts_table"]
 
 _BAR = 12
 
@@ -91,5 +91,13 @@ def check_table(report: CheckReport) -> Table:
     header, *rows = report.rows()
     table = _table("Calibration data", *header)
     for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def texts_table(report: TextsReport) -> Table:
+    """Return what was made of documents, and what was left out and why."""
+    table = _table("Triplets from texts", "", "number")
+    for row in report.rows():
         table.add_row(*row)
     return table

@@ -1,0 +1,77 @@
+"""Which queries are fit to learn from."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from gaprune.data.passages import Passage
+from gaprune.data.words import words
+
+__all__ = ["Judge", "points_back"]
+
+_LENGTHS: Mapping[str, tuple[int, float]] = {
+    "title": (1, 30),
+    "heading": (1, 30),
+    "sentence": (5, 60),
+    "cloze": (5, 60),
+}
+"""Words of a query of each kind, at least and at most."""
+
+_RARE = 0.1
+"""A query needs a word that stands in no more than this share of the passages."""
+
+_HEADINGS = """
+abstract, acknowledgements, acknowledgments, about, annex, answers, appendix, background, basics, bibliography,
+conclusion, conclusions, contents, definitions, discussion, example, examples, exercises, faq, foreword,
+further reading, general, glossary, in this chapter, index, introduction, key terms, literature, materials and methods,
+method, methods, miscellaneous, notes, objectives, other, outlook, overview, preface, problems, purpose, questions,
+references, related work, remarks, results, results and discussion, review questions, scope, see also, sources,
+summary, table of contents, usage, anhang, beispiele, einleitung, ergebnisse, inhalt, inhaltsverzeichnis, literatur,
+quellen, zusammenfassung
+"""
+
+_GENERIC = frozenset(heading.strip() for heading in _HEADINGS.split(","))
+"""Headings that say nothing of what stands under them, in English and German."""
+
+_POINTERS = "it its this that these those they their them he his she her such here there however therefore thus"
+_BACK = frozenset(_POINTERS.split())
+
+
+def points_back(sentence: str) -> bool:
+    """Return whether an (English) sentence begins with a word that needs the sentence before it."""
+    return words(sentence)[:1] != [] and words(sentence)[0] in _BACK
+
+
+class Judge:
+    """Judges queries beside a collection of passages.
+
+    Args:
+        passages: The passages.
+    """
+
+    def __init__(self, passages: Sequence[Passage]) -> None:
+        self._frequency = Counter(word for passage in passages for word in set(words(passage.text)))
+        self._rare = max(2, _RARE * len(passages))
+
+    def unfit(self, kind: str, query: str, positive: str) -> str | None:
+        """Return what is wrong with a query, ``None`` where nothing is.
+
+        Args:
+            kind: How it was made.
+            query: The query.
+            positive: The text that answers it.
+        """
+        of_query = words(query)
+        said = [word for word in of_query if not word.isdigit()]
+        low, high = _LENGTHS.get(kind, (1, math.inf))
+        if len(said) < low:
+            return "query too short (but for numbers)"
+        if len(of_query) > high:
+            return "query too long"
+        if " ".join(said) in _GENERIC or all(self._frequency[word] > self._rare for word in said):
+            return "query too generic"
+        if set(of_query) >= set(words(positive)):
+            return "query says all that its passage says"
+        return None

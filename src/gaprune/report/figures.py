@@ -1,0 +1,96 @@
+"""Figures of a comparison as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaprune.errors import MissingExtraError, OutputError
+from gaprune.files import replacing
+
+if TYPE_CHECKING:
+    from gaprune.curves import Curves, Panel
+
+__all__ = ["require_plots", "write_figures"]
+
+_FORMATS = ("png", "svg")
+_WIDTH, _HEIGHT = 4.5, 3.5
+"""Inches of a panel."""
+
+
+def require_plots() -> None:
+    """Check that figures can be drawn.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("Drawing figures", "plots", "leave them out with --no-figures")
+
+
+def write_figures(figures: Sequence[Curves], folder: Path) -> list[Path]:
+    """Write each figure as PNG and as SVG to ``folder``; the same numbers give the same files.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        OutputError: If a file cannot be written.
+    """
+    require_plots()
+    import matplotlib as mpl
+
+    written = []
+    # Without a date and random names, so that files of the same numbers can be compared.
+    with mpl.rc_context({"svg.hashsalt": "gaprune"}):
+        for curves in figures:
+            figure = _drawn(curves)
+            for ending in _FORMATS:
+                path = folder / f"{curves.name}.{ending}"
+                metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
+                try:
+                    with replacing(path) as partial:
+                        figure.savefig(partial, format=ending, dpi=150, metadata=metadata)
+                except OSError as error:
+                    raise OutputError(
+                        f"{path} cannot be written: {error}", "Name a folder you can write to."
+                    ) from error
+                written.append(path)
+    return written
+
+
+def _drawn(curves: Curves) -> Any:
+    """Return the figure: a row of panels for each sparsity that is fixed, a column for each domain."""
+    from matplotlib.figure import Figure
+
+    rows = len(curves.panels) // curves.columns
+    figure = Figure(figsize=(_WIDTH * curves.columns, _HEIGHT * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, curves.columns, squeeze=False)
+    for axis, panel in zip(axes.flat, curves.panels, strict=True):
+        _draw(axis, panel)
+        axis.set_xlabel(curves.x)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("mean score")
+    handles = {
+        label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)))
+    return figure
+
+
+def _draw(axis: Any, panel: Panel) -> None:
+    axis.axhline(panel.dense, color="black", linestyle="--", linewidth=1, label="dense")
+    for number, (label, points) in enumerate(panel.lines.items()):
+        axis.errorbar(
+            [x for x, _ in points],
+            [summary.mean for _, summary in points],
+            yerr=[summary.spread or 0.0 for _, summary in points],
+            color=f"C{number % 10}",
+            linestyle=("-", "--", ":", "-.")[number // 10 % 4],
+            marker="o",
+            markersize=3,
+            capsize=2,
+            label=label,
+        )
+    axis.set_title(panel.title)
+    axis.grid(alpha=0.3)

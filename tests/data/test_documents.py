@@ -1,0 +1,151 @@
+"""Reading documents of every format: titles, headings, paragraphs and their lines."""
+
+import json
+
+import pytest
+
+from gaprune.data.documents import read_documents
+from gaprune.errors import DataError
+
+MARKDOWN = """\
+---
+title: "Lending rules"
+date: 2024
+---
+# Loans
+
+A *loan* has a [rate](http://x.y)
+and a `term`.
+
+```python
+code = "is left out"
+```
+
+## Rates
+
+- one **rate**
+- another rate
+  - a third
+
+| a | table |
+|---|-------|
+| is | left out |
+
+> A quoted rate.
+
+Repayment
+---------
+<!-- a comment -->
+![a picture](p.png)
+Every month.
+"""
+
+
+def read(path, text):
+    path.write_text(text, encoding="utf-8", newline="")
+    return read_documents(path)
+
+
+def test_markdown(tmp_path):
+    (found,) = read(tmp_path / "a.md", MARKDOWN)
+    assert (found.id, found.title) == ("a.md", "Lending rules")
+    assert [(part.line, part.section, part.heading, part.text) for part in found.paragraphs] == [
+        (7, 1, "Loans", "A loan has a rate and a term."),
+        (16, 2, "Rates", "one rate\nanother rate\na third"),
+        (24, 2, "Rates", "A quoted rate."),
+        (29, 3, "Repayment", "Every month."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "title", "heading"),
+    [
+        ("# One\n\ntext\n\n## Two\n\nmore\n", "One", ""),
+        ("# One\n\ntext\n\n# Two\n\nmore\n", "", "One"),
+        ("text\n\n# One\n\nmore\n", "", ""),
+    ],
+)
+def test_title_of_markdown_is_its_one_first_heading(tmp_path, text, title, heading):
+    (found,) = read(tmp_path / "a.markdown", text)
+    assert (found.title, found.paragraphs[0].heading) == (title, heading)
+    assert [part.text for part in found.paragraphs] == ["text", "more"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_plain_text(tmp_path, end):
+    text = "\ufeffThe Loan\n\nIt is due\nin May.\n \nÄnderung: it is not.\n".replace("\n", end)
+    (found,) = read(tmp_path / "a.txt", text)
+    assert found.title == "The Loan"
+    assert [(part.line, part.text) for part in found.paragraphs] == [
+        (3, "It is due in May."),
+        (6, "Änderung: it is not."),
+    ]
+
+
+@pytest.mark.parametrize("first", ["It is due.", "word " * 16, "two\nlines;"])
+def test_plain_text_without_a_title(tmp_path, first):
+    (found,) = read(tmp_path / "a.txt", f"{first}\n\nmore")
+    assert (found.title, len(found.paragraphs)) == ("", 2)
+
+
+def test_json_lines(tmp_path):
+    rows = [
+        {"_id": "d1", "title": "Loans ", "text": "one\u2028same\n\ntwo"},
+        {"text": "three"},
+        {"id": 7, "text": None},
+    ]
+    found = read(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [(each.id, each.title, each.line) for each in found] == [
+        ("d1", "Loans", 1),
+        ("a.jsonl:2", "", 2),
+        ("7", "", 3),
+    ]
+    assert [[(part.text, part.line) for part in each.paragraphs] for each in found] == [
+        [("one same", 1), ("two", 1)],
+        [("three", 2)],
+        [],
+    ]
+
+
+def test_folders(tmp_path):
+    for name in ("b/c.txt", "a.md", "b/.hidden.md", ".git/x.md", "b/n.csv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    assert [each.id for each in read_documents(tmp_path)] == ["a.md", "b/c.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", '{"text": "a"}\n{"body": "b"}', r":2: has no field 'text'; its fields are 'body'"),
+        ("a.jsonl", '{"txt": "b"}', r":1: has no field 'text'.* Did you mean 'txt'\?"),
+        ("a.jsonl", '{"text": 5}', r":1: the column 'text' holds 5, not a text"),
+        ("a.jsonl", '{"text": "a", "title": ["b"]}', r":1: the column 'title' holds \['b'\], not a text"),
+        ("a.jsonl", '{"text": "\\ud800"}', r":1: the column 'text' holds half a surrogate pair"),
+        ("a.jsonl", '\n"a"', r":2: is a text, not an object"),
+        (
+            "a.jsonl",
+            '{"_id": "x", "text": "a"}\n{"_id": "x", "text": "b"}',
+            r":2: has the id 'x', as .*a\.jsonl:1 has",
+        ),
+        ("a.pdf", "", r"the ending '\.pdf' is no format of documents"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path, name, text, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read(tmp_path / name, text)
+    assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"good\nbad \xff")
+    with pytest.raises(DataError, match=r"a\.txt:2: is not UTF-8"):
+        read_documents(tmp_path)
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(DataError, match="the folder holds no document"):
+        read_documents(tmp_path)
+    (tmp_path / "notes.md").write_text("a")
+    with pytest.raises(DataError, match=r"does not exist. Did you mean 'notes.md'"):
+        read_documents(tmp_path / "note.md")

@@ -1,0 +1,119 @@
+"""Variants of criteria: which there are, what they are called, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from gaprune.criteria import available, create, split_name, with_option
+from gaprune.errors import ConfigError
+from gaprune.variants import make_variants
+
+
+class TestNames:
+    def test_constants_in_a_name(self):
+        assert create("dai:smoothing=0.6:alpha=0.1") == create("dai", {"smoothing": 0.6, "alpha": 0.1})
+        assert create("obd-general:calibration=general") == create("obd-general")
+        assert create("dai-paper:alignment=matrix").alignment == "matrix"
+
+    def test_round_trip(self):
+        name = with_option(with_option("dai", "smoothing", 0.25), "alpha", "0.1")
+        assert name == "dai:smoothing=0.25:alpha=0.1"
+        assert split_name(name) == ("dai", {"smoothing": "0.25", "alpha": "0.1"})
+        assert with_option(name, "smoothing", 0) == "dai:smoothing=0:alpha=0.1"
+
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("dai:", "criterion 'dai:': '' is none of them"),
+            ("dai:smoothing", "'smoothing' is none of them"),
+            ("dai:=1", "'=1' is none of them"),
+            ("dai:alpha=", "'alpha=' is none of them"),
+            (":alpha=1", "'alpha=1' is none of them"),
+            ("dai:alpha=0:alpha=0.1", "the constant 'alpha' stands there twice"),
+            ("dai:alpha=x", "criterion dai: alpha: "),
+            ("dai:alfa=0", "Did you mean 'alpha'"),
+            ("dia:alpha=0", "Unknown criterion 'dia'. Did you mean 'dai'"),
+            ("obd-mix:calibration=domain", "contradicts the name"),
+        ],
+    )
+    def test_what_is_no_name(self, name, problem):
+        with pytest.raises(ConfigError) as caught:
+            create(name)
+        assert problem in caught.value.problem
+
+    def test_one_constant_in_two_places(self):
+        assert create("dai:alpha=0.1", {"alpha": 0.1}).alpha == 0.1
+        with pytest.raises(
+            ConfigError, match=r"criterion dai:alpha=0: its name and its options set the same constant"
+        ):
+            create("dai:alpha=0", {"alpha": 0.1})
+
+
+@pytest.mark.parametrize("name", list(available()))
+def test_terms_are_constants_and_can_be_switched_off(name):
+    criterion = create(name)
+    for option, off in criterion.terms.items():
+        assert getattr(create(with_option(name, option, off)), option) == off
+
+
+def test_ablation_switches_off_each_term_that_is_on():
+    found = make_variants(["dai:smoothing=0.5:general=0.2:alpha=0", "dai-paper", "magnitude"], ablate=True, sweeps={})
+    assert {name: variant.change for name, variant in found.by_name.items()} == {
+        "dai:smoothing=0.5:general=0.2:alpha=0": "",
+        "dai:smoothing=0.5:general=0:alpha=0": "without general",
+        "dai:smoothing=0:general=0.2:alpha=0": "without smoothing",
+        "dai-paper": "",
+        "dai-paper:alpha=0": "without alpha",
+        "dai-paper:beta=0": "without beta",
+        "dai-paper:gamma=0": "without gamma",
+        "magnitude": "",
+    }
+    assert found.sweeps == ()
+    assert list(found.create()) == list(found.by_name)
+
+
+def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
+    found = make_variants(
+        ["dai:smoothing=0.5", "dai-paper", "obd"], ablate=False, sweeps={"alpha": ["0.3", "0"], "beta": [1, 2]}
+    )
+    assert [(sweep.base, sweep.option, sweep.points) for sweep in found.sweeps] == [
+        ("dai:smoothing=0.5", "alpha", ((0.0, "dai:smoothing=0.5"), (0.3, "dai:smoothing=0.5:alpha=0.3"))),
+        ("dai-paper", "alpha", ((0.0, "dai-paper:alpha=0"), (0.2, "dai-paper"), (0.3, "dai-paper:alpha=0.3"))),
+        ("dai-paper", "beta", ((1.0, "dai-paper"), (2.0, "dai-paper:beta=2"))),
+    ]
+    assert found.by_name["dai-paper:beta=2"].change == "beta=2.0"
+    assert len(found.by_name) == 3 + 1 + 2 + 1
+
+
+def test_words_are_swept_in_the_order_asked():
+    (sweep,) = make_variants(["dai-paper"], ablate=False, sweeps={"alignment": ["matrix"]}).sweeps
+    assert sweep.points == (("weight", "dai-paper"), ("matrix", "dai-paper:alignment=matrix"))
+
+
+def test_a_variant_that_is_both_stands_once():
+    found = make_variants(["dai-paper"], ablate=True, sweeps={"alpha": [0]})
+    assert found.by_name["dai-paper:alpha=0"].change == "without alpha"
+    assert len(found.by_name) == 4
+
+
+@pytest.mark.parametrize(
+    ("criteria", "options", "problem"),
+    [
+        (
+            ["dai", "obd"],
+            {"sweeps": {"smothing": [0]}},
+            r"^sweep: none of dai, obd has a constant 'smothing'.*'smoothing'",
+        ),
+        (["dai"], {"sweeps": {"smoothing": [2]}}, r"^criterion dai: smoothing: "),
+        (["dai"], {"sweeps": {"smoothing": ["a:b"]}}, r"^criterion 'dai:smoothing=a:b': 'b' is none"),
+        (["magnitude", "obd"], {"ablate": True}, r"^ablate: magnitude, obd have no term that is on"),
+        (
+            ["dai:smoothing=0:general=0:alpha=0"],
+            {"ablate": True},
+            r"^ablate: dai:smoothing=0:general=0:alpha=0 has no term",
+        ),
+    ],
+)
+def test_what_cannot_be_varied(criteria, options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        make_variants(criteria, **({"ablate": False, "sweeps": {}} | options))
