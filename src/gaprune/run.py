@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.anatomy import matrices, select
-from gaprune.calibration import Needs, read_calibration
+from gaprune.calibration import Needs, checkpoint_of, read_calibration
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Reconstruction, create
 from gaprune.evaluation import Evaluation, Task, evaluate
@@ -19,6 +19,7 @@ from gaprune.export import parent_identity, versions
 from gaprune.masks import check_pattern
 from gaprune.models import limit_length
 from gaprune.preflight import check_finite, load_parent, outputs, require_same
+from gaprune.processes import join, rank
 from gaprune.result import Result
 from gaprune.scores import Scores, score
 from gaprune.surgery import apply
@@ -68,8 +69,12 @@ class Run:
         for name, criterion in self.criteria.items():
             if isinstance(criterion, Reconstruction):
                 criterion.refuse_allocation(name, recipe.allocation)
-        self.outputs = outputs(recipe)
-        self.tasks = tasks
+        join()
+        self.outputs = outputs(recipe) if rank() == 0 else dict.fromkeys(recipe.sparsity)
+        self.tasks = tasks if rank() == 0 else ()  # the first process evaluates and writes, the others only measure
+        checkpoint = checkpoint_of(recipe, {})
+        if checkpoint is not None:
+            checkpoint.check()
         if earlier is None:
             self.parent = load_parent(recipe) if model is None else model
             self.own_length = self.parent.max_seq_length
@@ -118,7 +123,12 @@ class Run:
 
     @cached_property
     def _signals(self) -> tuple[Signals | None, Signals | None]:
-        return self.calibration.measure(self.parent, self.matrices, self.needs, self.recipe)
+        identity = {"parent": self.identity["weights_sha256"], "modules": self._modules}
+        return self.calibration.measure(self.parent, self.matrices, self.needs, self.recipe, identity)
+
+    @property
+    def _modules(self) -> str:
+        return hashlib.sha256(repr(self.parent).encode()).hexdigest()
 
     def _scores(self, name: str, criterion: Criterion) -> Scores:
         """Measure and score, or take the scores that were kept."""
@@ -131,7 +141,7 @@ class Run:
         domain, general = self._signals
         seed = self.recipe.seed
         made = score(self.matrices, criterion, name, domain=domain, general=general, seed=seed, origin=origin)
-        if path is not None:
+        if path is not None and rank() == 0:
             made.save(path, storage=self.recipe.scores_dtype)
             return Scores.load(path)  # so that this run decides as every later one will
         return made
@@ -143,7 +153,7 @@ class Run:
             "parent": self.identity["weights_sha256"],
             "criterion": name,
             "criterion options": criterion.model_dump(),
-            "modules": hashlib.sha256(repr(self.parent).encode()).hexdigest(),
+            "modules": self._modules,
             "matrices": [matrix.name for matrix in self.matrices],
             "scores_dtype": recipe.scores_dtype if recipe.scores else None,
             "seed": recipe.seed if criterion.depends_on_seed else None,

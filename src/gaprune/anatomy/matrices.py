@@ -18,7 +18,7 @@ from gaprune.errors import ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Kind", "Matrix", "matrices"]
+__all__ = ["Kind", "Matrix", "blocks", "matrices"]
 
 Kind = Literal["mlp", "attention", "other"]
 
@@ -72,6 +72,13 @@ def matrices(model: SentenceTransformer) -> list[Matrix]:
             "Models whose blocks keep their weights in torch.nn.Linear can be pruned; please report this one.",
         )
     return found
+
+
+def blocks(model: SentenceTransformer) -> list[nn.Module]:
+    """Return the blocks of the transformer of ``model`` in their order; none where it has none."""
+    transformer = model.transformers_model
+    path = "" if transformer is None else _blocks(transformer)
+    return list(transformer.get_submodule(path).children()) if transformer is not None and path else []
 
 
 def _blocks(transformer: nn.Module) -> str:
