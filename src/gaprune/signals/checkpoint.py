@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,7 +32,7 @@ _FORMAT = "gaprune-signals-1"
 _PLAN = "plan.json"
 
 _SHARE = 20
-"""Writing takes at most one part in so many of the time."""
+"""Writing takes at most one part in so many of the time, unless it is asked for after every batch."""
 
 _COUNTS = ("samples", "triplets", "tokens")
 
@@ -168,7 +172,8 @@ class Shelf:
 
     def is_due(self) -> bool:
         """Return whether it is time to write."""
-        return time.monotonic() - self._written >= max(self._every, _SHARE * self._took)
+        since = time.monotonic() - self._written
+        return since >= self._every and (not self._every or since >= _SHARE * self._took)
 
     def save(self, index: int, done: int, signals: Mapping[str, MatrixSignals]) -> None:
         """Write what a pass has measured; the file is replaced when the new one is complete.
@@ -188,12 +193,19 @@ class StoredSignals(Mapping[str, MatrixSignals]):
     Args:
         paths: The files.
         owner: Whose files they are, kept as long as this is.
+        devices: Where the sums of a matrix go; to the host where none is named.
 
     Raises:
         ConfigError: If a file cannot be read.
     """
 
-    def __init__(self, paths: Sequence[Path], owner: Spill | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        owner: Spill | None = None,
+        devices: Mapping[str, torch.device] = MappingProxyType({}),
+    ) -> None:
+        self._devices = devices
         self._owner = owner
         self._paths: dict[str, Path] = {}
         self._counts: dict[str, dict[str, Any]] = {}
@@ -212,10 +224,10 @@ class StoredSignals(Mapping[str, MatrixSignals]):
             self._paths |= dict.fromkeys(matrices, path)
 
     def __getitem__(self, name: str) -> MatrixSignals:
-        counts = self._counts[name]
+        counts, device = self._counts[name], str(self._devices.get(name, "cpu"))
         try:
             with safe_open(self._paths[name], framework="pt") as file:
-                sums = {each: file.get_tensor(f"{name}:{each}").clone() for each in counts["sums"]}
+                sums = {each: file.get_tensor(f"{name}:{each}").clone().to(device) for each in counts["sums"]}
         except (OSError, SafetensorError) as error:
             raise _unreadable(self._paths[name], error) from error
         return MatrixSignals(name, **{each: counts[each] for each in _COUNTS}, **sums)
@@ -231,7 +243,8 @@ class Spill:
     """Signals of finished passes in a temporary folder, which goes when nobody looks at them any more."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="gaprune-signals-")
+        self._folder = Path(tempfile.mkdtemp(prefix="gaprune-signals-"))
+        weakref.finalize(self, shutil.rmtree, self._folder)
         self.paths: list[Path] = []
 
     def keep(self, signals: Mapping[str, MatrixSignals]) -> None:
@@ -240,7 +253,7 @@ class Spill:
         Raises:
             OutputError: If they cannot be written.
         """
-        path = Path(self._folder.name) / f"{len(self.paths)}.safetensors"
+        path = self._folder / f"{len(self.paths)}.safetensors"
         _write(path, signals, {})
         self.paths.append(path)
 

@@ -14,7 +14,7 @@ from gaprune.progress import say
 from gaprune.signals.accumulators import BACKWARD
 from gaprune.signals.batches import Batch, batches_of, need_company, need_negatives
 from gaprune.signals.checkpoint import Checkpoint, Shelf, Spill, StoredSignals
-from gaprune.signals.plan import Plan, plan_for
+from gaprune.signals.plan import Plan, device_of, plan_for
 from gaprune.signals.sums import Quantity, Signals
 from gaprune.signals.work import Work, add_processes, need_use
 
@@ -100,7 +100,8 @@ def measure(
             spill.keep(found)
         del found  # before the next pass allocates its sums
     paths = spill.paths if spill is not None else [shelf.path(i) for i in range(len(planned.passes))] if shelf else []
-    return Signals(StoredSignals(paths, spill), triplets.fingerprint)
+    devices = {matrix.name: device_of(matrix.module) for matrix in matrices}
+    return Signals(StoredSignals(paths, spill, devices), triplets.fingerprint)
 
 
 def _checked_batches(

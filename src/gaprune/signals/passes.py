@@ -119,6 +119,7 @@ def measure_batch(
         if not torch.is_grad_enabled():
             for part in parts:
                 embedder.both(part, watched=True)
+            _idle(embedder, idle)
         elif len(parts) == 1 or not in_batch:
             for part in parts:
                 queries, passages = embedder.both(part, watched=True)

@@ -77,11 +77,12 @@ class Plan:
 
     def __str__(self) -> str:
         often = "1 pass" if len(self.passes) == 1 else f"{len(self.passes)} passes"
+        batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
         shared = f" in {self.processes} processes" if self.processes > 1 else ""
         again = "; activations are computed twice to save memory" if self.recomputes else ""
         return (
-            f"Measuring {self.label}: {self.triplets:,} triplets ({self.tokens:,} tokens) in {self.batches:,} "
-            f"batches, {often} over {sum(map(len, self.passes))} matrices{shared}. {show_bytes(self.sums_bytes)} of "
+            f"Measuring {self.label}: {self.triplets:,} triplets ({self.tokens:,} tokens) in {batches}, "
+            f"{often} over {sum(map(len, self.passes))} matrices{shared}. {show_bytes(self.sums_bytes)} of "
             f"sums and up to {show_bytes(self.activation_bytes)} of activations at a time, of "
             f"{show_bytes(self.budget_bytes)}{again}. About {_duration(self.seconds)}."
         )
