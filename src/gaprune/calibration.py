@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.anatomy import Matrix
@@ -12,12 +13,12 @@ from gaprune.criteria import Criterion
 from gaprune.data import Triplet, Triplets, check_source, mine_negatives, read_general, read_triplets
 from gaprune.errors import ConfigError
 from gaprune.models import Prompts, resolve_prompts
-from gaprune.signals import Quantity, Signals, measure
+from gaprune.signals import Checkpoint, Quantity, Signals, measure
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Calibration", "Data", "Needs", "prepare_calibration", "read_data"]
+__all__ = ["Calibration", "Data", "Needs", "checkpoint_of", "prepare_calibration", "read_data"]
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,28 @@ class Calibration:
     prompts: Prompts
 
     def measure(
-        self, model: SentenceTransformer, matrices: Sequence[Matrix], needs: Needs, recipe: Recipe
+        self,
+        model: SentenceTransformer,
+        matrices: Sequence[Matrix],
+        needs: Needs,
+        recipe: Recipe,
+        identity: Mapping[str, object],
     ) -> tuple[Signals | None, Signals | None]:
-        """Return the signals on domain and on general data, one pass each."""
+        """Return the signals on domain and on general data; ``identity`` is what a checkpoint says of the model."""
+        checkpoint = checkpoint_of(recipe, identity)
 
         def one(triplets: Triplets | None, quantities: frozenset[Quantity], label: str) -> Signals | None:
             if triplets is None or not quantities:
                 return None
             return measure(
-                model, triplets, matrices, quantities=quantities, prompts=self.prompts, options=recipe, label=label
+                model,
+                triplets,
+                matrices,
+                quantities=quantities,
+                prompts=self.prompts,
+                options=recipe,
+                label=label,
+                checkpoint=checkpoint,
             )
 
         return one(self.domain, needs.domain, "domain"), one(self.general, needs.general, "general")
@@ -100,6 +114,14 @@ class Calibration:
             kind: None if data is None else {"name": data.name, "triplets": len(data), "sha256": data.fingerprint}
             for kind, data in (("domain", self.domain), ("general", self.general))
         }
+
+
+def checkpoint_of(recipe: Recipe, identity: Mapping[str, object]) -> Checkpoint | None:
+    """Return where the recipe keeps measurements, those of every sample (seed) apart; ``None`` where it keeps none."""
+    if recipe.checkpoint is None:
+        return None
+    folder = Path(recipe.checkpoint) / f"seed-{recipe.seed}"
+    return Checkpoint(folder, resume=recipe.resume, every=recipe.checkpoint_every, identity=identity)
 
 
 def read_data(

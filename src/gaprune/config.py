@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gaprune.errors import ConfigError, suggest
+from gaprune.memory import parse_bytes
 
 __all__ = ["Allocation", "DataOptions", "FisherKind", "Negatives", "Options", "Recipe", "SignalOptions", "load_recipe"]
 
@@ -90,6 +91,28 @@ class SignalOptions(Options):
         None, ge=1, description="Triplets a batch; default: 16, or 4 (the paper's) with --fisher batch."
     )
     seed: int = Field(0, description="Seed of every random choice: sampling, order of triplets, random criterion.")
+    memory_budget: str | None = Field(
+        None,
+        description="Memory that measuring may take beside the model, such as 8GB; default: most of what is free.",
+    )
+    checkpoint: Source | None = Field(
+        None, description="Keep what was measured in this folder, so that a killed run can be resumed."
+    )
+    checkpoint_every: float = Field(180.0, ge=0, description="Seconds of measuring between two checkpoints.")
+    resume: bool = Field(False, description="Continue with what --checkpoint holds, as far as it fits the run.")
+
+    @field_validator("memory_budget")
+    @classmethod
+    def _amount(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_bytes(value)
+        return value
+
+    @model_validator(mode="after")
+    def _resume_something(self) -> Self:
+        if self.resume and self.checkpoint is None:
+            raise ValueError("resume: there is nothing to resume; name the folder with --checkpoint")
+        return self
 
     @property
     def triplets_per_batch(self) -> int:

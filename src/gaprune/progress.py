@@ -10,7 +10,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["bars", "is_shown", "quiet", "track"]
+__all__ = ["bars", "is_shown", "quiet", "say", "track"]
 
 Item = TypeVar("Item")
 
@@ -56,3 +56,9 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
     """
     with bars() as display:
         yield from display.track(items, total=total, description=description)
+
+
+def say(text: str) -> None:
+    """Print a remark on stderr, unless inside :func:`quiet`."""
+    if is_shown():
+        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.anatomy import matrices, select
-from gaprune.calibration import Needs, prepare_calibration, read_data
+from gaprune.calibration import Needs, checkpoint_of, prepare_calibration, read_data
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Reconstruction, create
 from gaprune.evaluation import Evaluation, Task, evaluate
@@ -22,6 +22,7 @@ from gaprune.files import temporary_folder
 from gaprune.masks import check_pattern
 from gaprune.models import limit_length
 from gaprune.preflight import check_finite, load_parent, outputs, require_model, require_same
+from gaprune.processes import join, rank
 from gaprune.result import Result
 from gaprune.scores import Scores, writing_scores
 from gaprune.surgery import apply
@@ -70,12 +71,16 @@ class Run:
         for name, criterion in self.criteria.items():
             if isinstance(criterion, Reconstruction):
                 criterion.refuse_allocation(name, recipe.allocation)
-        self.outputs = outputs(recipe)
-        self.tasks = tasks
+        join()
+        self.outputs = outputs(recipe) if rank() == 0 else dict.fromkeys(recipe.sparsity)
+        self.tasks = tasks if rank() == 0 else ()  # the first process evaluates and writes, the others only measure
         if model is None:
             require_model(recipe)
         self.needs = Needs.of(self.criteria.values())
         data = read_data(recipe, self.needs, domain=domain, general=general)
+        checkpoint = checkpoint_of(recipe, {})
+        if checkpoint is not None:
+            checkpoint.check()
         if earlier is None:
             self.parent = load_parent(recipe) if model is None else model
             self.own_length = self.parent.max_seq_length
@@ -136,11 +141,12 @@ class Run:
     def _scores(self, stack: ExitStack) -> dict[str, Scores]:
         """Return kept scores, or measure and score by every criterion in files that go with ``stack``."""
         origins = {name: self._scores_origin(name, criterion) for name, criterion in self.criteria.items()}
-        if self.recipe.scores is None:
+        kept = None if self.recipe.scores is None else Path(self.recipe.scores)
+        if kept is None or (rank() and not kept.exists()):  # the first process keeps them for all
             folder = stack.enter_context(temporary_folder(self.recipe.out))
             paths = {name: folder / f"{index}.safetensors" for index, name in enumerate(self.criteria)}
         else:
-            paths = dict.fromkeys(self.criteria, Path(self.recipe.scores))
+            paths = dict.fromkeys(self.criteria, kept)
         new = [name for name, path in paths.items() if not path.exists()]
         if new:
             self._measure_and_score({name: paths[name] for name in new}, origins)
@@ -166,9 +172,14 @@ class Run:
                 )
                 for name, path in paths.items()
             ]
-            domain, general = self.calibration.measure(self.parent, self.matrices, self.needs, self.recipe)
+            identity = {"parent": self.identity["weights_sha256"], "modules": self._modules}
+            domain, general = self.calibration.measure(self.parent, self.matrices, self.needs, self.recipe, identity)
             for write in writers:
                 write(self.matrices, domain, general)
+
+    @property
+    def _modules(self) -> str:
+        return hashlib.sha256(repr(self.parent).encode()).hexdigest()
 
     def _scores_origin(self, name: str, criterion: Criterion) -> dict[str, Any]:
         """Return all that the scores of a criterion depend on, as plain data."""
@@ -177,7 +188,7 @@ class Run:
             "parent": self.identity["weights_sha256"],
             "criterion": name,
             "criterion options": criterion.model_dump(),
-            "modules": hashlib.sha256(repr(self.parent).encode()).hexdigest(),
+            "modules": self._modules,
             "matrices": [matrix.name for matrix in self.matrices],
             "scores_dtype": recipe.scores_dtype if recipe.scores else None,
             "seed": recipe.seed if criterion.depends_on_seed else None,

@@ -10,6 +10,7 @@ from gaprune.api import prune_many
 from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
 from gaprune.cli.output import say, show, show_json
 from gaprune.errors import ConfigError
+from gaprune.processes import join, rank
 from gaprune.report import evaluation_table, percent
 from gaprune.result import Result
 
@@ -29,6 +30,9 @@ def prune(
     """
     if options.get("out") is None and options.get("scores") is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (or keep --scores FILE).")
+    join()
+    if rank():  # the first process speaks for all
+        quiet, as_json = True, False
     written = []
     with silence(quiet, as_json):
         for result in prune_many(model, recipe=options):

@@ -1,20 +1,25 @@
 """Measured statistics: one pass over triplets, everything a sum; or block by block."""
 
+from gaprune.signals.checkpoint import Checkpoint
 from gaprune.signals.layers import LayerEffect, contrastive_loss, layer_effects
 from gaprune.signals.loss import info_nce
-from gaprune.signals.measure import measure
+from gaprune.signals.measure import measure, plan_measurement
+from gaprune.signals.plan import Plan
 from gaprune.signals.stream import BlockStream, Moments
 from gaprune.signals.sums import MatrixSignals, Quantity, Signals
 
 __all__ = [
     "BlockStream",
+    "Checkpoint",
     "LayerEffect",
     "MatrixSignals",
     "Moments",
+    "Plan",
     "Quantity",
     "Signals",
     "contrastive_loss",
     "info_nce",
     "layer_effects",
     "measure",
+    "plan_measurement",
 ]

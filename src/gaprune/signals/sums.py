@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from torch import Tensor
@@ -100,30 +100,25 @@ class MatrixSignals:
             self.samples + other.samples,
             self.triplets + other.triplets,
             self.tokens + other.tokens,
-            _plus(self.fisher_sum, other.fisher_sum),
-            _plus(self.gradient_sum, other.gradient_sum),
-            _plus(self.gram_sum, other.gram_sum),
-            _plus(self.input_square_sum, other.input_square_sum),
-            _plus(self.output_gram_sum, other.output_gram_sum),
-            _plus(self.gate_sum, other.gate_sum),
-            _plus(self.gate_square_sum, other.gate_square_sum),
+            **{name: total + other.sums()[name] for name, total in self.sums().items() if name in other.sums()},
         )
 
-
-def _plus(left: Tensor | None, right: Tensor | None) -> Tensor | None:
-    return None if left is None or right is None else left + right
+    def sums(self) -> dict[str, Tensor]:
+        """Return the sums that were measured, by name."""
+        values = ((each.name, getattr(self, each.name)) for each in fields(self) if each.name.endswith("_sum"))
+        return {name: value for name, value in values if value is not None}
 
 
 class Signals(Mapping[str, MatrixSignals]):
     """The signals of every selected matrix for one kind of calibration data.
 
     Args:
-        by_name: Signals by name of the matrix, in model order.
+        by_name: Signals by name of the matrix, in model order; a mapping that reads them from disk when asked will do.
         fingerprint: Of the triplets they were measured on.
     """
 
     def __init__(self, by_name: Mapping[str, MatrixSignals], fingerprint: str) -> None:
-        self._by_name = dict(by_name)
+        self._by_name = by_name
         self.fingerprint = fingerprint
 
     def __getitem__(self, name: str) -> MatrixSignals:

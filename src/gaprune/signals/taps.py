@@ -1,12 +1,12 @@
 """Hooks on linear layers that turn one ordinary backward into per-triplet gradients.
 
-For inputs ``a`` ``(tokens, in)`` and output gradients ``d`` ``(tokens, out)`` the gradient of one triplet is ``dᵀ a``
-summed over the tokens of its texts. Weights stay frozen, so autograd forms no weight gradient of its own: the only
-weight-sized work is the one done here.
+Weights stay frozen, so autograd forms no weight gradient of its own: the only weight-sized work is that of the
+accumulators, which get the inputs ``a`` ``(tokens, in)`` and the output gradients ``d`` ``(tokens, out)``.
 """
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -15,187 +15,163 @@ from torch import Tensor, nn
 
 from gaprune.anatomy import Matrix
 from gaprune.errors import SignalError
+from gaprune.signals.accumulators import GramCache, Measured, accumulators_of
 from gaprune.signals.sums import MatrixSignals, Quantity
+from gaprune.signals.texts import Texts
 
-__all__ = ["Tap", "Texts"]
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Which tokens of a forward pass are real, and how many belong to each triplet.
-
-    Args:
-        mask: True for real tokens, ``(texts, tokens)``; texts of one triplet are neighbours.
-        owners: Triplet of each text, ``(texts,)``, ascending.
-        triplets: Number of triplets in the batch.
-    """
-
-    mask: Tensor
-    owners: Tensor
-    triplets: int
-
-    def rows(self, values: Tensor, layer: str) -> Tensor:
-        """Return the rows of real tokens ``(real tokens, features)``, or of texts where ``values`` has one a text."""
-        if values.ndim == 3 and values.shape[:2] == self.mask.shape:
-            return values[self.mask]
-        if values.ndim == 2 and len(values) == len(self.owners):
-            return values
-        raise SignalError(
-            f"{layer}: its input has shape {tuple(values.shape)} for texts of shape {tuple(self.mask.shape)}.",
-            "Layers must see (texts, tokens, features); load the model with padded inputs (no flash attention).",
-        )
-
-    def lengths(self, values: Tensor) -> list[int]:
-        """Return how many of the rows of :meth:`rows` belong to each triplet."""
-        per_text = self.mask.sum(1) if values.ndim == 3 else torch.ones_like(self.owners)
-        totals = torch.zeros(self.triplets, dtype=torch.long, device=per_text.device)
-        return totals.index_add_(0, self.owners, per_text.long()).tolist()
+__all__ = ["Tap", "Watch"]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Call:
-    """One call of a layer in the current batch: a shared layer, or queries and passages, make several."""
+    """One call of a layer: a shared layer, and texts that run in several forward passes, make several."""
 
+    texts: Texts
     inputs: Tensor
-    lengths: list[int]
     output_gradients: Tensor | None = None
-    gates: Tensor | None = None
+    input_gradients: Tensor | None = None
+
+    @property
+    def owners(self) -> Tensor:
+        return self.texts.row_owners(self.inputs)
 
 
-class GramCache:
-    """Keeps the last Gram product, because query, key and value (gate and up) read the same input."""
+class _Ordered:
+    """The last inputs in the order of their triplets, because query, key and value (gate and up) read the same."""
 
     def __init__(self) -> None:
-        self._inputs: Tensor | None = None
-        self._product: Tensor | None = None
+        self._seen: list[Tensor] = []
+        self._rows: Tensor | None = None
 
-    def product(self, inputs: Tensor, rows: Tensor) -> Tensor:
-        """Return ``rowsᵀ rows``, reused while ``inputs`` is the very same tensor as before."""
-        if self._product is None or self._inputs is not inputs:
-            self._inputs, self._product = inputs, rows.T @ rows
-        return self._product
+    def rows(self, calls: list[_Call], order: Tensor | None) -> Tensor:
+        seen = [call.inputs for call in calls]
+        same = len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen))
+        if self._rows is None or not same:
+            self._seen, self._rows = seen, _ordered([call.texts.rows(call.inputs) for call in calls], order)
+        return self._rows
+
+    def clear(self) -> None:
+        self._seen, self._rows = [], None
 
 
-@dataclass
+def _ordered(parts: list[Tensor], order: Tensor | None) -> Tensor:
+    rows = parts[0] if len(parts) == 1 else torch.cat(parts)
+    return (rows if order is None else rows.index_select(0, order)).float()
+
+
+@dataclass(eq=False)
+class Watch:
+    """What all taps of a pass share: the texts that run now, and what neighbours can use again.
+
+    Args:
+        texts: The texts of the forward pass under way; ``None`` while nothing is measured.
+        again: Whether a forward pass is run once more only because its activations were not kept.
+    """
+
+    texts: Texts | None = None
+    again: bool = False
+    grams: GramCache = field(default_factory=GramCache)
+    ordered: _Ordered = field(default_factory=_Ordered)
+
+    def clear(self) -> None:
+        """Let go of everything that is kept for neighbours."""
+        self.grams.clear()
+        self.ordered.clear()
+
+
 class Tap:
     """Accumulates the signals of one matrix from forward and backward hooks.
 
     Args:
         matrix: The matrix.
         quantities: What to measure.
+        signals: What has been measured before, with all sums that are added to.
         batch_fisher: Whether Fisher squares whole mean-loss batch gradients instead of per-triplet ones.
-        grams: Cache shared by all taps of a pass.
+        watch: Shared by all taps of a pass.
     """
 
-    matrix: Matrix
-    quantities: Collection[Quantity]
-    batch_fisher: bool
-    grams: GramCache
-    signals: MatrixSignals = field(init=False)
-    texts: Texts | None = None
-    _calls: list[_Call] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        weight = self.matrix.module.weight
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(*shape, dtype=torch.float32, device=weight.device)
-
-        outputs, inputs = weight.shape
-        self.signals = MatrixSignals(
-            self.matrix.name,
-            fisher_sum=zeros(outputs, inputs) if "fisher" in self.quantities else None,
-            gradient_sum=zeros(outputs, inputs) if "gradient" in self.quantities else None,
-            gram_sum=zeros(inputs, inputs) if "gram" in self.quantities else None,
-            input_square_sum=zeros(inputs) if "input_square" in self.quantities else None,
-            output_gram_sum=zeros(outputs, outputs) if "output_gram" in self.quantities else None,
-            gate_sum=zeros(inputs // self.matrix.unit) if "gate" in self.quantities else None,
-            gate_square_sum=zeros(inputs // self.matrix.unit) if "gate" in self.quantities else None,
-        )
+    def __init__(
+        self,
+        matrix: Matrix,
+        quantities: Collection[Quantity],
+        signals: MatrixSignals,
+        *,
+        batch_fisher: bool,
+        watch: Watch,
+    ) -> None:
+        self.matrix = matrix
+        self.signals = signals
+        self._batch_fisher = batch_fisher
+        self._watch = watch
+        self._parts = accumulators_of(matrix, quantities, signals.sums(), batch_fisher=batch_fisher)
+        self._reads_forward = bool({"gram", "input_square"} & set(quantities))
+        self._reads_input_gradients = any(part.reads_input_gradients for part in self._parts)
+        self._calls: list[_Call] = []
+        self._expected = 0
 
     def forward(self, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        """Forward hook: take the input's second moments and wait for the output's gradient."""
-        if self.texts is None:
+        """Forward hook: add what the inputs say, and wait for the gradients."""
+        texts = self._watch.texts
+        if texts is None:
             return
-        inputs = args[0].detach()
-        rows = self.texts.rows(inputs, self.matrix.name).float()
-        self.signals.tokens += len(rows)
-        if self.signals.gram_sum is not None:
-            self.signals.gram_sum += self.grams.product(args[0], rows)
-        if self.signals.input_square_sum is not None:
-            self.signals.input_square_sum += rows.square().sum(0)
+        inputs = args[0]  # as it is, so that layers that read the same tensor can tell
+        if not self._watch.again:
+            texts.check(inputs, self.matrix.name)
+            self._expected += 1
+            self.signals.tokens += texts.count(inputs)
+            if self._reads_forward:
+                rows = texts.rows(inputs.detach()).float()
+                for part in self._parts:
+                    part.forward(inputs, rows, self._watch.grams)
         if output.requires_grad:
-            call = _Call(rows, self.texts.lengths(inputs))
+            call = _Call(texts, inputs)
             self._calls.append(call)
-            texts = self.texts
-            if self.signals.gate_sum is not None:
-                args[0].register_hook(  # type: ignore[no-untyped-call]
-                    lambda gradient: self._gates(call, texts.rows(gradient, self.matrix.name))
+            if self._reads_input_gradients:
+                inputs.register_hook(  # type: ignore[no-untyped-call]
+                    lambda gradient: self._input_gradients(call, texts.rows(gradient))
                 )
             output.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient: self._backward(call, texts.rows(gradient, self.matrix.name))
+                lambda gradient: self._output_gradients(call, texts.rows(gradient))
             )
 
-    def _gates(self, call: _Call, gradients: Tensor) -> None:
-        """Take the gate gradients ``(triplets, units)`` of a call; it comes after :meth:`_backward` of the call."""
-        products = call.inputs * gradients.float()
-        products = products.view(len(products), -1, self.matrix.unit).sum(2)
-        call.gates = torch.stack([part.sum(0) for part in torch.split(products, call.lengths)])
+    def _input_gradients(self, call: _Call, gradients: Tensor) -> None:
+        call.input_gradients = gradients
         self._finish()
 
-    def _backward(self, call: _Call, gradients: Tensor) -> None:
-        gradients = gradients.float()
-        if not torch.isfinite(gradients.sum()):
+    def _output_gradients(self, call: _Call, gradients: Tensor) -> None:
+        if not torch.isfinite(gradients.sum(dtype=torch.float32)):
             raise SignalError(
                 f"{self.matrix.name}: the gradient is not finite.",
                 "Load the model in float32 or bfloat16 (--dtype), and check the texts of the batch named.",
             )
         call.output_gradients = gradients
-        if self.signals.output_gram_sum is not None:
-            self.signals.output_gram_sum.addmm_(gradients.T, gradients)
         self._finish()
 
+    def forget(self) -> None:
+        """Let go of what was kept of whole triplets, so that the next ones begin."""
+        self._calls.clear()
+        self._expected = 0
+
     def _finish(self) -> None:
-        """Add up the batch once every call has had all its gradients."""
-        gates = self.signals.gate_sum is not None
-        if all(c.output_gradients is not None and (c.gates is not None or not gates) for c in self._calls):
-            self._accumulate()
-            self._calls.clear()
-
-    def _accumulate(self) -> None:
-        """Add what is known of each triplet, now that all its texts have been seen."""
-        gates = [call.gates for call in self._calls if call.gates is not None]
-        if self.signals.gate_sum is not None and self.signals.gate_square_sum is not None:
-            of_triplets = torch.stack(gates).sum(0)
-            self.signals.gate_sum += of_triplets.sum(0)
-            self.signals.gate_square_sum += of_triplets.square().sum(0)
-        if self.signals.fisher_sum is None and self.signals.gradient_sum is None:
-            self.signals.triplets += len(self._calls[0].lengths)
-        else:
-            self._accumulate_weights()
-
-    def _accumulate_weights(self) -> None:
-        """Form each triplet's gradient and add it and its square."""
-        parts = [
-            (torch.split(call.output_gradients, call.lengths), torch.split(call.inputs, call.lengths))
-            for call in self._calls
-            if call.output_gradients is not None
-        ]
-        signals, triplets = self.signals, len(parts[0][0])
-        total = torch.zeros_like(self.matrix.module.weight, dtype=torch.float32)
-        gradient = torch.empty_like(total)
-        needs_total = self.batch_fisher or signals.gradient_sum is not None
-        for index in range(triplets):
-            torch.mm(parts[0][0][index].T, parts[0][1][index], out=gradient)
-            for deltas, inputs in parts[1:]:
-                gradient.addmm_(deltas[index].T, inputs[index])
-            if signals.fisher_sum is not None and not self.batch_fisher:
-                signals.fisher_sum.addcmul_(gradient, gradient)
-            if needs_total:
-                total += gradient
-        if signals.fisher_sum is not None and self.batch_fisher:
-            signals.fisher_sum += (total / triplets).square_()
-        if signals.gradient_sum is not None:
-            signals.gradient_sum += total
-        signals.samples += 1 if self.batch_fisher else triplets
-        signals.triplets += triplets
+        """Add up the triplets once every call has had all its gradients."""
+        calls = self._calls
+        deltas = [call.output_gradients for call in calls if call.output_gradients is not None]
+        waits = self._reads_input_gradients and any(call.input_gradients is None for call in calls)
+        if len(deltas) < self._expected or waits:
+            return
+        owners = torch.cat([call.owners for call in calls])
+        count = calls[0].texts.triplets
+        order = None if bool((owners[1:] >= owners[:-1]).all()) else owners.argsort(stable=True)
+        measured = Measured(
+            self._watch.ordered.rows(calls, order),
+            _ordered(deltas, order),
+            _ordered([call.input_gradients for call in calls if call.input_gradients is not None], order)
+            if self._reads_input_gradients
+            else None,
+            owners.bincount(minlength=count).tolist(),
+        )
+        for part in self._parts:
+            part.backward(measured)
+        self.signals.samples += 1 if self._batch_fisher else count
+        self.signals.triplets += count
+        self.forget()

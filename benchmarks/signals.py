@@ -1,0 +1,244 @@
+"""What measuring costs: against a plain forward and backward, and against the procedure of the paper's release.
+
+    python benchmarks/signals.py ratio --model minilm
+    python benchmarks/signals.py ratio --model qwen3
+    python benchmarks/signals.py release
+
+``ratio`` alternates the whole signals pass (Fisher and mean gradient of every linear weight of the blocks) with a
+plain forward and backward (weights requiring gradients) over the same batches, texts and padding.
+
+``release`` re-enacts the three scripts of the paper's release (two Fisher passes and one alignment pass, each a
+process of its own; texts padded to 512 tokens, batches of 4, gradients cloned to the host) and ours, one process that
+does both kinds of data in batches of 4 as well. Time and peak resident memory are of whole processes, imports and
+loading included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+
+from gaprune.anatomy import Matrix, matrices, select
+from gaprune.config import SignalOptions
+from gaprune.data import Triplets, read_triplets
+from gaprune.demo import demo_model
+from gaprune.models import Prompts, load_model, resolve_prompts
+from gaprune.progress import quiet
+from gaprune.signals import info_nce, measure
+from gaprune.signals.batches import batches_of
+from gaprune.signals.passes import Embedder, measure_batch
+from gaprune.signals.taps import Watch
+from testbed import RESULTS, Lines, machine, testbed
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DOMAIN = "finance"
+QUANTITIES = ("fisher", "gradient")
+PADDED, BATCH = 512, 4
+"""Tokens that the release pads every text to, and triplets of its batches."""
+
+
+def calibration(kind: str, count: int) -> Triplets:
+    """Return triplets of the test bed."""
+    return read_triplets(testbed() / "calibration" / f"{kind}.jsonl").take(count, seed=0)
+
+
+def loaded(name: str) -> SentenceTransformer:
+    """Return all-MiniLM-L6-v2, or a random model of the Qwen3 architecture with 50 million parameters."""
+    return load_model(demo_model(), device="cpu") if name == "minilm" else _qwen3()
+
+
+def _qwen3() -> SentenceTransformer:
+    """Ten layers of 512, grouped-query attention, the vocabulary of all-MiniLM-L6-v2."""
+    import transformers
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(demo_model(), padding_side="left")
+    config = transformers.Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=512,
+        intermediate_size=1792,
+        num_hidden_layers=10,
+        num_attention_heads=8,
+        num_key_value_heads=4,
+        head_dim=64,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        transformers.Qwen3Model(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        transformer = Transformer(folder, max_seq_length=256)
+    return SentenceTransformer(modules=[transformer, Pooling(512, pooling_mode="lasttoken")], device="cpu")
+
+
+def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
+    """Return the times of both, taken in turn, and the median of their ratios."""
+    model = loaded(name)
+    triplets, prompts, options = calibration(DOMAIN, count), Prompts(), SignalOptions()
+    chosen = select(matrices(model), ["all"])
+
+    def ours() -> None:
+        measure(model, triplets, chosen, quantities=QUANTITIES, prompts=prompts, options=options)
+
+    def plain() -> None:
+        model.eval().requires_grad_(requires_grad=True)
+        embedder = Embedder(model, prompts, Watch())
+        for batch in batches_of(model, triplets, prompts, options):
+            measure_batch(embedder, batch, [], options, at_once=len(batch.triplets))
+        model.zero_grad()
+
+    for warm in (plain, ours):
+        warm()
+    times: dict[str, list[float]] = {"plain": [], "signals": []}
+    for _ in range(repeats):
+        times["plain"].append(_timed(plain))
+        times["signals"].append(_timed(ours))
+    ratios = [mine / its for mine, its in zip(times["signals"], times["plain"], strict=True)]
+    return {
+        "benchmark": "ratio",
+        "model": name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "measured": sum(matrix.module.weight.numel() for matrix in chosen),
+        "triplets": count,
+        "tokens": sum(batch.tokens for batch in batches_of(model, triplets, prompts, options)),
+        "seconds": times,
+        "ratio": median(ratios),
+        "ratios": ratios,
+    }
+
+
+def _timed(run: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def release(count: int) -> dict[str, object]:
+    """Return time and peak memory of the three scripts and of ours, each process timed from outside."""
+    scripts = [f"fisher-{DOMAIN}", "fisher-general", "alignment"]
+    cells = {part: _in_process(part, count) for part in ["ours", *scripts]}
+    seconds = sum(cells[script]["seconds"] for script in scripts)
+    peak = max(cells[script]["peak_bytes"] for script in scripts)
+    return {
+        "benchmark": "release",
+        "model": "minilm",
+        "triplets": [count, count],
+        "parts": cells,
+        "times_faster": seconds / cells["ours"]["seconds"],
+        "peak_memory_ratio": cells["ours"]["peak_bytes"] / peak,
+    }
+
+
+def _in_process(part: str, count: int) -> dict[str, float]:
+    start = time.perf_counter()
+    command = [sys.executable, __file__, "part", "--part", part, "--triplets", str(count)]
+    command += ["--threads", str(torch.get_num_threads())]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603 (this very file)
+    return {"seconds": time.perf_counter() - start, "peak_bytes": json.loads(done.stdout.splitlines()[-1])}
+
+
+def part(name: str, count: int) -> None:
+    """Do one process's work, and print its peak resident memory in bytes."""
+    model = load_model(demo_model(), device="cpu")
+    chosen = select(matrices(model), ["all"])
+    if name == "ours":
+        for kind in (DOMAIN, "general"):
+            measure(
+                model,
+                calibration(kind, count),
+                chosen,
+                quantities=QUANTITIES,
+                prompts=resolve_prompts(model),
+                options=SignalOptions(batch_size=BATCH),
+            )
+    elif name == "alignment":
+        _alignment(model, chosen, [calibration(kind, count) for kind in (DOMAIN, "general")])
+    else:
+        _batch_fisher(model, chosen, calibration(name.removeprefix("fisher-"), count))
+    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}\n")
+
+
+def _backward(model: SentenceTransformer, batch: Triplets) -> None:
+    """Run one padded batch forward and backward, every weight requiring gradients."""
+    embeddings = []
+    for texts in ([item.query for item in batch], [text for item in batch for text in item.passages]):
+        tokens = model.tokenizer(texts, padding="max_length", truncation=True, max_length=PADDED, return_tensors="pt")
+        embeddings.append(model(dict(tokens))["sentence_embedding"])
+    owners = torch.tensor([index for index, item in enumerate(batch) for _ in item.passages])
+    model.zero_grad()
+    info_nce(*embeddings, owners, temperature=0.05, in_batch=True).mean().backward()
+
+
+def _batch_fisher(model: SentenceTransformer, chosen: list[Matrix], triplets: Triplets) -> None:
+    """Squared gradients of batches' mean losses, summed for every matrix."""
+    sums = {matrix.name: torch.zeros_like(matrix.module.weight) for matrix in chosen}
+    for start in range(0, len(triplets), BATCH):
+        _backward(model, triplets[start : start + BATCH])
+        for matrix in chosen:
+            sums[matrix.name] += _gradient(matrix).square()
+
+
+def _alignment(model: SentenceTransformer, chosen: list[Matrix], both: list[Triplets]) -> None:
+    """Clone the gradients of both kinds of data to the host, batch by batch, and take the products of their means."""
+    means = []
+    for triplets in both:
+        kept: dict[str, torch.Tensor] = {}
+        for start in range(0, len(triplets), BATCH):
+            _backward(model, triplets[start : start + BATCH])
+            clones = {matrix.name: _gradient(matrix).clone().cpu() for matrix in chosen}
+            kept = {name: kept.get(name, 0) + clone for name, clone in clones.items()}
+        means.append({name: total / len(triplets) for name, total in kept.items()})
+    for name, domain in means[0].items():
+        (domain / domain.norm()) * (means[1][name] / means[1][name].norm())
+
+
+def _gradient(matrix: Matrix) -> torch.Tensor:
+    if matrix.module.weight.grad is None:
+        raise SystemExit(f"{matrix.name} has no gradient.")
+    return matrix.module.weight.grad
+
+
+def main() -> None:
+    """Run what the command line asks for and keep the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["ratio", "release", "part"])
+    parser.add_argument("--model", choices=["minilm", "qwen3"], default="minilm")
+    parser.add_argument("--triplets", type=int, default=None, help="64 for ratio, 200 a side for release by default")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--part", default="ours", help="one process of release")
+    parser.add_argument("--out", type=Path, default=RESULTS / "signals.jsonl")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with quiet():
+        if arguments.what == "part":
+            part(arguments.part, arguments.triplets)
+            return
+        cell = (
+            ratio(arguments.model, arguments.triplets or 64, arguments.repeats)
+            if arguments.what == "ratio"
+            else release(arguments.triplets or 200)
+        )
+    cell["machine"] = machine()
+    Lines(arguments.out).add(cell)
+    sys.stdout.write(json.dumps(cell, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""One pass: the forward and backward of every batch, with taps on the matrices of the pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from gaprune.anatomy import Matrix, blocks
+from gaprune.config import SignalOptions
+from gaprune.errors import ModelError, SignalError
+from gaprune.models import Prompts, Role
+from gaprune.signals.batches import TASKS, Batch
+from gaprune.signals.loss import info_nce
+from gaprune.signals.taps import Tap, Watch
+from gaprune.signals.texts import Texts, chunks
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Embedder", "frozen", "idle_step", "measure_batch", "rerunning", "starting_at"]
+
+_TOKENS = {"cpu": 2048}
+_MANY_TOKENS = 16384
+"""Tokens of a forward pass, padding included: enough to keep a device busy, few enough that little is padded."""
+
+
+class Embedder:
+    """Embeds the texts of a batch in forward passes of like lengths, the taps told which token is whose.
+
+    Args:
+        model: The model.
+        prompts: Put before queries and passages.
+        watch: Shared with the taps.
+    """
+
+    def __init__(self, model: SentenceTransformer, prompts: Prompts, watch: Watch) -> None:
+        self.model = model
+        self.prompts = prompts
+        self.watch = watch
+        self.tokens = _TOKENS.get(model.device.type, _MANY_TOKENS)
+
+    def rounds(self, batch: Batch) -> int:
+        """Return how many forward passes :meth:`both` makes for a batch."""
+        passages = [length for lengths in batch.passages for length in lengths]
+        return len(chunks(batch.queries, self.tokens)) + len(chunks(passages, self.tokens))
+
+    def both(self, batch: Batch, *, watched: bool) -> tuple[Tensor, Tensor]:
+        """Return the embeddings of queries ``(triplets, dim)`` and passages ``(passages, dim)``."""
+        queries = [item.query for item in batch.triplets]
+        passages = [text for item in batch.triplets for text in item.passages]
+        lengths = [length for of_triplet in batch.passages for length in of_triplet]
+        return (
+            self._embed(queries, batch.queries, list(range(len(queries))), "query", watched=watched),
+            self._embed(passages, lengths, owners_of(batch), "passage", watched=watched),
+        )
+
+    def _embed(
+        self, texts: Sequence[str], lengths: Sequence[int], owners: Sequence[int], role: Role, *, watched: bool
+    ) -> Tensor:
+        parts = [sorted(part) for part in chunks(lengths, self.tokens)]
+        found = [
+            self.forward(
+                [texts[i] for i in part], role, [owners[i] for i in part] if watched else None, owners[-1] + 1
+            )
+            for part in parts
+        ]
+        if len(found) == 1:
+            return found[0]
+        order = torch.tensor([index for part in parts for index in part], device=found[0].device)
+        return torch.cat(found).index_select(0, order.argsort())
+
+    def forward(self, texts: list[str], role: Role, owners: Sequence[int] | None, triplets: int) -> Tensor:
+        """Return the embeddings of texts of one role; with their ``owners``, the taps watch them."""
+        task, device = TASKS[role], self.model.device
+        features: dict[str, Any] = self.model.preprocess(texts, prompt=self.prompts.of(role), task=task)
+        features = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
+        if owners is not None:
+            mask = features["attention_mask"].bool()
+            self.watch.texts = Texts(mask, torch.tensor(owners, device=mask.device), triplets)
+        try:
+            embeddings: Tensor = self.model(features, task=task)["sentence_embedding"]
+        finally:
+            self.watch.texts = None
+        if not torch.isfinite(embeddings).all():
+            raise SignalError(
+                f"The embedding of a {role} is not finite.",
+                "Load the model in float32 or bfloat16 (--dtype), and check its weights and these texts.",
+            )
+        return embeddings if self.model.truncate_dim is None else embeddings[:, : self.model.truncate_dim]
+
+
+def owners_of(batch: Batch) -> list[int]:
+    """Return the triplet of each passage of a batch."""
+    return [index for index, item in enumerate(batch.triplets) for _ in item.passages]
+
+
+def measure_batch(
+    embedder: Embedder, batch: Batch, taps: Sequence[Tap], options: SignalOptions, *, at_once: int, idle: int = 0
+) -> None:
+    """Run one batch forward and, where gradients are on, backward.
+
+    Args:
+        embedder: Embeds the texts.
+        batch: The batch.
+        taps: On the matrices that are measured.
+        options: The loss.
+        at_once: Triplets whose activations are kept at a time. Where that is not the whole batch and the loss is over
+            the batch, embeddings and their gradients come first, and activations are made once more, part by part.
+        idle: Forward passes to add that nobody watches, so that all processes of a sharded model make as many.
+    """
+    parts = batch.split(at_once)
+    in_batch = options.negatives == "in-batch"
+    try:
+        if not torch.is_grad_enabled():
+            for part in parts:
+                embedder.both(part, watched=True)
+            _idle(embedder, idle)
+        elif len(parts) == 1 or not in_batch:
+            for part in parts:
+                queries, passages = embedder.both(part, watched=True)
+                total = _loss(queries, passages, part, options)
+                (total + _idle(embedder, idle)).backward()  # type: ignore[no-untyped-call]
+        else:
+            _by_parts(embedder, batch, parts, options)
+    finally:
+        embedder.watch.clear()
+        for tap in taps:
+            tap.forget()
+
+
+def _by_parts(embedder: Embedder, batch: Batch, parts: Sequence[Batch], options: SignalOptions) -> None:
+    """Source: Gao et al. 2021, gradient caching (arXiv 2101.06983), over whole triplets."""
+    with torch.no_grad():
+        found = [embedder.both(part, watched=False) for part in parts]
+    queries = torch.cat([each for each, _ in found]).requires_grad_()
+    passages = torch.cat([each for _, each in found]).requires_grad_()
+    gradients = torch.autograd.grad(_loss(queries, passages, batch, options), (queries, passages))
+    by_query = torch.split(gradients[0], [len(each) for each, _ in found])
+    by_passage = torch.split(gradients[1], [len(each) for _, each in found])
+    for part, of_queries, of_passages in zip(parts, by_query, by_passage, strict=True):
+        torch.autograd.backward(embedder.both(part, watched=True), (of_queries, of_passages))
+
+
+def idle_step(embedder: Embedder, rounds: int) -> None:
+    """Take part in a step of a sharded model without a batch of one's own."""
+    total = _idle(embedder, rounds)
+    if isinstance(total, Tensor) and total.requires_grad:
+        total.backward()  # type: ignore[no-untyped-call]
+
+
+def _idle(embedder: Embedder, rounds: int) -> Tensor | int:
+    """Return a zero that depends on so many forward passes of a text that is nobody's."""
+    return sum(embedder.forward(["a"], "query", None, 0).sum() * 0 for _ in range(rounds))
+
+
+def _loss(queries: Tensor, passages: Tensor, batch: Batch, options: SignalOptions) -> Tensor:
+    losses = info_nce(
+        queries,
+        passages,
+        torch.tensor(owners_of(batch), device=passages.device),
+        temperature=options.temperature,
+        in_batch=options.negatives == "in-batch",
+    )
+    return losses.sum()
+
+
+@contextmanager
+def frozen(model: SentenceTransformer, *, gradients: bool) -> Iterator[None]:
+    """Evaluation mode, no parameter differentiated."""
+    parameters = list(model.parameters())
+    required = [parameter.requires_grad for parameter in parameters]
+    training = {module: module.training for module in model.modules()}
+    model.requires_grad_(requires_grad=False).eval()
+    try:
+        with torch.set_grad_enabled(gradients):
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+        for parameter, was_required in zip(parameters, required, strict=True):
+            parameter.requires_grad_(was_required)
+
+
+@contextmanager
+def starting_at(model: SentenceTransformer, matrices: Sequence[Matrix]) -> Iterator[None]:
+    """Let gradients start at the first block that holds one of ``matrices``, or behind the embedding table."""
+    transformer = model.transformers_model
+    if transformer is None:
+        raise ModelError("The model holds no transformer.", "Choose a model whose modules start with a Transformer.")
+    layers = [matrix.layer for matrix in matrices if matrix.layer is not None]
+    first = min(layers) if len(layers) == len(matrices) else 0
+    if first:
+        handle = blocks(model)[first].register_forward_pre_hook(_differentiated, with_kwargs=True)
+    else:
+        table: nn.Module = transformer.get_input_embeddings()
+        handle = table.register_forward_hook(
+            lambda _module, _args, output: output.requires_grad_() if torch.is_grad_enabled() else None
+        )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _differentiated(
+    _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Make the hidden states that a block reads a leaf, unless an earlier call of it made them depend on one."""
+    hidden = args[0] if args else kwargs.get("hidden_states")
+    if not isinstance(hidden, Tensor) or hidden.requires_grad or not torch.is_grad_enabled():
+        return None
+    leaf = hidden.detach().requires_grad_()
+    return ((leaf, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": leaf})
+
+
+@contextmanager
+def rerunning(model: SentenceTransformer, watch: Watch) -> Iterator[None]:
+    """Keep no activations inside the blocks: each block runs once more when its gradients are needed."""
+    with ExitStack() as stack:
+        for block in blocks(model):
+            block.forward = _rerun(block.forward, watch)
+            stack.callback(delattr, block, "forward")
+        yield
+
+
+def _rerun(forward: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        if not args:
+            args = (kwargs.pop("hidden_states"),)
+        if not (torch.is_grad_enabled() and args[0].requires_grad):
+            return forward(*args, **kwargs)
+        texts = watch.texts
+
+        def run(*inner: Any) -> Any:
+            again = torch.is_grad_enabled()
+            before = watch.texts, watch.again
+            watch.texts, watch.again = texts, again
+            try:
+                return forward(*inner, **kwargs)
+            finally:
+                watch.texts, watch.again = before
+
+        # preserve_rng_state: nothing is drawn in evaluation mode
+        return checkpoint(run, *args, use_reentrant=True, preserve_rng_state=False)
+
+    return wrapped

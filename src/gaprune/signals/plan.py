@@ -1,0 +1,323 @@
+"""How a measurement is cut to fit the memory there is: known before it starts."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gaprune.anatomy import Matrix, blocks
+from gaprune.config import SignalOptions
+from gaprune.errors import ConfigError
+from gaprune.memory import free_bytes, parse_bytes, show_bytes
+from gaprune.processes import agree, size
+from gaprune.signals.accumulators import BACKWARD, shapes_of
+from gaprune.signals.batches import Batch
+from gaprune.signals.passes import Embedder, frozen, starting_at
+from gaprune.signals.sums import Quantity
+from gaprune.signals.taps import Watch
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.models import Prompts, Role
+
+__all__ = ["Plan", "device_of", "is_sharded", "plan_for"]
+
+_MARGIN = 0.85
+"""Part of the free memory that is used where no budget is named."""
+
+_WORKING = 128 * 10**6
+"""Bytes for what is small: tiles, embeddings, rows of one matrix."""
+
+_REUSED = 6
+"""Tensors as large as a linear layer's input and output that are kept for it and its neighbours, at most."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a measurement will do, in how much memory and time.
+
+    Args:
+        label: Name of the data.
+        triplets: Number of triplets.
+        batches: Number of batches.
+        tokens: Real tokens that one pass reads, in all processes together.
+        passes: Names of the matrices that each pass measures.
+        at_once: Triplets whose activations are kept at a time.
+        rerun: Whether blocks run once more in the backward, so that their activations need not be kept.
+        backward: Whether there is a backward at all.
+        sizes: Bytes of the sums of each matrix.
+        activation_bytes: Activations at most, as estimated.
+        budget_bytes: What both may take beside the model.
+        processes: Number of processes that share the batches.
+        seconds: Estimated time of all passes, from the floating-point operations and the speed of a product here.
+    """
+
+    label: str
+    triplets: int
+    batches: int
+    tokens: int
+    passes: tuple[tuple[str, ...], ...]
+    at_once: int
+    rerun: bool
+    backward: bool
+    sizes: Mapping[str, int]
+    activation_bytes: int
+    budget_bytes: int
+    processes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        often = "1 pass" if len(self.passes) == 1 else f"{len(self.passes)} passes"
+        batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
+        shared = f" in {self.processes} processes" if self.processes > 1 else ""
+        again = "; activations are computed twice to save memory" if self.recomputes else ""
+        return (
+            f"Measuring {self.label}: {self.triplets:,} triplets ({self.tokens:,} tokens) in {batches}, "
+            f"{often} over {sum(map(len, self.passes))} matrices{shared}. {show_bytes(self.sums_bytes)} of "
+            f"sums and up to {show_bytes(self.activation_bytes)} of activations at a time, of "
+            f"{show_bytes(self.budget_bytes)}{again}. About {_duration(self.seconds)}."
+        )
+
+    @property
+    def sums_bytes(self) -> int:
+        """Bytes of the sums of the largest pass."""
+        return max(sum(self.sizes[name] for name in names) for names in self.passes)
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether activations are computed twice."""
+        return self.rerun or (self.backward and self.at_once < math.ceil(self.triplets / self.batches))
+
+    @property
+    def needed_bytes(self) -> int:
+        """What it takes beside the model."""
+        return self.sums_bytes + self.activation_bytes + _WORKING
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What decides how sums are rounded: the same shape gives the same bits."""
+        return {"passes": [list(names) for names in self.passes], "at_once": self.at_once, "rerun": self.rerun}
+
+    def reshaped(self, shape: Mapping[str, Any]) -> Plan:
+        """Return this plan with another :attr:`shape`."""
+        passes = tuple(map(tuple, shape["passes"]))
+        return replace(self, passes=passes, at_once=shape["at_once"], rerun=shape["rerun"])
+
+
+def plan_for(
+    model: SentenceTransformer,
+    batches: Sequence[Batch],
+    matrices: Sequence[Matrix],
+    *,
+    quantities: Collection[Quantity],
+    prompts: Prompts,
+    options: SignalOptions,
+    label: str,
+) -> Plan:
+    """Return the cheapest way to measure that fits the memory budget.
+
+    Raises:
+        ConfigError: If none does.
+    """
+    backward = bool(BACKWARD & set(quantities))
+    budget = agree(_budget(model, matrices, options))
+    sizes = {matrix.name: _sum_bytes(matrix, quantities) for matrix in matrices}
+    largest = max(len(batch.triplets) for batch in batches)
+    splits = [largest]
+    if options.fisher == "triplet" and not is_sharded(model):
+        splits += sorted({count for count in (1, 2, 4, 8) if count < largest}, reverse=True)
+    ways = _ways(model, batches, matrices, splits, prompts, options, backward=backward)
+    found = []
+    for at_once, rerun, activations, cost in ways:
+        groups = _groups(sizes, budget - activations - _WORKING)
+        if groups is not None:
+            found.append((cost * len(groups), -at_once, rerun, activations, groups))
+        if found and len(found[0][-1]) == 1 and found[0][0] == cost:
+            break
+    if not found:
+        need = min(activations for _, _, activations, _ in ways) + _WORKING + max(sizes.values())
+        raise ConfigError(
+            f"memory_budget: {show_bytes(budget)} are too little: at least {show_bytes(need)} are "
+            f"needed for the longest triplet and the largest matrix of {label}.",
+            "Raise --memory-budget, cut texts with --max-length, or select fewer quantities or layers.",
+        )
+    cost, at_once, rerun, activations, groups = min(found, key=lambda way: way[:3])
+    tokens = sum(batch.tokens for batch in batches)
+    return Plan(
+        label=label,
+        triplets=sum(len(batch.triplets) for batch in batches),
+        batches=len(batches),
+        tokens=tokens,
+        passes=groups,
+        at_once=-at_once,
+        rerun=rerun,
+        backward=backward,
+        sizes=sizes,
+        activation_bytes=activations,
+        budget_bytes=budget,
+        processes=size(),
+        seconds=_seconds(model, matrices, tokens, cost - len(groups) * backward) / size(),
+    )
+
+
+def _ways(
+    model: SentenceTransformer,
+    batches: Sequence[Batch],
+    matrices: Sequence[Matrix],
+    splits: Sequence[int],
+    prompts: Prompts,
+    options: SignalOptions,
+    *,
+    backward: bool,
+) -> list[tuple[int, bool, int, int]]:
+    """Return triplets at once, whether blocks rerun, bytes of activations, and cost in forward passes of each way."""
+
+    def tokens(at_once: int) -> int:
+        return max(part.tokens for batch in batches for part in batch.split(at_once))
+
+    if not backward:
+        widest = max(matrix.module.in_features + matrix.module.out_features for matrix in matrices)
+        return [(at_once, False, tokens(at_once) * widest * 16, 1) for at_once in splits]
+    again = 1 if options.negatives == "in-batch" else 0
+    bound = _bound(model)
+    ways = [(splits[0], False, tokens(splits[0]) * bound, 3)]
+    if tokens(splits[0]) * bound * 2 > _budget(model, matrices, options) and not is_sharded(model):
+        bound, held = _probe(model, batches, matrices, prompts)
+        count = len(blocks(model))
+        kept = held + (bound - held) // max(count, 1) + _hidden(model) * count
+        ways = [(n, False, tokens(n) * bound, 3 + again * (n < splits[0])) for n in splits]
+        if count:
+            ways += [(n, True, tokens(n) * kept, 4 + again * (n < splits[0])) for n in splits]
+    return ways
+
+
+def _bound(model: SentenceTransformer) -> int:
+    """Return a generous bound of the bytes of activations that a token takes."""
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    return _REUSED * sum((each.in_features + each.out_features) * each.weight.element_size() for each in layers)
+
+
+def _hidden(model: SentenceTransformer) -> int:
+    """Return the bytes of one token between two blocks."""
+    table: nn.Module = model.transformers_model.get_input_embeddings()  # type: ignore[union-attr]
+    weight = next(table.parameters())
+    return int(weight.shape[-1]) * weight.element_size()
+
+
+def _probe(
+    model: SentenceTransformer, batches: Sequence[Batch], matrices: Sequence[Matrix], prompts: Prompts
+) -> tuple[int, int]:
+    """Return the bytes a token of the longest text takes: of all activations, and of those that taps hold."""
+    embedder = Embedder(model, prompts, Watch())
+    length, role, text = max(_texts(batches))
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved: dict[int, int] = {}
+    held: dict[int, int] = {}
+    alive: list[Tensor] = []  # so that no address is used twice
+
+    def note(of: dict[int, int], tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            of[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    def tap(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        note(held, args[0])
+        note(held, output)  # its gradient is as large
+
+    with ExitStack() as stack:
+        stack.enter_context(frozen(model, gradients=True))
+        stack.enter_context(starting_at(model, matrices))
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(partial(note, saved), lambda tensor: tensor))
+        for matrix in matrices:
+            stack.callback(matrix.module.register_forward_hook(tap).remove)
+        embedder.forward([text], role, None, 0)
+    return math.ceil(sum((saved | held).values()) / length), math.ceil(sum(held.values()) / length)
+
+
+def _texts(batches: Sequence[Batch]) -> Iterator[tuple[int, Role, str]]:
+    """Yield length, role and text of everything that is read."""
+    for batch in batches:
+        for item, query, passages in zip(batch.triplets, batch.queries, batch.passages, strict=True):
+            yield query, "query", item.query
+            for length, text in zip(passages, item.passages, strict=True):
+                yield length, "passage", text
+
+
+def _groups(sizes: Mapping[str, int], room: int) -> tuple[tuple[str, ...], ...] | None:
+    """Return the matrices in even groups of neighbours whose sums fit ``room``; ``None`` if one does not."""
+    if max(sizes.values()) > room:
+        return None
+    even = sum(sizes.values()) / math.ceil(sum(sizes.values()) / room)
+    groups: list[list[str]] = [[]]
+    held = 0
+    for name, each in sizes.items():
+        if groups[-1] and (held + each > room or held + each / 2 > even):
+            groups.append([])
+            held = 0
+        groups[-1].append(name)
+        held += each
+    return tuple(map(tuple, groups))
+
+
+def _sum_bytes(matrix: Matrix, quantities: Collection[Quantity]) -> int:
+    return sum(4 * math.prod(shape) for shape in shapes_of(matrix, quantities).values())
+
+
+def _budget(model: SentenceTransformer, matrices: Sequence[Matrix], options: SignalOptions) -> int:
+    if options.memory_budget is not None:
+        return parse_bytes(options.memory_budget)
+    return int(_MARGIN * free_bytes(device_of(matrices[0].module) if matrices else model.device))
+
+
+def device_of(module: nn.Linear) -> torch.device:
+    """Return where a layer computes, also while its weight is kept elsewhere."""
+    hook = getattr(module, "_hf_hook", None)
+    device = getattr(hook, "execution_device", None)
+    return module.weight.device if device is None else torch.device(device)
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Return whether the weights are spread over processes, which then must compute in step."""
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def _seconds(model: SentenceTransformer, matrices: Sequence[Matrix], tokens: int, forwards: int) -> float:
+    """Return floating-point operations over the speed of a matrix product, timed here.
+
+    Args:
+        model: The model.
+        matrices: Those whose weight gradients are formed.
+        tokens: Real tokens.
+        forwards: Forward passes, each backward to the activations counted as another.
+    """
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    whole = sum(each.in_features * each.out_features for each in layers)
+    formed = sum(each.module.in_features * each.module.out_features for each in matrices)
+    device, dtype = device_of(matrices[0].module), matrices[0].module.weight.dtype
+    left, right = (torch.ones(256, 1024, device=device, dtype=dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        (left @ right.T)[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    per_operation = best / (2 * 256 * 256 * 1024)
+    return 2 * tokens * (whole * forwards + formed) * per_operation
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{math.ceil(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

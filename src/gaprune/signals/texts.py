@@ -1,0 +1,71 @@
+"""Which rows of an activation are real tokens, and whose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from gaprune.errors import SignalError
+
+__all__ = ["Texts", "chunks"]
+
+
+class Texts:
+    """The texts of one forward pass.
+
+    Args:
+        mask: True for real tokens, ``(texts, tokens)``.
+        owners: Triplet of each text, ``(texts,)``.
+        triplets: Number of triplets that are measured together.
+    """
+
+    def __init__(self, mask: Tensor, owners: Tensor, triplets: int) -> None:
+        self.shape = mask.shape
+        self.owners = owners
+        self.triplets = triplets
+        self._real = mask.flatten().nonzero().squeeze(1)
+        self._token_owners = owners.repeat_interleave(mask.sum(1))
+
+    def check(self, values: Tensor, layer: str) -> None:
+        """Check that ``values`` has a row for every token, or for every text.
+
+        Raises:
+            SignalError: If it has neither.
+        """
+        if values.shape[:-1] not in (self.shape, self.owners.shape):
+            raise SignalError(
+                f"{layer}: its input has shape {tuple(values.shape)} for texts of shape {tuple(self.shape)}.",
+                "Layers must see (texts, tokens, features); load the model with padded inputs (no flash attention).",
+            )
+
+    def rows(self, values: Tensor) -> Tensor:
+        """Return the rows of real tokens ``(real tokens, features)``, or of texts where ``values`` has one a text."""
+        if values.ndim == 2:
+            return values
+        flat = values.flatten(0, 1)
+        return flat if len(self._real) == len(flat) else flat.index_select(0, self._real)
+
+    def row_owners(self, values: Tensor) -> Tensor:
+        """Return the triplet of each of :meth:`rows`."""
+        return self.owners if values.ndim == 2 else self._token_owners
+
+    def count(self, values: Tensor) -> int:
+        """Return the number of :meth:`rows`."""
+        return len(self.row_owners(values))
+
+
+def chunks(lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Return the texts in groups of like length, so that a group padded to its longest has at most ``tokens``.
+
+    A text that is longer alone is a group of its own.
+    """
+    found: list[list[int]] = []
+    room = 0
+    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
+        if len(found) == 0 or room < lengths[found[-1][0]]:
+            found.append([])
+            room = max(tokens, lengths[index])
+        found[-1].append(index)
+        room -= lengths[found[-1][0]]
+    return found

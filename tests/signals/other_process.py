@@ -1,0 +1,129 @@
+"""Measurements in processes of their own, forked from a server that has imported everything."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from plain_loop import reached
+from safetensors.torch import save_file
+
+from gaprune.config import SignalOptions
+from gaprune.data import read_triplets
+from gaprune.models import Prompts, load_model
+from gaprune.processes import join, rank, size
+from gaprune.progress import quiet
+from gaprune.signals import Checkpoint, measure, plan
+
+__all__ = ["QUANTITIES", "command", "measure_once", "server", "together"]
+
+QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
+
+
+def server() -> Any:
+    """Return the multiprocessing context: no import is paid twice, and no autograd is forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gaprune.cli.app", "sentence_transformers.base.modules", "torch.distributed.fsdp"])
+    return context
+
+
+def measure_once(
+    folder: Path,
+    triplets: Path,
+    out: Path,
+    *,
+    checkpoint: Path | None = None,
+    passes: int = 1,
+    pause: float = 0.0,
+    shard: bool = False,
+    ready: Any = None,
+    **options: Any,
+) -> None:
+    """Measure a tiny model, resuming what is there, and write all sums to a file."""
+    torch.set_num_threads(1)
+    join()
+    model = load_model(folder, device="cpu")
+    if shard:
+        _shard(model)
+    model.register_forward_hook(lambda *_: time.sleep(pause))
+    plan._groups = lambda sizes, _room: _groups(list(sizes), passes)
+    with quiet():
+        if ready is not None:
+            ready.set()
+        signals = measure(
+            model,
+            read_triplets(triplets),
+            reached(model),
+            quantities=QUANTITIES,
+            prompts=Prompts(),
+            options=SignalOptions(**options),
+            checkpoint=None if checkpoint is None else Checkpoint(checkpoint, resume=True, every=0),
+        )
+    tensors = {f"{name} {key}": total.clone() for name, each in signals.items() for key, total in each.sums().items()}
+    counts = {name: torch.tensor([each.samples, each.triplets, each.tokens]) for name, each in signals.items()}
+    save_file(tensors | counts, out.with_name(f"{out.name}-{rank() if size() > 1 else 0}"))
+
+
+def command(printed: Path, *arguments: str) -> None:
+    """Run the program; what it prints goes to a file of this process."""
+    from gaprune.cli import main
+
+    torch.set_num_threads(1)
+    sys.argv = ["gaprune", *arguments]
+    with printed.with_name(f"{printed.name}-{os.environ['RANK']}").open("w", encoding="utf-8") as sys.stdout:
+        main()
+
+
+def _shard(model: Any) -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    from gaprune.anatomy import blocks
+
+    mesh = init_device_mesh("cpu", (size(),))
+    for block in blocks(model):
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def _groups(names: list[str], count: int) -> tuple[tuple[str, ...], ...]:
+    bounds = [len(names) * index // count for index in range(count + 1)]
+    return tuple(tuple(names[bounds[i] : bounds[i + 1]]) for i in range(count))
+
+
+def together(count: int, target: Callable[..., None], *arguments: Any, **options: Any) -> list[int | None]:
+    """Run ``target`` in so many processes that a launcher would have made; return their exit codes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = server()
+    processes = []
+    for index in range(count):
+        environment = {
+            "RANK": str(index),
+            "LOCAL_RANK": str(index),
+            "WORLD_SIZE": str(count),
+            "LOCAL_WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+        processes.append(context.Process(target=_as_launched, args=(environment, target, arguments, options)))
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
+
+
+def _as_launched(
+    environment: dict[str, str], target: Callable[..., None], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    os.environ |= environment
+    target(*arguments, **options)

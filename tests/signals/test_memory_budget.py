@@ -1,0 +1,149 @@
+"""Sums do not depend on how a measurement is cut to fit the memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from plain_loop import close, reached
+
+from gaprune.config import Recipe, SignalOptions
+from gaprune.errors import ConfigError
+from gaprune.memory import free_bytes, parse_bytes, show_bytes
+from gaprune.models import Prompts
+from gaprune.signals import plan, plan_measurement
+
+QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
+
+
+@pytest.fixture
+def planned():
+    """Return a function that plans to measure everything of a model."""
+
+    def run(model, triplets, *, quantities=QUANTITIES, matrices=None, **options):
+        return plan_measurement(
+            model,
+            triplets,
+            reached(model) if matrices is None else matrices,
+            quantities=quantities,
+            prompts=Prompts(),
+            options=SignalOptions(**options),
+        )
+
+    return run
+
+
+@pytest.fixture
+def tight(monkeypatch):
+    """Fixed costs as small as the tiny models."""
+    monkeypatch.setattr(plan, "_WORKING", 1000)
+
+
+@pytest.mark.usefixtures("tight")
+@pytest.mark.parametrize("negatives", ["in-batch", "explicit"])
+def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, negatives):
+    """The least budget that will do makes several passes, few triplets at once, and blocks that run twice."""
+    options = {"negatives": negatives, "batch_size": 4}
+    expected = measured(model, toy_triplets, quantities=QUANTITIES, **options)
+    with pytest.raises(ConfigError) as caught:
+        planned(model, toy_triplets, memory_budget="1kB", **options)
+    least = parse_bytes(caught.value.problem.partition("at least ")[2].partition(" are")[0].replace(" ", "")) * 1.01
+    little = planned(model, toy_triplets, memory_budget=str(int(least)), **options)
+    assert little.rerun
+    assert len(little.passes) > 3
+    assert little.needed_bytes <= least
+    signals = measured(model, toy_triplets, quantities=QUANTITIES, memory_budget=str(int(least)), **options)
+    assert list(signals) == list(expected)
+    for name, whole in expected.items():
+        found = signals[name]
+        assert (found.samples, found.triplets, found.tokens) == (whole.samples, whole.triplets, whole.tokens)
+        for quantity in QUANTITIES:
+            close(getattr(found, quantity), getattr(whole, quantity), 2e-4)
+
+
+@pytest.mark.usefixtures("tight")
+def test_passes_alone_change_no_bit(model, toy_triplets, measured, planned, monkeypatch):
+    """The sums of some matrices do not depend on which others are measured beside them."""
+    expected = measured(model, toy_triplets, quantities=QUANTITIES)
+    whole = planned(model, toy_triplets)
+    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [(whole.at_once, False, 0, 3)])
+    budget = str(whole.sums_bytes // 3 + 1000)
+    assert len(planned(model, toy_triplets, memory_budget=budget).passes) > 2
+    signals = measured(model, toy_triplets, quantities=QUANTITIES, memory_budget=budget)
+    for name, each in expected.items():
+        assert all(torch.equal(total, signals[name].sums()[key]) for key, total in each.sums().items())
+
+
+@pytest.mark.usefixtures("tight")
+def test_some_triplets_at_once(model, toy_triplets, measured, monkeypatch):
+    expected = measured(model, toy_triplets, quantities=QUANTITIES, batch_size=16)
+    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [(2, False, 0, 3)])
+    signals = measured(model, toy_triplets, quantities=QUANTITIES, batch_size=16)
+    for name, each in expected.items():
+        assert signals[name].tokens == each.tokens
+        for quantity in QUANTITIES:
+            close(getattr(signals[name], quantity), getattr(each, quantity), 2e-4)
+
+
+def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, measured, monkeypatch):
+    from gaprune.signals import passes
+
+    expected = measured(model, toy_triplets, quantities=QUANTITIES)
+    monkeypatch.setattr(passes, "_TOKENS", {"cpu": 24})
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    signals = measured(model, toy_triplets, quantities=QUANTITIES)
+    assert len(calls) > 6
+    for name, each in expected.items():
+        for quantity in QUANTITIES:
+            close(getattr(signals[name], quantity), getattr(each, quantity), 2e-4)
+
+
+def test_the_plan_says_what_it_will_do(bert, toy_triplets, planned):
+    said = str(planned(bert, toy_triplets, quantities={"fisher"}, memory_budget="1GB"))
+    assert said.startswith("Measuring calibration: 7 triplets (")
+    assert "1 pass over 12 matrices. 57.3 kB of sums and up to" in said
+    assert "of 1 GB. About 1 s." in said
+
+
+def test_later_passes_start_at_their_first_block(bert, toy_triplets, measured):
+    """Nothing below the first measured block is differentiated."""
+    seen = []
+    bert.transformers_model.encoder.layer[0].output.dense.register_forward_hook(
+        lambda _module, _args, output: seen.append(output.requires_grad)
+    )
+    measured(bert, toy_triplets, matrices=[matrix for matrix in reached(bert) if matrix.layer == 1])
+    assert set(seen) == {False}
+
+
+def test_spilled_signals_go_with_their_object(bert, toy_triplets, measured, planned, monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(plan, "_groups", lambda sizes, _room: tuple((name,) for name in sizes))
+    signals = measured(bert, toy_triplets, quantities={"gram"})
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 12
+    assert all(each.gram.isfinite().all() for each in signals.values())
+    del signals
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("8GB", 8 * 10**9), ("1.5 gib", 3 * 2**29), ("512MiB", 2**29), ("100", 100), ("2k", 2000)]
+)
+def test_amounts(text, count):
+    assert parse_bytes(text) == count
+
+
+@pytest.mark.parametrize("text", ["much", "", "0GB", "-1GB", "8 GB of memory"])
+def test_what_is_no_amount(text):
+    with pytest.raises(ConfigError, match=r"^memory_budget: .* is no amount of memory, such as 8GB"):
+        Recipe.build({"memory_budget": text})
+
+
+def test_bytes_in_words():
+    assert [show_bytes(count) for count in (999, 1000, 1_234_567, 16e9)] == ["999 B", "1 kB", "1.23 MB", "16 GB"]
+
+
+def test_what_is_free_is_shared_with_neighbours(monkeypatch):
+    alone = free_bytes(torch.device("cpu"))
+    assert alone > 10**8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert free_bytes(torch.device("cpu")) < alone / 2
