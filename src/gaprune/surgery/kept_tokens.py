@@ -27,11 +27,14 @@ class VocabularyCut:
         reasons: Number of rows kept by the first reason that applies: ``special`` (special and added tokens, and what
             a configuration names), ``prompts`` (of the model), ``fallback`` (bytes or characters that spell any text),
             ``asked``, and ``merges`` (what a tokenizer passes through on its way to these).
+        rowless: Tokens of the parent's tokenizer that its table has no row for; no text with them could be embedded,
+            and they go too.
     """
 
     rows: int
     kept: tuple[int, ...] = field(repr=False)
     reasons: Mapping[str, int]
+    rowless: tuple[str, ...] = ()
 
     @property
     def removed(self) -> int:
@@ -107,7 +110,9 @@ class _Closure:
         kept = sorted(self._reasons, key=lambda each: (each not in self._tokens, each))
         names = ("special", "prompts", "fallback", "asked", "merges")
         found = list(self._reasons.values())
-        return VocabularyCut(self._place.rows, tuple(kept), {name: found.count(name) for name in names})
+        rows = self._place.rows
+        rowless = tuple(self._tokens[each] for each in sorted(self._tokens) if each >= rows)
+        return VocabularyCut(rows, tuple(kept), {name: found.count(name) for name in names}, rowless)
 
 
 def rank_tokens(model: SentenceTransformer, counts: Mapping[int, int], sparsity: float) -> VocabularyCut:

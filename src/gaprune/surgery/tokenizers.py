@@ -77,7 +77,10 @@ def _without(tokenizer: Tokenizer, goes: Collection[str]) -> Tokenizer:
             unknown = parent.unk_token
             child = parent.remove_tokens_from_vocabulary([token for token in goes if token in parent.vocabulary])
             if unknown is not None:
-                child.unk_token = unknown  # of Unigram it keeps the number, which is another token's now
+                child.model.unk_token = unknown  # Unigram kept its number, which is another token's now, or none
+            added = {str(token) for token in tokenizer.get_added_tokens_decoder().values()}
+            for token in [each.content for each in child.added_tokens.root if each.content not in added]:
+                child.added_tokens.maybe_remove_token(token)  # an added token is found in texts that spell it
             return child.to_tokenizer()
         except ValueError as error:
             reason = str(error).partition("\n")[0]
