@@ -169,9 +169,10 @@ def test_types_buffers_and_freezing_follow(folder_of, dtype):
 
 def test_what_the_parent_remembered_of_prompts_is_forgotten(folder_of):
     parent = load_model(folder_of("qwen3"), device="cpu")
-    prompt = "the quarter: "  # no prompt of the model, and longer without the token of quarter
-    parent.encode(["a"], prompt=prompt)
+    prompt = "un un"  # no prompt of the model, and longer without its token
+    before = parent.preprocess(["a"], prompt=prompt)["prompt_length"]
     child, _ = _cut(parent)
+    assert child.preprocess(["a"], prompt=prompt)["prompt_length"] > before
     assert child.preprocess(["a"], prompt=prompt)["prompt_length"] == len(child.tokenizer(prompt)["input_ids"]) - 1
 
 

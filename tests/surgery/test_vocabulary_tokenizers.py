@@ -177,6 +177,36 @@ def test_unknown_characters_stay_unknown(parent, texts):
     np.testing.assert_allclose(child.encode(corpus[:5]), parent.encode(corpus[:5]), atol=1e-5)
 
 
+def _pieces(*pieces, unknown):
+    tokenizer = Tokenizer(models.Unigram(list(pieces), unk_id=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return tokenizer
+
+
+def test_unknown_characters_cost_what_they_did(tmp_path):
+    """With the least likely piece gone, an unknown character would be cheaper than two unlikely pieces."""
+    special = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    letters = [("▁", -1.0), ("a", -45.0), ("b", -45.0), ("c", -1.0), ("ab", -1.0)]
+    tokenizer = _pieces(*special, *letters, ("☃a", -40.0), ("bc", -40.0), ("zz", -100.0), unknown=3)
+    parent = load_model(dataclasses.replace(FAMILIES["xlm-roberta"], tokenizer=lambda: tokenizer)(tmp_path))
+    assert _tokens(parent, "☃abc") == ["▁", "☃a", "bc"]
+    child, _ = cut_vocabulary(parent, used_tokens(parent, ["☃abc", "ab"]).keys())
+    assert _tokens(child, "☃abc") == ["▁", "☃a", "bc"]
+
+
+def test_positions_that_count_from_the_padding_token(tmp_path):
+    """As RoBERTa's, but with the padding token behind tokens that no text needs."""
+    words = [("▁rare", -5.0), ("▁seldom", -5.0), ("▁never", -5.0), ("▁at", -5.0)]
+    rest = [("<pad>", 0.0), ("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), ("▁cash", -4.0), ("▁loan", -4.0)]
+    tokenizer = _pieces(*words, *rest, unknown=5)
+    parent = load_model(dataclasses.replace(FAMILIES["xlm-roberta"], tokenizer=lambda: tokenizer)(tmp_path))
+    parent.prompts = {}
+    child, cut = cut_vocabulary(parent, used_tokens(parent, ["cash"]).keys())
+    assert cut.removed == 1
+    assert child.transformers_model.config.pad_token_id == 4
+    np.testing.assert_allclose(child.encode(["cash", "cash cash"]), parent.encode(["cash", "cash cash"]), atol=1e-5)
+
+
 def test_a_budget_is_met_to_the_row(parent, texts):
     counts = used_tokens(parent, texts[0])
     needed = len(close_vocabulary(parent, ()).kept)

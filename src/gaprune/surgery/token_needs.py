@@ -30,7 +30,6 @@ class TokenNeeds:
         ids: Ids by token.
         ranks: Place of each merge of BPE in their order; empty for other types.
         suffix: What BPE puts behind the last character of a word.
-        spelled: Whether the single characters of a token stay with it (Unigram).
     """
 
     special: frozenset[int]
@@ -38,20 +37,17 @@ class TokenNeeds:
     ids: Mapping[str, int]
     ranks: Mapping[tuple[str, str], int]
     suffix: str
-    spelled: bool
 
     def way_to(self, tokens: Iterable[str]) -> set[int]:
         """Return the ids of what a tokenizer passes through on its way to each of ``tokens``.
 
         BPE builds a token merge by merge, and each result must be a token. That the merges of a part of a word are
-        those of the part alone makes this sufficient for every text in which the token came out. Unigram takes a
-        character without a piece as unknown, which would open segmentations that the parent never weighed.
+        those of the part alone makes this sufficient for every text in which the token came out. Other types find
+        their tokens whole.
         """
-        if self.ranks:
-            return {self.ids[part] for token in tokens for part in self._merged(token) if part in self.ids}
-        if self.spelled:
-            return {self.ids[letter] for token in tokens for letter in token if letter in self.ids}
-        return set()
+        if not self.ranks:
+            return set()
+        return {self.ids[part] for token in tokens for part in self._merged(token) if part in self.ids}
 
     def _merged(self, token: str) -> Iterator[str]:
         """Yield the characters of ``token`` and every result of the merges over them, in their order."""
@@ -92,7 +88,6 @@ def token_needs(place: Vocabulary) -> TokenNeeds:
         ids={token: each for token, each in place.tokens.items() if each < place.rows},
         ranks={(left, right): rank for rank, (left, right) in enumerate(merges)},
         suffix=suffix,
-        spelled=place.kind == "Unigram",
     )
 
 
@@ -115,7 +110,8 @@ def _fallback(pieces: Mapping[str, Any], ids: Mapping[str, int], suffix: str) ->
     else:
         found = {each for token, each in ids.items() if len(token.removeprefix(prefix).removesuffix(suffix)) == 1}
     if pieces["type"] == "Unigram":
-        # An unknown character scores less than the least likely piece: with that gone, it would score more.
+        # An unknown character scores a little less than the least likely piece. With that gone it would score more,
+        # and win over pieces; with it, what is unknown now never beats what the parent weighed in its place.
         least = min(pieces["vocab"], key=lambda piece: piece[1])
         found.add(ids[least[0]])
     return found
