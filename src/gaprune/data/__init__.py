@@ -12,6 +12,7 @@ from gaprune.data.read import check_source, read_triplets
 from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
 from gaprune.data.sampling import CLUSTERS, ITERATIONS, sample, sample_representative
 from gaprune.data.statistics import SetReport
+from gaprune.data.texts import read_texts
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.data.write import write_triplets
 
@@ -38,6 +39,7 @@ __all__ = [
     "mine_negatives",
     "normalise",
     "read_general",
+    "read_texts",
     "read_triplets",
     "sample",
     "sample_evaluation",

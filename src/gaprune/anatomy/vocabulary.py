@@ -1,0 +1,144 @@
+"""Where a model keeps one row a token: the embedding table, and the tokenizer that numbers its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+from gaprune.errors import ModelError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+__all__ = ["Vocabulary", "VocabularyKind", "vocabulary"]
+
+VocabularyKind = Literal["WordPiece", "BPE", "Unigram"]
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The embedding table of a model and the tokenizer that numbers its rows.
+
+    Args:
+        table: Name of the table's weight ``(rows, width)`` in the transformer's own checkpoint.
+        tied: Names of the weights there that are the same tensor as the table.
+        rows: Rows of the table; there may be more than tokens, or fewer.
+        kind: How the tokenizer splits a word.
+        tokens: Ids by token, added tokens included.
+        fixed: The first so many ids cannot change, because positions are counted from the padding token's id.
+        network: The transformer.
+        tokenizer: Its tokenizer.
+    """
+
+    table: str
+    tied: tuple[str, ...]
+    rows: int
+    kind: VocabularyKind
+    tokens: Mapping[str, int] = field(repr=False)
+    fixed: int
+    network: PreTrainedModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerFast = field(repr=False)
+
+
+def vocabulary(model: SentenceTransformer) -> Vocabulary:
+    """Return where ``model`` keeps its vocabulary.
+
+    Raises:
+        ModelError: If its transformer is none of transformers' own, its table is no plain ``torch.nn.Embedding``, or
+            its tokenizer is none of WordPiece, BPE and Unigram.
+    """
+    network = _network(model)
+    tokenizer = _tokenizer(model)
+    embedding = network.get_input_embeddings()
+    if not isinstance(embedding, nn.Embedding):
+        raise ModelError(
+            f"The token embeddings of this {type(network).__name__} are a {type(embedding).__name__}, not a table.",
+            "Load the model unquantised, with its token embeddings in a torch.nn.Embedding.",
+        )
+    if getattr(network.config, "vocab_size_per_layer_input", None) is not None:
+        raise ModelError(
+            f"This {type(network).__name__} keeps a second table of tokens for its layers, which is not cut here.",
+            "Choose a model with one embedding table, or leave its vocabulary whole.",
+        )
+    names = [
+        name for name, each in network.named_parameters(remove_duplicate=False) if each is embedding.weight
+    ]  # the first is the table's own place in the checkpoint
+    pad = tokenizer.pad_token_id
+    if pad is not None and pad >= embedding.num_embeddings:
+        raise ModelError(
+            f"The padding token {tokenizer.pad_token!r} has the id {pad}, the embedding table"
+            f" {embedding.num_embeddings} rows.",
+            "Give the model a padding token it knows, or resize its embeddings to the tokenizer.",
+        )
+    return Vocabulary(
+        table=names[0],
+        tied=tuple(names[1:]),
+        rows=embedding.num_embeddings,
+        kind=_kind(tokenizer),
+        tokens=tokenizer.get_vocab(),
+        fixed=_fixed(network),
+        network=network,
+        tokenizer=tokenizer,
+    )
+
+
+def _network(model: SentenceTransformer) -> PreTrainedModel:
+    from sentence_transformers.base.modules import Transformer
+    from transformers import PreTrainedModel
+
+    first = model[0]
+    if not isinstance(first, Transformer):
+        raise ModelError(
+            f"The model's first module is a {type(first).__name__}, not a transformer.",
+            "Choose a model whose modules start with a Transformer.",
+        )
+    network = first.model
+    if not isinstance(network, PreTrainedModel):
+        raise ModelError(
+            f"The transformer is a {type(network).__name__}, not a model of transformers in torch.",
+            "Merge adapters into the model first, and load it with the torch backend.",
+        )
+    return network
+
+
+def _tokenizer(model: SentenceTransformer) -> PreTrainedTokenizerFast:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = model[0].processor
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelError(
+            f"The model's texts go through a {type(tokenizer).__name__}, whose vocabulary cannot be cut.",
+            "Choose a text model whose tokenizer is a tokenizer.json of the library tokenizers.",
+        )
+    return tokenizer
+
+
+def _kind(tokenizer: PreTrainedTokenizerFast) -> VocabularyKind:
+    pieces = tokenizer.backend_tokenizer.model
+    known: tuple[VocabularyKind, ...] = ("WordPiece", "BPE", "Unigram")
+    for kind in known:
+        if type(pieces).__name__ == kind:
+            if getattr(pieces, "continuing_subword_prefix", None) and kind == "BPE":
+                raise ModelError(
+                    "The tokenizer's BPE marks the pieces inside a word with a prefix, which is not understood here.",
+                    "Choose a model with byte-level BPE, or leave its vocabulary whole.",
+                )
+            return kind
+    raise ModelError(
+        f"The tokenizer is of the type {type(pieces).__name__}; WordPiece, BPE and Unigram can be cut.",
+        "Choose a model with one of these, or leave its vocabulary whole.",
+    )
+
+
+def _fixed(network: PreTrainedModel) -> int:
+    """Return how many ids must stay: RoBERTa's kin count positions from the id of the padding token."""
+    fixed = 0
+    for module in network.modules():
+        index = getattr(module, "padding_idx", None)
+        if isinstance(index, int) and isinstance(getattr(module, "position_embeddings", None), nn.Embedding):
+            fixed = max(fixed, index + 1)
+    return fixed
