@@ -9,8 +9,8 @@ plain forward and backward (weights requiring gradients) over the same batches, 
 
 ``release`` re-enacts the three scripts of the paper's release (two Fisher passes and one alignment pass, each a
 process of its own; texts padded to 512 tokens, batches of 4, gradients cloned to the host) and ours, one process that
-does both kinds of data in batches of 4 as well, within a small memory budget. Time and peak resident memory are of whole processes, imports and
-loading included.
+does both kinds of data in batches of 4 as well, within a small memory budget. Time and peak resident memory are of
+whole processes, imports and loading included.
 """
 
 from __future__ import annotations
