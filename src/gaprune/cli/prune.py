@@ -15,6 +15,11 @@ from gaprune.result import Result
 
 __all__ = ["prune"]
 
+_HONEST = (
+    "As saved, zeros make it neither smaller nor faster; they show what the domain does not need. Smaller and faster "
+    "are whole units (--granularity width, heads, depth or vocabulary) and int8 (gaprune export --to onnx --int8)."
+)
+
 
 @recipe_options("model")
 def prune(
@@ -56,6 +61,6 @@ def _show(result: Result) -> None:
     )
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))
-    show("As saved, zeros make it neither smaller nor faster; they show what the domain does not need.")
+    show(_HONEST)
     if result.out is not None:
         show(f'Written to {result.out}; open it with SentenceTransformer("{result.out}").')

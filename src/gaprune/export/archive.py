@@ -118,7 +118,11 @@ def _write(folder: Path, files: list[Path], path: Path) -> None:
     for file in files:
         name = file.relative_to(folder).as_posix()
         content = _mapped(file)
-        entry: dict[str, Any] = {"path": name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        entry: dict[str, Any] = {
+            "path": name,
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content.data).hexdigest(),
+        }
         if file.suffix == ".safetensors":
             layout = _layout(file, content)
             layouts[name] = content, layout

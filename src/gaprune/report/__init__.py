@@ -1,15 +1,27 @@
 """Results as tables for the terminal, Markdown and the model card; nothing is computed here."""
 
 from gaprune.report.card import model_card
+from gaprune.report.export_card import export_card
 from gaprune.report.markdown import markdown_table
-from gaprune.report.tables import check_table, comparison_table, evaluation_table, footprint_table, percent
+from gaprune.report.section import put_section
+from gaprune.report.tables import (
+    benchmark_table,
+    check_table,
+    comparison_table,
+    evaluation_table,
+    footprint_table,
+    percent,
+)
 
 __all__ = [
+    "benchmark_table",
     "check_table",
     "comparison_table",
     "evaluation_table",
+    "export_card",
     "footprint_table",
     "markdown_table",
     "model_card",
     "percent",
+    "put_section",
 ]
