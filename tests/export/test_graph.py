@@ -80,7 +80,7 @@ class TestSameModel:
         result = exported(family, to)
         code = re.search(r"```python\n(.*?)```", (result.path / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
         code = code.replace('"path/to/this/folder"', repr(str(result.path)))
-        save = f"import sys; assert not {{'torch', 'gaprune'}} & set(sys.modules); np.save({str(tmp_path / 'e.npy')!r}, embeddings)"
+        save = f"import sys; assert not {{'torch', 'gaprune'}} & set(sys.modules)\nnp.save({str(tmp_path / 'e')!r}, embeddings)"
         subprocess.run([sys.executable, "-c", f"{code}\n{save}"], check=True, capture_output=True)
         wanted = load_model(folder_of(family), device="cpu").encode(["a text", "another text"])
         assert same(np.load(tmp_path / "e.npy"), wanted) > 1 - 1e-3
@@ -180,7 +180,7 @@ class TestErrors:
                 ExportedModel(broken)
 
     def test_a_prompt_that_is_not_there(self, exported):
-        with pytest.raises(ConfigError, match="has no prompt 'quary'. Did you mean 'query'"):
+        with pytest.raises(ConfigError, match=r"has no prompt 'quary'\. Did you mean 'query'"):
             ExportedModel(exported("qwen3", "onnx").path).encode(["a"], prompt_name="quary")
 
     def test_runtimes_that_are_not_installed(self, exported, monkeypatch):

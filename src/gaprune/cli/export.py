@@ -95,7 +95,7 @@ def _packed(packed: Packed) -> str:
 def _exported(result: Exported) -> str:
     return (
         f"Written to {result.path}: {result.bytes / _MB:.1f} MB, where the original has "
-        f"{result.source_bytes / _MB:.1f} MB. Cosine to the original's embeddings: at least {result.cosine_min:.6f}, "
-        f"mean {result.cosine_mean:.6f}, over {result.texts} texts. Its README.md shows how to open it; measure it with "
-        "gaprune bench."
+        f"{result.source_bytes / _MB:.1f} MB. Cosine to the original's embeddings: {result.cosine_min:.6f} or more, "
+        f"mean {result.cosine_mean:.6f}, over {result.texts} texts. Its README.md shows how to open it; measure it "
+        "with gaprune bench."
     )

@@ -23,7 +23,7 @@ sys.modules["gaprune"] = package
 from gaprune.resident import main
 main()
 """
-"""Runs :mod:`gaprune.resident` without what ``import gaprune`` loads: PyTorch, which an exported model does not need."""
+"""Runs :mod:`gaprune.resident` without what ``import gaprune`` loads: PyTorch, which an exported model needs not."""
 
 
 @dataclass(frozen=True)
