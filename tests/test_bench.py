@@ -40,7 +40,7 @@ def benchmark(pair):
 
 class TestFlops:
     def test_against_what_torch_counts(self, model):
-        """The formula is for attention without windows, and PyTorch counts the same."""
+        """Its counter sees every product of matrices; rotary embeddings, which the formula leaves out, are tiny."""
         text = texts_of_length(20, 1, TorchModel(model).lengths)
         features = model.preprocess(text)
         length = int(features["attention_mask"].sum())
@@ -52,8 +52,6 @@ class TestFlops:
             for operation, count in counter.get_flop_counts()["Global"].items()
             if operation in {torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm}
         )
-        heads = {torch.ops.aten.bmm: 0}
-        assert heads is not None
         assert count_flops(model).per_token(length) * length == pytest.approx(counted, rel=0.02)
 
     def test_closed_form(self, bert):
@@ -110,7 +108,7 @@ class TestTiming:
         calls, ticks = [], itertools.count()
         models = [Fake("child", calls), Fake("parent", calls)]
         found = time_models(models, Workload.build(batch_sizes=2, lengths=5, rounds=3), clock=lambda: next(ticks))
-        order = ["child", "parent"] + ["child", "parent"] + ["parent", "child"] + ["child", "parent"]
+        order = ["child", "parent", "child", "parent", "parent", "child", "child", "parent"]
         assert calls == [(name, 2, "") for name in order]
         assert found == [(Timing(2, 5, 10, (1, 1, 1)),), (Timing(2, 5, 10, (1, 1, 1)),)]
 

@@ -1,4 +1,4 @@
-"""Exports to ONNX and OpenVINO: the same embeddings, whatever the length and padding, without the original's weights."""
+"""Exports to ONNX and OpenVINO: the same embeddings, whatever the length and padding, without the first weights."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def same(first, second):
     return (first * second).sum(axis=1).min()
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
-@pytest.mark.parametrize("family", ["bert", "qwen3"])
+@pytest.mark.parametrize(("family", "to"), [("bert", "onnx"), ("bert", "openvino"), ("qwen3", "onnx")])
 class TestSameModel:
     def test_embeddings(self, exported, folder_of, family, to):
         result = exported(family, to)
@@ -80,8 +79,9 @@ class TestSameModel:
         result = exported(family, to)
         code = re.search(r"```python\n(.*?)```", (result.path / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
         code = code.replace('"path/to/this/folder"', repr(str(result.path)))
-        save = f"import sys; assert not {{'torch', 'gaprune'}} & set(sys.modules)\nnp.save({str(tmp_path / 'e')!r}, embeddings)"
-        subprocess.run([sys.executable, "-c", f"{code}\n{save}"], check=True, capture_output=True)
+        alone = "import sys; assert not {'torch', 'gaprune'} & set(sys.modules)"
+        save = f"np.save({str(tmp_path / 'e')!r}, embeddings)"
+        subprocess.run([sys.executable, "-c", f"{code}\n{alone}\n{save}"], check=True, capture_output=True)
         wanted = load_model(folder_of(family), device="cpu").encode(["a text", "another text"])
         assert same(np.load(tmp_path / "e.npy"), wanted) > 1 - 1e-3
 
@@ -100,10 +100,9 @@ def test_int8(exported, folder_of, to):
 
 def test_large_models_keep_weights_beside_the_graph(folder_of, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "_LARGE", 0)
-    for int8 in (False, True):
-        result = gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / str(int8), int8=int8)
-        names = sorted(file.name for file in (result.path / "onnx").iterdir())
-        assert names == ["model.onnx", "model.onnx.data"]
+    result = gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / "out", int8=True)
+    names = sorted(file.name for file in (result.path / "onnx").iterdir())
+    assert names == ["model.onnx", "model.onnx.data"]
 
 
 def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
@@ -113,8 +112,7 @@ def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
     found = read_provenance(result.path)
     assert found.keys() > {"export"}
     assert {key: found[key] for key in found if key != "export"} == read_provenance(tmp_path / "pruned")
-    without = gaprune.export_model(tmp_path / "pruned", to="onnx", out=result.path, overwrite=True)
-    assert result.texts == without.texts + 2, "the domain's texts are compared too"
+    assert result.texts == len(conversion._texts(None)) + 2, "the domain's texts are compared too"
     assert result.cosine_min > 1 - 1e-6, "a bfloat16 model is exported in fp32"
 
 
@@ -137,7 +135,7 @@ class TestErrors:
             raise ValueError("no such operation")
 
         monkeypatch.setattr(graph._Whole, "forward", fails)
-        with pytest.raises(ModelError, match="BertModel cannot be exported to ONNX: .*no such operation"):
+        with pytest.raises(ModelError, match=r"BertModel cannot be exported to ONNX: .*no such operation"):
             gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / "out")
         assert not list(tmp_path.iterdir())
 
@@ -154,7 +152,7 @@ class TestErrors:
         with pytest.raises(OutputError, match="exists"):
             gaprune.export_model(bert, to="onnx", out=tmp_path)
         monkeypatch.setitem(sys.modules, "onnxscript", None)
-        with pytest.raises(MissingExtraError, match="Exporting to onnx needs .* extra 'onnx'"):
+        with pytest.raises(MissingExtraError, match=r"Exporting to onnx needs .* extra 'onnx'"):
             gaprune.export_model(bert, to="onnx", out=tmp_path / "out")
 
     def test_prompts_left_out_of_pooling(self, bert):
