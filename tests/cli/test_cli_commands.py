@@ -28,6 +28,7 @@ class TestPrune:
         assert "Search" in done.out
         assert f"Written to {empty / 'o'}; open it with" in done.out
         assert "neither smaller nor faster" in done.out
+        assert "--granularity width, heads, depth or vocabulary" in done.out
         assert "Measuring domain" in done.err
         assert "Measuring general" in done.err
         assert SentenceTransformer(str(empty / "o"), device="cpu").encode("cash").shape == (32,)
@@ -391,3 +392,44 @@ def test_the_program_itself(files, tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+class TestBench:
+    def test_table_json_and_card(self, gaprune, files, empty):
+        assert (
+            gaprune("prune", files.model, "--criterion", "magnitude", "--device", "cpu", "--out", empty / "o").code
+            == 0
+        )
+        small = ("--batch-sizes", "1,2", "--lengths", 12, "--rounds", 2, "--no-memory")
+        done = gaprune("bench", empty / "o", files.model, *small, "--write-card")
+        assert done.code == 0
+        assert "latency, batch 2, 12 tokens" in done.out
+        assert "Memory was not measured" in done.out
+        assert "better by" in (empty / "o" / "README.md").read_text(encoding="utf-8")
+        assert gaprune("bench", files.model, *small, "--json").json["parent"] is None
+        refused = gaprune("bench", files.model, *small, "--write-card")
+        assert refused.code == 2
+        assert "GAPrune did not make" in refused.err
+
+
+class TestArchive:
+    def test_there_and_back(self, gaprune, files, empty):
+        done = gaprune("export", files.model, "--to", "archive", "--out", empty / "a")
+        assert done.code == 0
+        assert "an ordinary zip of it" in done.out
+        assert gaprune("unpack", empty / "a", "--out", empty / "o").code == 0
+        for file in files.model.rglob("*"):
+            if file.is_file():
+                assert (empty / "o" / file.relative_to(files.model)).read_bytes() == file.read_bytes()
+        found = gaprune("export", files.model, "--to", "archive", "--out", empty / "a", "--overwrite", "--json").json
+        assert found["bytes"] == (empty / "a").stat().st_size
+        refused = gaprune("export", files.model, "--to", "archive", "--int8", "--out", empty / "b")
+        assert refused.code == 2
+        assert "int8: an archive keeps the model as it is" in refused.err
+
+    def test_an_export_of_an_export(self, gaprune, files, empty):
+        (empty / "m" / "onnx").mkdir(parents=True)
+        (empty / "m" / "onnx" / "model.onnx").touch()
+        done = gaprune("export", empty / "m", "--to", "onnx", "--out", empty / "o")
+        assert done.code == 2
+        assert "is exported already" in done.err
