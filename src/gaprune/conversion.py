@@ -30,6 +30,9 @@ Target = Literal["onnx", "openvino"]
 _TOLERANCE = 1e-3
 """How far below one the cosine of an fp32 export may be for any text."""
 
+_UNLIMITED = 1 << 31
+"""Limits beyond this are what transformers writes where there is none."""
+
 _TEXTS = 16
 """Sample triplets a domain, of which query and positive are compared."""
 
@@ -190,7 +193,7 @@ def _write_folder(model: SentenceTransformer, folder: Path) -> None:
 
     path = folder / "tokenizer.json"
     tokenizer, own = Tokenizer.from_file(str(path)), model.tokenizer
-    if model.max_seq_length is None:
+    if model.max_seq_length is None or model.max_seq_length > _UNLIMITED:
         tokenizer.no_truncation()
     else:
         tokenizer.enable_truncation(model.max_seq_length, direction=own.truncation_side)
