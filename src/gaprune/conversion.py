@@ -92,10 +92,11 @@ def export_model(
     The folder opens with
 
     - ten lines of ``tokenizers`` and the runtime alone, which its card has, or :class:`gaprune.ExportedModel`;
-    - ``SentenceTransformer(out, backend="onnx")`` where optimum-onnx is installed: its release 0.1 needs
-      transformers 4 and with it sentence-transformers 5;
     - ``SentenceTransformer(out, backend="openvino")`` where optimum-intel is installed: its release 2.2 needs a
       transformers below 5.6.
+
+    The ONNX folder has the layout of sentence-transformers' backend too, but no release of optimum-onnx so far works
+    with the transformers 5 that sentence-transformers 6 needs.
 
     Args:
         folder: A sentence-transformers folder, whether GAPrune made it or not.

@@ -2,7 +2,7 @@
 
 A folder that `gaprune export` wrote holds ``onnx/model.onnx`` or ``openvino/openvino_model.xml``, and a
 ``tokenizer.json`` that pads and cuts by itself. It opens here with the runtime and ``tokenizers`` alone, without
-PyTorch; sentence-transformers opens it with ``backend="onnx"`` or ``"openvino"`` where optimum is installed.
+PyTorch. The places are those of sentence-transformers' backends.
 """
 
 from __future__ import annotations

@@ -29,9 +29,8 @@ The model `{name}`, pooling and all, as one graph from tokens to embeddings. It 
 {code}
 ```
 
-`gaprune.ExportedModel("path/to/this/folder").encode(texts)` does this too, in batches and with the model's prompts,
-and so does `SentenceTransformer("path/to/this/folder", backend="{to}")` where optimum is installed.
-
+`gaprune.ExportedModel("path/to/this/folder").encode(texts)` does this too, in batches and with the model's prompts.
+{optimum}
 ## How near it is
 
 The cosine of each text's embedding to that of the PyTorch model in fp32, measured when it was written:
@@ -70,6 +69,11 @@ embeddings = model(feed)["sentence_embedding"]""",
     ),
 }
 
+_OPTIMUM = {
+    "onnx": "",
+    "openvino": 'So does `SentenceTransformer("path/to/this/folder", backend="openvino")` where optimum-intel is installed.\n',
+}
+
 _RUNTIMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
@@ -83,5 +87,6 @@ def export_card(name: str, record: Mapping[str, Any]) -> str:
     ]
     imports, run = _RUN[record["to"]]
     code = _CODE.format(imports=imports, run=run)
-    card = _CARD.format(name=name, to=record["to"], runtime=_RUNTIMES[record["to"]], code=code)
+    to = record["to"]
+    card = _CARD.format(name=name, to=to, runtime=_RUNTIMES[to], code=code, optimum=_OPTIMUM[to])
     return card + markdown_table(["", "value"], rows) + "\nEverything that made this model is in `gaprune.json`.\n"
