@@ -71,7 +71,7 @@ embeddings = model(feed)["sentence_embedding"]""",
 
 _OPTIMUM = {
     "onnx": "",
-    "openvino": 'So does `SentenceTransformer("path/to/this/folder", backend="openvino")` where optimum-intel is installed.\n',
+    "openvino": 'So does `SentenceTransformer("path/to/this/folder", backend="openvino")` with optimum-intel.\n',
 }
 
 _RUNTIMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
