@@ -9,14 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["Allocation", "DataOptions", "FisherKind", "Negatives", "Options", "Recipe", "SignalOptions", "load_recipe"]
+__all__ = [
+    "Allocation",
+    "DataOptions",
+    "FisherKind",
+    "Negatives",
+    "Options",
+    "Recipe",
+    "RecoveryOptions",
+    "SignalOptions",
+    "load_recipe",
+]
 
 Allocation = Literal["global", "layer", "matrix", "row"]
 FisherKind = Literal["triplet", "batch"]
@@ -47,6 +57,34 @@ class Options(BaseModel):
     """Base of all options: immutable, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    command: ClassVar[str] = "prune"
+
+    @classmethod
+    def known(cls) -> str:
+        """Return where all options of this kind are told."""
+        return f"`gaprune {cls.command} --help` lists every option; a recipe uses the same names with underscores."
+
+    @classmethod
+    def build(cls, *layers: Mapping[str, Any]) -> Self:
+        """Build the options from layers of options, later ones winning; ``None`` means not given.
+
+        Raises:
+            ConfigError: If a key is unknown or a value makes no sense; it names the option.
+        """
+        merged: dict[str, Any] = {}
+        for layer in layers:
+            for key, value in layer.items():
+                if key not in cls.model_fields:
+                    raise ConfigError(f"Unknown option {key!r}.{suggest(key, cls.model_fields)}", cls.known())
+                if value is not None:
+                    merged[key] = value
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            message = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{place + ': ' if place else ''}{message}.", cls.known()) from error
 
 
 class DataOptions(Options):
@@ -131,6 +169,15 @@ class Recipe(DataOptions, SignalOptions):
     scores_dtype: Literal["float32", "bfloat16"] = Field(
         "float32", description="Type the scores are kept in; bfloat16 is scaled by matrix and half the size."
     )
+    recover: int = Field(
+        0, ge=0, description="Then retrain for this many steps on the domain's triplets, zeros held; 0 for none."
+    )
+    rounds: int = Field(
+        1, ge=1, description="Prune and recover by turns this many times, up to the same sparsity and steps together."
+    )
+    recover_options: dict[str, float | str | bool] = Field(
+        default_factory=dict, description="Options of `gaprune recover` for --recover, such as distil=true."
+    )
     tasks: Source | None = Field(None, description="Evaluate result and parent on this folder of tasks.")
     out: Source | None = Field(
         None, description="Write the pruned model to this folder; several sparsities go to folders inside it."
@@ -166,6 +213,14 @@ class Recipe(DataOptions, SignalOptions):
         return int(keep), int(group)
 
     @model_validator(mode="after")
+    def _rounds_have_steps(self) -> Self:
+        if self.rounds > 1 and self.granularity != "weight":
+            raise ValueError(f"rounds: granularity {self.granularity} is reached in one round; leave --rounds out")
+        if not self.recover and (self.rounds > 1 or self.recover_options):
+            raise ValueError("recover: without steps, rounds and recover_options have no effect; give --recover 100")
+        return self
+
+    @model_validator(mode="after")
     def _pattern_decides(self) -> Self:
         if self.pattern is not None:
             keep, group = self.pattern
@@ -179,30 +234,110 @@ class Recipe(DataOptions, SignalOptions):
                 raise ValueError(f"allocation: granularity {self.granularity} fixes it; leave --allocation out")
         return self
 
-    @classmethod
-    def build(cls, *layers: Mapping[str, Any]) -> Self:
-        """Build the recipe from layers of options, later ones winning; ``None`` means not given.
 
-        Raises:
-            ConfigError: If a key is unknown or a value makes no sense; it names the option.
-        """
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            for key, value in layer.items():
-                if key not in cls.model_fields:
-                    raise ConfigError(f"Unknown option {key!r}.{suggest(key, cls.model_fields)}", _KNOWN)
-                if value is not None:
-                    merged[key] = value
-        try:
-            return cls.model_validate(merged)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            message = first["msg"].removeprefix("Value error, ")
-            raise ConfigError(f"{place + ': ' if place else ''}{message}.", _KNOWN) from error
+_RATES = {"weights": 5e-5, "units": 1e-4, "low-rank": 5e-4}
+"""Learning rates at the start, where none is given."""
 
 
-_KNOWN = "`gaprune prune --help` lists every option; a recipe uses the same names with underscores."
+class RecoveryOptions(DataOptions):
+    """Everything a recovery is told."""
+
+    command: ClassVar[str] = "recover"
+
+    model: Source | None = Field(None, description="Model to recover: a folder that GAPrune wrote, or any other.")
+    parent: Source | None = Field(
+        None, description="Model to distil from; default: the parent that gaprune.json names, if its weights agree."
+    )
+    trust_remote_code: bool = Field(False, description="Let code that comes with the models run.")
+    device: str | None = Field(None, description="Torch device; chosen by sentence-transformers by default.")
+    max_length: int | None = Field(
+        None, ge=1, description="Cut texts at this many tokens in training; the model's limit by default."
+    )
+    targets: Words | None = Field(
+        None,
+        description="Where zeros are held, in the words of `gaprune prune`; default: the matrices that gaprune.json "
+        "names, or all where there is none.",
+    )
+    steps: int = Field(100, ge=1, description="Optimiser steps.")
+    batch_size: int = Field(32, ge=2, description="Triplets a step, over all processes together.")
+    mini_batch_size: int | None = Field(
+        None, ge=1, description="Embed so many texts at a time (cached loss): less memory, same result, more time."
+    )
+    hard_negatives: int | None = Field(
+        None,
+        ge=0,
+        description="Negatives of its own that each query is trained with, beside those of the batch; default: one "
+        "where every triplet has one.",
+    )
+    general_ratio: float | None = Field(
+        None, ge=0, lt=1, description="Share of general triplets; default: 0.25 where general data are named, else 0."
+    )
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="Highest learning rate; default: "
+        + ", ".join(f"{rate:g} for {road}" for road, rate in _RATES.items())
+        + ".",
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    temperature: float = Field(0.05, gt=0, description="Temperature of the contrastive loss on cosine similarities.")
+    contrastive_weight: float = Field(
+        1.0, ge=0, description="Weight of the contrastive loss; 0 with --distil is distillation alone."
+    )
+    distil: bool = Field(False, description="Distil from the parent too; needs no labels.")
+    embedding_weight: float = Field(
+        1.0, ge=0, description="Weight of the distance (1 - cosine) to the parent's embeddings, with --distil."
+    )
+    similarity_weight: float = Field(
+        10.0,
+        ge=0,
+        description="Weight of the mean square difference to the parent's similarities within a batch, with --distil.",
+    )
+    teacher_cache: Source | None = Field(
+        None, description="Folder where the parent's embeddings are kept; default: gaprune in the user's cache."
+    )
+    lora: int | None = Field(
+        None, ge=1, description="Train low-rank updates (LoRA) of this rank and merge them; extra lora."
+    )
+    bf16: bool = Field(False, description="Compute in bfloat16 (autocast); weights and optimiser stay in float32.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
+    held_out: float = Field(
+        0.1, ge=0, lt=1, description="Share of the domain's triplets held out to choose the best step; 0 for none."
+    )
+    evaluate_every: int = Field(10, ge=1, description="Steps between checkpoints, each with the held-out loss.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many held-out losses without a better one; default: never."
+    )
+    checkpoints: Source | None = Field(
+        None, description="Folder of checkpoints, removed at the end; default: OUT.checkpoints beside the output."
+    )
+    resume: bool = Field(False, description="Go on from the last checkpoint of a run that was ended.")
+    seed: int = Field(0, description="Seed of the held-out split, of the batches, of dropout and of LoRA.")
+    tasks: Source | None = Field(None, description="Evaluate result and parent on this folder of tasks.")
+    out: Source | None = Field(None, description="Write the recovered model to this folder.")
+    overwrite: bool = Field(False, description="Replace the model in an output folder that exists.")
+
+    def share_of_general(self, *, named: bool) -> float:
+        """Return the share of general triplets, resolved for whether general data are named."""
+        if self.general_ratio is not None:
+            return self.general_ratio
+        return 0.25 if named else 0.0
+
+    def rate(self, *, units: bool) -> float:
+        """Return the highest learning rate, resolved for a model pruned by units or by weights."""
+        road = "units" if units else "weights"
+        return self.learning_rate or _RATES["low-rank" if self.lora else road]
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if self.distil:
+            if not self.embedding_weight + self.similarity_weight:
+                raise ValueError("distil: both of its weights are 0; leave --distil out")
+        elif not self.contrastive_weight:
+            raise ValueError("contrastive_weight: 0 leaves nothing to learn without --distil")
+        if self.patience is not None and not self.held_out:
+            raise ValueError("patience: there is no held-out loss to wait for with --held-out 0")
+        return self
 
 
 class _RecipeLoader(yaml.SafeLoader):
@@ -215,8 +350,12 @@ class _RecipeLoader(yaml.SafeLoader):
 _RecipeLoader.add_constructor("tag:yaml.org,2002:int", _RecipeLoader.integer)
 
 
-def load_recipe(path: str | Path) -> dict[str, Any]:
+def load_recipe(path: str | Path, options: type[Options] = Recipe) -> dict[str, Any]:
     """Read a recipe file (YAML, one mapping of option names to values).
+
+    Args:
+        path: The file.
+        options: The kind of options it holds.
 
     Raises:
         ConfigError: If the file cannot be read, is no mapping, or names an option that is unknown or twice there.
@@ -234,11 +373,11 @@ def load_recipe(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"The recipe {path} is no mapping.", "Write lines such as `sparsity: 0.5`.")
     _refuse_duplicates(path, node)
     for key, _ in node.value:
-        if key.value not in Recipe.model_fields:
+        if key.value not in options.model_fields:
             raise ConfigError(
                 f"{path}:{key.start_mark.line + 1}: unknown option {key.value!r}."
-                + suggest(key.value, Recipe.model_fields),
-                _KNOWN,
+                + suggest(key.value, options.model_fields),
+                options.known(),
             )
     return content
 

@@ -35,6 +35,7 @@ class Result:
         origin: The parts of the provenance known before pruning: parent, method, calibration, versions.
         evaluation: Its quality, where it was evaluated.
         out: Folder it is written to, where the recipe names one.
+        recoveries: What the provenance says of every recovery that followed the pruning.
     """
 
     model: SentenceTransformer
@@ -46,6 +47,7 @@ class Result:
     origin: Mapping[str, Any]
     evaluation: Evaluation | None = None
     out: Path | None = None
+    recoveries: Sequence[Mapping[str, Any]] = ()
 
     def __repr__(self) -> str:
         return (
@@ -89,6 +91,7 @@ class Result:
                     m.name: m.zeros / m.size for m in self.footprint.matrices if m.name in self.pruning.keep
                 },
             },
+            **({"recovery": list(self.recoveries)} if self.recoveries else {}),
             "evaluation": None if self.evaluation is None else self.evaluation.as_dict(),
         }
 

@@ -16,15 +16,17 @@ from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Reconstruction, create
 from gaprune.evaluation import Evaluation, Task, evaluate
 from gaprune.export import parent_identity, versions
+from gaprune.gradual import Gradual
 from gaprune.masks import check_pattern
 from gaprune.models import limit_length
 from gaprune.preflight import check_finite, load_parent, outputs, require_same
 from gaprune.result import Result
 from gaprune.scores import Scores, score
-from gaprune.surgery import apply
+from gaprune.surgery import Pruning, apply
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
     from gaprune.data import Triplet
     from gaprune.signals import Signals
@@ -84,6 +86,7 @@ class Run:
             for matrix in self.matrices:
                 check_pattern(matrix.module.in_features, recipe.pattern, name=matrix.name)
         self.needs = Needs.of(self.criteria.values())
+        self.gradual = Gradual(recipe, domain=domain, general=general) if recipe.recover else None
         self.calibration = read_calibration(self.parent, recipe, self.needs, domain=domain, general=general)
 
     @cached_property
@@ -97,11 +100,9 @@ class Run:
         for name, criterion in self.criteria.items():
             scores = self._scores(name, criterion)
             for sparsity, out in self.outputs.items():
-                pruning = scores.decide(
-                    weights, sparsity=sparsity, allocation=self.recipe.allocation, pattern=self.recipe.pattern
-                )
+                model, pruning, recoveries = self._prune(name, criterion, scores, weights, sparsity)
                 result = Result(
-                    model=apply(self.parent, pruning),
+                    model=model,
                     recipe=self.recipe.model_copy(update={"criterion": name}),
                     sparsity=sparsity,
                     pruning=pruning,
@@ -109,12 +110,31 @@ class Run:
                     own_length=self.own_length,
                     origin=self._origin(name, criterion),
                     out=out,
+                    recoveries=recoveries,
                 )
                 if self.dense is not None:
                     result = result.evaluate(self.tasks, parent=self.dense)
                 if out is not None:
                     result.save(out, overwrite=self.recipe.overwrite)
                 yield result
+
+    def _prune(
+        self, name: str, criterion: Criterion, scores: Scores, weights: Mapping[str, Tensor], sparsity: float
+    ) -> tuple[SentenceTransformer, Pruning, list[dict[str, Any]]]:
+        """Prune to a sparsity, and recover where that is asked for."""
+        recipe = self.recipe
+        if self.gradual is None:
+            pruning = scores.decide(weights, sparsity=sparsity, allocation=recipe.allocation, pattern=recipe.pattern)
+            return apply(self.parent, pruning), pruning, []
+
+        def again(model: SentenceTransformer | None) -> Scores:
+            if model is None:
+                return scores
+            chosen = select(matrices(model), recipe.targets, recipe.ignore)
+            domain, general = self.calibration.measure(model, chosen, Needs.of([criterion]), recipe)
+            return score(chosen, criterion, name, domain=domain, general=general, seed=recipe.seed)
+
+        return self.gradual.run(self.parent, self.identity, self.calibration.prompts, sparsity, again)
 
     @cached_property
     def _signals(self) -> tuple[Signals | None, Signals | None]:

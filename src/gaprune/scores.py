@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
 
@@ -108,6 +108,13 @@ class Scores:
             )
             keep[name], updated[name] = solution.keep, solution.weight
         return Pruning(keep, updated)
+
+    def below(self, keep: Mapping[str, Tensor]) -> Self:
+        """Return the same scores with the weights that do not stay in ``keep`` below all others: they go first."""
+        lowest = min(float(values.min()) for values in self.importances.values())
+        floor = min(2 * lowest, -1.0)
+        pressed = {name: values.masked_fill(~keep[name], floor) for name, values in self.importances.items()}
+        return replace(self, importances=pressed)
 
     def save(self, path: str | Path, *, storage: StorageType = "float32") -> None:
         """Write the scores as safetensors, moved into place when complete.

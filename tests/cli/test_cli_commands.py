@@ -361,7 +361,11 @@ class TestHelp:
 
     def test_every_option_of_the_recipe_is_an_option_of_prune(self, gaprune):
         text = gaprune("prune", "--help").out
-        special = {"columns": "column", "criterion_options": "criterion-option"}
+        special = {
+            "columns": "column",
+            "criterion_options": "criterion-option",
+            "recover_options": "recover-option",
+        }
         for name in package.Recipe.model_fields:
             if name != "model":
                 assert f"--{special.get(name, name.replace('_', '-'))}" in text, name

@@ -46,7 +46,8 @@ def inspect(
 def _origin(footprint: Footprint, provenance: Mapping[str, Any]) -> list[str]:
     """Return what made the model and what it has now, and whether these differ."""
     method, said = provenance["method"], provenance["sparsity"]["of_selected"]
-    made = f"Pruned from {provenance['parent']['name']} by {method['criterion']} ({', '.join(method['targets'])})"
+    how = f"Pruned from {{}} by {method['criterion']}" if method["criterion"] else "Retrained from {}"
+    made = f"{how.format(provenance['parent']['name'])} ({', '.join(method['targets'])})"
     selected = set(method["matrices"])
     if not selected or not selected <= {matrix.name for matrix in footprint.matrices}:
         return [f"{made}, says its gaprune.json, but the layers it names are not those of this model."]

@@ -14,7 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gaprune.config import Recipe, load_recipe
+from gaprune.config import Options, Recipe, load_recipe
 from gaprune.errors import ConfigError
 from gaprune.progress import quiet
 
@@ -27,21 +27,22 @@ _SINGULAR = {
     "columns": "column",
     "general_columns": "general-column",
     "criterion_options": "criterion-option",
+    "recover_options": "recover-option",
 }
 """Fields that hold a mapping are given one entry at a time."""
 
 _ALIASES = {"sparsity": ["--sparsities"], "columns": ["--columns"], "general_columns": ["--general-columns"]}
 
 
-def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add an option for every field of the recipe to a command, but for those named.
+def recipe_options(*without: str, of: type[Options] = Recipe) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option for every field of the recipe (or of other options) to a command, but for those named.
 
     The command receives them as ``options``, a mapping that is the recipe file (``--recipe``) overlaid with what
     was given on the command line.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        fields = {name: field for name, field in Recipe.model_fields.items() if name not in without}
+        fields = {name: field for name, field in of.model_fields.items() if name not in without}
 
         @functools.wraps(command)
         def wrapper(**arguments: Any) -> None:
@@ -50,7 +51,7 @@ def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..
             for name, value in given.items():
                 if _is_mapping(fields[name]):
                     given[name] = pairs(value, name) or None
-            options = {} if recipe is None else load_recipe(recipe)
+            options = {} if recipe is None else load_recipe(recipe, of)
             options |= {name: value for name, value in given.items() if value is not None}
             command(options=options, **arguments)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.report.markdown import markdown_table
+from gaprune.report.recovery import recovery_section
 from gaprune.report.tables import percent
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ tags:
 
 # {title}
 
-{name} pruned with [GAPrune](https://arxiv.org/abs/2509.10844) for a domain: the weights that matter least to it are
-exact zeros. It opens as any sentence-transformers model:
+{name} {made}. It opens as any sentence-transformers model:
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -37,6 +37,12 @@ model = SentenceTransformer("path/to/this/folder")
 embeddings = model.encode(["a text", "another text"])
 ```
 """
+
+_PRUNED = """\
+pruned with [GAPrune](https://arxiv.org/abs/2509.10844) for a domain: the weights that matter least to it are
+exact zeros"""
+
+_RETRAINED = "retrained with GAPrune for a domain, with its zeros held"
 
 _HONEST = """
 ## What zeros do not do
@@ -52,13 +58,19 @@ def model_card(provenance: Mapping[str, Any], evaluation: Evaluation | None) -> 
     parent, method, sparsity = provenance["parent"], provenance["method"], provenance["sparsity"]
     is_hub_id = parent["name"].count("/") == 1 and not Path(parent["name"]).exists()
     base = f"base_model: {parent['name']}\n" if is_hub_id and parent["name"][0] not in "./" else ""
+    pruned = method["criterion"] is not None
+    title = f"{'Pruned' if pruned else 'Retrained'} {_short(parent['name'])}"
+    made = _PRUNED if pruned else _RETRAINED
     parts = [
-        _FRONT.format(base=base, title=f"Pruned {_short(parent['name'])}", name=f"`{_short(parent['name'])}`"),
+        _FRONT.format(base=base, title=title, name=f"`{_short(parent['name'])}`", made=made),
         "\n## Method\n\n",
         markdown_table(["", "value"], _method_rows(parent, method, sparsity) + _limit_rows(provenance["recipe"])),
-        "\n## Calibration data\n\n",
-        _data_section(provenance["calibration"]),
     ]
+    if pruned:
+        parts += ["\n## Calibration data\n\n", _data_section(provenance["calibration"])]
+    for number, recovery in enumerate(provenance.get("recovery", ()), start=1):
+        heading = "Recovery" if len(provenance["recovery"]) == 1 else f"Recovery {number}"
+        parts += [f"\n## {heading}\n\n", recovery_section(recovery)]
     if evaluation is not None:
         parts += ["\n## Evaluation\n\n", _evaluation_section(evaluation)]
     parts += [_HONEST, "\nEverything that made this model is in `gaprune.json`.\n"]
@@ -76,7 +88,7 @@ def _method_rows(
     return [
         ("parent", _short(parent["name"])),
         ("parent revision", parent["commit"] or parent["revision"] or f"weights {parent['weights_sha256'][:12]}"),
-        ("criterion", method["criterion"] + (f" ({constants})" if constants else "")),
+        ("criterion", (method["criterion"] or "unknown") + (f" ({constants})" if constants else "")),
         ("granularity", method["granularity"]),
         ("allocation", method["allocation"] or "fixed by the granularity"),
         ("targets", ", ".join(method["targets"]) + f" ({len(method['matrices'])} matrices)"),

@@ -1,0 +1,52 @@
+"""``gaprune recover``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
+from gaprune.cli.output import say, show, show_json
+from gaprune.config import RecoveryOptions
+from gaprune.errors import ConfigError
+from gaprune.recover import recover as verb
+from gaprune.recovered import Recovered
+from gaprune.report import evaluation_table
+
+__all__ = ["recover"]
+
+
+@recipe_options("model", of=RecoveryOptions)
+def recover(
+    options: dict[str, Any],
+    model: Annotated[str | None, typer.Argument(help="Model to recover: a folder that GAPrune wrote, or any.")] = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Retrain a pruned model on triplets of its domain, with every zero held.
+
+    Example: gaprune recover pruned --domain mine.jsonl --steps 100 --distil --out recovered
+    """
+    if options.get("out") is None:
+        raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR.")
+    with silence(quiet, as_json):
+        result = verb(model, recipe=options)
+    if as_json:
+        show_json(result.provenance())
+    elif not quiet:
+        _show(result)
+
+
+def _show(result: Recovered) -> None:
+    training = result.training
+    show(f"{training.steps} steps at most {training.learning_rate:g}; {training.held:,} weights were held at zero.")
+    if training.before:
+        before, after = training.before["loss"], training.after["loss"]
+        show(f"Held-out loss {before:.4f} before, {after:.4f} after (step {training.best_step}).")
+        if after >= before:
+            say("Note: the held-out loss did not fall; try another --learning-rate, more triplets or more steps.")
+    if result.evaluation is not None:
+        show(evaluation_table(result.evaluation))
+    if result.options.out is not None:
+        show(f'Written to {result.options.out}; open it with SentenceTransformer("{result.options.out}").')
