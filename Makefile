@@ -23,7 +23,7 @@ format: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet torch==2.13.0
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[demo,mteb,plots,vocabulary,dev]'
+	$(PY) -m pip install --quiet -c constraints.txt -e '.[demo,lora,mteb,plots,vocabulary,onnx,openvino,dev]'
 	touch $@
 
 clean:

@@ -29,7 +29,7 @@ from gaprune.report import markdown_table
 from gaprune.scores import score
 from gaprune.signals import Signals, measure
 from gaprune.surgery import apply
-from testbed import RESULTS, ROOT, Lines, machine, testbed
+from testbed import RESULTS, Lines, machine, put_table, testbed
 
 CRITERIA = (
     "random", "magnitude", "fisher-general", "fisher", "taylor", "obd", "wanda", "sparsegpt", "dai-paper", "dai",
@@ -39,7 +39,6 @@ TASKS = {"finance": ("TATQA", "FinanceTerms"), "chemistry": ("ChemMethods", "Met
 TARGETS = ("mlp", "all")
 SPARSITIES = (0.5, 0.65)
 RECIPE = Recipe(triplets=512, max_length=128)
-MARKS = "<!-- criteria: begin -->", "<!-- criteria: end -->"
 
 
 def main() -> None:
@@ -55,10 +54,7 @@ def main() -> None:
     text = table(list(done.values()))
     sys.stdout.write(text)
     if args.write:
-        page = ROOT / "docs" / "benchmarks.md"
-        before, _, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-        after = rest.partition(MARKS[1])[2]
-        page.write_text(f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{after}", encoding="utf-8")
+        put_table("criteria", text)
 
 
 def key(cell: dict[str, Any]) -> tuple[Any, ...]:

@@ -33,10 +33,10 @@ from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from gaprune import api, calibration, preflight, run
-from gaprune.config import Recipe
+from gaprune import api, calibration, preflight
 from gaprune.data import read_triplets, sample_triplets, write_triplets
 from gaprune.report import markdown_table
+from gaprune.runs import base, weights
 from gaprune.tensor_files import writing_tensors
 from testbed import RESULTS, Lines, machine
 
@@ -168,17 +168,17 @@ def child(options: Mapping[str, Any]) -> None:
         setattr(owner, name, timed)
 
     clock(preflight, "load_model", "load")
-    clock(run, "check_finite", "check")
-    clock(run, "parent_identity", "fingerprint")
-    clock(run.Run, "_measure_and_score", "measure and score")
+    clock(base, "check_finite", "check")
+    clock(base, "parent_identity", "fingerprint")
+    clock(weights.WeightRun, "_measure_and_score", "measure and score")
     clock(calibration, "measure", "measure")
-    clock(run.Scores, "decide", "decide")
-    clock(run, "apply", "apply")
-    clock(run.Result, "save", "save")
+    clock(weights.Scores, "decide", "decide")
+    clock(weights, "apply", "apply")
+    clock(base.Result, "save", "save")
     start = peak()
     with stage("all"):
         result = api.prune(recipe=options)
-    found = {"start": start, "peak": peak(), "stages": stages, "zeros": result.pruning.zeros}
+    found = {"start": start, "peak": peak(), "stages": stages, "zeros": result.change.zeros}
     sys.stdout.write(json.dumps(found | {"parameters": result.footprint.parameters}) + "\n")
 
 
@@ -190,9 +190,8 @@ def measured(name: str, triplets: int, args: argparse.Namespace, model: Path) ->
         options = {
             "model": str(model), "domain": str(data), "criterion": args.criterion, "sparsity": 0.5, "targets": "mlp",
             "max_length": 32, "batch_size": args.batch_size, "device": "cpu", "out": str(Path(scratch) / "pruned"),
+            "memory_budget": budget_of(name), "repair": False,
         }  # fmt: skip
-        if budget := budget_of(name):
-            options["memory_budget"] = budget
         environment = os.environ | {"TMPDIR": scratch}
         done = subprocess.run(  # noqa: S603 (this file)
             [sys.executable, __file__, "--child", json.dumps(options)],
@@ -204,9 +203,9 @@ def measured(name: str, triplets: int, args: argparse.Namespace, model: Path) ->
     return cell_key(name, triplets, args) | json.loads(done.stdout.splitlines()[-1]) | {"machine": machine()}
 
 
-def budget_of(name: str) -> str | None:
-    """Return the budget of a size, where signals can be measured in one."""
-    return BUDGETS[name.partition("-")[0]] if "memory_budget" in Recipe.model_fields else None
+def budget_of(name: str) -> str:
+    """Return the memory that measuring a model of this size may take."""
+    return BUDGETS[name.partition("-")[0]]
 
 
 def cell_key(name: str, triplets: int, args: argparse.Namespace) -> dict[str, Any]:

@@ -9,8 +9,8 @@ plain forward and backward (weights requiring gradients) over the same batches, 
 
 ``release`` re-enacts the three scripts of the paper's release (two Fisher passes and one alignment pass, each a
 process of its own; texts padded to 512 tokens, batches of 4, gradients cloned to the host) and ours, one process that
-does both kinds of data in batches of 4 as well. Time and peak resident memory are of whole processes, imports and
-loading included.
+does both kinds of data in batches of 4 as well, within a small memory budget. Time and peak resident memory are of
+whole processes, imports and loading included.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ DOMAIN = "finance"
 QUANTITIES = ("fisher", "gradient")
 PADDED, BATCH = 512, 4
 """Tokens that the release pads every text to, and triplets of its batches."""
+
+BUDGET = "350MB"
+"""What ours may take beside the model and the libraries there: one triplet's activations at a time."""
 
 
 def calibration(kind: str, count: int) -> Triplets:
@@ -165,7 +168,7 @@ def part(name: str, count: int) -> None:
                 chosen,
                 quantities=QUANTITIES,
                 prompts=resolve_prompts(model),
-                options=SignalOptions(batch_size=BATCH),
+                options=SignalOptions(batch_size=BATCH, memory_budget=BUDGET),
             )
     elif name == "alignment":
         _alignment(model, chosen, [calibration(kind, count) for kind in (DOMAIN, "general")])

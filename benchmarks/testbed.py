@@ -35,6 +35,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def put_table(name: str, text: str) -> None:
+    """Put a table into docs/benchmarks.md, between the markers of that name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    page = ROOT / "docs" / "benchmarks.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    page.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+
+
 class Lines:
     """A JSONL file of finished cells: a killed benchmark goes on where it stopped."""
 

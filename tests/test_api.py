@@ -16,7 +16,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune import calibration, run
+from gaprune import calibration
 from gaprune.anatomy import matrices
 from gaprune.api import build_recipe
 from gaprune.config import Recipe
@@ -24,6 +24,7 @@ from gaprune.criteria import available, create
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError, SelectionError
 from gaprune.models import load_model
+from gaprune.runs import weights as weight_runs
 from toys import GENERAL, tasks_folder, triplets_file
 
 TEXTS = ["a dog runs over green grass", "net income of the quarter of 2019", "cash"]
@@ -84,7 +85,15 @@ class Pruned:
         self.before = state_of(self.parent)
         self.out = out
         self.result = gaprune.prune(
-            self.parent, domain=domain, general=GENERAL, sparsity=0.37, targets="all", triplets=5, out=out, **BOTH
+            self.parent,
+            domain=domain,
+            general=GENERAL,
+            sparsity=0.37,
+            targets="all",
+            triplets=5,
+            out=out,
+            repair=False,
+            **BOTH,
         )
         self.selected = [matrix.name for matrix in matrices(self.parent) if matrix.kind in OWN_KINDS]
 
@@ -98,9 +107,9 @@ class TestEveryFamily:
     def test_exactly_as_many_zeros_as_asked_for(self, pruned):
         size = sum(weights_of(pruned.parent)[name].numel() for name in pruned.selected)
         assert zeros_in(pruned.result.model, pruned.selected) == round(0.37 * size)
-        assert pruned.result.pruning.zeros == round(0.37 * size)
-        assert pruned.result.pruning.size == size
-        assert list(pruned.result.pruning.keep) == pruned.selected
+        assert pruned.result.change.zeros == round(0.37 * size)
+        assert pruned.result.change.size == size
+        assert list(pruned.result.change.keep) == pruned.selected
 
     def test_every_other_weight_is_the_parents(self, pruned):
         after = state_of(pruned.result.model)
@@ -158,7 +167,7 @@ class TestEveryFamily:
         again = gaprune.prune(
             pruned.out, criterion="magnitude", sparsity=0.6, targets="all", device="cpu", out=tmp_path / "again"
         )
-        size = again.pruning.size
+        size = again.change.size
         assert zeros_in(again.model, pruned.selected) == round(0.6 * size)
         first, second = weights_of(pruned.result.model), weights_of(again.model)
         assert all((second[name][first[name] == 0] == 0).all() for name in pruned.selected), "zeros go first"
@@ -167,7 +176,7 @@ class TestEveryFamily:
     def test_two_of_four(self, family_folder):
         result = gaprune.prune(family_folder, criterion="magnitude", granularity="2:4", targets="all", device="cpu")
         assert result.sparsity == 0.5
-        for name in result.pruning.keep:
+        for name in result.change.keep:
             groups = weights_of(result.model)[name].reshape(-1, 4)
             assert ((groups == 0).sum(dim=1) == 2).all(), name
         assert result.provenance()["method"]["allocation"] is None
@@ -181,7 +190,7 @@ class TestCriteria:
     @pytest.mark.parametrize("criterion", [*available(), "obd-general", "wanda-mix", "sparsegpt-mix"])
     def test_end_to_end(self, bert, toy_triplets, criterion):
         result = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, sparsity=0.45, criterion=criterion)
-        assert zeros_in(result.model, result.pruning.keep) == round(0.45 * result.pruning.size)
+        assert zeros_in(result.model, result.change.keep) == round(0.45 * result.change.size)
         assert result.provenance()["method"]["criterion"] == criterion
         assert np.isfinite(result.model.encode(TEXTS)).all()
 
@@ -192,15 +201,15 @@ class TestCriteria:
             bert, domain=toy_triplets, criterion="sparsegpt", granularity=granularity, targets="all", **options
         )
         before, after = weights_of(bert), weights_of(result.model)
-        for name, keep in result.pruning.keep.items():
+        for name, keep in result.change.keep.items():
             assert (after[name][~keep] == 0).all()
-            assert torch.equal(after[name], result.pruning.weights[name])
+            assert torch.equal(after[name], result.change.weights[name])
             assert not torch.allclose(after[name][keep], before[name][keep], atol=1e-4), name
             assert abs(int((~keep).sum()) - keep.numel() / 2) <= 1, "the budget is one a matrix"
 
     def test_sparsegpt_moves_embeddings_less_than_its_mask_alone(self, bert, toy_triplets):
         result = gaprune.prune(bert, domain=toy_triplets, criterion="sparsegpt", sparsity=0.5, targets="all")
-        masked = gaprune.surgery.apply(bert, gaprune.surgery.Pruning(result.pruning.keep))
+        masked = gaprune.surgery.apply(bert, gaprune.surgery.Pruning(result.change.keep))
         texts = [text for item in toy_triplets for text in (item.query, *item.passages)]
         dense = bert.encode(texts)
         updated, alone = (np.square(each.encode(texts) - dense).sum() for each in (result.model, masked))
@@ -223,8 +232,8 @@ class TestCriteria:
     def test_options_of_a_measurement(self, bert, toy_triplets, options):
         plain = gaprune.prune(bert, domain=toy_triplets, general=GENERAL)
         result = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, **options)
-        assert zeros_in(result.model, result.pruning.keep) == round(0.5 * result.pruning.size)
-        assert any(not torch.equal(keep, plain.pruning.keep[name]) for name, keep in result.pruning.keep.items())
+        assert zeros_in(result.model, result.change.keep) == round(0.5 * result.change.size)
+        assert any(not torch.equal(keep, plain.change.keep[name]) for name, keep in result.change.keep.items())
 
     def test_mined_negatives(self, bert, toy_pairs, toy_triplets):
         result = gaprune.prune(bert, domain=toy_pairs, general=GENERAL, mine_negatives=1, negatives="explicit")
@@ -245,14 +254,14 @@ class TestCriteria:
         assert same(state_of(first.model), state_of(second.model))
 
     def test_a_criterion_that_needs_no_data_uses_none(self, bert, toy_triplets, never_measured):
-        result = gaprune.prune(bert, criterion="magnitude", domain=toy_triplets)
+        result = gaprune.prune(bert, criterion="magnitude", domain=toy_triplets, repair=False)
         assert result.provenance()["calibration"] == {"domain": None, "general": None}
 
     def test_magnitude_removes_the_smallest(self, bert):
         result = gaprune.prune(bert, criterion="magnitude", sparsity=0.5, targets="mlp")
         weights = weights_of(bert)
-        gone = torch.cat([weights[name][~keep].abs() for name, keep in result.pruning.keep.items()])
-        stays = torch.cat([weights[name][keep].abs() for name, keep in result.pruning.keep.items()])
+        gone = torch.cat([weights[name][~keep].abs() for name, keep in result.change.keep.items()])
+        stays = torch.cat([weights[name][keep].abs() for name, keep in result.change.keep.items()])
         assert gone.max() <= stays.min()
 
     def test_bfloat16_parents_stay_bfloat16(self, folder_of, tmp_path, toy_triplets):
@@ -266,7 +275,7 @@ class TestCriteria:
         )
         opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
         assert {each.dtype for each in opened.parameters()} == {torch.bfloat16}
-        assert zeros_in(opened, result.pruning.keep) == round(0.5 * result.pruning.size)
+        assert zeros_in(opened, result.change.keep) == round(0.5 * result.change.size)
 
 
 class TestSeveralSparsities:
@@ -284,7 +293,7 @@ class TestSeveralSparsities:
         for result in results:
             assert result.out == tmp_path / "out" / f"sparsity-{result.sparsity}"
             opened = SentenceTransformer(str(result.out), device="cpu")
-            assert zeros_in(opened, result.pruning.keep) == round(result.sparsity * result.pruning.size)
+            assert zeros_in(opened, result.change.keep) == round(result.sparsity * result.change.size)
 
     def test_each_is_written_as_soon_as_it_is_there(self, bert, tmp_path):
         results = gaprune.prune_many(bert, criterion="magnitude", sparsity="0.3,0.5", out=tmp_path / "out")
@@ -315,13 +324,13 @@ class TestMemory:
     def in_place(self, monkeypatch):
         """Whether each result was made in place, in turn."""
         made = []
-        genuine = run.apply
+        genuine = weight_runs.apply
 
         def spy(model, pruning, *, inplace):
             made.append(inplace)
             return genuine(model, pruning, inplace=inplace)
 
-        monkeypatch.setattr(run, "apply", spy)
+        monkeypatch.setattr(weight_runs, "apply", spy)
         return made
 
     def test_the_last_result_of_a_parent_that_was_loaded_is_the_parent(self, bert, folder_of, in_place):
@@ -353,14 +362,16 @@ class TestMemory:
     def test_updated_weights_are_held_in_the_models_type(self, folder_of, toy_triplets):
         options = {"criterion": "sparsegpt", "domain": toy_triplets, "dtype": "bfloat16", "device": "cpu"}
         result = gaprune.prune(folder_of("bert"), **options)
-        assert {each.dtype for each in result.pruning.weights.values()} == {torch.bfloat16}
+        assert {each.dtype for each in result.change.weights.values()} == {torch.bfloat16}
 
     def test_a_result_goes_before_the_next_is_made(self, folder_of, monkeypatch):
         results = gaprune.prune_many(folder_of("bert"), device="cpu", criterion="magnitude", sparsity=(0.3, 0.5))
         first = next(results)
         alive = weakref.ref(first.model)
         del first
-        monkeypatch.setattr(run, "apply", lambda *_args, **_kwargs: pytest.fail("still there") if alive() else None)
+        monkeypatch.setattr(
+            weight_runs, "apply", lambda *_args, **_kwargs: pytest.fail("still there") if alive() else None
+        )
         next(results)
 
     def test_scores_that_nobody_named_lie_beside_the_output_and_go(self, bert, tmp_path):
@@ -489,7 +500,7 @@ class TestOutputSafety:
         (out / "stale.txt").write_text("of the first run")
         second = gaprune.prune(bert, criterion="magnitude", sparsity=0.6, out=out, overwrite=True)
         opened = SentenceTransformer(str(out), device="cpu")
-        assert zeros_in(opened, second.pruning.keep) == round(0.6 * second.pruning.size)
+        assert zeros_in(opened, second.change.keep) == round(0.6 * second.change.size)
         assert not (out / "stale.txt").exists()
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -546,7 +557,7 @@ class TestDataThatIsNotUsed:
             gaprune.prune(bert, criterion="magnitude", domain=tmp_path / "nosuch.jsonl")
 
     def test_hub_ids_are_not_looked_up(self, bert):
-        assert gaprune.prune(bert, criterion="magnitude", general="org/data").pruning.zeros
+        assert gaprune.prune(bert, criterion="magnitude", general="org/data").change.zeros
 
 
 class TestColumnsOfEitherSide:
@@ -564,7 +575,7 @@ class TestColumnsOfEitherSide:
 class TestResult:
     def test_it_shows_itself_in_a_line(self, bert):
         result = gaprune.prune(bert, criterion="magnitude", sparsity=0.5)
-        assert repr(result).startswith("Result('magnitude', 50.00% of ")
+        assert repr(result).startswith("Result('magnitude', 50.00 % of ")
         assert "\n" not in repr(result)
 
     def test_files_are_as_readable_as_the_umask_allows(self, bert, tmp_path):
@@ -578,7 +589,7 @@ class TestTripletsInPython:
     def test_a_list_is_a_set(self, bert, toy_triplets):
         listed = gaprune.prune(bert, domain=list(toy_triplets))
         given = gaprune.prune(bert, domain=toy_triplets)
-        assert all(torch.equal(mask, given.pruning.keep[name]) for name, mask in listed.pruning.keep.items())
+        assert all(torch.equal(mask, given.change.keep[name]) for name, mask in listed.change.keep.items())
 
     def test_anything_else_is_refused(self, bert):
         with pytest.raises(DataError, match=r"^domain: item 1 is no Triplet but tuple\."):
@@ -709,7 +720,7 @@ class TestTextLength:
             for length in (None, 4)
         ]
         assert results[1].model.max_seq_length == 4
-        masks = [torch.cat([mask.flatten() for mask in result.pruning.keep.values()]) for result in results]
+        masks = [torch.cat([mask.flatten() for mask in result.change.keep.values()]) for result in results]
         assert not torch.equal(*masks)
         results[1].save(tmp_path / "out")
         assert SentenceTransformer(str(tmp_path / "out"), device="cpu").max_seq_length == own
@@ -743,10 +754,15 @@ class TestProvenance:
         assert said["parent"]["weights_sha256"] == weights_fingerprint(load_model(parent, device="cpu"))
         for package in ("gaprune", "torch", "transformers", "sentence-transformers", "safetensors"):
             assert said["versions"][package] == version(package)
-        assert said["calibration"] == {
-            "domain": {"name": "toy.jsonl", "triplets": 5, "sha256": toy_triplets.take(5, seed=11).fingerprint},
-            "general": {"name": "general.jsonl", "triplets": 5, "sha256": GENERAL.take(5, seed=11).fingerprint},
-        }
+        for kind, triplets in (("domain", toy_triplets), ("general", GENERAL)):
+            drawn = triplets.take(5, seed=11)
+            assert said["calibration"][kind] == {
+                "name": triplets.name,
+                "triplets": 5,
+                "with_own_negatives": sum(bool(item.negatives) for item in drawn),
+                "mined_negatives_each": 0,
+                "sha256": drawn.fingerprint,
+            }
         assert said["prompts"] == {"query": "query: ", "passage": "passage: "}
         assert said["method"]["options"] == create("dai", {"general": 0.2}).model_dump()
         assert said["made"].endswith("+00:00")

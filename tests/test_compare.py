@@ -9,12 +9,13 @@ from statistics import fmean, stdev
 import pytest
 
 import gaprune
-from gaprune import calibration, run
+from gaprune import calibration, result
 from gaprune.comparison import Cell, Comparison
 from gaprune.curves import make_curves
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation import Evaluation
 from gaprune.evaluation.scores import Score
+from gaprune.runs import base
 from toys import GENERAL, tasks_folder
 
 CRITERIA = ("dai-paper", "magnitude", "random", "wanda-mix")
@@ -31,7 +32,7 @@ def table(folder_of, toy_triplets, tasks):
     """A comparison over two samples, with the numbers of measurements and evaluations it took."""
     counts = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        measure, evaluate = calibration.measure, run.evaluate
+        measure, evaluate = calibration.measure, base.evaluate
 
         def counted_measure(*args, **kwargs):
             counts[kwargs["label"]] += 1
@@ -42,12 +43,13 @@ def table(folder_of, toy_triplets, tasks):
             return evaluate(*args, **kwargs)
 
         patch.setattr(calibration, "measure", counted_measure)
-        patch.setattr(run, "evaluate", counted_evaluate)
+        patch.setattr(base, "evaluate", counted_evaluate)
         found = gaprune.compare(
             folder_of("bert"),
             criteria=CRITERIA,
             tasks=tasks,
             domain=toy_triplets,
+            repair=False,
             general=GENERAL,
             seeds=2,
             triplets=4,
@@ -67,6 +69,7 @@ class TestTable:
                 folder_of("bert"),
                 domain=toy_triplets,
                 general=GENERAL,
+                repair=False,
                 criterion=cell.criterion,
                 seed=cell.seed,
                 sparsity=cell.sparsity,
@@ -168,6 +171,7 @@ def varied(folder_of, toy_triplets, tasks):
             criteria=["dai:smoothing=0.5:general=0:alpha=0", "magnitude", "random"],
             tasks=tasks,
             domain=toy_triplets,
+            repair=False,
             ablate=True,
             sweep={"smoothing": [1]},
             seeds=2,
@@ -388,6 +392,21 @@ class TestResults:
         assert [result.evaluation for result in seen] == [cell.evaluation for cell in found.cells]
         assert found.dense.mean() == seen[0].evaluation.parent_mean()
         assert all(result.sparsity_of_selected == 0.5 for result in seen)
+
+    def test_batch_size_of_the_evaluation(self, bert, tasks, monkeypatch):
+        asked = []
+        for module in (base, result):
+
+            def spy(*args, evaluate=module.evaluate, **kwargs):
+                asked.append(kwargs["batch_size"])
+                return evaluate(*args, **kwargs)
+
+            monkeypatch.setattr(module, "evaluate", spy)
+        options = {"criterion": "magnitude", "tasks": tasks}
+        found = gaprune.prune(bert, evaluation_batch_size=3, **options)
+        found.evaluate(gaprune.find_tasks(tasks))
+        found.evaluate(gaprune.find_tasks(tasks), batch_size=5)
+        assert asked == [3, 3, 3, 5]
 
     def test_data_free_criteria_stop_after_one_seed(self, bert, tasks):
         found = gaprune.compare(bert, criteria=["magnitude", "magnitude"], tasks=tasks, seeds=3)

@@ -131,10 +131,10 @@ def test_paths_are_taken_for_text():
         (1.5, "sparsity: 1.5 is not between 0 and 1 (both excluded); 0.5 removes half."),
         (50, "sparsity: 50 is not between 0 and 1 (both excluded); 0.5 removes half."),
         ("0.5,1.5", "sparsity: 1.5 is not between 0 and 1 (both excluded); 0.5 removes half."),
-        ("abc", "sparsity.0: Input should be a valid number, unable to parse string as a number."),
-        ("0.5,abc", "sparsity.1: Input should be a valid number, unable to parse string as a number."),
-        ("50%", "sparsity.0: Input should be a valid number, unable to parse string as a number."),
-        (float("nan"), "sparsity.0: Input should be a finite number."),
+        ("abc", "sparsity: 'abc' is no number."),
+        ("0.5,abc", "sparsity: 'abc' is no number."),
+        ("50%", "sparsity: '50%' is no number; write 0.5 for 50 %."),
+        (float("nan"), "sparsity: nan is no finite number."),
         ("", "sparsity: needs at least one value."),
         ([], "sparsity: needs at least one value."),
     ],
@@ -146,7 +146,8 @@ def test_sparsity_that_makes_no_sense(value, problem):
 @pytest.mark.parametrize("value", ["3:2", "2:2", "0:4", "2:", ":4", "2", "-1:4", "1.5:4", "2:4:8", "weights", ""])
 def test_granularity_that_makes_no_sense(value):
     assert refused({"granularity": value}) == (
-        f"granularity: {value!r} is neither 'weight' nor N:M with 0 < N < M, such as 2:4."
+        f"granularity: {value!r} is neither weight, width, heads, depth, vocabulary nor N:M "
+        "with 0 < N < M, such as 2:4."
     )
 
 
@@ -164,7 +165,7 @@ def test_a_pattern_decides_the_sparsity_and_may_be_given_it(granularity, pattern
 @pytest.mark.parametrize("sparsity", [0.6, (0.5, 0.6), (0.5, 0.5)])
 def test_a_pattern_refuses_another_sparsity(sparsity):
     assert refused({"granularity": "2:4", "sparsity": sparsity}) == (
-        "sparsity: granularity 2:4 removes exactly 0.5; leave --sparsity out."
+        "sparsity: granularity 2:4 removes exactly 0.5; leave it (--sparsity) out."
     )
 
 
@@ -172,7 +173,7 @@ def test_a_pattern_refuses_another_sparsity(sparsity):
 def test_a_pattern_refuses_any_allocation(allocation):
     assert Recipe.build({"allocation": allocation}).allocation == allocation
     assert refused({"granularity": "2:4", "allocation": allocation}) == (
-        "allocation: granularity 2:4 fixes it; leave --allocation out."
+        "allocation: granularity 2:4 fixes it; leave it (--allocation) out."
     )
 
 
@@ -182,21 +183,19 @@ def test_a_pattern_refuses_any_allocation(allocation):
         ({"sparsty": 0.5}, "Unknown option 'sparsty'. Did you mean 'sparsity'?"),
         ({"zzzzz": 1}, "Unknown option 'zzzzz'."),
         ({"sparsty": None}, "Unknown option 'sparsty'. Did you mean 'sparsity'?"),
-        ({"allocation": "rows"}, "allocation: Input should be 'global', 'layer', 'matrix' or 'row'."),
-        ({"fisher": "token"}, "fisher: Input should be 'triplet' or 'batch'."),
-        ({"negatives": "hard"}, "negatives: Input should be 'in-batch' or 'explicit'."),
-        ({"temperature": 0}, "temperature: Input should be greater than 0."),
-        ({"temperature": float("inf")}, "temperature: Input should be a finite number."),
-        ({"batch_size": 0}, "batch_size: Input should be greater than or equal to 1."),
-        ({"triplets": 0}, "triplets: Input should be greater than or equal to 1."),
-        ({"max_length": 0}, "max_length: Input should be greater than or equal to 1."),
-        ({"mine_negatives": -1}, "mine_negatives: Input should be greater than or equal to 0."),
-        (
-            {"seed": 1.5},
-            "seed: Input should be a valid integer, got a number with a fractional part.",
-        ),
-        ({"domain": ["a", "b"]}, "domain: Input should be a valid string."),
-        ({"columns": "query"}, "columns: Input should be a valid dictionary."),
+        ({"allocation": "rows"}, "allocation: 'rows' should be 'global', 'layer', 'matrix' or 'row'."),
+        ({"fisher": "token"}, "fisher: 'token' should be 'triplet' or 'batch'."),
+        ({"negatives": "hard"}, "negatives: 'hard' should be 'in-batch' or 'explicit'."),
+        ({"temperature": 0}, "temperature: 0 should be greater than 0."),
+        ({"temperature": float("inf")}, "temperature: inf is no finite number."),
+        ({"batch_size": 0}, "batch_size: 0 should be greater than or equal to 1."),
+        ({"triplets": 0}, "triplets: 0 should be greater than or equal to 1."),
+        ({"max_length": 0}, "max_length: 0 should be greater than or equal to 1."),
+        ({"mine_negatives": -1}, "mine_negatives: -1 should be greater than or equal to 0."),
+        ({"seed": 1.5}, "seed: 1.5 is no whole number."),
+        ({"trust_remote_code": "perhaps"}, "trust_remote_code: 'perhaps' is neither true nor false."),
+        ({"domain": ["a", "b"]}, "domain: ['a', 'b'] is no text."),
+        ({"columns": "query"}, "columns: 'query' is no mapping of names to values."),
     ],
 )
 def test_other_refusals_name_the_option(options, problem):

@@ -216,4 +216,4 @@ class TestPrompts:
 def test_a_device_that_cannot_be_used(folder_of, device):
     with pytest.raises(ConfigError, match=rf"^device: '{device}' cannot be used: ") as caught:
         load_model(folder_of("bert"), device=device)
-    assert caught.value.remedy == "Use cpu, or leave --device out."
+    assert caught.value.remedy == "Use cpu, or leave device (--device) out."

@@ -71,6 +71,31 @@ class TestAsking:
         few, many = (scores.mask(sparsity=sparsity) for sparsity in (0.3, 0.6))
         assert all((few[name] | ~many[name]).all() for name in few)
 
+    @pytest.mark.parametrize("sparsity", [0.31, 0.35, 0.5])
+    @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
+    def test_what_went_before_goes_first(self, scores, tmp_path, allocation, sparsity):
+        gone = Scores("magnitude", {}, {name: -values for name, values in scores.importances.items()}, scores.layers)
+        before = gone.mask(sparsity=0.3, allocation=allocation)
+        scores.save(tmp_path / "scores.safetensors")
+        after = (
+            Scores.load(tmp_path / "scores.safetensors").below(before).mask(sparsity=sparsity, allocation=allocation)
+        )
+        assert sum(int((~mask).sum()) for mask in after.values()) == round(sparsity * 112)
+        assert all((before[name] | ~after[name]).all() for name in before)
+        again = scores.below(before).mask(sparsity=sparsity, allocation=allocation)
+        assert all(torch.equal(after[name], again[name]) for name in after)
+
+    def test_a_sweep_revives_nothing(self, measured):
+        scores, weights = measured("sparsegpt")
+        draw = torch.Generator().manual_seed(0)
+        before = {name: torch.rand(value.shape, generator=draw) > 0.3 for name, value in weights.items()}
+        after = scores.below(before).decide(weights, sparsity=0.6)
+        assert after.zeros == round(0.6 * after.size)
+        assert all((before[name] | ~after.keep[name]).all() for name in before)
+        assert not all(
+            (before[name] | ~mask).all() for name, mask in scores.decide(weights, sparsity=0.6).keep.items()
+        )
+
     def test_a_sweep_over_a_matrix_has_no_other_allocation(self, scores):
         sweeping = Scores("sparsegpt", {}, scores.importances, scores.layers)
         with pytest.raises(ConfigError, match=r"^allocation: sparsegpt updates weights in one sweep over a matrix"):

@@ -15,7 +15,7 @@ from gaprune.evaluation.task import ENCODING_BATCH_SIZE, check_batch_size
 from gaprune.export import read_provenance
 from gaprune.models import load_model, resolve_prompts
 from gaprune.result import Result
-from gaprune.run import Run
+from gaprune.runs import make_run
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -112,7 +112,7 @@ def prune_many(
     if parent is not None:
         refuse_loading_options(built)
     tasks = find_tasks(Path(built.tasks)) if built.tasks else []
-    return Run(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks).results(
+    return make_run(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks).results(
         inplace=parent is None
     )
 

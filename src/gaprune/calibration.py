@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from gaprune.anatomy import Matrix
 from gaprune.config import Recipe
@@ -18,15 +18,25 @@ from gaprune.signals import Checkpoint, Quantity, Signals, measure
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Calibration", "Data", "Needs", "checkpoint_of", "prepare_calibration", "read_data"]
+__all__ = ["KINDS", "Calibration", "Data", "Kind", "Needs", "checkpoint_of", "prepare_calibration", "read_data"]
+
+Kind = Literal["domain", "general"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Which quantities a set of criteria wants measured on either kind of data."""
+    """What a run wants of either kind of data.
 
-    domain: frozenset[Quantity]
-    general: frozenset[Quantity]
+    Args:
+        domain: Quantities measured on domain triplets.
+        general: Quantities measured on general triplets.
+        texts: Kinds of data whose triplets are looked at in another way too.
+    """
+
+    domain: frozenset[Quantity] = frozenset()
+    general: frozenset[Quantity] = frozenset()
+    texts: frozenset[Kind] = frozenset()
 
     @classmethod
     def of(cls, criteria: Iterable[Criterion]) -> Needs:
@@ -37,6 +47,39 @@ class Needs:
             domain |= criterion.domain_needs
             general |= criterion.general_needs
         return cls(domain, general)
+
+    @classmethod
+    def of_units(cls, criteria: Iterable[Criterion], *, units: bool, layers: bool) -> Needs:
+        """Return what all of ``criteria`` need together to tell units, or whole layers, apart where those go."""
+        needs = cls()
+        for criterion in criteria:
+            if units:
+                domain = needs.domain | criterion.unit_domain_needs
+                needs = replace(needs, domain=domain, general=needs.general | criterion.unit_general_needs)
+            if layers:
+                needs = needs.with_texts(criterion.layer_needs)
+        return needs
+
+    @classmethod
+    def together(cls, needs: Iterable[Needs]) -> Needs:
+        """Return all of these needs in one."""
+        found = cls()
+        for each in needs:
+            found = cls(found.domain | each.domain, found.general | each.general, found.texts | each.texts)
+        return found
+
+    @property
+    def any(self) -> bool:
+        """Whether any data are looked at."""
+        return bool(self.domain or self.general or self.texts)
+
+    def with_texts(self, kinds: Iterable[Kind]) -> Needs:
+        """Return these needs and the triplets of more kinds of data."""
+        return replace(self, texts=self.texts | frozenset(kinds))
+
+    def wants(self, kind: Kind) -> bool:
+        """Return whether triplets of this kind are looked at at all."""
+        return kind in self.texts or bool(self.domain if kind == "domain" else self.general)
 
 
 @dataclass(frozen=True)
@@ -75,11 +118,15 @@ class Calibration:
         domain: Triplets of the domain; ``None`` where no criterion looks at them.
         general: General triplets; likewise.
         prompts: Put before queries and passages.
+        mined: Negatives that were mined for each triplet that had none; 0 where none were.
+        own_negatives: Number of triplets of either kind that had negatives of their own.
     """
 
     domain: Triplets | None
     general: Triplets | None
     prompts: Prompts
+    mined: int
+    own_negatives: Mapping[str, int]
 
     def measure(
         self,
@@ -88,9 +135,19 @@ class Calibration:
         needs: Needs,
         recipe: Recipe,
         identity: Mapping[str, object],
+        part: str = "",
     ) -> tuple[Signals | None, Signals | None]:
-        """Return the signals on domain and on general data; ``identity`` is what a checkpoint says of the model."""
-        checkpoint = checkpoint_of(recipe, identity)
+        """Return the signals on domain and on general data.
+
+        Args:
+            model: The model.
+            matrices: What to measure of it.
+            needs: Which quantities.
+            recipe: Options, and where measurements are kept.
+            identity: What a checkpoint says of the model.
+            part: Keeps the measurements of another model of the same run apart.
+        """
+        checkpoint = checkpoint_of(recipe, identity, part)
 
         def one(triplets: Triplets | None, quantities: frozenset[Quantity], label: str) -> Signals | None:
             if triplets is None or not quantities:
@@ -109,18 +166,28 @@ class Calibration:
         return one(self.domain, needs.domain, "domain"), one(self.general, needs.general, "general")
 
     def as_dict(self) -> dict[str, object]:
-        """Return names, sizes and fingerprints for the provenance."""
+        """Return names, sizes, where negatives come from, and fingerprints, for the provenance."""
         return {
-            kind: None if data is None else {"name": data.name, "triplets": len(data), "sha256": data.fingerprint}
+            kind: None if data is None else self._described(kind, data)
             for kind, data in (("domain", self.domain), ("general", self.general))
         }
 
+    def _described(self, kind: str, data: Triplets) -> dict[str, object]:
+        own = self.own_negatives[kind]
+        return {
+            "name": data.name,
+            "triplets": len(data),
+            "with_own_negatives": own,
+            "mined_negatives_each": self.mined if own < len(data) else 0,
+            "sha256": data.fingerprint,
+        }
 
-def checkpoint_of(recipe: Recipe, identity: Mapping[str, object]) -> Checkpoint | None:
+
+def checkpoint_of(recipe: Recipe, identity: Mapping[str, object], part: str = "") -> Checkpoint | None:
     """Return where the recipe keeps measurements, those of every sample (seed) apart; ``None`` where it keeps none."""
     if recipe.checkpoint is None:
         return None
-    folder = Path(recipe.checkpoint) / f"seed-{recipe.seed}"
+    folder = Path(recipe.checkpoint) / f"seed-{recipe.seed}" / part
     return Checkpoint(folder, resume=recipe.resume, every=recipe.checkpoint_every, identity=identity)
 
 
@@ -143,7 +210,7 @@ def read_data(
     general = None if general is None else _as_triplets(general, "general")
     must = recipe.negatives == "explicit" and not recipe.mine_negatives
     columns, general_columns = recipe.columns or None, recipe.general_columns or None
-    if needs.domain and domain is None:
+    if needs.wants("domain") and domain is None:
         if recipe.domain is None:
             raise ConfigError(
                 "domain: what is asked for is measured on triplets of your domain, and none are named.",
@@ -154,7 +221,7 @@ def read_data(
         )
     elif domain is None and recipe.domain is not None:
         check_source(recipe.domain, columns=columns)
-    if needs.general and general is None:
+    if needs.wants("general") and general is None:
         general = read_general(
             recipe.general,
             subset=recipe.general_subset,
@@ -164,7 +231,7 @@ def read_data(
         )
     elif general is None and recipe.general is not None:
         check_source(recipe.general, columns=general_columns)
-    found = Data(domain if needs.domain else None, general if needs.general else None)
+    found = Data(domain if needs.wants("domain") else None, general if needs.wants("general") else None)
     found.check_count(recipe.triplets)
     return found
 
@@ -178,15 +245,19 @@ def prepare_calibration(model: SentenceTransformer, recipe: Recipe, data: Data) 
     """
     prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
 
-    def finish(triplets: Triplets | None) -> Triplets | None:
+    own: dict[str, int] = {}
+
+    def finish(triplets: Triplets | None, kind: str) -> Triplets | None:
         if triplets is None:
             return None
         drawn = triplets.take(recipe.triplets, seed=recipe.seed)
+        own[kind] = sum(bool(item.negatives) for item in drawn)
         if recipe.mine_negatives and not drawn.have_negatives:
             return mine_negatives(drawn, model, count=recipe.mine_negatives, prompts=prompts)
         return drawn
 
-    return Calibration(finish(data.domain), finish(data.general), prompts)
+    domain, general = finish(data.domain, "domain"), finish(data.general, "general")
+    return Calibration(domain, general, prompts, mined=recipe.mine_negatives, own_negatives=own)
 
 
 def _as_triplets(items: Sequence[Triplet], name: str) -> Triplets:

@@ -17,7 +17,7 @@ from gaprune.evaluation import Task, find_tasks
 from gaprune.export import versions
 from gaprune.preflight import require_model
 from gaprune.result import Result
-from gaprune.run import Run
+from gaprune.runs import Run, make_run, named_data, run_kind
 from gaprune.variants import make_variants
 
 if TYPE_CHECKING:
@@ -75,7 +75,10 @@ def compare(
         GapruneError: One of its kinds, before anything is measured.
     """
     if not criteria or seeds < 1:
-        raise ConfigError("criteria, seeds: at least one of each is needed.", "For example --criteria dai,magnitude.")
+        raise ConfigError(
+            "criteria, seeds: at least one of each is needed.",
+            "For example criteria=['dai', 'magnitude'] (--criteria dai,magnitude).",
+        )
     model_name, parent = split_source(model)
     domain_name, domain_triplets = split_source(domain)
     general_name, general_triplets = split_source(general)
@@ -96,13 +99,15 @@ def compare(
         refuse_loading_options(built)
     variants = make_variants(criteria, ablate=ablate, sweeps=sweep or {})
     created = variants.create()
-    _check_options(built, created.values(), counts)
+    named = named_data(built, domain=domain_triplets, general=general_triplets)
+    needs = {name: run_kind(built).needs_of(built, {name: each}, named) for name, each in created.items()}
+    _check_options(built, needs.values(), counts)
     found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())
     if not found:
         raise ConfigError(
             "tasks: there is none to compare on.", "Name a folder of evaluation tasks: --tasks FOLDER (tasks=...)."
         )
-    data = read_data(built, Needs.of(created.values()), domain=domain_triplets, general=general_triplets)
+    data = read_data(built, Needs.together(needs.values()), domain=domain_triplets, general=general_triplets)
     _check_sizes(data, counts, seeds)
     cells: list[Cell] = []
     calibrations: list[dict[str, object]] = []
@@ -111,11 +116,11 @@ def compare(
         names = [
             name
             for name, criterion in created.items()
-            if run is None or (criterion.depends_on_seed if count == counts[0] else _looks_at_data(criterion))
+            if run is None or needs[name].any or (count == counts[0] and criterion.depends_on_seed)
         ]
         if not names:
             continue
-        run = Run(
+        run = make_run(
             built.model_copy(update={"seed": seed, "triplets": count}),
             criteria=names,
             model=parent,
@@ -128,7 +133,7 @@ def compare(
         for result in run.results():
             if on_result is not None:
                 on_result(result)
-            cells.append(_cell(result, count if _looks_at_data(created[result.recipe.criterion]) else None))
+            cells.append(_cell(result, count if needs[result.recipe.criterion].any else None))
             del result  # its model goes before the next is made
     return Comparison(
         cells[0].evaluation.of_parent(), cells, _settings(built, counts, created, calibrations, run), variants
@@ -152,15 +157,11 @@ def _take_counts(
     return base, tuple(counts)
 
 
-def _looks_at_data(criterion: Criterion) -> bool:
-    return bool(criterion.domain_needs | criterion.general_needs)
-
-
-def _check_options(recipe: Recipe, criteria: Collection[Criterion], counts: Sequence[int | None]) -> None:
+def _check_options(recipe: Recipe, needs: Collection[Needs], counts: Sequence[int | None]) -> None:
     for option, remedy in _NOT_HERE.items():
         if option in recipe.model_fields_set:
             raise ConfigError(f"{option}: a comparison of several criteria has no such option.", remedy)
-    if len(counts) > 1 and not any(map(_looks_at_data, criteria)):
+    if len(counts) > 1 and not any(each.any for each in needs):
         raise ConfigError(
             "triplets: none of these criteria looks at any, so their number changes nothing.",
             "Give one number or none, or name a criterion that is measured, such as dai.",
@@ -175,7 +176,7 @@ def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
     if seeds > 1 and size is not None and any(count in (None, size) for count in counts):
         raise ConfigError(
             f"seeds: all {seeds} would measure the same triplets, all there are, and so show no spread.",
-            f"Say how many each seed draws, fewer than {size}, with --triplets N (triplets=N); or leave --seeds out.",
+            f"Let each seed draw fewer than {size} with --triplets N (triplets=N), or leave seeds (--seeds) out.",
         )
 
 
@@ -202,4 +203,12 @@ def _settings(
 def _cell(result: Result, triplets: int | None) -> Cell:
     if result.evaluation is None:
         raise ConfigError("tasks: there is none to compare on.", "Name a folder of evaluation tasks.")
-    return Cell(result.recipe.criterion, result.sparsity, result.recipe.seed, result.evaluation, triplets)
+    repair = result.origin["method"]["repair"]
+    return Cell(
+        result.recipe.criterion,
+        result.sparsity if result.recipe.by_sparsity else result.sparsity_of_selected,
+        result.recipe.seed,
+        result.evaluation,
+        triplets,
+        repaired=None if repair is None else repair["kept"],
+    )

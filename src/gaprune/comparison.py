@@ -25,6 +25,7 @@ class Cell:
         seed: Seed of the calibration sample.
         evaluation: Its scores, with the dense parent's beside them.
         triplets: Triplets a side that were asked for; ``None`` for all there are, or a criterion that looks at none.
+        repaired: Whether repair was kept; ``None`` where none was tried.
     """
 
     criterion: str
@@ -32,6 +33,7 @@ class Cell:
     seed: int
     evaluation: Evaluation
     triplets: int | None = None
+    repaired: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -112,22 +114,35 @@ class Comparison:
         mean, dense = fmean(means), self.dense.mean(domain)
         return Summary(mean, stdev(means) if len(means) > 1 else None, mean / dense - 1 if dense else None)
 
-    def _columns(self) -> tuple[bool, bool]:
-        """Return whether the table says how criteria differ from what was asked, and how many triplets they saw."""
-        return any(variant.change for variant in self.variants.by_name.values()), len(self._counts()) > 1
+    def _columns(self) -> tuple[bool, bool, bool]:
+        """Return whether the table says how criteria differ from what was asked, what they saw, and of repair."""
+        changed = any(variant.change for variant in self.variants.by_name.values())
+        return changed, len(self._counts()) > 1, any(cell.repaired is not None for cell in self.cells)
 
     def _counts(self) -> list[int | None]:
         """Return the numbers of triplets where criteria that look at none do not count."""
         return [count for count in self.triplets if count is not None]
 
-    def _row(self, name: str, change: str, triplets: str, sparsity: str, values: Sequence[str]) -> list[str]:
-        with_changes, with_triplets = self._columns()
-        return [name, *([change] if with_changes else []), *([triplets] if with_triplets else []), sparsity, *values]
+    def _row(
+        self, name: str, change: str, triplets: str, repair: str, sparsity: str, values: Sequence[str]
+    ) -> list[str]:
+        optional = zip(self._columns(), (change, triplets, repair), strict=True)
+        return [name, *(text for shown, text in optional if shown), sparsity, *values]
+
+    def _repair(self, criterion: str, sparsity: float, triplets: int | None) -> str:
+        """Return in how many of the cells repair was kept, in words; empty where none was tried."""
+        found = [
+            cell.repaired
+            for cell in self.cells
+            if (cell.criterion, cell.sparsity, cell.triplets) == (criterion, sparsity, triplets)
+        ]
+        kept, tried = found.count(True), len(found) - found.count(None)
+        return "" if not tried else "kept" if kept == tried else f"kept in {kept} of {tried}" if kept else "left out"
 
     def rows(self) -> list[list[str]]:
         """Return the table's cells as text: the dense parent, then each sparsity's criteria in the order asked."""
         return [
-            self._row("dense", "", "", "0", [f"{self.dense.mean(domain):.4f}" for domain in self.domains]),
+            self._row("dense", "", "", "", "0", [f"{self.dense.mean(domain):.4f}" for domain in self.domains]),
             *self._summaries(),
         ]
 
@@ -140,12 +155,13 @@ class Comparison:
                         found = [self.summary(criterion, sparsity, domain, triplets) for domain in self.domains]
                         count = "" if triplets is None else f"{triplets:,}"
                         values = [_text(summary) for summary in found]
-                        yield self._row(variant.base, variant.change, count, f"{sparsity:g}", values)
+                        repair = self._repair(criterion, sparsity, triplets)
+                        yield self._row(variant.base, variant.change, count, repair, f"{sparsity:g}", values)
 
     def header(self) -> list[str]:
         """Return the table's header."""
         domains = [domain or "all tasks" for domain in self.domains]
-        return self._row("criterion", "change", "triplets", "sparsity", domains)
+        return self._row("criterion", "change", "triplets", "repair", "sparsity", domains)
 
     def to_markdown(self) -> str:
         """Return the table in Markdown."""
@@ -164,6 +180,7 @@ class Comparison:
                     "sparsity": cell.sparsity,
                     "triplets": cell.triplets,
                     "seed": cell.seed,
+                    "repaired": cell.repaired,
                     "means": {domain: cell.evaluation.mean(domain) for domain in self.domains},
                     "evaluation": cell.evaluation.as_dict(),
                 }

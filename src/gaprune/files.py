@@ -41,7 +41,7 @@ def check_file(path: str | Path, *, overwrite: bool = False) -> Path:
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", "Give the name of a file.")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists.", "Choose another name, or replace it with --overwrite.")
+        raise OutputError(f"{path} exists.", "Choose another name, or replace it with --overwrite (overwrite=True).")
     check_parent(path)
     return path
 

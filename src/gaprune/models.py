@@ -84,7 +84,9 @@ def _check_device(device: str) -> None:
         torch.empty(1, device=device).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
         reason = str(error).partition("\n")[0]
-        raise ConfigError(f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave --device out.") from error
+        raise ConfigError(
+            f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave device (--device) out."
+        ) from error
 
 
 def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
@@ -99,7 +101,7 @@ def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
     if max_length < 1 or (own is not None and max_length > own):
         raise ConfigError(
             f"max_length: {max_length} is outside 1 to {own}, the model's own limit.",
-            "Lower --max-length, or leave it out to use the model's own.",
+            "Lower max_length (--max-length), or leave it out to use the model's own.",
         )
     model.max_seq_length = max_length
 
@@ -137,7 +139,7 @@ def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, pas
             raise ConfigError(
                 f"The model's default prompt {model.default_prompt_name!r} is not among its prompts."
                 + suggest(model.default_prompt_name, prompts),
-                "Pass --query-prompt and --passage-prompt.",
+                "Pass query_prompt and passage_prompt (--query-prompt, --passage-prompt).",
             )
         default = prompts[model.default_prompt_name]
     # sentence-transformers adds an empty "document" to models that name only "passage", as E5 does: look past it.

@@ -33,12 +33,12 @@ def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
         value: check_destination(out / f"sparsity-{value}" if several else out, overwrite=recipe.overwrite)
         for value in recipe.sparsity
     }
-    for option in ("model", "domain", "general", "tasks"):
+    for option in ("model", "domain", "general", "vocabulary", "tasks"):
         source = getattr(recipe, option)
         if source is not None and Path(source).exists() and _within(Path(source).resolve(), set(folders.values())):
-            raise ConfigError(f"out: {out} would replace the {option} {source}.", "Choose another --out.")
+            raise ConfigError(f"out: {out} would replace the {option} {source}.", "Choose another --out (out=...).")
     if scores is not None and _within(scores, set(folders.values())):
-        raise ConfigError(f"scores: {scores} lies in the output folder.", "Name a file outside --out.")
+        raise ConfigError(f"scores: {scores} lies in the output folder.", "Name a file outside --out (out=...).")
     return folders
 
 
@@ -72,7 +72,7 @@ def check_finite(model: SentenceTransformer) -> None:
         if parameter.numel() and not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():
             raise ModelError(
                 f"{name}: the parent has weights that are NaN or infinite.",
-                "Use a sound checkpoint, or load it in another --dtype.",
+                "Use a sound checkpoint, or load it in another --dtype (dtype=...).",
             )
 
 

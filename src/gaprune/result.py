@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gaprune.config import Recipe
+from gaprune.cuts import Cuts
 from gaprune.evaluation import Evaluation, Footprint, Task, evaluate, footprint
 from gaprune.export import save
 from gaprune.models import Prompts
-from gaprune.report import model_card
+from gaprune.report import model_card, percent
 from gaprune.surgery import Pruning
 
 if TYPE_CHECKING:
@@ -29,28 +30,41 @@ class Result:
         model: The pruned model; a parent that the caller had loaded is another object, unchanged.
         recipe: What was asked for.
         sparsity: The sparsity of this result (a recipe can ask for several).
-        pruning: Which weights stayed.
+        change: Which weights stayed, or which units went.
         prompts: Put before queries and passages in calibration and evaluation.
         own_length: The parent's own limit of text length, which the saved model has whatever calibration was cut at.
         origin: The parts of the provenance known before pruning: parent, method, calibration, versions.
         evaluation: Its quality, where it was evaluated.
         out: Folder it is written to, where the recipe names one.
+        recoveries: What the provenance says of every recovery that followed the pruning.
     """
 
     model: SentenceTransformer
     recipe: Recipe
     sparsity: float
-    pruning: Pruning
+    change: Pruning | Cuts
     prompts: Prompts
     own_length: int | None
     origin: Mapping[str, Any]
     evaluation: Evaluation | None = None
     out: Path | None = None
+    recoveries: Sequence[Mapping[str, Any]] = ()
 
     def __repr__(self) -> str:
+        return f"Result({self.recipe.criterion!r}, {self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """What went, in words, with both sparsities."""
+        if isinstance(self.change, Cuts):
+            of_selected, of_model = percent(self.sparsity_of_selected), percent(self.sparsity_of_model)
+            return (
+                f"{self.change} cut out: {of_selected} of the {self.change.selected:,} parameters up for it, "
+                f"{of_model} of the model; {self.change.child:,} parameters are left"
+            )
         return (
-            f"Result({self.recipe.criterion!r}, {self.sparsity_of_selected:.2%} of {self.pruning.size:,} selected "
-            f"weights are zero, {self.sparsity_of_model:.2%} of the model)"
+            f"{percent(self.sparsity_of_selected)} of the {self.change.size:,} selected weights are zero, "
+            f"{percent(self.sparsity_of_model)} of the whole model ({self.footprint.parameters:,} parameters)"
         )
 
     @cached_property
@@ -59,19 +73,54 @@ class Result:
         return footprint(self.model)
 
     @property
+    def removed(self) -> int:
+        """Weights that are zero among those selected, or parameters that were cut out."""
+        if isinstance(self.change, Cuts):
+            return self.change.removed
+        return sum(matrix.zeros for matrix in self.footprint.matrices if matrix.name in self.change.keep)
+
+    @property
+    def selected(self) -> int:
+        """Weights or parameters of the parent that were up for removal."""
+        return self.change.selected if isinstance(self.change, Cuts) else self.change.size
+
+    @property
     def sparsity_of_selected(self) -> float:
-        """Zeros among the weights that were selected for pruning."""
-        return self.footprint.sparsity(set(self.pruning.keep))
+        """What went, as a fraction of what was selected for pruning."""
+        return self.removed / self.selected
 
     @property
     def sparsity_of_model(self) -> float:
-        """Zeros among the weights that were selected, as a fraction of all parameters of the model."""
-        zeros = sum(matrix.zeros for matrix in self.footprint.matrices if matrix.name in self.pruning.keep)
-        return zeros / self.footprint.parameters
+        """What went, as a fraction of all parameters of the parent."""
+        return self.removed / self._parent_parameters
 
-    def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
-        """Return this result with its quality in ``tasks``, beside the parent's where that is given."""
-        found = evaluate(self.model, tasks, prompts=self.prompts, parent=parent)
+    @property
+    def _parent_parameters(self) -> int:
+        return self.change.parent if isinstance(self.change, Cuts) else self.footprint.parameters
+
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        *,
+        parent: SentenceTransformer | Evaluation | None = None,
+        batch_size: int | None = None,
+    ) -> Self:
+        """Return this result with its quality in ``tasks``, beside the parent's where that is given.
+
+        Args:
+            tasks: What :func:`gaprune.find_tasks` found.
+            parent: The dense model, or its evaluation on the same tasks.
+            batch_size: Texts encoded at a time; the recipe's ``evaluation_batch_size`` by default.
+        """
+        found = evaluate(
+            self.model,
+            tasks,
+            prompts=self.prompts,
+            parent=parent,
+            batch_size=self.recipe.evaluation_batch_size if batch_size is None else batch_size,
+            label=f"Evaluating {self.recipe.criterion}"
+            + (f" at sparsity {self.sparsity:g}" if self.recipe.by_sparsity else ""),
+        )
         return replace(self, evaluation=found)
 
     def provenance(self) -> dict[str, Any]:
@@ -79,16 +128,20 @@ class Result:
         return {
             **self.origin,
             "sparsity": {
-                "asked": self.sparsity,
+                "asked": self.sparsity if self.recipe.by_sparsity else None,
                 "of_selected": self.sparsity_of_selected,
                 "of_model": self.sparsity_of_model,
-                "zeros": sum(m.zeros for m in self.footprint.matrices if m.name in self.pruning.keep),
-                "selected": self.pruning.size,
+                "removed": self.removed,
+                "selected": self.selected,
                 "parameters": self.footprint.parameters,
+                "parent_parameters": self._parent_parameters,
                 "by_matrix": {
-                    m.name: m.zeros / m.size for m in self.footprint.matrices if m.name in self.pruning.keep
+                    matrix.name: matrix.zeros / matrix.size
+                    for matrix in self.footprint.matrices
+                    if isinstance(self.change, Pruning) and matrix.name in self.change.keep
                 },
             },
+            **({"recovery": list(self.recoveries)} if self.recoveries else {}),
             "evaluation": None if self.evaluation is None else self.evaluation.as_dict(),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -38,6 +38,7 @@ class Scores:
         layers: Block of each matrix, ``None`` outside the blocks.
         grams: Input second moments ``(in, in)`` where the criterion updates weights.
         origin: What they depend on (fingerprints and options), compared before scores are reused.
+        keep: True for weights that are there yet, ``(out, in)`` by name; empty where none went before.
     """
 
     criterion: str
@@ -46,6 +47,7 @@ class Scores:
     layers: Mapping[str, int | None]
     grams: Mapping[str, Tensor] = field(default_factory=dict)
     origin: Mapping[str, object] = field(default_factory=dict)
+    keep: Mapping[str, Tensor] = field(default_factory=dict)
 
     def mask(self, *, sparsity: float, allocation: Allocation | None = None) -> dict[str, Tensor]:
         """Return which weights stay at a sparsity; true stays.
@@ -57,7 +59,9 @@ class Scores:
         if isinstance(criterion, Reconstruction):
             raise ConfigError(f"{self.criterion} chooses while it updates weights.", "Ask Scores.decide instead.")
         chosen = allocation or criterion.default_allocation
-        return keep_masks(self.importances, self.layers, sparsity=sparsity, allocation=chosen)
+        return keep_masks(
+            self.importances, self.layers, sparsity=sparsity, allocation=chosen, before=self.keep or None
+        )
 
     def decide(
         self,
@@ -101,10 +105,18 @@ class Scores:
             if pattern is not None:
                 pattern_mask(self.importances[name], pattern, name=name)  # refuses widths that do not divide
             solution = criterion.solve(
-                weights[name].float(), self.grams[name].to(weights[name].device), zeros=zeros[name], pattern=pattern
+                weights[name].float(),
+                self.grams[name].to(weights[name].device),
+                zeros=zeros[name],
+                pattern=pattern,
+                keep=self.keep.get(name),
             )
             keep[name], updated[name] = solution.keep, solution.weight.to(weights[name].dtype)
         return Pruning(keep, updated)
+
+    def below(self, keep: Mapping[str, Tensor]) -> Self:
+        """Return the same scores with the weights that do not stay in ``keep`` below all others: they go first."""
+        return replace(self, importances=_Pressed(self.importances, keep), keep=keep)
 
     def save(self, path: str | Path, *, storage: StorageType = "float32") -> None:
         """Write the scores as safetensors, moved into place when complete.
@@ -131,6 +143,25 @@ class Scores:
         """
         header, importances, grams = reading(Path(path))
         return cls(header.criterion, header.options, importances, header.layers, grams, header.origin)
+
+
+class _Pressed(Mapping[str, Tensor]):
+    """Importances with the weights that went before below all others, made one matrix at a time when asked for."""
+
+    def __init__(self, importances: Mapping[str, Tensor], keep: Mapping[str, Tensor]) -> None:
+        self._importances = importances
+        self._keep = keep
+        self._floor = min(-1.0, *(2 * float(importances[name].min()) for name in importances))
+
+    def __getitem__(self, name: str) -> Tensor:
+        values = self._importances[name]
+        return values.masked_fill(~self._keep[name].to(values.device), self._floor)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._importances)
+
+    def __len__(self) -> int:
+        return len(self._importances)
 
 
 def score(

@@ -28,7 +28,10 @@ class TestPrune:
         assert "Search" in done.out
         assert f"Written to {empty / 'o'}; open it with" in done.out
         assert "neither smaller nor faster" in done.out
+        assert "--granularity width, heads, depth or vocabulary" in done.out
         assert "Measuring domain" in done.err
+        assert "Evaluating dai at sparsity 0.4" in done.err
+        assert "Evaluating the parent" in done.err
         assert "Measuring general" in done.err
         assert SentenceTransformer(str(empty / "o"), device="cpu").encode("cash").shape == (32,)
 
@@ -57,6 +60,10 @@ class TestPrune:
         second = gaprune("prune", files.model, *files.data, "--scores", scores, "--out", empty / "o", "--json")
         assert second.code == 0
         assert (empty / "o").is_dir()
+        third = gaprune("prune", files.model, *files.data, "--scores", scores)
+        assert f"Scores kept in {scores} were used again; nothing was measured." in third.out
+        assert "were used again" not in first.out
+        assert "domain: 7 triplets of domain.jsonl, " in first.out
         other = gaprune("prune", files.model, *files.data, "--scores", scores, "--seed", 1)
         assert other.code == 2
         assert "was made with another seed" in other.err
@@ -166,6 +173,7 @@ class TestCompare:
     def test_table_and_files(self, gaprune, files, empty):
         done = gaprune(
             "compare",
+            "--no-repair",
             files.model,
             "--criteria",
             "dai, magnitude,random",
@@ -192,7 +200,16 @@ class TestCompare:
 
     def test_json_alone(self, gaprune, files):
         done = gaprune(
-            "compare", files.model, "--criteria", "magnitude", "--tasks", files.tasks, "--device", "cpu", "--json"
+            "compare",
+            files.model,
+            "--no-repair",
+            "--criteria",
+            "magnitude",
+            "--tasks",
+            files.tasks,
+            "--device",
+            "cpu",
+            "--json",
         )
         assert [cell["criterion"] for cell in done.json["cells"]] == ["magnitude"]
 
@@ -217,7 +234,7 @@ class TestCompare:
         (tmp_path / "r.yaml").write_text(
             f"model: {files.model}\ntasks: {files.tasks}\ndevice: cpu\n", encoding="utf-8"
         )
-        done = gaprune("compare", "--criteria", "magnitude", "--recipe", tmp_path / "r.yaml", "--json")
+        done = gaprune("compare", "--no-repair", "--criteria", "magnitude", "--recipe", tmp_path / "r.yaml", "--json")
         assert done.code == 0, done.err
         assert done.json["settings"]["model"] == str(files.model)
 
@@ -254,7 +271,7 @@ class TestInspect:
     def test_a_model_that_was_retrained(self, gaprune, files, empty):
         result = package.prune(files.model, criterion="magnitude", sparsity=0.5, out=empty / "o", device="cpu")
         assert "gaprune.json says" not in gaprune("inspect", empty / "o").out
-        for name in result.pruning.keep:
+        for name in result.change.keep:
             result.model[0].model.get_submodule(name).weight.data.fill_(1.0)
         result.model.save_pretrained(str(empty / "o"), create_model_card=False)
         done = gaprune("inspect", empty / "o", "--device", "cpu", "--dtype", "float32")
@@ -285,7 +302,7 @@ class TestInspect:
         assert f"Pruned from {files.model} by magnitude (mlp): 50.00 % of what was selected is zero now" in done.out
         assert "encoder.layer.0.intermediate.dense" in done.out
         plain = gaprune("inspect", empty / "o", "--json").json
-        assert plain["provenance"]["sparsity"]["zeros"] == 3072
+        assert plain["provenance"]["sparsity"]["removed"] == 3072
         assert sum(matrix["zeros"] for matrix in plain["footprint"]["matrices"]) == 3072
 
     def test_any_other_model(self, gaprune, files):
@@ -315,6 +332,23 @@ class TestData:
         assert plain.json["sets"][0]["name"] == "domain.jsonl"
         assert plain.json["unit"] == "words"
 
+    @pytest.mark.parametrize(
+        ("lines", "problem"),
+        [
+            ([{"query": "a", "positive": "b", "negative": "B."}], "1 triplet has its positive among its negatives"),
+            ([{"query": each, "positive": "b"} for each in "acd"], "there is no negative"),
+        ],
+    )
+    @pytest.mark.parametrize("flags", [[], ["--json"]])
+    def test_unusable_data(self, gaprune, tmp_path, lines, problem, flags):
+        path = tmp_path / "bad.jsonl"
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        done = gaprune("data", "check", path, *flags)
+        assert done.code == 2
+        assert "error: the data cannot be used as they are: domain (bad.jsonl): " in done.err
+        assert problem in done.err
+        assert problem in (done.json["unusable"][0] if flags else done.out)
+
     def test_problems_are_printed(self, gaprune, tmp_path, files):
         path = tmp_path / "twice.jsonl"
         path.write_text(files.domain.read_text(encoding="utf-8") * 2, encoding="utf-8")
@@ -335,9 +369,52 @@ class TestData:
         assert gaprune(*arguments, "--overwrite", "-q").code == 0
 
 
+class TestNegativesOfPrune:
+    @pytest.fixture
+    def pairs(self, tmp_path, files):
+        rows = [json.loads(line) for line in files.domain.read_text(encoding="utf-8").splitlines()]
+        path = tmp_path / "pairs.jsonl"
+        text = "".join(json.dumps({"query": row["query"], "positive": row["positive"]}) + "\n" for row in rows)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def test_mined_ones_are_named(self, gaprune, files, pairs, empty):
+        done = gaprune(
+            "prune", files.model, "--domain", pairs, "--mine-negatives", 2, "--criterion", "obd", "--out", empty / "o",
+            "--device", "cpu", "--no-repair",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert (
+            "domain: 7 triplets of pairs.jsonl, 0 with negatives of their own, the others 2 mined negatives each."
+            in done.out
+        )
+        assert (
+            "| domain | pairs.jsonl | 7 | 7 with 2 each mined by the parent |"
+            in (empty / "o" / "README.md").read_text()
+        )
+
+    def test_data_that_have_negatives(self, gaprune, files, empty, tmp_path):
+        path = tmp_path / "all.jsonl"
+        path.write_text('{"query": "cash", "positive": "the cash", "negative": "a dog"}\n' * 2, encoding="utf-8")
+        done = gaprune(
+            "prune", files.model, "--domain", path, "--mine-negatives", 2, "--criterion", "obd", "--out", empty / "o",
+            "--device", "cpu", "--no-repair",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert "domain: 2 triplets of all.jsonl, 2 with negatives of their own." in done.out
+        assert "every domain triplet has negatives of its own, so none were mined." in done.err
+
+    def test_faults_of_the_data_before_the_model_is_loaded(self, gaprune, pairs, empty):
+        done = gaprune("prune", "no/such-model", "--domain", pairs, "--column", "query=frage", "--out", empty / "o")
+        assert done.code == 2
+        assert f"error: {pairs}:1: there is no column 'frage'" in done.err
+
+
 class TestUnusedData:
     def test_data_that_the_criterion_does_not_look_at_are_named(self, gaprune, files, empty):
-        done = gaprune("prune", files.model, *files.data, "--out", empty / "o", "--criterion", "magnitude")
+        done = gaprune(
+            "prune", files.model, *files.data, "--out", empty / "o", "--criterion", "magnitude", "--no-repair"
+        )
         assert done.code == 0
         for kind in ("domain", "general"):
             assert f"does not look at {kind} data, so --{kind} is not used" in done.err
@@ -361,10 +438,19 @@ class TestHelp:
 
     def test_every_option_of_the_recipe_is_an_option_of_prune(self, gaprune):
         text = gaprune("prune", "--help").out
-        special = {"columns": "column", "criterion_options": "criterion-option"}
+        special = {
+            "columns": "column",
+            "criterion_options": "criterion-option",
+            "recover_options": "recover-option",
+        }
         for name in package.Recipe.model_fields:
             if name != "model":
                 assert f"--{special.get(name, name.replace('_', '-'))}" in text, name
+
+    def test_what_most_calls_name_comes_first(self, gaprune):
+        text = gaprune("prune", "--help").out
+        places = [text.index(f"│ --{name}") for name in ("domain", "general", "sparsity", "out", "subset", "quiet")]
+        assert places == sorted(places)
 
     def test_no_arguments(self, gaprune):
         done = gaprune()
@@ -391,6 +477,37 @@ def test_the_program_itself(files, tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["bad.jsonl"]
+
+
+class TestUnits:
+    def test_a_smaller_model_from_the_command_line(self, gaprune, files, empty):
+        out = empty / "o"
+        done = gaprune(
+            "prune", files.model, *files.both, "--width", 0.5, "--depth", 1, "--round-to", 8, "--out", out,
+            "--device", "cpu",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert "dai: 1 of 2 layers, 24 of 48 FFN neurons of every layer cut out: " in done.out
+        assert "Repair was " in done.out
+        assert "neither smaller nor faster" not in done.out
+        seen = gaprune("inspect", out)
+        assert "depth 1 of 2, width 24 of 48; " in seen.out
+        small = json.loads(gaprune("inspect", out, "--json").out)
+        assert small["footprint"]["parameters"] == small["provenance"]["sparsity"]["parameters"]
+
+    def test_a_target_says_what_it_chose(self, gaprune, files, empty):
+        done = gaprune(
+            "prune", files.model, *files.both, "--target-speedup", 1.5, "--round-to", 8, "--no-repair", "--out",
+            empty / "o", "--device", "cpu",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert "Chosen for the target: " in done.out
+
+    def test_criteria_say_what_they_score(self, gaprune):
+        assert "What they say of whole units" in gaprune("criteria").out
+        listed = json.loads(gaprune("criteria", "--json").out)
+        assert listed["dai"]["layers"].startswith("what skipping it does: increase of the loss")
+        assert listed["obd"]["units"] is None
 
 
 class TestFromTexts:
@@ -432,3 +549,44 @@ class TestFromTexts:
         done = gaprune("data", "from-texts", documents, "--out", empty / "t.jsonl", "--kinds", "titles")
         assert done.code == 2
         assert "Did you mean 'title'" in done.err
+
+
+class TestBench:
+    def test_table_json_and_card(self, gaprune, files, empty):
+        assert (
+            gaprune("prune", files.model, "--criterion", "magnitude", "--device", "cpu", "--out", empty / "o").code
+            == 0
+        )
+        small = ("--batch-sizes", "1,2", "--lengths", 12, "--rounds", 2, "--no-memory")
+        done = gaprune("bench", empty / "o", files.model, *small, "--write-card")
+        assert done.code == 0
+        assert "latency, batch 2, 12 tokens" in done.out
+        assert "Memory was not measured" in done.out
+        assert "better by" in (empty / "o" / "README.md").read_text(encoding="utf-8")
+        assert gaprune("bench", files.model, *small, "--json").json["parent"] is None
+        refused = gaprune("bench", files.model, *small, "--write-card")
+        assert refused.code == 2
+        assert "GAPrune did not make" in refused.err
+
+
+class TestArchive:
+    def test_there_and_back(self, gaprune, files, empty):
+        done = gaprune("export", files.model, "--to", "archive", "--out", empty / "a")
+        assert done.code == 0
+        assert "an ordinary zip of it" in done.out
+        assert gaprune("unpack", empty / "a", "--out", empty / "o").code == 0
+        for file in files.model.rglob("*"):
+            if file.is_file():
+                assert (empty / "o" / file.relative_to(files.model)).read_bytes() == file.read_bytes()
+        found = gaprune("export", files.model, "--to", "archive", "--out", empty / "a", "--overwrite", "--json").json
+        assert found["bytes"] == (empty / "a").stat().st_size
+        refused = gaprune("export", files.model, "--to", "archive", "--int8", "--out", empty / "b")
+        assert refused.code == 2
+        assert "int8: an archive keeps the model as it is" in refused.err
+
+    def test_an_export_of_an_export(self, gaprune, files, empty):
+        (empty / "m" / "onnx").mkdir(parents=True)
+        (empty / "m" / "onnx" / "model.onnx").touch()
+        done = gaprune("export", empty / "m", "--to", "onnx", "--out", empty / "o")
+        assert done.code == 2
+        assert "is exported already" in done.err

@@ -202,7 +202,9 @@ def test_our_formula(evidence, smoothing, general, alpha):
 
 
 def test_our_defaults(evidence):
-    assert create("dai").model_dump() == {"general": 0.0, "smoothing": 0.8, "alpha": 0.0, "damping": 0.01}
+    assert create("dai").model_dump() == {
+        "general": 0.0, "smoothing": 0.8, "alpha": 0.0, "damping": 0.01, "preservation": 5.0,
+    }  # fmt: skip
     assert_close(create("dai").importance(evidence), ours(evidence))
 
 

@@ -123,7 +123,7 @@ def test_unknown_constant_suggests_near_ones_and_lists_all():
     assert caught.value.problem == (
         "criterion dai: smoothin: Extra inputs are not permitted. Did you mean 'smoothing'?"
     )
-    assert caught.value.remedy == "Its constants: general, smoothing, alpha, damping."
+    assert caught.value.remedy == "Its constants: general, smoothing, alpha, damping, preservation."
 
 
 def test_constant_of_a_criterion_without_any():
@@ -134,15 +134,15 @@ def test_constant_of_a_criterion_without_any():
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
-        ("dai", {"general": -1}, "general: Input should be greater than or equal to 0"),
-        ("dai", {"smoothing": 1.1}, "smoothing: Input should be less than or equal to 1"),
-        ("dai", {"alpha": 1}, "alpha: Input should be less than 1"),
-        ("dai", {"alpha": "much"}, "alpha: Input should be a valid number"),
-        ("dai-paper", {"beta": float("nan")}, "beta: Input should be a finite number"),
-        ("dai-paper", {"alignment": "row"}, "alignment: Input should be 'weight' or 'matrix'"),
-        ("sparsegpt", {"damping": 0}, "damping: Input should be greater than 0"),
-        ("sparsegpt", {"block": 0}, "block: Input should be greater than or equal to 1"),
-        ("wanda", {"calibration": "both"}, "calibration: Input should be 'domain', 'general' or 'mix'"),
+        ("dai", {"general": -1}, "general: -1 should be greater than or equal to 0"),
+        ("dai", {"smoothing": 1.1}, "smoothing: 1.1 should be less than or equal to 1"),
+        ("dai", {"alpha": 1}, "alpha: 1 should be less than 1"),
+        ("dai", {"alpha": "much"}, "alpha: 'much' is no number"),
+        ("dai-paper", {"beta": float("nan")}, "beta: nan is no finite number"),
+        ("dai-paper", {"alignment": "row"}, "alignment: 'row' should be 'weight' or 'matrix'"),
+        ("sparsegpt", {"damping": 0}, "damping: 0 should be greater than 0"),
+        ("sparsegpt", {"block": 0}, "block: 0 should be greater than or equal to 1"),
+        ("wanda", {"calibration": "both"}, "calibration: 'both' should be 'domain', 'general' or 'mix'"),
     ],
 )
 def test_wrong_values_are_named_and_suggest_nothing(name, options, text):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaprune.criteria import UnitEvidence, available, create
+from gaprune.criteria import LayerEvidence, UnitEvidence, available, create
 from gaprune.errors import ConfigError, SignalError
-from gaprune.signals import MatrixSignals
+from gaprune.signals import LayerEffect, MatrixSignals
 
 UNITS, COLUMNS, OUTPUTS, TOKENS = 4, 3, 5, 60
 BOTH = ("domain", "general")
@@ -151,3 +151,44 @@ def test_missing_signals_are_named(evidence):
     bare = UnitEvidence("down", evidence.weight, evidence.producer_square)
     with pytest.raises(SignalError, match="down: no signals of domain data"):
         create("dai").unit_importance(bare)
+
+
+def effect(layer, loss):
+    return LayerEffect(layer, loss=loss, distance=0.1 * layer, influence=0.2 + 0.1 * layer)
+
+
+def test_layers():
+    evidence = [LayerEvidence(layer, 10.0 - layer, effect(layer, 1.0), effect(layer, 3.0)) for layer in range(3)]
+    scored = {
+        name: [create(name).layer_importance(each) for each in evidence]
+        for name in (
+            "dai",
+            "dai:preservation=0",
+            "dai:preservation=0:general=0.5",
+            "magnitude",
+            "activation",
+            "activation-mix",
+        )
+    }
+    assert scored["dai"] == [1.0, 1.5, 2.0]
+    assert scored["dai:preservation=0"] == [1.0, 1.0, 1.0]
+    assert scored["dai:preservation=0:general=0.5"] == [2.5, 2.5, 2.5]
+    assert scored["magnitude"] == [10.0, 9.0, 8.0]
+    assert scored["activation"] == scored["activation-mix"] == pytest.approx([0.2, 0.3, 0.4])
+
+
+def test_random_layers_depend_on_the_seed_alone():
+    def at(seed):
+        return [create("random").layer_importance(LayerEvidence(layer, float(seed), seed=seed)) for layer in range(4)]
+
+    assert at(0) == at(0)
+    assert len({*at(0), *at(1)}) == 8
+
+
+def test_layers_need_what_they_look_at():
+    bare = LayerEvidence(2, 1.0)
+    for name in ("dai", "activation"):
+        with pytest.raises(SignalError, match=r"layer 2: no domain data were looked at"):
+            create(name).layer_importance(bare)
+    with pytest.raises(ConfigError, match=r"Wanda does not score layers such as layer 2.\n.*such as dai"):
+        create("wanda").layer_importance(bare)

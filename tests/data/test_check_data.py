@@ -50,7 +50,7 @@ def test_problems_name_their_places():
 
 def test_nothing_wrong():
     report = check(CLEAN, evaluation={"Task": ["other"]})
-    assert report.problems == []
+    assert report.problems == report.unusable == []
     assert [item.count for item in report.overlaps] == [0]
 
 
@@ -63,8 +63,13 @@ def test_many_places_are_shortened():
 
 def test_duplicates_in_other_files_and_in_files_without_lines():
     places = ("a.json:record 1", "a.json:record 2", "b.jsonl:3")
-    assert check(Triplets([Triplet("q", "p", (), place) for place in places], "a")).problems == [
-        "domain (a): 2 triplets are duplicates: a.json:record 2 (as record 1), b.jsonl:3 (as a.json:record 1)."
+    report = check(Triplets([Triplet("q", "p", (), place) for place in places], "a"))
+    assert report.unusable == [
+        "domain (a): there is no negative: no triplet has one of its own, and all have the same positive."
+    ]
+    assert report.problems == [
+        *report.unusable,
+        "domain (a): 2 triplets are duplicates: a.json:record 2 (as record 1), b.jsonl:3 (as a.json:record 1).",
     ]
 
 
@@ -81,7 +86,7 @@ def test_many_common_texts_are_counted_and_a_few_named():
 
 
 def test_triplets_without_a_source():
-    assert check(Triplets([Triplet("q", "Q")], "a")).problems == [
+    assert check(Triplets([Triplet("q", "Q", ("n",))], "a")).problems == [
         "domain (a): 1 triplet has its query as its positive."
     ]
 

@@ -376,3 +376,14 @@ def test_unreadable_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert str(raised(path)).startswith(f"{path}: cannot be read: Permission denied.")
+
+
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ";"), ("a.csv", "\t"), ("a.csv", "|"), ("a.tsv", ",")])
+def test_columns_parted_by_another_mark(tmp_path, name, mark):
+    path = tmp_path / name
+    path.write_text(f"query{mark}positive\na, b{mark}c\n", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        read_triplets(path)
+    assert str(caught.value).startswith(f"{path}:1: the first row is one cell, ")
+    assert f"its columns are parted by {mark!r}." in caught.value.problem
+    assert "commas" in caught.value.remedy

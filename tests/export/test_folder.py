@@ -39,7 +39,9 @@ class TestDestination:
                 (out / "modules.json").write_text("[]")
         with pytest.raises(OutputError, match=r"out exists\.") as caught:
             check_destination(out, overwrite=False)
-        assert caught.value.remedy == "Choose another --out, or replace it with --overwrite."
+        assert (
+            caught.value.remedy == "Choose another --out (out=...), or replace it with --overwrite (overwrite=True)."
+        )
 
     def test_overwrite_takes_our_outputs_and_empty_folders(self, tmp_path):
         (tmp_path / "model").mkdir()

@@ -20,11 +20,24 @@ PROVENANCE = {
         "allocation": "global",
         "targets": ["mlp", "attention"],
         "matrices": ["a", "b", "c"],
+        "repair": None,
     },
-    "sparsity": {"of_selected": 0.5, "of_model": 0.23456, "zeros": 1000, "selected": 2000, "parameters": 4263},
+    "sparsity": {"of_selected": 0.5, "of_model": 0.23456, "removed": 1000, "selected": 2000, "parameters": 4263},
     "calibration": {
-        "domain": {"name": "mine.jsonl", "triplets": 1234, "sha256": "cd" * 32},
-        "general": {"name": "sentence-transformers/all-nli", "triplets": 99, "sha256": "ef" * 32},
+        "domain": {
+            "name": "mine.jsonl",
+            "triplets": 1234,
+            "with_own_negatives": 1000,
+            "mined_negatives_each": 2,
+            "sha256": "cd" * 32,
+        },
+        "general": {
+            "name": "sentence-transformers/all-nli",
+            "triplets": 99,
+            "with_own_negatives": 0,
+            "mined_negatives_each": 0,
+            "sha256": "ef" * 32,
+        },
     },
     "recipe": {"max_length": None},
 }
@@ -78,8 +91,8 @@ def test_method_in_words_and_numbers(provenance):
         "| targets | mlp, attention (3 matrices) |",
         "| sparsity of the selected weights | 50.00 % (1,000 of 2,000) |",
         "| sparsity of the whole model | 23.46 % of 4,263 parameters |",
-        "| domain | mine.jsonl | 1,234 | `cdcdcdcdcdcdcdcd` |",
-        "| general | all-nli | 99 | `efefefefefefefef` |",
+        "| domain | mine.jsonl | 1,234 | 1,000 with their own, 234 with 2 each mined by the parent | `cdcdcd",
+        "| general | all-nli | 99 | 99 with in-batch only | `efefefefefefefef` |",
     ):
         assert row in card
     assert "SentenceTransformer(" in card
@@ -89,6 +102,7 @@ def test_method_in_words_and_numbers(provenance):
 def test_zeros_are_not_sold_as_speed(provenance):
     card = model_card(provenance, None)
     assert "runs as fast" in card
+    assert "`gaprune prune --granularity width`, `heads`, `depth` or `vocabulary`" in card
     assert "do not profit from zeros, unless they have kernels for an N:M pattern" in card
 
 

@@ -84,7 +84,7 @@ def test_the_command_writes_once(folder_of, data, tmp_path):
         printed = [(tmp_path / f"printed-{count}-{index}").read_text() for index in range(count)]
         assert not any(printed[1:])
         [written] = json.loads(printed[0])
-        assert written["sparsity"]["zeros"] > 0
+        assert written["sparsity"]["removed"] > 0
         assert (tmp_path / f"pruned-{count}" / "gaprune.json").is_file()
     first, second = (Scores.load(tmp_path / f"{count}.safetensors") for count in (1, 2))
     for name, importance in first.importances.items():

@@ -66,15 +66,16 @@ class UnitGroup:
         return self.consumer.name
 
     @property
+    def weights(self) -> int:
+        """Weights that one unit has: its columns and rows, without biases."""
+        rows = sum(each.rows * each.parts * each.matrix.module.in_features for each in self.producers)
+        return rows + self.consumer.unit * self.consumer.module.out_features
+
+    @property
     def parameters(self) -> int:
         """Parameters that one unit has: its columns, rows and biases."""
-        rows = sum(
-            producer.rows
-            * producer.parts
-            * (producer.matrix.module.in_features + (producer.matrix.module.bias is not None))
-            for producer in self.producers
-        )
-        return rows + self.consumer.unit * self.consumer.module.out_features
+        biases = sum(each.rows * each.parts for each in self.producers if each.matrix.module.bias is not None)
+        return self.weights + biases
 
 
 def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:

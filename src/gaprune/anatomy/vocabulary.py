@@ -27,6 +27,7 @@ class Vocabulary:
         table: Name of the table's weight ``(rows, width)`` in the transformer's own checkpoint.
         tied: Names of the weights there that are the same tensor as the table.
         rows: Rows of the table; there may be more than tokens, or fewer.
+        width: Entries of a row.
         kind: How the tokenizer splits a word.
         tokens: Ids by token, added tokens included.
         fixed: The first so many ids cannot change, because positions are counted from the padding token's id.
@@ -37,6 +38,7 @@ class Vocabulary:
     table: str
     tied: tuple[str, ...]
     rows: int
+    width: int
     kind: VocabularyKind
     tokens: Mapping[str, int] = field(repr=False)
     fixed: int
@@ -78,6 +80,7 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
         table=names[0],
         tied=tuple(names[1:]),
         rows=embedding.num_embeddings,
+        width=embedding.embedding_dim,
         kind=_kind(tokenizer),
         tokens=tokenizer.get_vocab(),
         fixed=_fixed(network),

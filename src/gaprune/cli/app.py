@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from gaprune.cli import compare, criteria, data, demo, evaluate, inspect, prune
+from gaprune.cli import bench, compare, criteria, data, demo, evaluate, export, inspect, prune, recover
 from gaprune.errors import GapruneError
 
 __all__ = ["app", "main"]
@@ -19,7 +19,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (prune.prune, evaluate.evaluate, compare.compare, inspect.inspect, criteria.criteria, demo.demo):
+for command in (
+    prune.prune,
+    recover.recover,
+    evaluate.evaluate,
+    compare.compare,
+    inspect.inspect,
+    criteria.criteria,
+    demo.demo,
+):
+    app.command()(command)
+for command in (bench.bench, export.export, export.unpack):
     app.command()(command)
 app.add_typer(data.app, name="data")
 

@@ -19,6 +19,8 @@ def criteria(as_json: JsonFlag = False) -> None:
             {
                 name: {
                     "summary": kind.summary,
+                    "units": kind.unit_summary,
+                    "layers": kind.layer_summary,
                     "source": kind.source,
                     "allocation": kind.default_allocation,
                     "options": {key: field.default for key, field in kind.model_fields.items()},
@@ -33,4 +35,10 @@ def criteria(as_json: JsonFlag = False) -> None:
     for name, kind in known.items():
         constants = ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items())
         table.add_row(name, kind.summary, kind.default_allocation, constants, kind.source)
-    show(table, "Those with calibration=domain also answer to NAME-general and NAME-mix.")
+    units = Table(title="What they say of whole units", title_justify="left", title_style="bold")
+    for column in ("name", "neuron or head group", "layer"):
+        units.add_column(column)
+    for name, kind in known.items():
+        if kind.unit_summary or kind.layer_summary:
+            units.add_row(name, kind.unit_summary or "", kind.layer_summary or "")
+    show(table, units, "Those with calibration=domain also answer to NAME-general and NAME-mix.")

@@ -10,6 +10,7 @@ import typer
 from gaprune import data
 from gaprune.cli.options import JsonFlag, QuietFlag, pairs, silence
 from gaprune.cli.output import say, show, show_json
+from gaprune.errors import DataError
 from gaprune.evaluation import find_tasks
 from gaprune.files import check_file
 from gaprune.models import load_model, resolve_prompts
@@ -45,7 +46,10 @@ def check(
     trust_remote_code: TrustRemoteCode = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Tell size, lengths, duplicates and overlaps of calibration data before they are used."""
+    """Tell size, lengths, duplicates and overlaps of calibration data before they are used.
+
+    Exit code 2 if the data cannot be used: a positive among its own negatives, or no negative anywhere.
+    """
     embedder = None if model is None else load_model(model, trust_remote_code=trust_remote_code)
     report = data.check(
         data.read_triplets(domain, columns=pairs(column, "column") or None, subset=subset, split=split),
@@ -63,10 +67,15 @@ def check(
     )
     if as_json:
         show_json(report.as_dict())
-        return
-    show(check_table(report))
-    for problem in report.problems:
-        show(f"problem: {problem}")
+    else:
+        show(check_table(report))
+        for problem in report.problems:
+            show(f"problem: {problem}")
+    if report.unusable:
+        raise DataError(
+            f"the data cannot be used as they are: {' '.join(report.unusable)}",
+            "Mend or remove these triplets; all other problems are for you to judge.",
+        )
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 
 from gaprune import api
 from gaprune.cli.options import JsonFlag
-from gaprune.cli.output import show, show_json
+from gaprune.cli.output import show, show_json, training_lines
 from gaprune.evaluation import Footprint
 from gaprune.report import footprint_table, percent
 
@@ -34,7 +34,7 @@ def inspect(
     if as_json:
         show_json({"footprint": footprint.as_dict(), "provenance": provenance})
         return
-    show(footprint_table(footprint, provenance["method"]["matrices"] if provenance else ()))
+    show(footprint_table(footprint, provenance["method"].get("matrices", ()) if provenance else ()))
     if provenance is not None:
         show(*_origin(footprint, provenance))
     elif Path(model).is_dir():
@@ -46,17 +46,40 @@ def inspect(
 def _origin(footprint: Footprint, provenance: Mapping[str, Any]) -> list[str]:
     """Return what made the model and what it has now, and whether these differ."""
     method, said = provenance["method"], provenance["sparsity"]["of_selected"]
-    made = f"Pruned from {provenance['parent']['name']} by {method['criterion']} ({', '.join(method['targets'])})"
+    if "cuts" in method:
+        return _units_origin(footprint, provenance)
+    how = f"Pruned from {{}} by {method['criterion']}" if method["criterion"] else "Retrained from {}"
+    made = f"{how.format(provenance['parent']['name'])} ({', '.join(method['targets'])})"
     selected = set(method["matrices"])
     if not selected or not selected <= {matrix.name for matrix in footprint.matrices}:
         return [f"{made}, says its gaprune.json, but the layers it names are not those of this model."]
-    now = footprint.sparsity(selected)
+    now, whole = footprint.sparsity(selected), footprint.sparsity()
     lines = [
-        f"{made}: {percent(now)} of what was selected is zero now, {percent(footprint.sparsity())} of the whole model."
+        f"{made}: {percent(now)} of what was selected is zero now, {percent(whole)} of the whole model.",
+        *_recoveries(provenance),
     ]
     if abs(now - said) > _TOLERANCE:
         lines.append(
             f"Its gaprune.json says {percent(said)} of what was selected: the weights have changed since it was "
             "written, as they do when retraining fills zeros."
         )
+    return lines
+
+
+def _recoveries(provenance: Mapping[str, Any]) -> list[str]:
+    """Return how it was retrained, in the words of the command that did it."""
+    return [line for recovery in provenance.get("recovery", ()) for line in training_lines(recovery["training"])]
+
+
+def _units_origin(footprint: Footprint, provenance: Mapping[str, Any]) -> list[str]:
+    """Return what was cut out of the parent, and whether the size is still what it was then."""
+    sparsity = provenance["sparsity"]
+    cuts = ", ".join(f"{cut['kind']} {cut['removed']:,} of {cut['total']:,}" for cut in provenance["method"]["cuts"])
+    made = f"Cut out of {provenance['parent']['name']} by {provenance['method']['criterion']}: {cuts}"
+    lines = [
+        f"{made}; {footprint.parameters:,} of its {sparsity['parent_parameters']:,} parameters are left.",
+        *_recoveries(provenance),
+    ]
+    if footprint.parameters != sparsity["parameters"]:
+        lines.append(f"Its gaprune.json says {sparsity['parameters']:,}: the model has changed since it was written.")
     return lines

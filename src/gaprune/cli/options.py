@@ -14,7 +14,7 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gaprune.config import Recipe, load_recipe
+from gaprune.config import CommandOptions, Recipe, load_recipe
 from gaprune.errors import ConfigError
 from gaprune.progress import quiet
 
@@ -27,21 +27,31 @@ _SINGULAR = {
     "columns": "column",
     "general_columns": "general-column",
     "criterion_options": "criterion-option",
+    "recover_options": "recover-option",
 }
 """Fields that hold a mapping are given one entry at a time."""
+
+_FIRST = ("domain", "general", "sparsity", "out")
+"""Fields that most calls name, shown before the others."""
+
+_LAST = ("quiet", "as_json")
+"""Parameters of commands that are shown at the end."""
 
 _ALIASES = {"sparsity": ["--sparsities"], "columns": ["--columns"], "general_columns": ["--general-columns"]}
 
 
-def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add an option for every field of the recipe to a command, but for those named.
+def recipe_options(
+    *without: str, of: type[CommandOptions] = Recipe
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add an option for every field of the recipe (or of other options) to a command, but for those named.
 
     The command receives them as ``options``, a mapping that is the recipe file (``--recipe``) overlaid with what
     was given on the command line.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        fields = {name: field for name, field in Recipe.model_fields.items() if name not in without}
+        order = dict.fromkeys([*(name for name in _FIRST if name in of.model_fields), *of.model_fields])
+        fields = {name: of.model_fields[name] for name in order if name not in without}
 
         @functools.wraps(command)
         def wrapper(**arguments: Any) -> None:
@@ -50,7 +60,7 @@ def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..
             for name, value in given.items():
                 if _is_mapping(fields[name]):
                     given[name] = pairs(value, name) or None
-            options = {} if recipe is None else load_recipe(recipe)
+            options = {} if recipe is None else load_recipe(recipe, of)
             options |= {name: value for name, value in given.items() if value is not None}
             command(options=options, **arguments)
 
@@ -66,7 +76,8 @@ def recipe_options(*without: str) -> Callable[[Callable[..., None]], Callable[..
             )
         )
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        signature = inspect.Signature([*own, *made])
+        last = [parameter for parameter in own if parameter.name in _LAST]
+        signature = inspect.Signature([*(each for each in own if each not in last), *made, *last])
         wrapper.__signature__ = signature  # type: ignore[attr-defined]
         wrapper.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
         return wrapper

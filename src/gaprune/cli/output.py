@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, RenderableType
 
-__all__ = ["say", "show", "show_json"]
+__all__ = ["say", "show", "show_json", "training_lines"]
 
 _WIDTH = 140
 """Columns where stdout is a file or a pipe, so that names of layers stand whole."""
@@ -34,3 +35,13 @@ def say(text: str) -> None:
 def show_json(content: Any) -> None:
     """Print JSON on stdout, alone."""
     Console(soft_wrap=True).out(json.dumps(content, indent=2), highlight=False)
+
+
+def training_lines(training: Mapping[str, Any]) -> list[str]:
+    """Return how a recovery went, from what the provenance says of its training."""
+    held = f"{training['held']:,} weights were held at zero" if training["held"] else "there were no zeros to hold"
+    lines = [f"Retrained for {training['steps']} steps, learning rate at most {training['learning_rate']:g}; {held}."]
+    if training["before"]:
+        before, after = training["before"]["loss"], training["after"]["loss"]
+        lines.append(f"Held-out loss {before:.4f} before, {after:.4f} after (step {training['best_step']}).")
+    return lines

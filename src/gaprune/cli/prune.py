@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gaprune.api import prune_many
 from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
-from gaprune.cli.output import say, show, show_json
+from gaprune.cli.output import say, show, show_json, training_lines
 from gaprune.errors import ConfigError
 from gaprune.processes import join, rank
-from gaprune.report import evaluation_table, percent
+from gaprune.report import evaluation_table
 from gaprune.result import Result
 
 __all__ = ["prune"]
+
+_HONEST = (
+    "As saved, zeros make it neither smaller nor faster; they show what the domain does not need. Smaller and faster "
+    "are whole units (--granularity width, heads, depth or vocabulary) and int8 (gaprune export --to onnx --int8)."
+)
 
 
 @recipe_options("model")
@@ -28,39 +34,71 @@ def prune(
 
     Example: gaprune prune sentence-transformers/all-MiniLM-L6-v2 --domain mine.jsonl --sparsity 0.5 --out pruned
     """
-    if options.get("out") is None and options.get("scores") is None:
+    if options.get("out") is None and (options.get("scores") is None or options.get("recover")):
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (or keep --scores FILE).")
     join()
     if rank():  # the first process speaks for all
         quiet, as_json = True, False
+    kept = options.get("scores")
+    is_reused = kept is not None and Path(kept).exists()
     written = []
     with silence(quiet, as_json):
         for result in prune_many(model, recipe=options):
             written.append(result.provenance())
             if not (quiet or as_json):
+                if len(written) == 1:
+                    _show_data(written[0]["calibration"], kept if is_reused else None)
                 _show(result)
             del result  # its model goes before the next is made
     for first in written[:1]:
         if not quiet:
-            _tell_unused(options, first["calibration"])
+            _tell_unused(options, first)
     if as_json:
         show_json(written)
 
 
-def _tell_unused(options: dict[str, Any], calibration: dict[str, Any]) -> None:
+def _tell_unused(options: dict[str, Any], provenance: dict[str, Any]) -> None:
+    calibration = provenance["calibration"]
+    trained = [recovery["data"] for recovery in provenance.get("recovery", ())]
     for kind in ("domain", "general"):
-        if options.get(kind) is not None and calibration[kind] is None:
+        if options.get(kind) is not None and not any(used[kind] for used in (calibration, *trained)):
             say(f"Note: this criterion with these constants does not look at {kind} data, so --{kind} is not used.")
+        data = calibration[kind]
+        if options.get("mine_negatives") and data is not None and data["with_own_negatives"] == data["triplets"]:
+            say(f"Note: every {kind} triplet has negatives of its own, so none were mined.")
+
+
+def _show_data(calibration: dict[str, Any], reused: str | None) -> None:
+    for kind, data in calibration.items():
+        if data is not None:
+            own, count = data["with_own_negatives"], data["triplets"]
+            others = f"{data['mined_negatives_each']} mined negatives each" if data["mined_negatives_each"] else "none"
+            without = "" if own == count else f", the others {others}"
+            show(f"{kind}: {count:,} triplets of {data['name']}, {own:,} with negatives of their own{without}.")
+    if reused is not None:
+        show(f"Scores kept in {reused} were used again; nothing was measured.")
 
 
 def _show(result: Result) -> None:
-    size = result.footprint
-    show(
-        f"{result.recipe.criterion}: {percent(result.sparsity_of_selected)} of the {result.pruning.size:,} selected "
-        f"weights are zero, {percent(result.sparsity_of_model)} of the whole model ({size.parameters:,} parameters)."
-    )
+    show(f"{result.recipe.criterion}: {result.summary}.")
+    repair = result.origin["method"]["repair"]
+    if repair is not None:
+        outcome = "kept" if repair["kept"] else "left out, as it lost"
+        losses = ", ".join(
+            f"{kind} {repair['loss_repaired'][kind]:.4f} instead of {loss:.4f}"
+            for kind, loss in repair["loss_cut"].items()
+        )
+        show(f"Repair was {outcome}; loss on held-out triplets with it: {losses}.")
+    for recovery in result.recoveries:
+        for line in training_lines(recovery["training"]):
+            show(line)
+    chosen = result.origin["method"].get("target")
+    if chosen is not None:
+        best = chosen["chosen"]
+        show(f"Chosen for the target: {best['depth']} layers fewer, {best['width']} neurons a layer.")
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))
-    show("As saved, zeros make it neither smaller nor faster; they show what the domain does not need.")
+    if not result.recipe.cuts_units:
+        show(_HONEST)
     if result.out is not None:
         show(f'Written to {result.out}; open it with SentenceTransformer("{result.out}").')

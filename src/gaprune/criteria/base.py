@@ -13,9 +13,18 @@ from torch import Tensor
 
 from gaprune.config import Allocation, Options
 from gaprune.errors import ConfigError, SignalError
-from gaprune.signals import MatrixSignals, Quantity
+from gaprune.signals import LayerEffect, MatrixSignals, Quantity
 
-__all__ = ["Calibrated", "Calibration", "Criterion", "Evidence", "Reconstruction", "Solution", "UnitEvidence"]
+__all__ = [
+    "Calibrated",
+    "Calibration",
+    "Criterion",
+    "Evidence",
+    "LayerEvidence",
+    "Reconstruction",
+    "Solution",
+    "UnitEvidence",
+]
 
 Calibration = Literal["domain", "general", "mix"]
 
@@ -88,6 +97,36 @@ class UnitEvidence:
         return _measured(self, data)
 
 
+@dataclass(frozen=True)
+class LayerEvidence:
+    """All that a criterion may look at for one layer.
+
+    Args:
+        layer: Index of the block.
+        weight_square: Sum of squares of its weights.
+        domain: What skipping it does on domain data, where the criterion asked for it.
+        general: On general data, likewise.
+        seed: For criteria that draw.
+    """
+
+    layer: int
+    weight_square: float
+    domain: LayerEffect | None = None
+    general: LayerEffect | None = None
+    seed: int = 0
+
+    def effect(self, data: Literal["domain", "general"]) -> LayerEffect:
+        """Return what skipping it does on one kind of data.
+
+        Raises:
+            SignalError: If it was not measured.
+        """
+        found = self.domain if data == "domain" else self.general
+        if found is None:
+            raise SignalError(f"layer {self.layer}: no {data} data were looked at.", f"Give {data} triplets.")
+        return found
+
+
 class Criterion(Options, ABC):
     """Base of all criteria: higher importance is kept.
 
@@ -106,6 +145,8 @@ class Criterion(Options, ABC):
 
     unit_summary: ClassVar[str | None] = None
     """One line: the formula for whole units; ``None`` where it tells none apart."""
+    layer_summary: ClassVar[str | None] = None
+    """One line: the formula for whole layers; ``None`` where it tells none apart."""
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:
@@ -128,6 +169,11 @@ class Criterion(Options, ABC):
         return frozenset()
 
     @property
+    def layer_needs(self) -> frozenset[Literal["domain", "general"]]:
+        """The data on which layers have to be skipped to tell them apart."""
+        return frozenset()
+
+    @property
     def depends_on_seed(self) -> bool:
         """Whether another calibration sample can change the importance."""
         return bool(self.domain_needs | self.general_needs)
@@ -145,6 +191,17 @@ class Criterion(Options, ABC):
         raise ConfigError(
             f"criterion: {type(self).__name__} scores single weights, not the units of {evidence.name}.",
             "Choose one that `gaprune criteria` lists for units, such as dai.",
+        )
+
+    def layer_importance(self, evidence: LayerEvidence) -> float:
+        """Return the importance of a whole layer.
+
+        Raises:
+            ConfigError: If the criterion tells no layers apart.
+        """
+        raise ConfigError(
+            f"criterion: {type(self).__name__} does not score layers such as layer {evidence.layer}.",
+            "Choose one that `gaprune criteria` lists for layers, such as dai.",
         )
 
 
@@ -176,7 +233,7 @@ class Reconstruction(Criterion):
             raise ConfigError(
                 f"allocation: {name} updates weights in one sweep over a matrix, so its budget is compared by "
                 f"{self.default_allocation}, not {allocation}.",
-                "Leave --allocation out, or choose another criterion.",
+                "Leave allocation (--allocation) out, or choose another criterion.",
             )
 
     @abstractmethod
@@ -184,8 +241,24 @@ class Reconstruction(Criterion):
         """Return the input second moments ``(in, in)`` that the sweep works on."""
 
     @abstractmethod
-    def solve(self, weight: Tensor, gram: Tensor, *, zeros: int, pattern: tuple[int, int] | None) -> Solution:
-        """Remove exactly ``zeros`` weights, or all but N of every M inputs, and update the others."""
+    def solve(
+        self,
+        weight: Tensor,
+        gram: Tensor,
+        *,
+        zeros: int,
+        pattern: tuple[int, int] | None,
+        keep: Tensor | None = None,
+    ) -> Solution:
+        """Remove exactly ``zeros`` weights, or all but N of every M inputs, and update the others.
+
+        Args:
+            weight: ``(out, in)`` in fp32.
+            gram: What :meth:`gram` returned, ``(in, in)``.
+            zeros: How many go.
+            pattern: ``(N, M)``, which says how many go instead.
+            keep: True for weights that are there yet, ``(out, in)``; those that went before are among the first to go.
+        """
 
 
 class Calibrated(Criterion):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import ClassVar
+from statistics import fmean
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from gaprune.config import Allocation
-from gaprune.criteria.base import Calibrated, Criterion, Evidence, UnitEvidence
+from gaprune.criteria.base import Calibrated, Criterion, Evidence, LayerEvidence, UnitEvidence
 from gaprune.criteria.registry import register
 from gaprune.signals import Quantity
 
@@ -23,6 +24,7 @@ class Random(Criterion):
 
     summary: ClassVar[str] = "uniform noise"
     unit_summary: ClassVar[str | None] = "uniform noise"
+    layer_summary: ClassVar[str | None] = "uniform noise"
     source: ClassVar[str] = "the control"
 
     @property
@@ -38,6 +40,11 @@ class Random(Criterion):
         """Return uniform numbers in [0, 1)."""
         return _uniform(evidence, (evidence.units,))
 
+    def layer_importance(self, evidence: LayerEvidence) -> float:
+        """Return a uniform number in [0, 1)."""
+        generator = torch.Generator().manual_seed(zlib.crc32(b"layers") + evidence.seed)
+        return float(torch.rand(evidence.layer + 1, generator=generator)[-1])
+
 
 def _uniform(evidence: Evidence | UnitEvidence, shape: Sequence[int]) -> Tensor:
     generator = torch.Generator().manual_seed(zlib.crc32(evidence.name.encode()) + evidence.seed)
@@ -50,6 +57,7 @@ class Magnitude(Criterion):
 
     summary: ClassVar[str] = "|w|"
     unit_summary: ClassVar[str | None] = "norm of the weights that feed it times norm of those that read it"
+    layer_summary: ClassVar[str | None] = "sum of squares of its weights"
     source: ClassVar[str] = "Han et al. 2015, arXiv 1506.02626"
 
     def importance(self, evidence: Evidence) -> Tensor:
@@ -59,6 +67,10 @@ class Magnitude(Criterion):
     def unit_importance(self, evidence: UnitEvidence) -> Tensor:
         """Return the norm of the weights that feed the unit times the norm of those that read it."""
         return (evidence.producer_square * evidence.weight.square().sum((0, 2))).sqrt()
+
+    def layer_importance(self, evidence: LayerEvidence) -> float:
+        """Return the sum of squares of the layer's weights."""
+        return evidence.weight_square
 
 
 @register("fisher")
@@ -140,6 +152,7 @@ class Activation(Calibrated):
     summary: ClassVar[str] = "norm of the input, the same for all weights of a column"
     source: ClassVar[str] = "Hu et al. 2016 (Network Trimming), arXiv 1607.03250"
     unit_summary: ClassVar[str | None] = "norm of its activation"
+    layer_summary: ClassVar[str | None] = "how far it turns the states of tokens (ShortGPT, arXiv 2403.03853)"
     quantities: ClassVar[frozenset[Quantity]] = frozenset({"input_square"})
     unit_quantities: ClassVar[frozenset[Quantity]] = frozenset({"input_square"})
 
@@ -150,3 +163,12 @@ class Activation(Calibrated):
     def unit_importance(self, evidence: UnitEvidence) -> Tensor:
         """Return the root mean square of the activation, over the columns of the unit together."""
         return self.mean(evidence, "input_square").view(evidence.units, -1).sum(1).sqrt()
+
+    @property
+    def layer_needs(self) -> frozenset[Literal["domain", "general"]]:
+        """The data it looks at."""
+        return frozenset({"domain", "general"} if self.calibration == "mix" else {self.calibration})
+
+    def layer_importance(self, evidence: LayerEvidence) -> float:
+        """Return one minus the mean cosine between a token's state before and after the layer."""
+        return fmean(evidence.effect(data).influence for data in self.layer_needs)

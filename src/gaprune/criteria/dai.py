@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from gaprune.criteria.base import Criterion, Evidence, UnitEvidence
+from gaprune.criteria.base import Criterion, Evidence, LayerEvidence, UnitEvidence
 from gaprune.criteria.inverse import damped_inverse
 from gaprune.criteria.registry import register
 from gaprune.signals import MatrixSignals, Quantity
@@ -88,7 +88,12 @@ class DomainAlignmentImportance(Criterion):
     summary: ClassVar[str] = "F w^2, F shrunk to its rank-1 form"
     unit_summary: ClassVar[str | None] = "loss change when a unit goes and the others make up for it, Kronecker Fisher"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/benchmarks.md"
-    terms: ClassVar[Mapping[str, object]] = MappingProxyType({"general": 0.0, "smoothing": 0.0, "alpha": 0.0})
+    layer_summary: ClassVar[str | None] = (
+        "what skipping it does: increase of the loss + 5 x distance of the embeddings"
+    )
+    terms: ClassVar[Mapping[str, object]] = MappingProxyType(
+        {"general": 0.0, "smoothing": 0.0, "alpha": 0.0, "preservation": 0.0}
+    )
 
     general: float = Field(0.0, ge=0, description="Weight of the general Fisher that is added to the domain's.")
     smoothing: float = Field(0.8, ge=0, le=1, description="0: the measured Fisher; 1: its rank-1 form alone.")
@@ -96,6 +101,9 @@ class DomainAlignmentImportance(Criterion):
         0.0, ge=0, lt=1, description="Weight of the cosine of a row's (a unit's) domain and general gradients."
     )
     damping: float = Field(0.01, gt=0, description="Units: ridge of the input moments, in mean diagonals.")
+    preservation: float = Field(
+        5.0, ge=0, description="Layers: weight of the cosine distance between embeddings with and without a layer."
+    )
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:
@@ -149,6 +157,23 @@ class DomainAlignmentImportance(Criterion):
             cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
             importance = importance * (1 + self.alpha * cosine)
         return importance
+
+    @property
+    def layer_needs(self) -> frozenset[Literal["domain", "general"]]:
+        """Domain data, and general data if they guard."""
+        return frozenset({"domain", "general"} if self.general else {"domain"})
+
+    def layer_importance(self, evidence: LayerEvidence) -> float:
+        """Return what skipping the layer does: increase of the loss and, weighted, distance of the embeddings.
+
+        The loss of some dozens of triplets alone is noisy, and can even fall without a layer that other texts need.
+        """
+        guard = self.general * self._layer_effect(evidence, "general") if self.general else 0.0
+        return self._layer_effect(evidence, "domain") + guard
+
+    def _layer_effect(self, evidence: LayerEvidence, data: Literal["domain", "general"]) -> float:
+        effect = evidence.effect(data)
+        return effect.loss + self.preservation * effect.distance
 
     def _unit_loss(self, evidence: UnitEvidence, signals: MatrixSignals) -> Tensor:
         columns = evidence.weight.shape[2]

@@ -46,6 +46,6 @@ def _cholesky(gram: Tensor, damping: float, name: str) -> Tensor:
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise SignalError(
             f"{name}: the input second moments are not positive definite.",
-            "Use more triplets, or raise --criterion-option damping=0.05.",
+            "Use more triplets, or raise damping: sparsegpt:damping=0.05 as the criterion.",
         ) from error
     return factor

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from gaprune.config import explain
 from gaprune.criteria.base import Calibrated, Criterion
 from gaprune.criteria.names import split_name
 from gaprune.errors import ConfigError, suggest
@@ -95,7 +96,7 @@ def create(name: str, options: Mapping[str, object] | None = None) -> Criterion:
         place = ".".join(str(part) for part in first["loc"])
         hint = suggest(place, kind.model_fields) if first["type"] == "extra_forbidden" else ""
         raise ConfigError(
-            f"criterion {name}: {place}: {first['msg']}.{hint}",
+            f"criterion {name}: {place}: {explain(first)}.{hint}",
             f"Its constants: {', '.join(kind.model_fields) or 'none'}.",
         ) from error
     return made

@@ -37,19 +37,28 @@ class SparseGPT(Calibrated, Reconstruction):
         factor = inverse_factor(self.gram(evidence), damping=self.damping, name=evidence.name)
         return (evidence.weight / factor.diagonal()).square()
 
-    def solve(self, weight: Tensor, gram: Tensor, *, zeros: int, pattern: tuple[int, int] | None) -> Solution:
+    def solve(
+        self,
+        weight: Tensor,
+        gram: Tensor,
+        *,
+        zeros: int,
+        pattern: tuple[int, int] | None,
+        keep: Tensor | None = None,
+    ) -> Solution:
         """Run the sweep; every block of columns gives its share of ``zeros``, together exactly that many."""
         if pattern is not None:
             check_pattern(weight.shape[1], pattern, name="the matrix")
         factor = inverse_factor(gram, damping=self.damping, name="the matrix")
         weight = weight.clone()
-        keep = torch.ones_like(weight, dtype=torch.bool)
+        there = torch.ones_like(weight, dtype=torch.bool) if keep is None else keep.to(weight.device)
+        keep = torch.ones_like(there)
         columns = weight.shape[1]
         width = self.block if pattern is None else max(pattern[1], self.block // pattern[1] * pattern[1])
         for start in range(0, columns, width):
             stop = min(start + width, columns)
             block, local = weight[:, start:stop].clone(), factor[start:stop, start:stop]
-            saliency = (block / local.diagonal()).square()
+            saliency = _pressed((block / local.diagonal()).square(), there[:, start:stop])
             if pattern is None:
                 share = round(zeros * stop / columns) - round(zeros * start / columns)
                 keep[:, start:stop] = ~lowest(saliency, share)
@@ -57,7 +66,9 @@ class SparseGPT(Calibrated, Reconstruction):
             for column in range(stop - start):
                 if pattern is not None and column % pattern[1] == 0:
                     group = slice(column, column + pattern[1])
-                    fresh = (block[:, group] / local.diagonal()[group]).square()
+                    fresh = _pressed(
+                        (block[:, group] / local.diagonal()[group]).square(), there[:, start:stop][:, group]
+                    )
                     keep[:, start:stop][:, group] = pattern_mask(fresh, pattern, name="the matrix")
                 removed = ~keep[:, start + column]
                 errors[:, column] = torch.where(removed, block[:, column], 0) / local[column, column]
@@ -65,3 +76,8 @@ class SparseGPT(Calibrated, Reconstruction):
             weight[:, start:stop] = block
             weight[:, stop:] -= errors @ factor[start:stop, stop:]
         return Solution(keep, torch.where(keep, weight, 0))
+
+
+def _pressed(saliency: Tensor, there: Tensor) -> Tensor:
+    """Return the saliency with weights that went before below all others, which updates give values again."""
+    return saliency.masked_fill(~there, -1)

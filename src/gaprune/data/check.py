@@ -32,6 +32,8 @@ class CheckReport:
         unit: What lengths are counted in, ``tokens`` or ``words``.
         limit: Longest text the model reads, in tokens; ``None`` without a model or a limit.
         problems: What a person should look at, as sentences with places; empty if nothing is wrong.
+        unusable: Those of them that make the data unusable: a positive among its own negatives, which the loss would
+            pull and push at once, and a set without negatives in which all positives are the same text.
     """
 
     sets: tuple[SetReport, ...]
@@ -39,6 +41,7 @@ class CheckReport:
     unit: str
     limit: int | None
     problems: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report in plain types that JSON can hold."""
@@ -138,13 +141,15 @@ def check(
     sets = {"domain": domain} if general is None else {"domain": domain, "general": general}
     reports: list[SetReport] = []
     problems: list[str] = []
+    unusable: list[str] = []
     known: dict[str, dict[str, str]] = {}
     for role, triplets in sets.items():
         texts = {text for item in triplets for text in (item.query, *item.passages)}
         same = {text: normalise(text) for text in texts}
-        report, found = describe(role, triplets, same, counter, limit=limit, prompts=prompts)
+        report, found, fatal = describe(role, triplets, same, counter, limit=limit, prompts=prompts)
         reports.append(report)
         problems += found
+        unusable += fatal
         known[role] = places(triplets, same)
     overlaps = []
     if general is not None:
@@ -159,4 +164,5 @@ def check(
         unit="words" if tokenizer_model is None else "tokens",
         limit=limit,
         problems=problems,
+        unusable=unusable,
     )

@@ -38,6 +38,14 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _checked_header(header: list[str], path: Path, line: int) -> list[str]:
+    other = next((mark for mark in ";\t|," if mark in header[0]), None) if len(header) == 1 else None
+    if other is not None:
+        raise DataError(
+            f"the first row is one cell, {header[0]!r:.60}: its columns are parted by {other!r}.",
+            "Save it with commas between the cells, or as .tsv with tabs.",
+            source=path,
+            line=line,
+        )
     for name in header:
         if not name.strip():
             raise DataError("a column has no name.", "Name every column in the first row.", source=path, line=line)

@@ -214,7 +214,7 @@ def _require(there_are: int, count: int | None, dropped: Counter[str], source: s
     if count is not None and there_are < count:
         raise ConfigError(
             f"count: {count} asked for, and {there_are} can be made of {source}. Left out: {left_out}.",
-            f"Use a number from 1 to {there_are}, or leave --count out to make them all.",
+            f"Use a number from 1 to {there_are}, or leave count (--count) out to make them all.",
         )
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gaprune.data.normal import normalise
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.progress import is_shown
+from gaprune.progress import bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -37,9 +38,13 @@ class _Texts:
         return self._spellings.setdefault(normalise(text), text)
 
 
-def _bars() -> AbstractContextManager[object]:
-    """Hide the bars of mine_hard_negatives where ours are hidden: it has no switch for them."""
-    return nullcontext() if is_shown() else redirect_stderr(io.StringIO())
+@contextmanager
+def _own_bar() -> Iterator[None]:
+    """Show one bar of ours in place of those of mine_hard_negatives, which has no switch for them."""
+    with bars() as display:
+        display.add_task("Mining negatives", total=None)
+        with redirect_stderr(io.StringIO()):
+            yield
 
 
 def _mined(
@@ -50,7 +55,7 @@ def _mined(
     from sentence_transformers.util import mine_hard_negatives
 
     columns = {"query": [query for query, _ in pairs], "positive": [positive for _, positive in pairs]}
-    with _bars():
+    with _own_bar():
         mined = mine_hard_negatives(
             Dataset.from_dict(columns),
             model,

@@ -126,10 +126,6 @@ def _problems(
     faults: dict[str, list[str]], repeated: list[str], queries: list[str], lengths: dict[str, Lengths]
 ) -> list[str]:
     sentences = {
-        "positive_is_negative": (
-            "triplet has its positive among its negatives",
-            "triplets have their positive among their negatives",
-        ),
         "negative_is_positive": (
             "triplet has a negative that is a positive of the same query elsewhere",
             "triplets have a negative that is a positive of the same query elsewhere",
@@ -157,8 +153,8 @@ def _problems(
 
 def describe(
     role: str, triplets: Triplets, same: Mapping[str, str], counter: Counter, *, limit: int | None, prompts: Prompts
-) -> tuple[SetReport, list[str]]:
-    """Return the numbers of a set, and its problems as sentences.
+) -> tuple[SetReport, list[str], list[str]]:
+    """Return the numbers of a set, its problems as sentences, and those of them that make it unusable.
 
     Args:
         role: ``domain`` or ``general``.
@@ -190,5 +186,12 @@ def describe(
         query_is_positive=len(faults["query_is_positive"]),
         lengths=lengths,
     )
-    problems = _problems(faults, repeated, queries, lengths)
-    return report, [f"{role} ({triplets.name}): {problem}" for problem in problems]
+    fatal = []
+    if faults["positive_is_negative"]:
+        words = "its positive among its negatives", "their positive among their negatives"
+        fatal.append(_counted(faults["positive_is_negative"], f"triplet has {words[0]}", f"triplets have {words[1]}"))
+    if not report.with_negatives and report.distinct_positives == 1:
+        fatal.append("there is no negative: no triplet has one of its own, and all have the same positive.")
+    problems = fatal + _problems(faults, repeated, queries, lengths)
+    place = f"{role} ({triplets.name}): "
+    return report, [place + problem for problem in problems], [place + problem for problem in fatal]

@@ -105,6 +105,6 @@ class Triplets(Sequence[Triplet]):
         if not 1 <= count <= len(self):
             raise ConfigError(
                 f"triplets: {count} asked for, {self.name} holds {len(self)}.",
-                f"Use a number from 1 to {len(self)}, or leave --triplets out to take them all.",
+                f"Use a number from 1 to {len(self)}, or leave triplets (--triplets) out to take them all.",
             )
         return Triplets(random.Random(seed).sample(self._items, count), self.name)  # noqa: S311 (no secret)

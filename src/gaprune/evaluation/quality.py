@@ -27,6 +27,7 @@ def evaluate(
     prompts: Prompts | None = None,
     batch_size: int = ENCODING_BATCH_SIZE,
     parent: SentenceTransformer | Evaluation | None = None,
+    label: str = "Evaluating",
 ) -> Evaluation:
     """Score ``model`` in ``tasks``, beside its parent where one is given.
 
@@ -37,6 +38,7 @@ def evaluate(
             where none are given. The other tasks use the model's default prompt, as ``model.encode`` does.
         batch_size: Texts encoded at a time.
         parent: The dense model, or its evaluation on the same tasks, which then is not repeated.
+        label: A few words shown before the progress bar.
 
     Raises:
         ConfigError: If there are no tasks, or the parent's evaluation is of other tasks.
@@ -51,9 +53,7 @@ def evaluate(
     elif parent is not None:
         models.append(parent)
     runs = [(each, prompts or resolve_prompts(each), task) for each in models for task in tasks]
-    scores = tuple(
-        task.evaluate(each, prompts=put, batch_size=batch_size) for each, put, task in track(runs, "Evaluating")
-    )
+    scores = tuple(task.evaluate(each, prompts=put, batch_size=batch_size) for each, put, task in track(runs, label))
     found = Evaluation(scores[: len(tasks)])
     if len(models) > 1:
         parent = Evaluation(scores[len(tasks) :])

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from gaprune.config import ENCODING_BATCH_SIZE
 from gaprune.errors import ConfigError
 from gaprune.evaluation.scores import Score, TaskKey
 
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
     from gaprune.models import Prompts
 
 __all__ = ["ENCODING_BATCH_SIZE", "Task", "check_batch_size"]
-
-ENCODING_BATCH_SIZE = 64
-"""Texts encoded at a time where nothing else is asked for."""
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from gaprune.files import check_parent
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_destination", "save"]
+__all__ = ["check_destination", "save", "writing"]
 
 
 def check_destination(out: str | Path, *, overwrite: bool) -> Path:
@@ -30,11 +31,13 @@ def check_destination(out: str | Path, *, overwrite: bool) -> Path:
     """
     out = Path(out).resolve()  # through links, so that a link is kept and its folder replaced
     if out.exists() and not overwrite:
-        raise OutputError(f"{out} exists.", "Choose another --out, or replace it with --overwrite.")
+        raise OutputError(
+            f"{out} exists.", "Choose another --out (out=...), or replace it with --overwrite (overwrite=True)."
+        )
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / PROVENANCE_FILE).is_file())):
         raise OutputError(
-            f"{out} is neither empty nor made by GAPrune (no {PROVENANCE_FILE}), so --overwrite does not delete it.",
-            "Choose another --out, or delete it yourself.",
+            f"{out} is neither empty nor made by GAPrune (no {PROVENANCE_FILE}), so overwrite does not delete it.",
+            "Choose another --out (out=...), or delete it yourself.",
         )
     check_parent(out)
     return out
@@ -50,12 +53,9 @@ def save(
 ) -> Path:
     """Write ``model`` as a sentence-transformers folder with safetensors, model card and provenance.
 
-    Everything is written to a temporary folder next to ``out`` and moved into place at the end, so ``out`` is
-    either what it was or complete.
-
     Args:
         model: What to write.
-        out: Destination.
+        out: Destination, written as :func:`writing` does.
         card: Text of ``README.md``.
         provenance: Content of ``gaprune.json``.
         overwrite: Whether an existing model folder is replaced.
@@ -63,28 +63,50 @@ def save(
     Raises:
         OutputError: If it cannot be written there.
     """
+    with writing(out, overwrite=overwrite) as partial:
+        model.save_pretrained(str(partial), create_model_card=False, safe_serialization=True)
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    return Path(out).resolve()
+
+
+@contextmanager
+def writing(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder next to ``out`` to fill: it is moved into place at the end of the block.
+
+    So ``out`` is either what it was or complete; where the block fails, what it wrote goes.
+
+    Raises:
+        OutputError: If ``out`` is taken, or cannot be written.
+    """
     out = check_destination(out, overwrite=overwrite)
     partial: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        model.save_pretrained(str(partial), create_model_card=False, safe_serialization=True)
-        (partial / "README.md").write_text(card, encoding="utf-8")
-        (partial / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        yield partial
         partial.chmod(0o755)
-        mode = (partial / "README.md").stat().st_mode  # what the umask allows; safetensors writes for the owner alone
+        mode = _allowed(partial)  # safetensors writes for the owner alone
         for file in partial.rglob("*"):
             if file.is_file():
                 file.chmod(mode)
         _move(partial, out)
     except (OSError, SafetensorError) as error:
         raise OutputError(
-            f"The model cannot be written to {out}: {error}", "Make room, or choose another --out."
+            f"The model cannot be written to {out}: {error}", "Make room, or choose another --out (out=...)."
         ) from error
     finally:
         if partial is not None and partial.exists():
             shutil.rmtree(partial)
-    return out
+
+
+def _allowed(folder: Path) -> int:
+    """Return the mode that the umask gives to a new file in ``folder``."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = probe.stat().st_mode
+    probe.unlink()
+    return mode
 
 
 def _move(partial: Path, out: Path) -> None:

@@ -56,6 +56,7 @@ def read_provenance(folder: str | Path) -> dict[str, Any] | None:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read: {error}", "Delete it, or restore the folder.") from error
-    if not (isinstance(content, dict) and content.keys() >= {"parent", "method", "sparsity"}):
+    pruned = {"parent", "method", "sparsity"}
+    if not (isinstance(content, dict) and (content.keys() >= pruned or "export" in content)):
         raise ModelError(f"{path} is not what GAPrune writes.", "Delete it, or restore the folder.")
     return content

@@ -9,14 +9,19 @@ import torch
 from torch import Tensor
 
 from gaprune.config import Allocation
-from gaprune.masks.budget import shares
+from gaprune.masks.budget import at_least, shares
 from gaprune.masks.threshold import lowest_of
 
 __all__ = ["keep_masks", "zeros_per_matrix"]
 
 
 def keep_masks(
-    importances: Mapping[str, Tensor], layers: Mapping[str, int | None], *, sparsity: float, allocation: Allocation
+    importances: Mapping[str, Tensor],
+    layers: Mapping[str, int | None],
+    *,
+    sparsity: float,
+    allocation: Allocation,
+    before: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Return which weights stay when the least important go.
 
@@ -30,6 +35,8 @@ def keep_masks(
         sparsity: Fraction to remove, between 0 and 1.
         allocation: ``global`` compares all weights, ``layer`` those of a block, ``matrix`` those of a matrix,
             ``row`` those that feed one output.
+        before: True for weights that are there yet, ``(out, in)`` by name, where some went before: no group gets any
+            of them back for the rounding of its share. Their importance has to be the lowest.
 
     Returns:
         True for weights that stay, ``(out, in)`` by name.
@@ -37,7 +44,10 @@ def keep_masks(
     shapes = {name: values.shape for name, values in importances.items()}
     if allocation == "row":
         widths = [columns for rows, columns in shapes.values() for _ in range(rows)]
-        counts = torch.split(torch.tensor(shares(sparsity, widths)), [rows for rows, _ in shapes.values()])
+        goes = shares(sparsity, widths)
+        if before:
+            goes = at_least(goes, [int(lost) for name in importances for lost in (~before[name]).sum(dim=1)])
+        counts = torch.split(torch.tensor(goes), [rows for rows, _ in shapes.values()])
         return {
             name: ~_lowest_in_rows(importance, count.to(importance.device))
             for (name, importance), count in zip(importances.items(), counts, strict=True)
@@ -47,8 +57,11 @@ def keep_masks(
         key = {"global": None, "layer": layers[name], "matrix": name}[allocation]
         groups.setdefault(key, []).append(name)
     sizes = [sum(shapes[name].numel() for name in names) for names in groups.values()]
+    goes = shares(sparsity, sizes)
+    if before:
+        goes = at_least(goes, [sum(int((~before[name]).sum()) for name in names) for names in groups.values()])
     keep: dict[str, Tensor] = {}
-    for names, count in zip(groups.values(), shares(sparsity, sizes), strict=True):
+    for names, count in zip(groups.values(), goes, strict=True):
         removed = lowest_of(partial(_each, importances, names), count)
         keep |= {name: ~mask for name, mask in zip(names, removed, strict=True)}
     return {name: keep[name] for name in importances}

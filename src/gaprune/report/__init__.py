@@ -1,9 +1,12 @@
 """Results as tables for the terminal, Markdown and the model card; nothing is computed here."""
 
 from gaprune.report.card import model_card
+from gaprune.report.export_card import export_card
 from gaprune.report.figures import require_plots, write_figures
 from gaprune.report.markdown import markdown_table
+from gaprune.report.section import put_section
 from gaprune.report.tables import (
+    benchmark_table,
     check_table,
     comparison_table,
     evaluation_table,
@@ -13,13 +16,16 @@ from gaprune.report.tables import (
 )
 
 __all__ = [
+    "benchmark_table",
     "check_table",
     "comparison_table",
     "evaluation_table",
+    "export_card",
     "footprint_table",
     "markdown_table",
     "model_card",
     "percent",
+    "put_section",
     "require_plots",
     "texts_table",
     "write_figures",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,8 +66,11 @@ def _drawn(curves: Curves) -> Any:
     rows = len(curves.panels) // curves.columns
     figure = Figure(figsize=(_WIDTH * curves.columns, _HEIGHT * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, curves.columns, squeeze=False)
+    places = {
+        label: place for place, label in enumerate(dict.fromkeys(each for p in curves.panels for each in p.lines))
+    }
     for axis, panel in zip(axes.flat, curves.panels, strict=True):
-        _draw(axis, panel)
+        _draw(axis, panel, places)
         axis.set_xlabel(curves.x)
     for axis in axes[:, 0]:
         axis.set_ylabel("mean score")
@@ -78,15 +81,16 @@ def _drawn(curves: Curves) -> Any:
     return figure
 
 
-def _draw(axis: Any, panel: Panel) -> None:
+def _draw(axis: Any, panel: Panel, places: Mapping[str, int]) -> None:
+    """Draw a panel; a curve looks the same in all panels, by its place among the names of all."""
     axis.axhline(panel.dense, color="black", linestyle="--", linewidth=1, label="dense")
-    for number, (label, points) in enumerate(panel.lines.items()):
+    for label, points in panel.lines.items():
         axis.errorbar(
             [x for x, _ in points],
             [summary.mean for _, summary in points],
             yerr=[summary.spread or 0.0 for _, summary in points],
-            color=f"C{number % 10}",
-            linestyle=("-", "--", ":", "-.")[number // 10 % 4],
+            color=f"C{places[label] % 10}",
+            linestyle=("-", "--", ":", "-.")[places[label] // 10 % 4],
             marker="o",
             markersize=3,
             capsize=2,

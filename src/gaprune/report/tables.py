@@ -9,11 +9,20 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from gaprune.benchmark import Benchmark
     from gaprune.comparison import Comparison
     from gaprune.data import CheckReport, TextsReport
     from gaprune.evaluation import Evaluation, Footprint
 
-__all__ = ["check_table", "comparison_table", "evaluation_table", "footprint_table", "percent", "texts_table"]
+__all__ = [
+    "benchmark_table",
+    "check_table",
+    "comparison_table",
+    "evaluation_table",
+    "footprint_table",
+    "percent",
+    "texts_table",
+]
 
 _BAR = 12
 
@@ -55,6 +64,14 @@ def comparison_table(comparison: Comparison) -> Table:
     table = _table("Mean score by domain (against the dense parent)", *comparison.header())
     for row in comparison.rows():
         table.add_row(*row)
+    return table
+
+
+def benchmark_table(benchmark: Benchmark) -> Table:
+    """Return what a model costs, beside its parent where there is one."""
+    table = _table("Cost", *benchmark.header())
+    for cells in benchmark.cells():
+        table.add_row(*cells)
     return table
 
 

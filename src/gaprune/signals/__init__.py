@@ -1,7 +1,7 @@
 """Measured statistics: one pass over triplets, everything a sum; or block by block."""
 
 from gaprune.signals.checkpoint import Checkpoint
-from gaprune.signals.layers import LayerEffect, contrastive_loss, layer_effects
+from gaprune.signals.layers import LayerEffect, contrastive_loss, layer_effects, skipping
 from gaprune.signals.loss import info_nce
 from gaprune.signals.measure import measure, plan_measurement
 from gaprune.signals.plan import Plan
@@ -22,4 +22,5 @@ __all__ = [
     "layer_effects",
     "measure",
     "plan_measurement",
+    "skipping",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch.nn import functional
 from gaprune.anatomy import blocks
 from gaprune.config import SignalOptions
 from gaprune.data import Triplets
+from gaprune.errors import SignalError
 from gaprune.models import Prompts
 from gaprune.progress import track
 from gaprune.signals.loss import info_nce
@@ -34,14 +36,12 @@ class LayerEffect:
         distance: Mean of one minus the cosine between a text's embeddings with and without the layer.
         influence: Mean of one minus the cosine between a token's state before and after the layer in the whole model
             (Men et al. 2024, ShortGPT, arXiv 2403.03853).
-        weight_square: Sum of squares of the layer's weights.
     """
 
     layer: int
     loss: float
     distance: float
     influence: float
-    weight_square: float
 
 
 def contrastive_loss(
@@ -88,15 +88,18 @@ def layer_effects(
         with skipping(model, {*skipped, layer}):
             without = _embed(model, triplets, prompts)
         cosines = torch.cat([functional.cosine_similarity(*pair) for pair in zip(whole, without, strict=True)])
+        loss = float(_loss(without, triplets, options) - before)
+        if not math.isfinite(loss):
+            raise SignalError(
+                f"layer {layer}: the loss without it is not finite.",
+                "Load the model in float32 or bfloat16 (dtype, --dtype).",
+            )
         effects.append(
             LayerEffect(
                 layer,
-                loss=float(_loss(without, triplets, options) - before),
+                loss=loss,
                 distance=float((1 - cosines).mean()),
                 influence=influences[layer].mean,
-                weight_square=float(
-                    sum(weight.detach().float().square().sum() for weight in found[layer].parameters())
-                ),
             )
         )
     return effects
@@ -139,13 +142,18 @@ class _Influence:
 
 def _embed(model: SentenceTransformer, triplets: Triplets, prompts: Prompts) -> tuple[Tensor, Tensor]:
     """Return the embeddings of queries and of all passages, ``(texts, dim)`` each."""
+    training = {module: module.training for module in model.modules()}  # encode switches it off
     queries, passages = [item.query for item in triplets], [text for item in triplets for text in item.passages]
-    return (
-        model.encode_query(queries, prompt=prompts.query, convert_to_tensor=True, show_progress_bar=False).float(),
-        model.encode_document(
-            passages, prompt=prompts.passage, convert_to_tensor=True, show_progress_bar=False
-        ).float(),
-    )
+    try:
+        return (
+            model.encode_query(queries, prompt=prompts.query, convert_to_tensor=True, show_progress_bar=False).float(),
+            model.encode_document(
+                passages, prompt=prompts.passage, convert_to_tensor=True, show_progress_bar=False
+            ).float(),
+        )
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def _loss(embeddings: tuple[Tensor, Tensor], triplets: Triplets, options: SignalOptions) -> Tensor:

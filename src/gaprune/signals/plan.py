@@ -184,19 +184,20 @@ def _ways(
     def tokens(at_once: int) -> int:
         return max(part.tokens for batch in batches for part in batch.split(at_once))
 
+    widest = max(matrix.module.in_features + matrix.module.out_features for matrix in matrices)
+    rows = 8 * widest  # bytes of a token's rows of one matrix, put in order and made fp32
     if not backward:
-        widest = max(matrix.module.in_features + matrix.module.out_features for matrix in matrices)
-        return [(at_once, False, tokens(at_once) * widest * 16, 1) for at_once in splits]
+        return [(at_once, False, tokens(at_once) * rows * 2, 1) for at_once in splits]
     again = 1 if options.negatives == "in-batch" else 0
     bound = _bound(model)
-    ways = [(splits[0], False, tokens(splits[0]) * bound, 3)]
+    ways = [(splits[0], False, tokens(splits[0]) * (bound + rows), 3)]
     if tokens(splits[0]) * bound * 2 > _budget(model, matrices, options) and not is_sharded(model):
         bound, held = _probe(model, batches, matrices, prompts)
         count = len(blocks(model))
         kept = held + (bound - held) // max(count, 1) + _hidden(model) * count
-        ways = [(n, False, tokens(n) * bound, 3 + again * (n < splits[0])) for n in splits]
+        ways = [(n, False, tokens(n) * (bound + rows), 3 + again * (n < splits[0])) for n in splits]
         if count:
-            ways += [(n, True, tokens(n) * kept, 4 + again * (n < splits[0])) for n in splits]
+            ways += [(n, True, tokens(n) * (kept + rows), 4 + again * (n < splits[0])) for n in splits]
     return ways
 
 

@@ -84,21 +84,23 @@ class BlockStream:
         self._next = 0
         self._batches = []
         batches = list(_batches(triplets, batch_size))
+        entrance = _Entrance(model, self._blocks)
         with _uncached(model), torch.no_grad():
             for role, texts in track(batches, f"Reading {label} texts"):
-                self._batches.append(_enter(model, self._blocks, texts, role, prompts.of(role)))
+                self._batches.append(entrance.enter(texts, role, prompts.of(role)))
 
     @torch.no_grad()
     def moments(self, matrices: Sequence[Matrix]) -> dict[str, Moments]:
         """Return the moments of the inputs of ``matrices``, all of the next block, as that block is now."""
-        means = {m.name: torch.zeros(m.module.in_features, device=m.module.weight.device) for m in matrices}
+        device = self._batches[0].hidden.device
+        means = {m.name: torch.zeros(m.module.in_features, device=device) for m in matrices}
         grams = {name: torch.zeros(len(mean), len(mean), device=mean.device) for name, mean in means.items()}
         tokens = 0
         mask = torch.empty(0)
 
         def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-                rows = args[0][mask].float()
+                rows = args[0][mask.to(args[0].device)].float().to(device)
                 means[name] += rows.sum(0)
                 grams[name].addmm_(rows.T, rows)
 
@@ -139,34 +141,94 @@ def _batches(triplets: Triplets, size: int) -> Iterator[tuple[Role, list[str]]]:
             yield role, texts[start : start + size]
 
 
-def _enter(
-    model: SentenceTransformer, found: Sequence[nn.Module], texts: list[str], role: Role, prompt: str | None
-) -> _Batch:
-    """Run texts through the model and keep what the first block reads, and every block's further arguments."""
-    entered: list[Tensor] = []
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+class _Entrance:
+    """Brings texts to the first block, and learns what every block is given beside its input.
 
-    def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        named = dict(kwargs)
-        hidden, rest = (args[0], args[1:]) if args else (named.pop("hidden_states"), ())
-        entered.append(hidden)
-        calls.append((rest, named))
+    Only the first batch runs through the blocks, which shows what kind of output they have; later ones pass by them.
 
-    task = {"query": "query", "passage": "document"}[role]
-    features = model.preprocess(texts, prompt=prompt, task=task)
-    features = {key: value.to(model.device) if isinstance(value, Tensor) else value for key, value in features.items()}
-    mask = features["attention_mask"].bool()
-    with ExitStack() as stack:
-        for block in found:
-            stack.callback(block.register_forward_pre_hook(hook, with_kwargs=True).remove)
-        model(features, task=task)
-    if len(calls) != len(found) or entered[0].ndim != 3 or entered[0].shape[:2] != mask.shape:
-        raise SignalError(
-            f"The blocks see {tuple(entered[0].shape) if entered else 'nothing'} for texts of shape "
-            f"{tuple(mask.shape)}, and {len(calls)} of {len(found)} ran.",
-            "Blocks must see (texts, tokens, hidden), each once; load the model with padded inputs, or do not repair.",
-        )
-    return _Batch(entered[0], mask, calls)
+    Args:
+        model: The model.
+        found: Its blocks.
+    """
+
+    def __init__(self, model: SentenceTransformer, found: Sequence[nn.Module]) -> None:
+        self._model, self._found = model, found
+        self._gives_tuples: list[bool] = []
+        self._can_pass_by = True
+
+    def enter(self, texts: list[str], role: Role, prompt: str | None) -> _Batch:
+        """Return texts at the first block.
+
+        Raises:
+            SignalError: If the blocks do not see ``(texts, tokens, hidden)``, each once.
+        """
+        entered: list[Tensor] = []
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            named = dict(kwargs)
+            hidden, rest = (args[0], args[1:]) if args else (named.pop("hidden_states"), ())
+            entered.append(hidden)
+            calls.append((rest, named))
+
+        model, task = self._model, {"query": "query", "passage": "document"}[role]
+        features = {
+            key: value.to(model.device) if isinstance(value, Tensor) else value
+            for key, value in model.preprocess(texts, prompt=prompt, task=task).items()
+        }
+        if "attention_mask" not in features:
+            raise SignalError(
+                "The model's texts come without padding, so that tokens cannot be told apart.",
+                "Load the model without flash attention, or do not repair (--no-repair, repair=False).",
+            )
+        mask = features["attention_mask"].bool()
+        with ExitStack() as stack:
+            for block in self._found:
+                stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+            can_pass = bool(self._gives_tuples) and self._can_pass_by
+            stack.enter_context(self._passing_by() if can_pass else self._learning())
+            model(features, task=task)
+        if len(calls) != len(self._found) or entered[0].ndim != 3 or entered[0].shape[:2] != mask.shape:
+            raise SignalError(
+                f"The blocks see {tuple(entered[0].shape) if entered else 'nothing'} for texts of shape "
+                f"{tuple(mask.shape)}, and {len(calls)} of {len(self._found)} ran.",
+                "Blocks must see (texts, tokens, hidden), each once; load the model with padded inputs, or do not "
+                "repair (--no-repair, repair=False).",
+            )
+        return _Batch(entered[0], mask, calls)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        self._gives_tuples.clear()
+
+        def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            self._gives_tuples.append(isinstance(output, tuple))
+            # What else a block gives, a later one may be given (T5's position bias): such blocks always run.
+            self._can_pass_by &= not isinstance(output, tuple) or len(output) == 1
+
+        with ExitStack() as stack:
+            for block in self._found:
+                stack.callback(block.register_forward_hook(after).remove)
+            yield
+
+    @contextmanager
+    def _passing_by(self) -> Iterator[None]:
+        def pass_by(is_tuple: bool) -> Callable[..., Any]:
+            def forward(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+                return (hidden_states,) if is_tuple else hidden_states
+
+            return forward
+
+        own = [vars(block).get("forward") for block in self._found]  # what offloading put there
+        try:
+            for block, is_tuple in zip(self._found, self._gives_tuples, strict=True):
+                block.forward = pass_by(is_tuple)
+            yield
+        finally:
+            for block, forward in zip(self._found, own, strict=True):
+                del block.forward
+                if forward is not None:
+                    block.forward = forward
 
 
 @contextmanager

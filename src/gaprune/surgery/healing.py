@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["heal"]
 
-_STAGES: tuple[Kind, ...] = ("attention", "mlp")
+_KINDS: tuple[Kind, ...] = ("attention", "mlp")
 """The order in which a block computes; the FFN sees what the repaired attention gives."""
 
 
@@ -40,16 +40,32 @@ def heal(
     Raises:
         SignalError: If a matrix cannot be repaired.
     """
-    chosen = [matrix for matrix in matrices(model) if matrix.name in keep]
-    for layer in range(len(blocks(model))):
-        for stage in _STAGES:
-            here = [matrix for matrix in chosen if matrix.layer == layer and matrix.kind == stage]
-            if here:
-                moments = _mixed([(share, stream.moments(here)) for share, stream in streams])
-                for matrix in here:
-                    _refit(matrix, moments[matrix.name], keep[matrix.name], ridge)
+    for stages in _stages(model, keep):
+        for here in stages:
+            moments = _mixed([(share, stream.moments(here)) for share, stream in streams])
+            for matrix in here:
+                _refit(matrix, moments[matrix.name], keep[matrix.name], ridge)
         for _, stream in streams:
             stream.advance()
+
+
+def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list[list[Matrix]]]:
+    """Return for every block, up to the last that changes, groups of matrices that are refit on the same inputs.
+
+    Those that come last in attention and in the FFN read what the others give, and so come after them.
+    """
+    found = matrices(model)
+    stages: list[list[list[Matrix]]] = []
+    for layer in range(len(blocks(model))):
+        stages.append([])
+        for kind in _KINDS:
+            here = [matrix for matrix in found if (matrix.layer, matrix.kind) == (layer, kind)]
+            for group in (here[:-1], here[-1:]):
+                stages[-1].append([matrix for matrix in group if matrix.name in keep])
+        stages[-1] = [group for group in stages[-1] if group]
+    while stages and not stages[-1]:
+        stages.pop()
+    return stages
 
 
 def _mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Moments]:

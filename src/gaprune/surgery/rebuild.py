@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["rebuild"]
+__all__ = ["changed_config", "rebuild"]
 
 
 def rebuild(
@@ -40,7 +40,7 @@ def rebuild(
         ModelError: If the configuration cannot be what is asked, or the weights do not fit it.
     """
     old = transformer_of(model)
-    config = _changed(old.config, changes)
+    config = changed_config(old.config, changes)
     with torch.device("meta"):
         new: PreTrainedModel = type(old)(config)
     state = {
@@ -61,7 +61,7 @@ def rebuild(
     return copy.deepcopy(model, {id(old): new, id(old.config): config})
 
 
-def _changed(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
+def changed_config(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
     """Return a copy of ``config`` with ``changes``, which a saved model would load."""
     from huggingface_hub.errors import StrictDataclassError
 

@@ -21,8 +21,9 @@ from gaprune.signals import Moments
 
 __all__ = ["Repaired", "refit_columns", "refit_entries"]
 
-_STEPS = 100
+_STEPS = 200
 _TOLERANCE = 1e-5
+_ENOUGH = 1e-2
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def refit_entries(
     change = -weight * (1 - keeps)
     residual = -(change @ loaded) * keeps
     diagonal = loaded.diagonal().clamp_min(torch.finfo(loaded.dtype).tiny)
-    limit = _TOLERANCE * _norm(residual)
+    start = _norm(residual)
+    limit = _TOLERANCE * start
     direction = preconditioned = residual / diagonal
     product = (residual * preconditioned).sum(1, keepdim=True)
     for _ in range(_STEPS):
@@ -113,8 +115,11 @@ def refit_entries(
         following = (residual * preconditioned).sum(1, keepdim=True)
         direction = preconditioned + _ratio(following, product) * direction
         product = following
-    if not torch.isfinite(change).all():
-        raise SignalError(f"{name}: its repair does not converge.", "Use a larger ridge, or --no-repair.")
+    if not torch.isfinite(change).all() or bool((_norm(residual) > _ENOUGH * start).any()):
+        raise SignalError(
+            f"{name}: its repair does not converge.",
+            "Use a larger ridge (--ridge), or leave repair out (--no-repair).",
+        )
     return _with_bias(weight, bias, moments, (weight + change) * keeps)
 
 

@@ -1,0 +1,224 @@
+"""Recovery on the test bed: all-MiniLM-L6-v2, finance and chemistry, 100 steps after pruning.
+
+    python benchmarks/recovery.py --tune [--limit N]      # learning rates, on held-out calibration triplets alone
+    python benchmarks/recovery.py [--seeds 3] [--limit N] [--domain finance] [--write]
+
+A cell is one model, pruned (or not; with repair, as `gaprune prune` does it) and retrained (or not), on the tasks of
+its domain and on general ones. Every finished cell is kept in benchmarks/results/recovery.jsonl, and a run goes on
+where another stopped; --limit ends it after so many cells. Nothing is chosen on evaluation tasks: the options below
+stand, and --tune looks at calibration triplets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import torch
+
+import gaprune
+from criteria import TASKS
+from gaprune.config import RecoveryOptions
+from gaprune.demo import demo_model
+from gaprune.evaluation import find_tasks
+from gaprune.models import load_model
+from gaprune.report import markdown_table
+from testbed import RESULTS, Lines, machine, put_table, testbed
+
+GENERAL_TASKS = ("SelQA", "ImageCaptionsSTS")
+TRIPLETS = 3200
+PRUNINGS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "dai 0.5 mlp": {"criterion": "dai", "sparsity": 0.5, "targets": "mlp"},
+    "dai 0.5 all": {"criterion": "dai", "sparsity": 0.5, "targets": "all"},
+    "magnitude 0.5 mlp": {"criterion": "magnitude", "sparsity": 0.5, "targets": "mlp"},
+    "magnitude 0.5 all": {"criterion": "magnitude", "sparsity": 0.5, "targets": "all"},
+    "random 0.5 mlp": {"criterion": "random", "sparsity": 0.5, "targets": "mlp"},
+    "random 0.5 all": {"criterion": "random", "sparsity": 0.5, "targets": "all"},
+    "width 0.5": {"width": 0.5},
+    "depth -2": {"depth": 2},
+}
+UNITS = ("width 0.5", "depth -2")
+CALIBRATION = {"triplets": 512, "max_length": 128, "device": "cpu"}
+COMMON = {
+    "steps": 100,
+    "batch_size": 32,
+    "max_length": 64,
+    "bf16": True,
+    "triplets": TRIPLETS,
+    "evaluate_every": 25,
+    "held_out": 0.04,
+    "device": "cpu",
+}
+RECOVERIES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "contrastive": {"general_ratio": 0.0},
+    "contrastive + distil, general 0.25": {"distil": True, "general_ratio": 0.25},
+    "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_ratio": 0.25},
+}
+RATES = (2e-5, 5e-5, 1e-4, 2e-4)
+Cell = tuple[str, str, str, int]
+
+
+def main() -> None:
+    """Run what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="samples of the calibration triplets")
+    parser.add_argument("--limit", type=int, default=sys.maxsize, help="end after so many cells")
+    parser.add_argument("--domain", choices=tuple(TASKS), help="this domain alone")
+    parser.add_argument("--tune", action="store_true", help="compare learning rates by held-out contrastive loss")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gaprune-recovery")
+    args = parser.parse_args()
+    domains = (args.domain,) if args.domain else tuple(TASKS)
+    text = tune(args, domains) if args.tune else compare(args, domains)
+    sys.stdout.write(text)
+    if args.write and not args.tune:
+        put_table("recovery", text)
+
+
+def cells(domains: tuple[str, ...], seeds: int) -> Iterator[Cell]:
+    """Yield every cell; the untouched parent has one seed."""
+    for seed in range(seeds):
+        for domain in domains:
+            for pruning in PRUNINGS:
+                for recovery in RECOVERIES:
+                    if pruning == recovery == "none" and seed:
+                        continue
+                    if pruning.startswith(("magnitude", "random")) and recovery not in ("none", "contrastive"):
+                        continue
+                    yield domain, pruning, recovery, seed
+
+
+def compare(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
+    """Fill what is missing and return the table."""
+    lines = Lines(RESULTS / "recovery.jsonl")
+    done = {key(line): line for line in lines if line["options"] == options_of(line["recovery"])}
+    left = args.limit
+    for cell in cells(domains, args.seeds):
+        if cell in done or not left:
+            continue
+        domain, pruning, recovery, seed = cell
+        folder = pruned(args.work, domain, pruning, seed)
+        model, training = recovered(folder, domain, pruning, recovery, seed)
+        line = {
+            "domain": domain, "pruning": pruning, "recovery": recovery, "seed": seed,
+            "options": options_of(recovery), "training": training, **quality(model, domain), "machine": machine(),
+        }  # fmt: skip
+        lines.add(line)
+        done[cell] = line
+        left -= 1
+        sys.stderr.write(f"{cell}: domain {line['domain_mean']:.4f}, general {line['general_mean']:.4f}\n")
+    return "\n".join(table([line for line in done.values() if line["domain"] == domain], domain) for domain in domains)
+
+
+def key(line: dict[str, Any]) -> Cell:
+    """Return what makes a cell the one it is."""
+    return line["domain"], line["pruning"], line["recovery"], line["seed"]
+
+
+def options_of(recovery: str) -> dict[str, Any]:
+    """Return all that a recovery is told; cells made with other options are made again."""
+    if recovery == "none":
+        return {}
+    where = {"model", "domain", "general", "out", "teacher_cache", "checkpoints", "device"}
+    return RecoveryOptions.build(COMMON, RECOVERIES[recovery]).model_dump(mode="json", exclude=where)
+
+
+def pruned(work: Path, domain: str, pruning: str, seed: int) -> Path:
+    """Return the folder of a pruned model, made once."""
+    if pruning == "none":
+        return Path(demo_model())
+    out = work / f"{domain} {pruning} {seed}"
+    if not out.exists():
+        data = testbed() / "calibration"
+        gaprune.prune(
+            demo_model(), domain=data / f"{domain}.jsonl", general=data / "general.jsonl", seed=seed, out=out,
+            recipe={**CALIBRATION, **PRUNINGS[pruning]},
+        )  # fmt: skip
+    return out
+
+
+def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int, **more: Any) -> tuple[Any, Any]:
+    """Return the model of a cell and how its training went."""
+    if recovery == "none":
+        return load_model(folder, device="cpu", max_length=CALIBRATION["max_length"]), None
+    data = testbed() / "calibration"
+    options = {**COMMON, **RECOVERIES[recovery], **more}
+    if options["general_ratio"]:
+        options["general"] = data / "general.jsonl"
+    if pruning == "none":
+        options |= {"parent": demo_model()}
+    result = gaprune.recover(folder, domain=data / f"{domain}.jsonl", seed=seed, **options)
+    return result.model, result.training.as_dict()
+
+
+def quality(model: Any, domain: str) -> dict[str, Any]:
+    """Return the scores in the tasks of the domain and in general ones, encoded in bfloat16."""
+    model.max_seq_length = CALIBRATION["max_length"]
+    found = {}
+    for kind, folder, names in (("domain", domain, TASKS[domain]), ("general", "general", GENERAL_TASKS)):
+        tasks = [task for task in find_tasks(testbed() / "evaluation" / folder) if task.name in names]
+        scores = {score.task: score.value for score in gaprune.evaluate(model.to(torch.bfloat16), tasks=tasks).scores}
+        found |= {f"{kind}_scores": scores, f"{kind}_mean": fmean(scores.values())}
+    return found
+
+
+def table(lines: list[dict[str, Any]], domain: str) -> str:
+    """Return the Markdown of a domain: a row for each pruning and recovery, changes against the dense parent."""
+    found = {}
+    for line in lines:
+        found.setdefault((line["pruning"], line["recovery"]), []).append(line)
+    dense = found.get(("none", "none"))
+    rows = []
+    for pruning in PRUNINGS:
+        for recovery in RECOVERIES:
+            here = found.get((pruning, recovery))
+            if here and dense:
+                values = [entry([x[mean] for x in here], dense[0][mean]) for mean in ("domain_mean", "general_mean")]
+                rows.append([pruning, recovery, *values])
+    tasks = f"{' and '.join(TASKS[domain])}; general: {' and '.join(GENERAL_TASKS)}"
+    return f"### {domain}: {tasks}\n\n{markdown_table(['pruning', 'retraining', domain, 'general'], rows)}"
+
+
+def entry(means: list[float], dense: float) -> str:
+    """Return mean, spread over seeds where there are several, and the change against the dense parent."""
+    spread = f" ± {stdev(means):.4f}" if len(means) > 1 else ""
+    return f"{fmean(means):.4f}{spread} ({fmean(means) / dense - 1:+.1%})"
+
+
+def tune(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
+    """Compare learning rates by the held-out loss of calibration triplets; no evaluation task is looked at."""
+    lines = Lines(RESULTS / "recovery-tuning.jsonl")
+    done = {(line["domain"], line["pruning"], line["rate"]): line for line in lines}
+    left = args.limit
+    for domain in domains:
+        for pruning in ("none", "dai 0.5 mlp", "dai 0.5 all", *UNITS):
+            for rate in RATES:
+                cell = (domain, pruning, rate)
+                if cell in done or not left:
+                    continue
+                folder = pruned(args.work, domain, pruning, 0)
+                _, training = recovered(folder, domain, pruning, "contrastive", 0, learning_rate=rate)
+                line = {"domain": domain, "pruning": pruning, "rate": rate, "training": training, "machine": machine()}
+                lines.add(line)
+                done[cell] = line
+                left -= 1
+    rows = []
+    for domain in domains:
+        for pruning in ("none", "dai 0.5 mlp", "dai 0.5 all", *UNITS):
+            here = [done.get((domain, pruning, rate)) for rate in RATES]
+            if any(here):
+                before = next(line for line in here if line)["training"]["before"]["loss"]
+                after = [f"{line['training']['after']['loss']:.4f}" if line else "not run" for line in here]
+                rows.append([f"{domain}, {pruning}", f"{before:.4f}", *after])
+    return markdown_table(["held-out loss", "before", *(f"{rate:g}" for rate in RATES)], rows)
+
+
+if __name__ == "__main__":
+    main()

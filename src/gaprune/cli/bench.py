@@ -1,0 +1,72 @@
+"""``gaprune bench``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaprune import bench as verb
+from gaprune.bench import check_card
+from gaprune.bench import write_card as put_card
+from gaprune.cli.options import JsonFlag, QuietFlag, silence
+from gaprune.cli.output import say, show, show_json
+from gaprune.evaluation.workload import Workload
+from gaprune.report import benchmark_table
+
+__all__ = ["bench"]
+
+_FIELDS = Workload.model_fields
+
+
+def _default(name: str) -> str:
+    value = _FIELDS[name].default
+    return f"{_FIELDS[name].description} [default: {','.join(map(str, value)) if isinstance(value, tuple) else value}]"
+
+
+def bench(
+    model: Annotated[Path, typer.Argument(help="Folder of a model; an exported one runs in its own runtime.")],
+    parent: Annotated[Path | None, typer.Argument(help="Folder of what to compare it with.")] = None,
+    batch_sizes: Annotated[str | None, typer.Option(help=_default("batch_sizes"), show_default=False)] = None,
+    lengths: Annotated[str | None, typer.Option(help=_default("lengths"), show_default=False)] = None,
+    rounds: Annotated[int | None, typer.Option(help=_default("rounds"), show_default=False)] = None,
+    threads: Annotated[int | None, typer.Option(help=_FIELDS["threads"].description, show_default=False)] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Measure memory, which loads every model once more.")
+    ] = True,
+    device: Annotated[str | None, typer.Option(help="Torch device; the CPU by default.")] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Let code that comes with the models run.")] = False,
+    write_card: Annotated[
+        bool,
+        typer.Option("--write-card", help="Put the table into the model's README.md, in place of an earlier one."),
+    ] = False,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure what a model costs, beside its parent: parameters, FLOPs, bytes, memory, latency, throughput.
+
+    Example: gaprune bench pruned parent --batch-sizes 1,32 --lengths 32,128 --threads 1
+    """
+    if write_card:
+        check_card(model)
+    with silence(quiet, as_json):
+        result = verb(
+            model,
+            parent,
+            batch_sizes=batch_sizes,
+            lengths=lengths,
+            rounds=rounds,
+            threads=threads,
+            memory=memory,
+            device=device,
+            trust_remote_code=trust_remote_code,
+        )
+    if write_card:
+        put_card(result, model)
+        if not (quiet or as_json):
+            say(f"Written into {model / 'README.md'}.")
+    if as_json:
+        show_json(result.as_dict())
+    elif not quiet:
+        show(benchmark_table(result), result.conditions())

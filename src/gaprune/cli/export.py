@@ -1,0 +1,101 @@
+"""``gaprune export`` and ``gaprune unpack``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gaprune.cli.options import JsonFlag, QuietFlag, silence
+from gaprune.cli.output import show, show_json
+from gaprune.conversion import Exported, export_model
+from gaprune.errors import ConfigError
+from gaprune.export import Packed, pack
+from gaprune.export import unpack as unpack_archive
+
+__all__ = ["export", "unpack"]
+
+_MB = 1e6
+
+
+class Format(StrEnum):
+    """What a model can be written as."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    archive = "archive"
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="Folder of a model.")],
+    to: Annotated[Format, typer.Option(help="onnx and openvino run without PyTorch (extras); archive is one file.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise weights to int8, activations as they come.")] = False,
+    domain: Annotated[
+        Path | None, typer.Option(help="Compare the result with the model on the texts of these triplets too.")
+    ] = None,
+    trust_remote_code: Annotated[bool, typer.Option(help="Let code that comes with the model run.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace an output of ours, or a file, that exists.")] = False,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write a model for ONNX Runtime or OpenVINO, checked against the original, or pack it without loss.
+
+    Example: gaprune export pruned --to onnx --int8 --out pruned-onnx
+    """
+    if to is Format.archive:
+        for option, given in (("int8", int8), ("domain", domain), ("trust_remote_code", trust_remote_code)):
+            if given:
+                raise ConfigError(f"{option}: an archive keeps the model as it is.", "Leave it out with --to archive.")
+        packed = pack(model, out, overwrite=overwrite)
+        _tell(packed.as_dict(), _packed(packed), quiet=quiet, as_json=as_json)
+        return
+    with silence(quiet, as_json):
+        result = export_model(
+            model,
+            to="onnx" if to is Format.onnx else "openvino",
+            out=out,
+            int8=int8,
+            domain=domain,
+            overwrite=overwrite,
+            trust_remote_code=trust_remote_code,
+        )
+    _tell(result.as_dict(), _exported(result), quiet=quiet, as_json=as_json)
+
+
+def unpack(
+    file: Annotated[Path, typer.Argument(help="Archive that `gaprune export --to archive` wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace the model in an output folder that exists.")] = False,
+    quiet: QuietFlag = False,
+) -> None:
+    """Unpack an archive: every file of the model's folder as it was, bit by bit."""
+    folder = unpack_archive(file, out, overwrite=overwrite)
+    if not quiet:
+        show(f"Written to {folder}, bit by bit what was packed.")
+
+
+def _tell(content: dict[str, Any], text: str, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        show_json(content)
+    elif not quiet:
+        show(text)
+
+
+def _packed(packed: Packed) -> str:
+    return (
+        f"Written to {packed.path}: {packed.bytes / _MB:.1f} MB, where the folder has "
+        f"{packed.folder_bytes / _MB:.1f} MB and an ordinary zip of it {packed.zip_bytes / _MB:.1f} MB. It saves disk "
+        f"and transfer only: unpacked, the model is what it was (gaprune unpack {packed.path} --out DIR)."
+    )
+
+
+def _exported(result: Exported) -> str:
+    return (
+        f"Written to {result.path}: {result.bytes / _MB:.1f} MB, where the original has "
+        f"{result.source_bytes / _MB:.1f} MB. Cosine to the original's embeddings: {result.cosine_min:.6f} or more, "
+        f"mean {result.cosine_mean:.6f}, over {result.texts} texts. Its README.md shows how to open it; measure it "
+        "with gaprune bench."
+    )

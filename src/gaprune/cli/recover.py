@@ -1,0 +1,50 @@
+"""``gaprune recover``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
+from gaprune.cli.output import say, show, show_json, training_lines
+from gaprune.config import RecoveryOptions
+from gaprune.errors import ConfigError
+from gaprune.recover import recover as verb
+from gaprune.recovered import Recovered
+from gaprune.report import evaluation_table
+
+__all__ = ["recover"]
+
+
+@recipe_options("model", of=RecoveryOptions)
+def recover(
+    options: dict[str, Any],
+    model: Annotated[str | None, typer.Argument(help="Model to recover: a folder that GAPrune wrote, or any.")] = None,
+    quiet: QuietFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Retrain a pruned model on triplets of its domain, with every zero held.
+
+    Example: gaprune recover pruned --domain mine.jsonl --steps 100 --distil --out recovered
+    """
+    if options.get("out") is None:
+        raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR.")
+    with silence(quiet, as_json):
+        result = verb(model, recipe=options)
+    if as_json:
+        show_json(result.provenance())
+    elif not quiet:
+        _show(result)
+
+
+def _show(result: Recovered) -> None:
+    training = result.training
+    for line in training_lines(training.as_dict()):
+        show(line)
+    if training.before and training.after["loss"] >= training.before["loss"]:
+        say("Note: the held-out loss did not fall; try another --learning-rate, more triplets or more steps.")
+    if result.evaluation is not None:
+        show(evaluation_table(result.evaluation))
+    if result.options.out is not None:
+        show(f'Written to {result.options.out}; open it with SentenceTransformer("{result.options.out}").')

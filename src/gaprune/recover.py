@@ -1,0 +1,272 @@
+"""Recovering a model: the verb, and everything that is checked before it trains."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaprune.api import split_source
+from gaprune.config import RecoveryOptions, load_recipe
+from gaprune.errors import ConfigError, ModelError
+from gaprune.evaluation import find_tasks
+from gaprune.export import check_destination, parent_identity, read_provenance, weights_fingerprint
+from gaprune.models import limit_length, load_model, resolve_prompts
+from gaprune.preflight import check_finite
+from gaprune.recovered import Recovered, origin, record
+from gaprune.recovery import Corpus, Teacher, check_extras, held_matrices, is_by_units, read_corpus, train, zeros_of
+from gaprune.recovery.folder import check_checkpoints, clear, last_checkpoint, require_same_run
+from gaprune.recovery.teacher import default_cache, refuse_other_width
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data import Triplet
+
+__all__ = ["recover"]
+
+_WHERE = ("out", "overwrite", "checkpoints", "resume", "teacher_cache", "tasks", "model", "parent", "device")
+"""Options that may differ when a run goes on."""
+
+
+def recover(
+    model: str | Path | SentenceTransformer | None = None,
+    *,
+    domain: str | Path | Sequence[Triplet] | None = None,
+    general: str | Path | Sequence[Triplet] | None = None,
+    steps: int | None = None,
+    out: str | Path | None = None,
+    parent: str | Path | SentenceTransformer | None = None,
+    recipe: RecoveryOptions | Mapping[str, Any] | str | Path | None = None,
+    **options: Any,
+) -> Recovered:
+    """Retrain a pruned model on triplets of its domain, with every zero held.
+
+    Args:
+        model: What to recover: a folder, best one that GAPrune wrote, a hub id, or a loaded model, left as it is.
+        domain: Triplets of the domain, or where to read them.
+        general: Triplets of general language to mix in against forgetting, or where to read them.
+        steps: Optimiser steps.
+        out: Folder to write the result to; nothing is written without one.
+        parent: What to distil from and to compare with: a folder, a hub id, or a loaded model; what ``gaprune.json``
+            names by default.
+        recipe: Options, a mapping or a YAML file with further options.
+        **options: Any other field of :class:`gaprune.config.RecoveryOptions`.
+
+    Returns:
+        The result, with the recovered model.
+
+    Raises:
+        GapruneError: One of its kinds, naming the option, file, line or layer, before anything is trained.
+
+    Example:
+        >>> gaprune.recover("pruned", domain="triplets.jsonl", steps=100, distil=True, out="recovered")
+
+    Source:
+        GAPrune, arXiv 2509.10844, on contrastive retraining after pruning.
+    """
+    model_name, loaded = split_source(model)
+    domain_name, domain_triplets = split_source(domain)
+    general_name, general_triplets = split_source(general)
+    parent_name, teacher = split_source(parent)
+    if isinstance(recipe, RecoveryOptions):
+        recipe = recipe.model_dump(exclude_unset=True)
+    elif isinstance(recipe, str | Path):
+        recipe = load_recipe(recipe, RecoveryOptions)
+    given = {"model": model_name, "domain": domain_name, "general": general_name, "parent": parent_name}
+    built = RecoveryOptions.build(recipe or {}, given, {"steps": steps, "out": out}, options)
+    with ExitStack() as stack:
+        return _Job(built, loaded, teacher, stack).run(domain_triplets, general_triplets)
+
+
+class _Job:
+    """One recovery, from options to the saved result."""
+
+    def __init__(
+        self,
+        options: RecoveryOptions,
+        loaded: SentenceTransformer | None,
+        teacher: SentenceTransformer | None,
+        stack: ExitStack,
+    ) -> None:
+        self.options, self.loaded, self.teacher = options, loaded, teacher
+        check_extras(options)
+        self.processes = _processes(options)
+        if loaded is None and options.model is None:
+            raise ConfigError("model: no model to recover is named.", "Name the folder of a pruned model.")
+        if loaded is not None:
+            for option in ("model", "trust_remote_code", "device"):
+                if getattr(options, option):
+                    raise ConfigError(
+                        f"{option}: the model is a loaded model, so this has no effect.", "Leave it out."
+                    )
+        self.out = None if options.out is None else check_destination(options.out, overwrite=options.overwrite)
+        if self.out is not None and options.model is not None and Path(options.model).resolve() == self.out:
+            raise ConfigError(f"out: {self.out} is the model itself.", "Choose another --out.")
+        self.checkpoints = _checkpoints(options, self.out, self.processes.num_processes, stack)
+        self.tasks = find_tasks(Path(options.tasks)) if options.tasks else []
+        self.provenance = None if options.model is None else read_provenance(options.model)
+        self.parent_name = _parent_name(options, self.provenance, teacher, needed=options.distil)
+
+    def run(self, domain: Sequence[Triplet] | None, general: Sequence[Triplet] | None) -> Recovered:
+        """Train, evaluate and save."""
+        options = self.options
+        corpus = read_corpus(options, domain=domain, general=general, parts=self.processes.num_processes)
+        model = self._load()
+        own_length = model.max_seq_length
+        limit_length(model, options.max_length)
+        check_finite(model)
+        identity = parent_identity(model, options.model or "a model in memory", None)
+        chosen = held_matrices(model, options.targets, self.provenance)
+        zeros = zeros_of(chosen)
+        prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
+        if options.mine_negatives:
+            corpus = corpus.with_negatives(model, options.mine_negatives, prompts)
+        teacher_identity = self._load_parent(model)
+        run = {
+            "options": options.model_dump(mode="json", exclude=set(_WHERE)),
+            "model": identity["weights_sha256"],
+            "data": corpus.as_dict(),
+            "processes": self.processes.num_processes,
+        }
+        self.processes.wait_for_everyone()
+        if self.processes.is_main_process:
+            require_same_run(self.checkpoints, run, resume=options.resume)
+        self.processes.wait_for_everyone()
+        training = train(
+            model,
+            corpus,
+            options,
+            prompts=prompts,
+            zeros=zeros,
+            units=is_by_units(self.provenance),
+            checkpoints=self.checkpoints,
+            teacher=self._embeddings(corpus, teacher_identity),
+            resume_from=last_checkpoint(self.checkpoints) if options.resume else None,
+        )
+        result = Recovered(
+            model=model,
+            options=options,
+            training=training,
+            prompts=prompts,
+            own_length=own_length,
+            base=self.provenance or origin(model, identity, options, chosen),
+            record=record(options, corpus, training, teacher_identity if options.distil else None),
+        )
+        if self.processes.is_main_process:
+            result = self._finish(result)
+        self.processes.wait_for_everyone()
+        return result
+
+    def _finish(self, result: Recovered) -> Recovered:
+        if self.tasks:
+            beside = self.teacher
+            if beside is None:  # no parent is known of a model that others made: it stands beside itself as it was
+                beside = self._load()
+                limit_length(beside, self.options.max_length)
+            result = result.evaluate(self.tasks, parent=beside)
+        if self.out is not None:
+            result.save(self.out, overwrite=self.options.overwrite)
+        clear(self.checkpoints)
+        return result
+
+    def _load(self) -> SentenceTransformer:
+        if self.loaded is not None:
+            return copy.deepcopy(self.loaded)
+        options = self.options
+        return load_model(str(options.model), trust_remote_code=options.trust_remote_code, device=options.device)
+
+    def _load_parent(self, model: SentenceTransformer) -> dict[str, Any] | None:
+        """Load the parent where it is needed; return what identifies it."""
+        options = self.options
+        if not (options.distil or self.tasks):
+            return None
+        if self.teacher is None:
+            if self.parent_name is None:
+                return None
+            said = None if self.provenance is None else self.provenance["parent"]
+            own = {} if options.parent or self.provenance is None or said is None else _how_loaded(self.provenance)
+            self.teacher = load_model(
+                self.parent_name, trust_remote_code=options.trust_remote_code, device=options.device, **own
+            )
+            found = weights_fingerprint(self.teacher)
+            if options.parent is None and said is not None and found != said["weights_sha256"]:
+                raise ModelError(
+                    f"parent: {self.parent_name} has other weights ({found[:12]}) than gaprune.json says of it "
+                    f"({said['weights_sha256'][:12]}).",
+                    "Name the parent, or whatever is to teach instead, with --parent.",
+                )
+        own_limit = self.teacher.max_seq_length
+        if options.max_length is not None and (own_limit is None or own_limit > options.max_length):
+            limit_length(self.teacher, options.max_length)
+        if options.distil:
+            refuse_other_width(model, self.teacher, weight=options.embedding_weight)
+        return parent_identity(self.teacher, self.parent_name or "a model in memory", None)
+
+    def _embeddings(self, corpus: Corpus, identity: Mapping[str, Any] | None) -> Teacher | None:
+        options = self.options
+        if not options.distil or self.teacher is None or identity is None:
+            return None
+        prompts = resolve_prompts(self.teacher, query=options.query_prompt, passage=options.passage_prompt)
+        cache = options.teacher_cache
+        return Teacher.of(
+            self.teacher,
+            corpus.texts(),
+            prompts=prompts,
+            fingerprint=identity["weights_sha256"],
+            cache=default_cache() if cache is None else Path(cache),
+            first=self.processes.main_process_first(),
+        )
+
+
+def _processes(options: RecoveryOptions) -> Any:
+    """Return the state of this process among those that train together."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=options.device == "cpu" or not torch.cuda.is_available())
+
+
+def _checkpoints(options: RecoveryOptions, out: Path | None, processes: int, stack: ExitStack) -> Path:
+    """Return the folder of checkpoints; a temporary one where nothing says where they go."""
+    if options.checkpoints is None and out is None:
+        if options.resume or processes > 1:
+            raise ConfigError(
+                "checkpoints: a run that goes on, or of several processes, needs a folder for them.",
+                "Name one with --checkpoints, or an output folder with --out.",
+            )
+        folder = Path(tempfile.mkdtemp(prefix="gaprune-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+    folder = out.with_name(f"{out.name}.checkpoints") if out is not None else Path()
+    folder = folder if options.checkpoints is None else Path(options.checkpoints).resolve()
+    check_checkpoints(folder, resume=options.resume, overwrite=options.overwrite)
+    return folder
+
+
+def _parent_name(
+    options: RecoveryOptions,
+    provenance: Mapping[str, Any] | None,
+    teacher: SentenceTransformer | None,
+    *,
+    needed: bool,
+) -> str | None:
+    """Return where the parent is; ``None`` where it is loaded or nobody knows."""
+    if teacher is not None:
+        return None
+    name = options.parent or (provenance["parent"]["name"] if provenance else None)
+    if name is None and needed:
+        raise ConfigError(
+            "parent: nothing says what to distil from.", "Name the dense model with --parent (parent=...)."
+        )
+    return name
+
+
+def _how_loaded(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the parent was loaded when it was pruned, on which its fingerprint depends."""
+    recipe = provenance.get("recipe", {})
+    return {option: recipe.get(option) for option in ("revision", "dtype")}

@@ -1,0 +1,139 @@
+"""The result of a recovery: a model that can be evaluated and saved, with all that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from gaprune.anatomy import Matrix
+from gaprune.config import RecoveryOptions
+from gaprune.evaluation import Evaluation, Task, evaluate, footprint
+from gaprune.export import save, versions
+from gaprune.models import Prompts
+from gaprune.recovery import Corpus, Training
+from gaprune.report import model_card
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Recovered", "origin", "record"]
+
+_WHERE = {"model", "out", "overwrite", "checkpoints", "resume", "teacher_cache", "tasks"}
+"""Options that say where things are, not what is done."""
+
+
+def record(
+    options: RecoveryOptions, corpus: Corpus, training: Training, teacher: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return what the provenance says of one recovery."""
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "data": corpus.as_dict(),
+        "options": options.model_dump(mode="json", exclude=_WHERE),
+        "teacher": teacher,
+        "training": training.as_dict(),
+    }
+
+
+@dataclass(frozen=True, repr=False)
+class Recovered:
+    """A model that was retrained with its zeros held.
+
+    Args:
+        model: The model; the one that was recovered is another object, unchanged.
+        options: What was asked for.
+        training: How it went.
+        prompts: Put before queries and passages.
+        own_length: The model's own limit of text length, which the saved model has whatever training was cut at.
+        base: Provenance of the model that was recovered.
+        record: What the provenance says of this recovery.
+        evaluation: Its quality, where it was evaluated.
+    """
+
+    model: SentenceTransformer
+    options: RecoveryOptions
+    training: Training
+    prompts: Prompts
+    own_length: int | None
+    base: Mapping[str, Any]
+    record: Mapping[str, Any]
+    evaluation: Evaluation | None = None
+
+    def __repr__(self) -> str:
+        training = self.training
+        losses = [each.get("loss") for each in (training.before, training.after)]
+        said = "" if None in losses else f", held-out loss {losses[0]:.4f} to {losses[1]:.4f}"
+        return f"Recovered({training.steps} steps, {training.held:,} zeros held{said})"
+
+    def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
+        """Return this result with its quality in ``tasks``, beside the parent's where that is given."""
+        return replace(self, evaluation=evaluate(self.model, tasks, prompts=self.prompts, parent=parent))
+
+    def provenance(self) -> dict[str, Any]:
+        """Return everything that made this model, as plain data for JSON: its pruning, and every recovery in turn."""
+        return {
+            **self.base,
+            "recovery": [*self.base.get("recovery", ()), self.record],
+            "evaluation": None if self.evaluation is None else self.evaluation.as_dict(),
+        }
+
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model, its card and its provenance to the folder ``out``.
+
+        Raises:
+            OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
+        """
+        provenance = self.provenance()
+        cut_at = self.model.max_seq_length
+        self.model.max_seq_length = self.own_length
+        try:
+            card = model_card(provenance, self.evaluation)
+            return save(self.model, out, card=card, provenance=provenance, overwrite=overwrite)
+        finally:
+            self.model.max_seq_length = cut_at
+
+
+def origin(
+    model: SentenceTransformer, identity: Mapping[str, Any], options: RecoveryOptions, chosen: Sequence[Matrix]
+) -> dict[str, Any]:
+    """Return the provenance of a model that GAPrune did not prune: itself is its parent, and no criterion is known.
+
+    Args:
+        model: The model.
+        identity: What identifies it as it was.
+        options: What was asked for.
+        chosen: The matrices whose zeros were held.
+    """
+    size = footprint(model)
+    by_name = {each.name: each for each in size.matrices}
+    found = [by_name[matrix.name] for matrix in chosen]
+    zeros, selected = sum(each.zeros for each in found), sum(each.size for each in found)
+    return {
+        "versions": versions(),
+        "parent": dict(identity),
+        "method": {
+            "criterion": None,
+            "options": {},
+            "granularity": "weight",
+            "allocation": None,
+            "targets": list(options.targets or ("all",)),
+            "matrices": [each.name for each in found],
+            "repair": None,
+        },
+        "sparsity": {
+            "asked": None,
+            "of_selected": zeros / selected,
+            "of_model": zeros / size.parameters,
+            "removed": zeros,
+            "selected": selected,
+            "parameters": size.parameters,
+            "parent_parameters": size.parameters,
+            "by_matrix": {each.name: each.zeros / each.size for each in found},
+        },
+        "calibration": {},
+        "recipe": {"max_length": options.max_length},
+    }

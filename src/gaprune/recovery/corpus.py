@@ -1,0 +1,190 @@
+"""What a recovery is trained on: triplets of the domain, a share of general ones, and some held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gaprune.config import RecoveryOptions
+from gaprune.data import Triplet, Triplets, mine_negatives, read_general, read_triplets
+from gaprune.errors import ConfigError, DataError
+from gaprune.models import Prompts, Role
+from gaprune.recovery.batches import hold_out, plan
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.recovery.teacher import Teacher
+
+__all__ = ["Corpus", "read_corpus"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Triplets by what they are for.
+
+    Args:
+        domain: Trained on.
+        general: Mixed in; ``None`` for none.
+        held_out: Held out of the domain, in batches of equal size; ``None`` for none.
+        negatives: Negatives of its own that each query has.
+        ratio: Share of general triplets.
+    """
+
+    domain: Triplets
+    general: Triplets | None
+    held_out: Triplets | None
+    negatives: int
+    ratio: float
+
+    @property
+    def columns(self) -> dict[str, Role]:
+        """Names of the columns of a data set, in order, with the role of their texts."""
+        negatives: dict[str, Role] = {f"negative_{number}": "passage" for number in range(1, self.negatives + 1)}
+        return {"query": "query", "positive": "passage", **negatives}
+
+    def prompts(self, prompts: Prompts) -> dict[str, str]:
+        """Return the prompt of every column that has one."""
+        found = {column: prompts.of(role) for column, role in self.columns.items()}
+        return {column: prompt for column, prompt in found.items() if prompt is not None}
+
+    def plan(self, options: RecoveryOptions) -> list[list[int]]:
+        """Return the triplets of every step, as indices into the data set that is trained on."""
+        return plan(
+            self.domain,
+            self.general,
+            steps=options.steps,
+            batch_size=options.batch_size,
+            ratio=self.ratio,
+            seed=options.seed,
+        )
+
+    def with_negatives(self, model: SentenceTransformer, count: int, prompts: Prompts) -> Corpus:
+        """Return the corpus with mined negatives for what is trained on and for what is held out."""
+
+        def mined(triplets: Triplets | None) -> Triplets | None:
+            if triplets is None or triplets.have_negatives:
+                return triplets
+            return mine_negatives(triplets, model, count=count, prompts=prompts)
+
+        domain = mined(self.domain) or self.domain
+        return Corpus(domain, mined(self.general), mined(self.held_out), self.negatives, self.ratio)
+
+    def texts(self) -> Iterator[tuple[Role, str]]:
+        """Yield every text that is embedded in training, with its role; some come more than once."""
+        for triplets in (self.domain, self.general, self.held_out):
+            for item in triplets or ():
+                yield from zip(self.columns.values(), self.row(item), strict=True)
+
+    def row(self, item: Triplet) -> tuple[str, ...]:
+        """Return the texts of a triplet, one a column."""
+        return (item.query, *item.passages[: self.negatives + 1])
+
+    def train_set(self, teacher: Teacher | None) -> Dataset:
+        """Return the data set that :meth:`plan` counts in."""
+        return self._data_set([*self.domain, *(self.general or ())], teacher)
+
+    def held_out_set(self, teacher: Teacher | None) -> Dataset | None:
+        """Return the held-out data set."""
+        return None if self.held_out is None else self._data_set(self.held_out, teacher)
+
+    def _data_set(self, items: Sequence[Triplet], teacher: Teacher | None) -> Dataset:
+        from datasets import Dataset
+
+        rows = [self.row(item) for item in items]
+        content: dict[str, list[Any]] = dict(zip(self.columns, map(list, zip(*rows, strict=True)), strict=True))
+        if teacher is not None:
+            roles = self.columns.values()
+            content["label"] = [[teacher.index[key] for key in zip(roles, row, strict=True)] for row in rows]
+        return Dataset.from_dict(content)
+
+    def as_dict(self) -> Mapping[str, object]:
+        """Return names, sizes and fingerprints for the provenance."""
+        kinds = {"domain": self.domain, "general": self.general, "held_out": self.held_out}
+        return {
+            kind: None if data is None else {"name": data.name, "triplets": len(data), "sha256": data.fingerprint}
+            for kind, data in kinds.items()
+        } | {"negatives": self.negatives, "general_ratio": self.ratio}
+
+
+def read_corpus(
+    options: RecoveryOptions,
+    *,
+    domain: Sequence[Triplet] | None = None,
+    general: Sequence[Triplet] | None = None,
+    parts: int = 1,
+) -> Corpus:
+    """Read what a recovery is trained on; triplets given here are used instead of the files that options name.
+
+    Args:
+        options: What is asked for.
+        domain: Triplets of the domain.
+        general: General triplets.
+        parts: Number of processes that share a batch.
+
+    Raises:
+        ConfigError: If no domain data are named, or the numbers do not fit them.
+        DataError: If a file cannot be used, or a triplet has fewer negatives than asked for.
+    """
+    if options.batch_size % parts:
+        raise ConfigError(
+            f"batch_size: {options.batch_size} triplets do not divide into {parts} processes.",
+            f"Use a multiple of {parts}.",
+        )
+    if domain is None:
+        if options.domain is None:
+            raise ConfigError(
+                "domain: recovery is trained on triplets of your domain, and none are named.",
+                "Name them with --domain FILE (domain=...).",
+            )
+        domain = read_triplets(
+            options.domain, subset=options.subset, split=options.split, columns=options.columns or None
+        )
+    ratio = options.share_of_general(named=general is not None or options.general is not None)
+    if not ratio and general is not None:
+        general = None
+    elif ratio and general is None:
+        general = read_general(
+            options.general,
+            subset=options.general_subset,
+            split=options.general_split,
+            columns=options.general_columns or None,
+        )
+    drawn = _triplets(domain, "domain").take(options.triplets, seed=options.seed)
+    mixed = None if general is None else _triplets(general, "general").take(options.triplets, seed=options.seed)
+    held: Triplets | None = None
+    negatives = _negatives(options, [drawn] if mixed is None else [drawn, mixed])
+    if options.held_out:
+        drawn, held = hold_out(drawn, options.held_out, batch_size=options.batch_size, parts=parts, seed=options.seed)
+    corpus = Corpus(drawn, mixed, held, negatives, ratio)
+    corpus.plan(options.model_copy(update={"steps": 1}))  # refuses a batch that is too large for the data
+    return corpus
+
+
+def _negatives(options: RecoveryOptions, sets: Sequence[Triplets]) -> int:
+    """Return how many negatives of its own each query has."""
+    mined = options.mine_negatives
+    if options.hard_negatives is None:
+        return int(all(triplets.have_negatives or mined for triplets in sets))
+    for triplets in sets:
+        if mined and not triplets.have_negatives:
+            if mined < options.hard_negatives:
+                raise ConfigError(
+                    f"hard_negatives: {options.hard_negatives} asked for, {mined} are mined.",
+                    "Raise --mine-negatives, or lower --hard-negatives.",
+                )
+            continue
+        for item in triplets:
+            if len(item.negatives) < options.hard_negatives:
+                raise DataError(
+                    f"has {len(item.negatives)} of the {options.hard_negatives} negatives asked for.",
+                    "Lower --hard-negatives, or mine some with --mine-negatives.",
+                    source=item.source or triplets.name,
+                )
+    return options.hard_negatives
+
+
+def _triplets(items: Sequence[Triplet], name: str) -> Triplets:
+    return items if isinstance(items, Triplets) else Triplets(items, name)

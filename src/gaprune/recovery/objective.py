@@ -1,0 +1,128 @@
+"""What is minimised: the contrastive loss of sentence-transformers, and the distance to the parent.
+
+This module imports sentence-transformers: import it where a model is trained, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import (
+    CachedMultipleNegativesRankingLoss,
+    MultipleNegativesRankingLoss,
+)
+from sentence_transformers.util import all_gather, all_gather_with_grad
+from torch import Tensor
+from torch.nn import functional
+
+from gaprune.config import RecoveryOptions
+from gaprune.recovery.teacher import Teacher
+
+__all__ = ["Cached", "Objective", "Plain", "embedding_distance", "make_loss", "similarity_distance"]
+
+
+def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of ``1 - cosine`` between embeddings ``(texts, dim)`` of the same texts."""
+    return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
+
+
+def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean square difference between the cosine similarities of all pairs of different texts.
+
+    Args:
+        student: Embeddings ``(texts, dim)``.
+        teacher: Embeddings ``(texts, any dim)`` of the same texts.
+
+    Source:
+        Tung and Mori, Similarity-Preserving Knowledge Distillation (arXiv 1907.09682), on cosine similarities.
+    """
+    student, teacher = functional.normalize(student, dim=-1), functional.normalize(teacher, dim=-1)
+    difference = student @ student.T - teacher @ teacher.T
+    others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
+    return difference[others].square().mean()
+
+
+class Objective:
+    """The weighted terms of the loss.
+
+    Args:
+        options: Their weights.
+        teacher: What is distilled from; ``None`` for the contrastive loss alone.
+        several: Whether several processes share a batch, so that their embeddings are gathered.
+    """
+
+    def __init__(self, options: RecoveryOptions, teacher: Teacher | None, *, several: bool) -> None:
+        self.options, self.teacher, self.several = options, teacher, several
+
+    def terms(self, embeddings: list[Tensor], labels: Tensor | None, contrastive: Tensor | None) -> dict[str, Tensor]:
+        """Return the weighted terms by name.
+
+        Args:
+            embeddings: Of a batch ``(batch, dim)``, one tensor a column.
+            labels: Rows of the teacher's embeddings, ``(batch, columns)``.
+            contrastive: The contrastive loss, unweighted; ``None`` where it has no weight.
+        """
+        options = self.options
+        found = {} if contrastive is None else {"contrastive": options.contrastive_weight * contrastive}
+        if self.teacher is None or labels is None:
+            return found
+        student = torch.cat(embeddings).float()
+        teacher = self.teacher.of_rows(labels, student).transpose(0, 1).flatten(0, 1)
+        if options.embedding_weight:
+            found["embedding"] = options.embedding_weight * embedding_distance(student, teacher)
+        if options.similarity_weight:
+            if self.several:
+                student, teacher = all_gather_with_grad(student), all_gather(teacher)
+            found["similarity"] = options.similarity_weight * similarity_distance(student, teacher)
+        return found
+
+
+class Plain(MultipleNegativesRankingLoss):
+    """All terms from one pass over the batch; the trainer logs each by its name."""
+
+    def __init__(self, model: SentenceTransformer, objective: Objective, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.objective = objective
+
+    def compute_loss_from_embeddings(  # type: ignore[override] # the trainer adds and logs terms by name
+        self, embeddings: list[Tensor], labels: Tensor
+    ) -> dict[str, Tensor]:
+        """Return the terms of the loss."""
+        wanted = bool(self.objective.options.contrastive_weight)
+        contrastive = super().compute_loss_from_embeddings(embeddings, labels) if wanted else None
+        return self.objective.terms(embeddings, labels, contrastive)
+
+
+class Cached(CachedMultipleNegativesRankingLoss):
+    """The same sum with gradients cached at the embeddings, so that memory is that of a mini-batch."""
+
+    def __init__(self, model: SentenceTransformer, objective: Objective, **options: Any) -> None:
+        super().__init__(model, **options)
+        self.objective = objective
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """Return the sum of the terms from the embeddings of all mini-batches."""
+        wanted = bool(self.objective.options.contrastive_weight)
+        contrastive = super().calculate_loss(reps, labels) if wanted else None
+        terms: Iterable[Tensor] = self.objective.terms(
+            [torch.cat(each) for each in reps], labels, contrastive
+        ).values()
+        loss = torch.stack(list(terms)).sum()
+        if with_backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+            return loss.detach()
+        return loss
+
+
+def make_loss(model: SentenceTransformer, objective: Objective) -> Plain | Cached:
+    """Return the loss that ``objective`` asks for."""
+    options = objective.options
+    common = {"scale": 1 / options.temperature, "gather_across_devices": objective.several}
+    if options.mini_batch_size is None:
+        return Plain(model, objective, **common)
+    return Cached(model, objective, mini_batch_size=options.mini_batch_size, **common)

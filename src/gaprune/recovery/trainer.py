@@ -1,0 +1,140 @@
+"""The trainer of sentence-transformers, with planned batches, small exact checkpoints, and no silence about faults.
+
+This module imports sentence-transformers and accelerate: import it where a model is trained, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from sentence_transformers import SentenceTransformerTrainer
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from torch import Tensor, nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from gaprune.errors import SignalError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from rich.progress import Progress, TaskID
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+__all__ = ["EvaluateLast", "ProgressBar", "RecoveryTrainer"]
+
+_WEIGHTS = "trained.safetensors"
+
+
+class _Planned(DefaultBatchSampler):
+    """Batches that were decided beforehand."""
+
+    def __init__(self, dataset: Dataset, batches: list[list[int]]) -> None:
+        super().__init__(dataset, batch_size=len(batches[0]), drop_last=False)
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class RecoveryTrainer(SentenceTransformerTrainer):
+    """Trains in the order that was planned.
+
+    Args:
+        batches: Triplets of every batch, batches of several processes one after another.
+        options: Of the trainer.
+    """
+
+    def __init__(self, *, batches: list[list[int]], **options: Any) -> None:
+        super().__init__(**options)
+        self.batches = batches
+        self.processing_class = None  # or the trainer changes the model's configuration to what its tokenizer says
+        self.remove_callback(PrinterCallback)
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Do nothing: the card is ours."""
+
+    def get_batch_sampler(self, dataset: Dataset, batch_size: int, *args: Any, **kwargs: Any) -> DefaultBatchSampler:
+        """Return the planned batches for what is trained on, and the order of the data for what is held out."""
+        del args, kwargs
+        if dataset is self.train_dataset:
+            return _Planned(dataset, self.batches)
+        rows = list(range(len(dataset)))
+        return _Planned(dataset, [rows[start : start + batch_size] for start in rows[::batch_size]])
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
+        """Take a step.
+
+        Raises:
+            SignalError: If the loss is not finite.
+        """
+        loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
+        if not torch.isfinite(loss):
+            raise SignalError(
+                f"The loss of step {self.state.global_step + 1} is not finite.",
+                "Lower --learning-rate, or compute in float32 (without --bf16).",
+            )
+        return loss
+
+    def _trained(self) -> dict[str, Tensor]:
+        return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """Write what is trained; everything else is in the folder that is recovered."""
+        del state_dict
+        folder = Path(output_dir or str(self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: value.contiguous() for name, value in self._trained().items()}, folder / _WEIGHTS)
+
+    @torch.no_grad()
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        del model
+        kept = load_file(Path(resume_from_checkpoint) / _WEIGHTS)
+        for name, parameter in self._trained().items():
+            parameter.copy_(kept[name])
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
+
+
+class EvaluateLast(TrainerCallback):
+    """Looks at the held-out loss after the last step too, whatever the interval is."""
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Ask for it."""
+        del kwargs
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+
+
+class ProgressBar(TrainerCallback):
+    """A progress bar over the steps, with the held-out loss."""
+
+    def __init__(self, display: Progress, steps: int, name: str) -> None:
+        self.display = display
+        self.name = name
+        self.task: TaskID = display.add_task(name, total=steps)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Advance."""
+        del args, control, kwargs
+        self.display.update(self.task, completed=state.global_step)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Show the held-out loss."""
+        del args, state, control
+        loss = kwargs["metrics"].get("eval_loss")
+        if loss is not None:
+            self.display.update(self.task, description=f"{self.name} (held-out loss {loss:.4f})")

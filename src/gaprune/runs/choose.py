@@ -1,0 +1,149 @@
+"""Which units go: layers by what skipping them does, heads and neurons by their importance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gaprune.anatomy import UnitGroup, blocks, removable_layers
+from gaprune.calibration import Calibration
+from gaprune.config import Recipe
+from gaprune.criteria import Criterion, LayerEvidence, UnitEvidence
+from gaprune.errors import ConfigError, SignalError
+from gaprune.masks import lowest
+from gaprune.processes import gather
+from gaprune.signals import LayerEffect, Signals, layer_effects
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["LayerChoice", "choose_layers", "choose_units", "unit_importances"]
+
+
+class LayerChoice:
+    """Layers in the order in which they go.
+
+    Args:
+        order: Indices, the least important first.
+        found: What the order rests on, for the provenance.
+    """
+
+    def __init__(self, order: Sequence[int], found: Mapping[str, Any]) -> None:
+        self.order = tuple(order)
+        self.found = found
+
+
+def choose_layers(
+    model: SentenceTransformer, criterion: Criterion, calibration: Calibration, recipe: Recipe, *, count: int
+) -> LayerChoice:
+    """Return the layers that go, the least important first.
+
+    Args:
+        model: The parent.
+        criterion: Scores the layers.
+        calibration: Triplets; layers are skipped on the first ``recipe.effect_triplets`` of each kind.
+        recipe: Whether effects are measured again after each layer (``greedy``), loss and seed.
+        count: How many go.
+
+    Raises:
+        ConfigError: If fewer can go.
+    """
+    can_go = removable_layers(model)
+    if count > min(len(can_go), len(blocks(model)) - 1):
+        raise ConfigError(
+            f"depth: {count} layers cannot go, only {min(len(can_go), len(blocks(model)) - 1)} of "
+            f"{len(blocks(model))} can.",
+            "Remove fewer.",
+        )
+    gone: list[int] = []
+    rounds = []
+    while len(gone) < count:
+        left = [layer for layer in can_go if layer not in gone]
+        evidence = _layer_evidence(model, criterion, calibration, recipe, left, gone)
+        importance = {each.layer: criterion.layer_importance(each) for each in evidence}
+        order = gather(sorted(left, key=lambda layer: importance[layer]))[0]  # the first process decides for all
+        gone += order[:1] if recipe.greedy else order[:count]
+        rounds.append({"importance": importance, "effects": [_effects(each) for each in evidence]})
+    return LayerChoice(gone, {"rounds": rounds})
+
+
+def _layer_evidence(
+    model: SentenceTransformer,
+    criterion: Criterion,
+    calibration: Calibration,
+    recipe: Recipe,
+    layers: Sequence[int],
+    gone: Sequence[int],
+) -> list[LayerEvidence]:
+    effects: dict[str, dict[int, LayerEffect]] = {"domain": {}, "general": {}}
+    for kind, triplets in (("domain", calibration.domain), ("general", calibration.general)):
+        if kind in criterion.layer_needs and triplets is not None:
+            found = layer_effects(
+                model,
+                triplets.take(min(recipe.effect_triplets, len(triplets)), seed=recipe.seed),
+                layers=layers,
+                prompts=calibration.prompts,
+                options=recipe,
+                skipped=gone,
+            )
+            effects[kind] = {effect.layer: effect for effect in found}
+    squares = [
+        sum(float(weight.detach().float().square().sum()) for weight in block.parameters()) for block in blocks(model)
+    ]
+    return [
+        LayerEvidence(layer, squares[layer], effects["domain"].get(layer), effects["general"].get(layer), recipe.seed)
+        for layer in layers
+    ]
+
+
+def _effects(evidence: LayerEvidence) -> dict[str, Any]:
+    return {
+        "layer": evidence.layer,
+        "domain": None if evidence.domain is None else asdict(evidence.domain),
+        "general": None if evidence.general is None else asdict(evidence.general),
+    }
+
+
+def unit_importances(
+    groups: Sequence[UnitGroup], criterion: Criterion, *, domain: Signals | None, general: Signals | None, seed: int
+) -> dict[str, Tensor]:
+    """Return the importance of every unit, ``(units,)`` by name of the group.
+
+    Raises:
+        SignalError: If one is not finite; it names the group.
+    """
+    importances = {}
+    for group in groups:
+        weight = group.consumer.module.weight.detach().float()
+        evidence = UnitEvidence(
+            group.name,
+            weight.view(len(weight), group.units, group.consumer.unit),
+            _producer_square(group),
+            None if domain is None else domain[group.name],
+            None if general is None else general[group.name],
+            seed,
+        )
+        importances[group.name] = criterion.unit_importance(evidence)
+        if not torch.isfinite(importances[group.name]).all():
+            raise SignalError(
+                f"{group.name}: the importance of its units is not finite.", "Check the model, or use more triplets."
+            )
+    return importances
+
+
+def _producer_square(group: UnitGroup) -> Tensor:
+    """Return the sum of squares of the weights that feed each unit, ``(units,)``."""
+    total = torch.zeros(group.units, device=group.consumer.module.weight.device)
+    for producer in group.producers:
+        weight = producer.matrix.module.weight.detach().float()
+        total += weight.view(producer.parts, group.units, producer.rows, -1).square().sum((0, 2, 3))
+    return total
+
+
+def choose_units(importances: Mapping[str, Tensor], kept: int) -> dict[str, Tensor]:
+    """Return which units stay: the ``kept`` most important of every group, ``(units,)`` by name."""
+    return {name: ~lowest(values.cpu(), len(values) - kept) for name, values in importances.items()}

@@ -1,0 +1,157 @@
+"""Repair as part of a run: fitted on most of the calibration triplets, kept only if the others agree."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from gaprune.calibration import Calibration
+from gaprune.config import Recipe
+from gaprune.data import Triplets
+from gaprune.errors import ConfigError, SignalError
+from gaprune.signals import BlockStream, contrastive_loss
+from gaprune.surgery import heal
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["RepairReport", "repaired", "split"]
+
+_HELD_OUT = 5
+"""At most one triplet in so many is held out to judge the repair."""
+
+
+@dataclass(frozen=True)
+class RepairReport:
+    """What repair did.
+
+    Args:
+        kept: Whether the repaired model is the one that was taken.
+        ridge: Pull towards the original weights, the best of those tried.
+        general_share: Share of general texts among those it was fitted on.
+        triplets: Domain triplets it was fitted on.
+        held_out: Domain triplets it was judged on.
+        loss_cut: Mean contrastive loss of held-out triplets without repair, by kind of data.
+        loss_repaired: The same with repair.
+    """
+
+    kept: bool
+    ridge: float
+    general_share: float
+    triplets: int
+    held_out: int
+    loss_cut: Mapping[str, float]
+    loss_repaired: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for the provenance."""
+        return asdict(self)
+
+
+def repaired(
+    parent: SentenceTransformer,
+    keep: Mapping[str, Tensor],
+    cut: Callable[[SentenceTransformer, bool], SentenceTransformer],
+    calibration: Calibration,
+    recipe: Recipe,
+) -> tuple[SentenceTransformer, RepairReport]:
+    """Return the cut model with what stays refit, or just cut if held-out triplets of any kind show that repair loses.
+
+    Args:
+        parent: The model; it is left as it is.
+        keep: What stays of each matrix, as :func:`gaprune.surgery.heal` takes it.
+        cut: Takes away what goes from a model, of which it may make use if the second argument is true.
+        calibration: The triplets of a run: of each kind ``recipe.repair_triplets`` are fitted on, and others, one in
+            five but no more than half as many as that, are held out; drawn by the seed.
+        recipe: Ridges to try, share of general texts, batch size, loss.
+
+    Raises:
+        ConfigError: If there are too few triplets to hold any out.
+        SignalError: If the model's blocks cannot be run one by one, or the repaired model's loss is not finite.
+    """
+    fitted, judged = split(calibration, recipe)
+    share = recipe.general_share if "general" in fitted else 0.0
+    shares = {"domain": 1 - share, "general": share}
+
+    def losses(model: SentenceTransformer) -> dict[str, float]:
+        return {
+            kind: contrastive_loss(model, triplets, prompts=calibration.prompts, options=recipe)
+            for kind, triplets in judged.items()
+        }
+
+    def mixed(found: Mapping[str, float]) -> float:
+        return sum(shares[kind] * loss for kind, loss in found.items())
+
+    plain = cut(parent, False)
+    before = losses(plain)
+    best: tuple[SentenceTransformer, dict[str, float], float] | None = None
+    for ridge in recipe.ridge:
+        healed = cut(_healed(parent, keep, fitted, shares, calibration, recipe, ridge), True)
+        after = losses(healed)
+        if not all(map(math.isfinite, after.values())):
+            raise SignalError(
+                "The repaired model's loss is not finite.",
+                "Use a larger ridge (--ridge), or leave repair out (--no-repair).",
+            )
+        if best is None or mixed(after) < mixed(best[1]):
+            best = healed, after, ridge
+    if best is None:
+        raise ConfigError("ridge: no value is given.", "Name one or more: --ridge 0.1.")
+    healed, after, ridge = best
+    kept = all(after[kind] <= before[kind] for kind in judged)
+    report = RepairReport(kept, ridge, share, len(fitted["domain"]), len(judged["domain"]), before, after)
+    return (healed if kept else plain), report
+
+
+def _healed(
+    parent: SentenceTransformer,
+    keep: Mapping[str, Tensor],
+    fitted: Mapping[str, Triplets],
+    shares: Mapping[str, float],
+    calibration: Calibration,
+    recipe: Recipe,
+    ridge: float,
+) -> SentenceTransformer:
+    """Return a copy of the parent that is pruned and refit block by block, in the parent's own mode."""
+    healed = copy.deepcopy(parent).eval()
+    streams = [
+        (
+            shares[kind],
+            BlockStream(
+                healed,
+                triplets,
+                prompts=calibration.prompts,
+                batch_size=2 * recipe.triplets_per_batch,
+                label=f"{kind} texts for repair",
+            ),
+        )
+        for kind, triplets in fitted.items()
+        if shares[kind]
+    ]
+    heal(healed, keep, streams, ridge=ridge)
+    return healed.train(parent.training)
+
+
+def split(calibration: Calibration, recipe: Recipe) -> tuple[dict[str, Triplets], dict[str, Triplets]]:
+    """Return the triplets to fit on and those to judge on, by kind of data, drawn by the recipe's seed.
+
+    Raises:
+        ConfigError: If there are too few.
+    """
+    fitted, judged = {}, {}
+    for kind, triplets in (("domain", calibration.domain), ("general", calibration.general)):
+        if triplets is not None:
+            last = max(2, min(len(triplets) // _HELD_OUT, recipe.repair_triplets // 2))
+            if len(triplets) <= last:
+                raise ConfigError(
+                    f"repair: {len(triplets)} {kind} triplets are too few to fit on some and judge on others.",
+                    "Name at least three, or leave repair out: --no-repair (repair=False).",
+                )
+            shuffled = triplets.take(len(triplets), seed=recipe.seed)
+            judged[kind], fitted[kind] = shuffled[:last], shuffled[last:][: recipe.repair_triplets]
+    return fitted, judged

@@ -1,0 +1,154 @@
+"""Recovery as part of a run: what it is trained on is read before anything is pruned."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from gaprune.config import Recipe, RecoveryOptions
+from gaprune.errors import ConfigError
+from gaprune.files import temporary_folder
+from gaprune.recovered import record
+from gaprune.recovery import Teacher, check_extras, read_corpus, sparsities, steps_of_rounds, train
+from gaprune.recovery.teacher import default_cache
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data import Triplet
+    from gaprune.models import Prompts
+
+__all__ = ["Retraining", "Turn", "turns"]
+
+_SHARED = (
+    "domain", "general", "subset", "split", "columns", "general_subset", "general_split", "general_columns",
+    "query_prompt", "passage_prompt", "max_length", "mine_negatives", "seed",
+)  # fmt: skip
+"""Options that recovery takes from the recipe of the pruning."""
+
+_NOT_HERE = (
+    *_SHARED, "model", "parent", "steps", "targets", "device", "trust_remote_code", "tasks", "out", "overwrite",
+    "checkpoints", "resume",
+)  # fmt: skip
+"""Options of a recovery that the recipe decides."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One round of pruning, and of recovery where there are steps.
+
+    Args:
+        number: From zero.
+        of: How many rounds there are.
+        sparsity: What is gone after it.
+        steps: Steps of recovery.
+    """
+
+    number: int
+    of: int
+    sparsity: float
+    steps: int
+
+
+def turns(recipe: Recipe, sparsity: float) -> list[Turn]:
+    """Return the rounds that lead to a sparsity."""
+    count = recipe.rounds
+    rounds = zip(sparsities(sparsity, count), steps_of_rounds(recipe.recover, count), strict=True)
+    return [Turn(number, count, budget, steps) for number, (budget, steps) in enumerate(rounds)]
+
+
+class Retraining:
+    """The recoveries of a run.
+
+    Args:
+        recipe: What is asked for; its ``recover`` steps are split over its ``rounds``.
+        domain: Triplets used instead of those the recipe names.
+        general: Likewise.
+
+    Raises:
+        GapruneError: One of its kinds if options or data do not fit; the data are read here.
+    """
+
+    def __init__(
+        self, recipe: Recipe, *, domain: Sequence[Triplet] | None = None, general: Sequence[Triplet] | None = None
+    ) -> None:
+        for option in recipe.recover_options:
+            if option in _NOT_HERE:
+                raise ConfigError(f"recover_options: {option} is no option here.", "Say it to prune itself.")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigError(
+                "recover: several processes measure together, and this would train in each of them.",
+                "Prune first, then start `gaprune recover` with torchrun.",
+            )
+        if recipe.recover < recipe.rounds:
+            raise ConfigError(
+                f"rounds: {recipe.recover} steps do not reach for {recipe.rounds} rounds.", "Raise --recover."
+            )
+        shared = {name: getattr(recipe, name) for name in _SHARED}
+        self.options = RecoveryOptions.build(shared, {"steps": recipe.recover}, recipe.recover_options)
+        check_extras(self.options)
+        self.corpus = read_corpus(self.options, domain=domain, general=general)
+        self.out = recipe.out
+        self.teacher: Teacher | None = None
+        self.identity: Mapping[str, Any] | None = None
+
+    def prepare(self, parent: SentenceTransformer, identity: Mapping[str, Any], prompts: Prompts) -> None:
+        """Take from the parent what training needs of it, as long as it is what it was.
+
+        Args:
+            parent: The dense model.
+            identity: What identifies it.
+            prompts: Put before queries and passages.
+        """
+        if self.options.mine_negatives:
+            self.corpus = self.corpus.with_negatives(parent, self.options.mine_negatives, prompts)
+        if self.options.distil:
+            cache = self.options.teacher_cache
+            self.identity = identity
+            self.teacher = Teacher.of(
+                parent,
+                self.corpus.texts(),
+                prompts=prompts,
+                fingerprint=identity["weights_sha256"],
+                cache=default_cache() if cache is None else Path(cache),
+                first=nullcontext(),
+            )
+
+    def train(
+        self,
+        model: SentenceTransformer,
+        turn: Turn,
+        *,
+        prompts: Prompts,
+        keep: Mapping[str, Tensor],
+        units: bool,
+    ) -> dict[str, Any]:
+        """Retrain ``model`` in place, and return what the provenance says of it.
+
+        Args:
+            model: What was pruned.
+            turn: The round.
+            prompts: Put before queries and passages.
+            keep: True for weights that are not held at zero, ``(out, in)`` by name.
+            units: Whether whole units were cut out.
+        """
+        options = self.options.model_copy(update={"steps": turn.steps, "seed": self.options.seed + turn.number})
+        with temporary_folder(self.out) as checkpoints:
+            training = train(
+                model,
+                self.corpus,
+                options,
+                prompts=prompts,
+                zeros={name: ~mask for name, mask in keep.items() if not mask.all()},
+                units=units,
+                checkpoints=checkpoints,
+                teacher=self.teacher,
+                label="Recovering" if turn.of == 1 else f"Recovering, round {turn.number + 1} of {turn.of}",
+            )
+        return record(options, self.corpus, training, self.identity)

@@ -1,0 +1,277 @@
+"""A size or a speed to reach: the mix of layers and neurons that loses least for it, by measured curves."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gaprune.anatomy import UnitGroup, blocks, matrices, removable_layers, transformer_of
+from gaprune.calibration import Calibration
+from gaprune.config import Recipe
+from gaprune.criteria import Criterion
+from gaprune.data import Triplets
+from gaprune.errors import ConfigError, SignalError
+from gaprune.memory import parse_bytes
+from gaprune.processes import gather
+from gaprune.progress import track
+from gaprune.runs.choose import choose_layers, choose_units
+from gaprune.runs.plan import UnitPlan
+from gaprune.signals import contrastive_loss, skipping
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Costs", "Target", "choose_plan"]
+
+_FRACTIONS = (0.25, 0.5, 0.75, 0.9)
+"""Widths at which the loss is measured; between them it is interpolated."""
+_COUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmb]?)\s*", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a model of this family costs by what is left of it.
+
+    Args:
+        parameters: Of the parent.
+        bytes_each: Bytes of a parameter.
+        layers: Number of layers.
+        block: Parameters of a layer.
+        block_weights: Weights of a layer's matrices, each two operations a token.
+        units: FFN neurons of a layer.
+        unit: Parameters of a neuron.
+        unit_weights: Weights of a neuron, each two operations a token.
+        rows: Rows of the embedding table, and
+        row: parameters of one.
+    """
+
+    parameters: int
+    bytes_each: int
+    layers: int
+    block: int
+    block_weights: int
+    units: int
+    unit: int
+    unit_weights: int
+    rows: int
+    row: int
+
+    @classmethod
+    def of(cls, model: SentenceTransformer, groups: Sequence[UnitGroup]) -> Self:
+        """Return the costs of a parent with these FFN groups."""
+        parameters = list(model.parameters())
+        found = blocks(model)
+        table: Tensor = transformer_of(model).get_input_embeddings().get_parameter("weight")
+        return cls(
+            parameters=sum(each.numel() for each in parameters),
+            bytes_each=parameters[0].element_size(),
+            layers=len(found),
+            block=sum(each.numel() for each in found[-1].parameters()),
+            block_weights=sum(m.module.weight.numel() for m in matrices(model) if m.layer == len(found) - 1),
+            units=groups[0].units,
+            unit=groups[0].parameters,
+            unit_weights=groups[0].weights,
+            rows=table.shape[0],
+            row=table.shape[1],
+        )
+
+    def left(self, *, depth: int, width: int, tokens: int) -> int:
+        """Return the parameters left without ``depth`` layers, with ``width`` neurons a layer and so many tokens."""
+        neurons = (self.layers - depth) * (self.units - width) * self.unit
+        return self.parameters - depth * self.block - neurons - (self.rows - tokens) * self.row
+
+    def speedup(self, *, depth: int, width: int) -> float:
+        """Return how many times fewer operations a token takes in the matrices of the layers."""
+        block = self.block_weights - (self.units - width) * self.unit_weights
+        return self.layers * self.block_weights / ((self.layers - depth) * block)
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is to be reached: at most so many parameters or bytes, or at least so many times fewer operations."""
+
+    kind: Literal["params", "size", "speedup"]
+    limit: float
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self | None:
+        """Return the target of a recipe, ``None`` where it has none.
+
+        Raises:
+            ConfigError: If the amount cannot be read.
+        """
+        if recipe.target_params is not None:
+            match = _COUNT.fullmatch(recipe.target_params)
+            if match is None:
+                raise ConfigError(
+                    f"target_params: {recipe.target_params!r} is no number of parameters.", "Write 12M, 500k or 1.2B."
+                )
+            return cls("params", float(match[1]) * _UNITS[match[2].lower()])
+        if recipe.target_size is not None:
+            try:
+                return cls("size", parse_bytes(recipe.target_size))
+            except ValueError as error:
+                raise ConfigError(f"target_size: {error}.", "Write 25MB or 100MiB.") from error
+        return None if recipe.target_speedup is None else cls("speedup", recipe.target_speedup)
+
+    def met(self, costs: Costs, *, depth: int, width: int, tokens: int) -> bool:
+        """Return whether a mix reaches the target."""
+        left = costs.left(depth=depth, width=width, tokens=tokens)
+        if self.kind == "speedup":
+            return costs.speedup(depth=depth, width=width) >= self.limit
+        return left * (costs.bytes_each if self.kind == "size" else 1) <= self.limit
+
+    def check(
+        self, model: SentenceTransformer, groups: Sequence[UnitGroup], round_to: int, tokens: int | None
+    ) -> None:
+        """Refuse what not even the smallest mix reaches (``tokens`` left, or all), and what needs nothing to go.
+
+        Raises:
+            ConfigError: If it is out of reach, or reached already.
+        """
+        costs = Costs.of(model, groups)
+        least = _deepest(model)
+        tokens = costs.rows if tokens is None else tokens
+        if round_to > costs.units:
+            raise ConfigError(
+                f"round_to: {round_to} is more than the {costs.units} FFN neurons of a layer.",
+                "Choose a smaller --round-to.",
+            )
+        if not self.met(costs, depth=least, width=round_to, tokens=tokens):
+            left = costs.left(depth=least, width=round_to, tokens=tokens)
+            raise ConfigError(
+                f"target_{self.kind}: {self.limit:g} is out of reach: {left:,} parameters and "
+                f"{costs.speedup(depth=least, width=round_to):.1f} times fewer operations are the least that layers "
+                "and neurons leave.",
+                "Ask for less, or cut the vocabulary too: --vocabulary FILE.",
+            )
+        if self.met(costs, depth=0, width=costs.units, tokens=costs.rows):
+            raise ConfigError(
+                f"target_{self.kind}: the parent reaches {self.limit:g} as it is.", "Ask for a smaller model."
+            )
+
+
+def _deepest(model: SentenceTransformer) -> int:
+    """Return how many layers can go."""
+    return min(len(removable_layers(model)), len(blocks(model)) - 1)
+
+
+def choose_plan(
+    model: SentenceTransformer,
+    target: Target,
+    *,
+    groups: Sequence[UnitGroup],
+    importances: Mapping[str, Tensor],
+    criterion: Criterion,
+    calibration: Calibration,
+    recipe: Recipe,
+    tokens: int | None,
+) -> tuple[UnitPlan, dict[str, Any]]:
+    """Return the mix of layers and neurons that reaches the target at the least estimated loss, and how it was found.
+
+    The loss on domain triplets is measured with more and more layers skipped, and with more and more neurons switched
+    off; that of a mix is estimated by the sum of the two increases.
+
+    Args:
+        model: The parent.
+        target: What is to be reached.
+        groups: Its FFN neurons.
+        importances: Of the neurons, by name of the group.
+        criterion: Ranks the layers.
+        calibration: Its first ``recipe.effect_triplets`` domain triplets are measured on.
+        recipe: Loss, and the multiple of neurons that stays.
+        tokens: Tokens that stay, where the vocabulary is cut too.
+
+    Raises:
+        ConfigError: If no mix reaches the target.
+    """
+    costs = Costs.of(model, groups)
+    rows = costs.rows if tokens is None else tokens
+    target.check(model, groups, recipe.round_to, rows)
+    triplets = _domain(calibration)
+    triplets = triplets.take(min(recipe.effect_triplets, len(triplets)), seed=recipe.seed)
+    order = choose_layers(model, criterion, calibration, recipe, count=_deepest(model)).order
+    widths = [0.0, *_FRACTIONS]
+
+    def loss() -> float:
+        return contrastive_loss(model, triplets, prompts=calibration.prompts, options=recipe)
+
+    by_depth, by_width = [], []
+    for count in track(range(len(order) + 1), "Measuring depths"):
+        with skipping(model, order[:count]):
+            by_depth.append(loss())
+    for fraction in track(widths, "Measuring widths"):
+        with _switched_off(groups, choose_units(importances, round(costs.units * (1 - fraction)))):
+            by_width.append(loss())
+    if not all(map(math.isfinite, (*by_depth, *by_width))):
+        raise SignalError(
+            "The loss is not finite with some layers or neurons switched off.",
+            "Load the model in float32 or bfloat16 (dtype, --dtype).",
+        )
+    dense = by_depth[0]
+    candidates = []
+    for depth in range(len(order) + 1):
+        met = [
+            width
+            for width in {costs.units, *range(recipe.round_to, costs.units, recipe.round_to)}
+            if target.met(costs, depth=depth, width=width, tokens=rows)
+        ]
+        if met:
+            width = max(met)
+            wider = float(np.interp(1 - width / costs.units, widths, by_width)) - dense
+            candidates.append(
+                {
+                    "depth": depth,
+                    "width": width,
+                    "parameters": costs.left(depth=depth, width=width, tokens=rows),
+                    "speedup": costs.speedup(depth=depth, width=width),
+                    "estimated_loss": by_depth[depth] + wider,
+                }
+            )
+    best = gather(min(candidates, key=lambda each: each["estimated_loss"]))[0]  # the first process decides for all
+    plan = UnitPlan(
+        width=None if best["width"] == costs.units else 1 - best["width"] / costs.units,
+        depth=int(best["depth"]),
+        vocabulary=tokens is not None,
+        tokens=recipe.tokens,
+    )
+    found = {
+        "target": {target.kind: target.limit},
+        "chosen": best,
+        "candidates": candidates,
+        "loss_by_depth": by_depth,
+        "loss_by_width": dict(zip(map(str, widths), by_width, strict=True)),
+    }
+    return plan, found
+
+
+def _domain(calibration: Calibration) -> Triplets:
+    if calibration.domain is None:
+        raise ConfigError("domain: a mix is chosen on triplets of your domain.", "Name them with --domain FILE.")
+    return calibration.domain
+
+
+@contextmanager
+def _switched_off(groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let the matrices that read units see zeros where units do not stay."""
+
+    def hook(mask: Tensor) -> Any:
+        def switch(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return (torch.where(mask.to(args[0].device), args[0], 0), *args[1:])
+
+        return switch
+
+    with ExitStack() as stack:
+        for group in groups:
+            columns = keep[group.name].repeat_interleave(group.consumer.unit)
+            stack.callback(group.consumer.module.register_forward_pre_hook(hook(columns)).remove)
+        yield

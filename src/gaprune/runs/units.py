@@ -1,0 +1,279 @@
+"""The units road: layers, heads, neurons and tokens are cut out, and what stays is refit."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from torch import Tensor
+
+from gaprune.anatomy import UnitGroup, UnitKind, blocks, transformer_of, unit_groups
+from gaprune.anatomy.vocabulary import vocabulary
+from gaprune.calibration import Kind, Needs
+from gaprune.config import Recipe
+from gaprune.criteria import Criterion
+from gaprune.cuts import Cut, Cuts
+from gaprune.data import read_texts
+from gaprune.errors import ConfigError
+from gaprune.result import Result
+from gaprune.runs.base import Run
+from gaprune.runs.choose import choose_layers, choose_units, unit_importances
+from gaprune.runs.plan import UnitPlan, plan_units, units_kept
+from gaprune.runs.repair import RepairReport, repaired
+from gaprune.runs.retraining import turns
+from gaprune.runs.sizes import Selection
+from gaprune.runs.targets import Target, choose_plan
+from gaprune.signals import Signals
+from gaprune.surgery import close_vocabulary, cut_vocabulary, rank_tokens, remove_layers, remove_units, used_tokens
+from gaprune.surgery.rebuild import changed_config
+from gaprune.surgery.tokenizers import check_extra
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["UnitRun"]
+
+_KINDS: tuple[UnitKind, ...] = ("heads", "width")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a recipe wants cut.
+
+    Args:
+        kinds: Units inside the layers.
+        layers: Whether layers go.
+        tokens: Whether tokens go.
+        target: Whether a size or speed is to be reached, by layers and neurons.
+    """
+
+    kinds: tuple[UnitKind, ...]
+    layers: bool
+    tokens: bool
+    target: bool
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Self:
+        """Return what ``recipe`` wants cut."""
+        target = any(name.startswith("target") for name in recipe.unit_fields)
+        wanted = {"heads": recipe.heads is not None, "width": recipe.width is not None or target}
+        return cls(
+            kinds=tuple(kind for kind in _KINDS if recipe.granularity == kind or wanted[kind]),
+            layers=target or recipe.granularity == "depth" or recipe.depth is not None,
+            tokens=recipe.granularity == "vocabulary" or recipe.vocabulary is not None,
+            target=target,
+        )
+
+
+class UnitRun(Run):
+    """Cuts whole units out: layers first, then heads and neurons from one measurement of what is left, then tokens."""
+
+    def check_options(self) -> None:
+        """Refuse criteria that cannot tell the units apart; read the texts whose tokens stay."""
+        self.target = Target.of(self.recipe)
+        asked = Asked.of(self.recipe)
+        self.kinds, self.cuts_tokens = asked.kinds, asked.tokens
+        for name, criterion in self.criteria.items():
+            for wanted, summary, what in (
+                (bool(asked.kinds), criterion.unit_summary, "units"),
+                (asked.layers, criterion.layer_summary, "layers"),
+            ):
+                if wanted and summary is None:
+                    raise ConfigError(
+                        f"criterion: {name} does not tell {what} apart.",
+                        "Choose another: `gaprune criteria` says what each can score.",
+                    )
+        if asked.tokens:
+            check_extra()
+        self.texts = [] if self.recipe.vocabulary is None else read_texts(Path(self.recipe.vocabulary))
+
+    @classmethod
+    def can_repair(cls, recipe: Recipe) -> bool:
+        """Return whether neurons or heads go: what reads them can be refit."""
+        return bool(Asked.of(recipe).kinds)
+
+    @classmethod
+    def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[Kind]) -> Needs:
+        """Return what the criteria look at, and the triplets whose tokens stay."""
+        asked = Asked.of(recipe)
+        needs = Needs.of_units(criteria, units=bool(asked.kinds), layers=asked.layers)
+        if asked.target:
+            needs = needs.with_texts({"domain"})
+        if asked.tokens:
+            needs = needs.with_texts(named if named or recipe.vocabulary else {"domain"})
+        return needs
+
+    def check_model(self) -> None:
+        """Find the units, and turn what is asked into numbers that the model can take."""
+        layers = len(blocks(self.parent))
+        if self.cuts_tokens:
+            vocabulary(self.parent)
+        groups = {kind: unit_groups(self.parent, kind) for kind in self.kinds}
+        if self.target:
+            self.target.check(self.parent, groups["width"], self.recipe.round_to, 0 if self.cuts_tokens else None)
+            return
+        for sparsity in self.recipe.sparsity:
+            plan = plan_units(self.recipe, sparsity, layers=layers)
+            for found in groups.values():
+                kept = self._kept(found, plan)
+                changed_config(
+                    transformer_of(self.parent).config,
+                    {field: each * kept for field, each in found[0].fields.items()},
+                )
+
+    def results(self, *, inplace: bool = False) -> Iterator[Result]:  # noqa: ARG002 (nothing to gain)
+        """Yield a result for every criterion and sparsity; a smaller model is a new one, ``inplace`` or not."""
+        for name, criterion in self.criteria.items():
+            for sparsity, out in self.outputs.items():
+                plan, chosen = self._plan(criterion, sparsity)
+                model, cuts, repair = self._cut(criterion, plan)
+                recoveries = self._recover(model, sparsity)
+                origin = self.origin(
+                    name,
+                    {
+                        "granularity": "+".join(cut.kind for cut in cuts.cuts),
+                        "cuts": cuts.as_list(),
+                        "texts": self._texts_identity() if self.cuts_tokens else None,
+                        "target": chosen,
+                        "repair": repair and repair.as_dict(),
+                    },
+                )
+                result = Result(
+                    model=model,
+                    recipe=self.recipe.model_copy(update={"criterion": name}),
+                    sparsity=sparsity,
+                    change=cuts,
+                    prompts=self.calibration.prompts,
+                    own_length=self.own_length,
+                    origin=origin,
+                    out=out,
+                    recoveries=recoveries,
+                )
+                yield self.finish(result, self.dense)
+                del result, model
+                gc.collect()
+
+    def _plan(self, criterion: Criterion, sparsity: float) -> tuple[UnitPlan, dict[str, Any] | None]:
+        """Return what goes, and how a target led to it."""
+        if self.target is None:
+            return plan_units(self.recipe, sparsity, layers=len(blocks(self.parent))), None
+        groups = unit_groups(self.parent, "width")
+        return choose_plan(
+            self.parent,
+            self.target,
+            groups=groups,
+            importances=self._importances(self.parent, groups, criterion),
+            criterion=criterion,
+            calibration=self.calibration,
+            recipe=self.recipe,
+            tokens=len(self._tokens_kept(self.parent, self.recipe.tokens)) if self.cuts_tokens else None,
+        )
+
+    def _cut(self, criterion: Criterion, plan: UnitPlan) -> tuple[SentenceTransformer, Cuts, RepairReport | None]:
+        """Return the smaller model, what went, and what repair did."""
+        model, repair = self.parent, None
+        cuts: list[Cut] = []
+        selection = Selection(self.parent)
+        if plan.depth:
+            selection.add_blocks()
+            choice = choose_layers(model, criterion, self.calibration, self.recipe, count=plan.depth)
+            stay = [layer for layer in range(len(blocks(model))) if layer not in choice.order]
+            cuts.append(Cut("depth", plan.depth, len(blocks(model)), {"layers": stay}, choice.found))
+            model = remove_layers(model, choice.order)
+        if plan.heads or plan.width:
+            model, made, repair = self._cut_units(model, criterion, plan)
+            cuts += made
+            selection.add_units(group for kind in self.kinds for group in unit_groups(self.parent, kind))
+        if plan.vocabulary:
+            selection.add_table()
+            model, cut = cut_vocabulary(model, self._tokens_kept(model, plan.tokens))
+            cuts.append(Cut("vocabulary", cut.removed, cut.rows, found={"kept_for": dict(cut.reasons)}))
+        return model, selection.cuts(cuts, model), repair
+
+    def _cut_units(
+        self, model: SentenceTransformer, criterion: Criterion, plan: UnitPlan
+    ) -> tuple[SentenceTransformer, list[Cut], RepairReport | None]:
+        """Cut heads and neurons by one measurement of ``model``, and repair what reads them."""
+        groups = {kind: unit_groups(model, kind) for kind in self.kinds}
+        importances = self._importances(model, [group for found in groups.values() for group in found], criterion)
+        keep: dict[str, Tensor] = {}
+        cuts = []
+        for kind, found in groups.items():
+            kept = self._kept(found, plan)
+            mine = choose_units({group.name: importances[group.name] for group in found}, kept)
+            indices = {name: mask.nonzero().squeeze(1).tolist() for name, mask in mine.items()}
+            cuts.append(Cut(kind, found[0].units - kept, found[0].units, indices))
+            keep |= mine
+
+        def cut(given: SentenceTransformer, _own: bool) -> SentenceTransformer:
+            for kind in self.kinds:
+                given = remove_units(given, unit_groups(given, kind), keep)
+            return given
+
+        if not self.repairs:
+            return cut(model, False), cuts, None
+        columns = {
+            group.name: keep[group.name].repeat_interleave(group.consumer.unit)
+            for found in groups.values()
+            for group in found
+        }
+        child, report = repaired(model, columns, cut, self.calibration, self.recipe)
+        return child, cuts, report
+
+    def _recover(self, model: SentenceTransformer, sparsity: float) -> list[dict[str, Any]]:
+        """Retrain the smaller model in place where that is asked for, and return what the provenance says of it."""
+        if self.retraining is None:
+            return []
+        (turn,) = turns(self.recipe, sparsity)
+        return [self.retraining.train(model, turn, prompts=self.calibration.prompts, keep={}, units=True)]
+
+    def _kept(self, groups: list[UnitGroup], plan: UnitPlan) -> int:
+        """Return how many units of each of these groups stay."""
+        if groups[0].kind == "width":
+            return units_kept(groups, plan.width or 0.0, round_to=self.recipe.round_to)
+        return units_kept(groups, plan.heads or 0.0, round_to=1)
+
+    def _importances(
+        self, model: SentenceTransformer, groups: list[UnitGroup], criterion: Criterion
+    ) -> dict[str, Tensor]:
+        """Return the importance of every unit of ``model``; the parent is measured once for all criteria."""
+        if model is self.parent:
+            domain, general = self._signals
+        else:
+            needs = Needs.of_units([criterion], units=True, layers=False)
+            domain, general = self._measure(model, groups, needs)
+        return unit_importances(groups, criterion, domain=domain, general=general, seed=self.recipe.seed)
+
+    @cached_property
+    def _signals(self) -> tuple[Signals | None, Signals | None]:
+        groups = [group for kind in self.kinds for group in unit_groups(self.parent, kind)]
+        return self._measure(self.parent, groups, self.needs)
+
+    def _measure(
+        self, model: SentenceTransformer, groups: list[UnitGroup], needs: Needs
+    ) -> tuple[Signals | None, Signals | None]:
+        shape = hashlib.sha256(f"{model!r} {transformer_of(model).config}".encode()).hexdigest()
+        identity = {"parent": self.identity["weights_sha256"], "modules": shape}
+        matrices = [group.consumer for group in groups]
+        part = "" if model is self.parent else shape[:16]
+        return self.calibration.measure(model, matrices, needs, self.recipe, identity, part=part)
+
+    def _texts_identity(self) -> dict[str, Any]:
+        """Return what identifies the texts, beside the triplets, whose tokens stay."""
+        digest = hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
+        return {"texts": len(self.texts), "sha256": digest}
+
+    def _tokens_kept(self, model: SentenceTransformer, sparsity: float | None) -> tuple[int, ...]:
+        """Return the tokens that are wanted: those of all texts, or the most frequent of them."""
+        triplets = [item for data in (self.calibration.domain, self.calibration.general) for item in data or ()]
+        texts = [*self.texts, *(text for item in triplets for text in (item.query, *item.passages))]
+        prompts = {self.calibration.prompts.query, self.calibration.prompts.passage} - {""}
+        counts = used_tokens(model, [*texts, *(prompt + text for prompt in prompts for text in texts)])
+        if sparsity is not None:
+            return rank_tokens(model, counts, sparsity).kept
+        return close_vocabulary(model, counts).kept

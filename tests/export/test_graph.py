@@ -1,0 +1,194 @@
+"""Exports to ONNX and OpenVINO: the same embeddings, whatever the length and padding, without the first weights."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+
+import gaprune
+from gaprune import conversion
+from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
+from gaprune.export import graph, read_provenance
+from gaprune.models import load_model
+from gaprune.runtimes import ExportedModel, TorchModel, format_of
+from toys import triplets_file
+
+TEXTS = ["cash", "the bank raised the rate of interest on every loan " * 9, "a dog", "Zürich ?!", "which asset"]
+
+
+@pytest.fixture(autouse=True)
+def _few_texts(monkeypatch):
+    monkeypatch.setattr(conversion, "_TEXTS", 2)
+
+
+@pytest.fixture(scope="module")
+def exported(folder_of, tmp_path_factory):
+    """Make an export once: ``exported(family, to, int8)`` gives its folder and report."""
+    made = {}
+
+    def make(family, to, int8=False):
+        if (family, to, int8) not in made:
+            out = tmp_path_factory.mktemp("exported") / f"{family}-{to}"
+            made[family, to, int8] = gaprune.export_model(folder_of(family), to=to, out=out, int8=int8)
+        return made[family, to, int8]
+
+    return make
+
+
+def same(first, second):
+    """The lowest cosine between rows."""
+    first, second = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (first, second))
+    return (first * second).sum(axis=1).min()
+
+
+@pytest.mark.parametrize(("family", "to"), [("bert", "onnx"), ("bert", "openvino"), ("qwen3", "onnx")])
+class TestSameModel:
+    def test_embeddings(self, exported, folder_of, family, to):
+        result = exported(family, to)
+        model = load_model(folder_of(family), device="cpu")
+        opened = ExportedModel(result.path, threads=1, exact=True)
+        assert same(opened.encode(TEXTS), model.encode(TEXTS)) > 1 - 1e-6
+        assert np.allclose(opened.encode(TEXTS), model.encode(TEXTS), atol=1e-5)
+        assert np.allclose(opened.encode(TEXTS, batch_size=1), opened.encode(TEXTS), atol=1e-5), "padding shows"
+        assert opened.lengths(TEXTS) == TorchModel(model).lengths(TEXTS)
+        assert opened.max_length == model.max_seq_length
+        query = model.prompts.get("query")
+        if query:
+            wanted = model.encode(TEXTS, prompt_name="query")
+            assert np.allclose(opened.encode(TEXTS, prompt_name="query"), wanted, atol=1e-5)
+
+    def test_what_is_written(self, exported, folder_of, family, to):
+        result = exported(family, to)
+        assert format_of(result.path) == result.to == to
+        assert not list(result.path.glob("*.safetensors")), "the weights would lie there twice"
+        assert not list(result.path.rglob("*dense*"))
+        record = read_provenance(result.path)["export"]
+        assert record["cosine_min"] == result.cosine_min > 1 - 1e-6
+        model = load_model(folder_of(family), device="cpu")
+        assert record["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+        assert result.bytes == sum(file.stat().st_size for file in result.path.rglob("*") if file.is_file())
+
+    def test_the_code_in_the_card(self, exported, folder_of, family, to, tmp_path):
+        """It runs as it stands, without PyTorch and without us."""
+        result = exported(family, to)
+        code = re.search(r"```python\n(.*?)```", (result.path / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+        code = code.replace('"path/to/this/folder"', repr(str(result.path)))
+        alone = "import sys; assert not {'torch', 'gaprune'} & set(sys.modules)"
+        save = f"np.save({str(tmp_path / 'e')!r}, embeddings)"
+        subprocess.run([sys.executable, "-c", f"{code}\n{alone}\n{save}"], check=True, capture_output=True)
+        wanted = load_model(folder_of(family), device="cpu").encode(["a text", "another text"])
+        assert same(np.load(tmp_path / "e.npy"), wanted) > 1 - 1e-3
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_int8(exported, folder_of, to):
+    result, dense = exported("bert", to, int8=True), exported("bert", to)
+    assert result.bytes < dense.bytes
+    assert 0.99 < result.cosine_min < dense.cosine_min
+    model = load_model(folder_of("bert"), device="cpu")
+    assert same(ExportedModel(result.path).encode(TEXTS), model.encode(TEXTS)) > 0.99
+    if to == "onnx":
+        nodes = [node.op_type for node in onnx.load(result.path / "onnx" / "model.onnx").graph.node]
+        assert nodes.count("MatMulInteger") == 2 * 6, "all matrices of both layers, and nothing else"
+
+
+def test_large_models_keep_weights_beside_the_graph(folder_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph, "_LARGE", 0)
+    result = gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / "out", int8=True)
+    names = sorted(file.name for file in (result.path / "onnx").iterdir())
+    assert names == ["model.onnx", "model.onnx.data"]
+
+
+def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
+    gaprune.prune(folder_of("bert"), criterion="magnitude", device="cpu", dtype="bfloat16", out=tmp_path / "pruned")
+    domain = triplets_file(tmp_path / "domain.jsonl", [gaprune.Triplet("a loan", "the bank lent")])
+    result = gaprune.export_model(tmp_path / "pruned", to="onnx", out=tmp_path / "out", domain=domain)
+    found = read_provenance(result.path)
+    assert found.keys() > {"export"}
+    assert {key: found[key] for key in found if key != "export"} == read_provenance(tmp_path / "pruned")
+    assert result.texts == len(conversion._texts(None)) + 2, "the domain's texts are compared too"
+    assert result.cosine_min > 1 - 1e-6, "a bfloat16 model is exported in fp32"
+
+
+class TestErrors:
+    def test_an_export_that_is_not_the_same_is_not_written(self, folder_of, tmp_path, monkeypatch):
+        whole = graph._Whole.forward
+
+        def other(self, *tokens):
+            states, embeddings = whole(self, *tokens)
+            return states, embeddings + 0.05
+
+        monkeypatch.setattr(graph._Whole, "forward", other)
+        with pytest.raises(ModelError, match=r"The onnx model is not the same: the cosine .* is 0\.\d{4}") as caught:
+            gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / "out")
+        assert caught.value.remedy.startswith("Nothing was written")
+        assert not list(tmp_path.iterdir())
+
+    def test_what_cannot_be_traced(self, folder_of, tmp_path, monkeypatch):
+        def fails(self, *tokens):
+            raise ValueError("no such operation")
+
+        monkeypatch.setattr(graph._Whole, "forward", fails)
+        with pytest.raises(ModelError, match=r"BertModel cannot be exported to ONNX: .*no such operation"):
+            gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / "out")
+        assert not list(tmp_path.iterdir())
+
+    def test_checked_before_the_model_is_loaded(self, folder_of, exported, tmp_path, monkeypatch):
+        done = exported("bert", "onnx").path
+        monkeypatch.setattr(conversion, "load_model", lambda *_args, **_options: pytest.fail("loaded"))
+        bert = folder_of("bert")
+        with pytest.raises(ConfigError, match=r"to: 'onx' is no target\. Did you mean 'onnx'"):
+            gaprune.export_model(bert, to="onx", out=tmp_path / "out")
+        with pytest.raises(ModelError, match=r"missing is no folder\."):
+            gaprune.export_model(tmp_path / "missing", to="onnx", out=tmp_path / "out")
+        with pytest.raises(ModelError, match=r"is exported already \(onnx/model\.onnx\)"):
+            gaprune.export_model(done, to="openvino", out=tmp_path / "out")
+        with pytest.raises(OutputError, match="exists"):
+            gaprune.export_model(bert, to="onnx", out=tmp_path)
+        monkeypatch.setitem(sys.modules, "onnxscript", None)
+        with pytest.raises(MissingExtraError, match=r"Exporting to onnx needs .* extra 'onnx'"):
+            gaprune.export_model(bert, to="onnx", out=tmp_path / "out")
+
+    def test_prompts_left_out_of_pooling(self, bert):
+        bert.set_pooling_include_prompt(include_prompt=False)
+        with pytest.raises(ModelError, match="leaves the tokens of its prompt out of pooling"):
+            conversion._check(bert)
+
+    def test_folders_that_do_not_open(self, folder_of, exported, tmp_path):
+        with pytest.raises(ModelError, match="holds no exported model"):
+            ExportedModel(folder_of("bert"))
+        for to, file in (("onnx", "onnx/model.onnx"), ("openvino", "openvino/openvino_model.xml")):
+            broken = tmp_path / to
+            for part in ("tokenizer.json", "config_sentence_transformers.json"):
+                broken.mkdir(exist_ok=True)
+                (broken / part).write_bytes((exported("bert", to).path / part).read_bytes())
+            (broken / file).parent.mkdir()
+            (broken / file).write_text("nothing")
+            with pytest.raises(ModelError, match=rf"{file} cannot be opened: ") as caught:
+                ExportedModel(broken)
+            assert caught.value.remedy == "Export the model again."
+            (broken / "tokenizer.json").write_text("{")
+            with pytest.raises(ModelError, match="cannot be read"):
+                ExportedModel(broken)
+
+    def test_a_prompt_that_is_not_there(self, exported):
+        with pytest.raises(ConfigError, match=r"has no prompt 'quary'\. Did you mean 'query'"):
+            ExportedModel(exported("qwen3", "onnx").path).encode(["a"], prompt_name="quary")
+
+    def test_runtimes_that_are_not_installed(self, exported, monkeypatch):
+        for to, module in (("onnx", "onnxruntime"), ("openvino", "openvino")):
+            folder = exported("bert", to).path
+            monkeypatch.setitem(sys.modules, module, None)
+            with pytest.raises(MissingExtraError, match=f"extra '{to}'"):
+                ExportedModel(folder)
+
+
+def test_json_of_the_report(exported):
+    result = exported("bert", "onnx")
+    assert json.loads(json.dumps(result.as_dict()))["path"] == str(result.path)

@@ -1,0 +1,131 @@
+"""Zeros before are zeros after, bit by bit, on every family and in every way of training."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import gaprune
+from gaprune.anatomy import matrices
+from gaprune.models import resolve_prompts
+from gaprune.recovery import read_corpus, train, zeros_of
+from gaprune.recovery.hold import HoldZeros
+from gaprune.recovery.lora import low_rank
+
+
+def recovered(model, options, triplets, folder):
+    """Train ``model`` and return its zeros before, its weights before and how it went."""
+    zeros = zeros_of(matrices(model))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    went = train(
+        model,
+        read_corpus(options, domain=triplets),
+        options,
+        prompts=resolve_prompts(model),
+        zeros=zeros,
+        units=False,
+        checkpoints=folder,
+    )
+    return zeros, before, went
+
+
+def same_zeros(model, zeros):
+    now = zeros_of(matrices(model))
+    return now.keys() == zeros.keys() and all(torch.equal(now[name], zeros[name]) for name in zeros)
+
+
+def moved(model, before):
+    return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def test_on_every_family(pruned, quick, many, tmp_path):
+    zeros, before, went = recovered(pruned, quick(held_out=0), many, tmp_path)
+    assert same_zeros(pruned, zeros)
+    assert went.held == sum(int(each.sum()) for each in zeros.values()) > 0
+    assert len(moved(pruned, before)) > len(zeros)
+    assert not pruned.training
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3", "gemma"], indirect=True)
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"lora": 2},
+        {"lora": 2, "bf16": True, "gradient_checkpointing": True},
+        {"bf16": True, "mini_batch_size": 4},
+        {"gradient_checkpointing": True},
+    ],
+    ids=str,
+)
+def test_in_every_way(pruned, quick, many, tmp_path, given):
+    zeros, before, _ = recovered(pruned, quick(held_out=0, **given), many, tmp_path)
+    assert same_zeros(pruned, zeros)
+    changed = moved(pruned, before)
+    if "lora" in given:
+        assert {name.removesuffix(".weight").partition("model.")[2] for name in changed} == set(zeros)
+    else:
+        assert len(changed) > len(zeros)
+
+
+def test_a_pattern(bert, quick, many, tmp_path):
+    model = gaprune.prune(bert, criterion="magnitude", granularity="2:4").model
+    zeros, _, _ = recovered(model, quick(held_out=0), many, tmp_path)
+    assert same_zeros(model, zeros)
+    for each in zeros.values():
+        assert (each.view(len(each), -1, 4).sum(dim=2) == 2).all()
+
+
+def test_half_precision_is_kept(bert, quick, many, tmp_path):
+    model = gaprune.prune(bert.bfloat16(), criterion="magnitude").model
+    zeros, before, _ = recovered(model, quick(held_out=0), many, tmp_path)
+    assert same_zeros(model, zeros)
+    assert {value.dtype for value in model.state_dict().values()} == {torch.bfloat16}
+    assert moved(model, before)
+
+
+def test_gradients_and_optimiser_state_are_zero_there(bert):
+    matrix = matrices(bert)[0]
+    weight = matrix.module.weight
+    zeros = torch.rand(weight.shape) < 0.5
+    with torch.no_grad():
+        weight.masked_fill_(zeros, 0)
+    holder = HoldZeros([matrix], {matrix.name: zeros})
+    holder.on_train_begin(None, None, None)
+    optimiser = torch.optim.AdamW([weight], lr=0.1)
+    (matrix.module(torch.ones(1, weight.shape[1])).sum() * torch.tensor(3.0)).backward()
+    assert not weight.grad[zeros].any()
+    assert weight.grad[~zeros].all()
+    weight.grad.fill_(1.0)  # as something else might
+    optimiser.step()
+    assert weight[zeros].all()
+    holder.on_optimizer_step(None, None, None, optimizer=optimiser)
+    assert not weight[zeros].any()
+    state = optimiser.state[weight]
+    for moment in ("exp_avg", "exp_avg_sq"):
+        assert not state[moment][zeros].any()
+        assert state[moment][~zeros].all()
+    holder.release()
+    weight.grad = None
+    matrix.module(torch.ones(1, weight.shape[1])).sum().backward()
+    assert weight.grad.all()
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3"], indirect=True)
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_merging_changes_no_output(pruned, precision):
+    texts = ["net income of the quarter", "a dog runs"]
+    zeros = zeros_of(matrices(pruned))
+    with low_rank(pruned, matrices(pruned), zeros, rank=2, seed=0):
+        trained = [value for name, value in pruned.named_parameters() if value.requires_grad]
+        assert sum(value.numel() for value in trained) < 6000
+        with torch.no_grad():
+            for value in trained:
+                value.normal_(std=0.3)
+        pruned.eval()
+        with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
+            before = pruned.encode(texts)
+    with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
+        after = pruned.encode(texts)
+    assert (before == after).all()
+    assert same_zeros(pruned, zeros)
+    assert type(matrices(pruned)[0].module) is torch.nn.Linear

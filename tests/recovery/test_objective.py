@@ -1,0 +1,137 @@
+"""The loss against plain torch."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from itertools import chain
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gaprune.anatomy import matrices
+from gaprune.errors import ConfigError, SignalError
+from gaprune.models import load_model, resolve_prompts
+from gaprune.recovery import Teacher, read_corpus, train, zeros_of
+from gaprune.recovery.objective import Objective, make_loss
+
+
+@pytest.fixture
+def parent(family_folder):
+    return load_model(family_folder, device="cpu")
+
+
+def teacher_of(parent, corpus, folder):
+    return Teacher.of(
+        parent,
+        corpus.texts(),
+        prompts=resolve_prompts(parent),
+        fingerprint="parent",
+        cache=folder,
+        first=nullcontext(),
+    )
+
+
+def plain(model, rows, parent, options):
+    """The weighted sum, one text at a time."""
+
+    def embed(of, text, role):
+        features = of.preprocess([text], prompt=resolve_prompts(of).of(role))
+        return of(features)["sentence_embedding"][0]
+
+    roles = ("query", "passage", "passage")
+    mine = [[embed(model, row[i], roles[i]) for row in rows] for i in range(3)]
+    with torch.no_grad():
+        its = [[embed(parent, row[i], roles[i]) for row in rows] for i in range(3)]
+    total = torch.tensor(0.0)
+    for number, query in enumerate(mine[0]):
+        logits = torch.stack([functional.cosine_similarity(query, p, dim=0) for p in mine[1] + mine[2]]) / 0.05
+        total = total + options.contrastive_weight * (torch.logsumexp(logits, 0) - logits[number]) / len(rows)
+    mine, its = list(chain(*mine)), list(chain(*its))
+    texts = len(mine)
+    if options.distil:
+        for one, other in zip(mine, its, strict=True):
+            distance = 1 - functional.cosine_similarity(one, other, dim=0)
+            total = total + options.embedding_weight * distance / texts
+        for i in range(texts):
+            for j in range(texts):
+                if i != j:
+                    here = functional.cosine_similarity(mine[i], mine[j], dim=0)
+                    there = functional.cosine_similarity(its[i], its[j], dim=0)
+                    total = total + options.similarity_weight * (here - there) ** 2 / (texts * (texts - 1))
+    return total
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3", "xlm-roberta"], indirect=True)
+@pytest.mark.parametrize("given", [{}, {"distil": True}, {"distil": True, "contrastive_weight": 0}], ids=str)
+@pytest.mark.parametrize("mini", [None, 2])
+def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, mini):
+    options = quick(held_out=0, mini_batch_size=mini, **given)
+    corpus = read_corpus(options, domain=many[:6])
+    teacher = teacher_of(parent, corpus, tmp_path) if options.distil else None
+    rows = corpus.train_set(teacher)[:5]
+    prompts = corpus.prompts(resolve_prompts(pruned))
+    features = [pruned.preprocess(rows[name], prompt=prompts.get(name)) for name in corpus.columns]
+    labels = torch.tensor(rows["label"]) if teacher else None
+    pruned.eval().requires_grad_()
+    loss = make_loss(pruned, Objective(options, teacher, several=False))(features, labels)
+    loss = torch.stack(list(loss.values())).sum() if isinstance(loss, dict) else loss
+    loss.backward()
+    weight = matrices(pruned)[1].module.weight
+    found = weight.grad.clone()
+    pruned.zero_grad()
+    wanted = plain(pruned, [corpus.row(item) for item in corpus.domain][:5], parent, options)
+    wanted.backward()
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert torch.allclose(found, weight.grad, rtol=1e-3, atol=1e-5 * float(weight.grad.abs().max()) + 1e-7)
+
+
+def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
+    corpus = read_corpus(quick(held_out=0.2), domain=many)
+    first = teacher_of(bert, corpus, tmp_path)
+    monkeypatch.setattr(type(bert), "encode_query", lambda *_args, **_options: pytest.fail("embedded again"))
+    again = teacher_of(bert, corpus, tmp_path)
+    assert torch.equal(first.embeddings, again.embeddings)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_distillation_alone_comes_nearer(bert, folder_of, quick, many, tmp_path):
+    zeros = {}
+    with torch.no_grad():
+        for matrix in matrices(bert):
+            matrix.module.weight[matrix.module.weight.abs() < 0.15] = 0
+    zeros = zeros_of(matrices(bert))
+    options = quick(steps=8, distil=True, contrastive_weight=0, held_out=0.2, learning_rate=2e-3)
+    corpus = read_corpus(options, domain=many)
+    teacher = teacher_of(load_model(folder_of("bert"), device="cpu"), corpus, tmp_path / "cache")
+    went = train(
+        bert, corpus, options, prompts=resolve_prompts(bert), zeros=zeros, units=False,
+        checkpoints=tmp_path / "points", teacher=teacher,
+    )  # fmt: skip
+    assert went.before.keys() == {"loss", "embedding", "similarity"}
+    assert went.after["loss"] < 0.9 * went.before["loss"]
+
+
+def test_a_loss_that_is_not_finite(bert, quick, many, tmp_path):
+    with torch.no_grad():
+        bert.get_parameter("0.model.embeddings.LayerNorm.weight").fill_(torch.nan)
+    options = quick(held_out=0)
+    with pytest.raises(SignalError, match=r"^The loss of step 1 is not finite"):
+        train(
+            bert, read_corpus(options, domain=many), options, prompts=resolve_prompts(bert), zeros={}, units=False,
+            checkpoints=tmp_path,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"contrastive_weight": 0}, "contrastive_weight: 0 leaves nothing to learn"),
+        ({"distil": True, "embedding_weight": 0, "similarity_weight": 0}, "distil: both of its weights are 0"),
+        ({"patience": 2, "held_out": 0}, "patience: there is no held-out loss"),
+        ({"stepps": 2}, "Unknown option 'stepps'. Did you mean 'steps'"),
+    ],
+)
+def test_options_that_make_no_sense(quick, given, problem):
+    with pytest.raises(ConfigError, match=problem):
+        quick(**given)

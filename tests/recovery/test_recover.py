@@ -1,0 +1,178 @@
+"""The verb: from folder to folder, checked before it trains, going on where it was ended."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+import gaprune
+from gaprune.anatomy import matrices
+from gaprune.errors import ConfigError, DataError, MissingExtraError, ModelError, OutputError
+from gaprune.export import read_provenance, weights_fingerprint
+from gaprune.models import load_model
+from gaprune.recovery import zeros_of
+from gaprune.recovery.trainer import RecoveryTrainer
+from toys import GENERAL, tasks_folder
+
+QUICK = {"batch_size": 6, "evaluate_every": 2, "learning_rate": 1e-3, "device": "cpu"}
+
+
+@pytest.fixture
+def folder(folder_of, tmp_path):
+    """A folder that GAPrune wrote."""
+    out = tmp_path / "pruned"
+    gaprune.prune(folder_of("bert"), criterion="magnitude", targets="all", out=out, device="cpu")
+    return out
+
+
+def test_from_folder_to_folder(folder, folder_of, many, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = read_provenance(folder)
+    tasks = tasks_folder(tmp_path / "tasks")
+    out = tmp_path / "out"
+    result = gaprune.recover(
+        folder, domain=many, general=GENERAL, steps=4, distil=True, tasks=tasks, out=out, general_ratio=0.2, **QUICK
+    )
+    opened = SentenceTransformer(str(out), device="cpu")
+    assert weights_fingerprint(opened) == weights_fingerprint(result.model)
+    assert weights_fingerprint(load_model(folder, device="cpu")) != weights_fingerprint(opened)
+    old, new = zeros_of(matrices(load_model(folder, device="cpu"))), zeros_of(matrices(opened))
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    provenance = read_provenance(out)
+    assert {key: provenance[key] for key in before if key != "evaluation"} == {
+        key: value for key, value in before.items() if key != "evaluation"
+    }
+    (recovery,) = provenance["recovery"]
+    assert recovery["training"]["steps"] == 4
+    assert [step for step, _ in recovery["training"]["curve"]] == [0, 2, 4]
+    assert recovery["teacher"]["weights_sha256"] == before["parent"]["weights_sha256"]
+    assert recovery["data"]["domain"]["triplets"] + recovery["data"]["held_out"]["triplets"] <= len(many)
+    assert {score.parent is None for score in result.evaluation.scores} == {False}
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "## Recovery" in card
+    assert "20% of them general" in card
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "pruned", "tasks"]
+    again = gaprune.recover(out, domain=many, steps=2, held_out=0, **QUICK)
+    assert len(again.provenance()["recovery"]) == 2
+
+
+def test_a_loaded_model_is_left_alone(bert, many):
+    before = weights_fingerprint(bert)
+    result = gaprune.recover(bert, domain=many, steps=2, held_out=0, batch_size=6)
+    assert weights_fingerprint(bert) == before != weights_fingerprint(result.model)
+    assert result.provenance()["method"]["criterion"] is None
+
+
+@pytest.mark.parametrize("killed", [3, 5, 6])
+@pytest.mark.parametrize("given", [{}, {"lora": 2}, {"distil": True, "held_out": 0}], ids=str)
+def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = {"domain": many, "steps": 6, **QUICK, **given}
+    whole = gaprune.recover(folder, out=tmp_path / "whole", **asked)
+    step = RecoveryTrainer.training_step
+
+    def kill(self, *args, **options):
+        if self.state.global_step + 1 == killed:
+            raise KeyboardInterrupt
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(RecoveryTrainer, "training_step", kill)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        gaprune.recover(folder, out=out, **asked)
+    assert not out.exists()
+    points = tmp_path / "out.checkpoints"
+    (points / "checkpoint-5").mkdir()  # one that was not finished
+    monkeypatch.setattr(RecoveryTrainer, "training_step", step)
+    with pytest.raises(OutputError, match="holds checkpoints of a run that was ended"):
+        gaprune.recover(folder, out=out, **asked)
+    with pytest.raises(ConfigError, match="of a run with another options"):
+        gaprune.recover(folder, out=out, resume=True, **{**asked, "learning_rate": 1e-4})
+    resumed = gaprune.recover(folder, out=out, resume=True, **asked)
+    assert weights_fingerprint(resumed.model) == weights_fingerprint(whole.model)
+    assert resumed.training.curve == whole.training.curve
+    assert not points.exists()
+
+
+def test_the_best_step_is_kept_and_patience_ends(folder, many):
+    asked = {**QUICK, "learning_rate": 0.5, "evaluate_every": 1}
+    result = gaprune.recover(folder, domain=many, steps=8, patience=2, **asked)
+    losses = dict(result.training.curve[1:])
+    assert result.training.steps == result.training.best_step + 2 < 8
+    assert result.training.after["loss"] == pytest.approx(min(losses.values()), abs=1e-4)
+    assert losses[result.training.best_step] == min(losses.values())
+
+
+class TestRefused:
+    @pytest.fixture(autouse=True)
+    def _never_trained(self, monkeypatch):
+        monkeypatch.setattr(
+            sys.modules["gaprune.recovery.train"], "_arguments", lambda *_args, **_options: pytest.fail("trained")
+        )
+
+    @pytest.mark.parametrize(
+        ("given", "error", "problem"),
+        [
+            ({"domain": None}, ConfigError, "^domain: recovery is trained on triplets"),
+            ({"batch_size": 64}, ConfigError, "^batch_size: many holds 36 triplets"),
+            ({"held_out": 0.01}, ConfigError, "^held_out: 0.01 of the 40"),
+            ({"hard_negatives": 2}, DataError, "^many:1: has 1 of the 2 negatives"),
+            ({"resume": True}, ConfigError, "^resume: .* holds no checkpoints"),
+            ({"targets": "mlpp"}, gaprune.GapruneError, "^targets: 'mlpp' matches none"),
+            ({"distil": True, "parent": "/no/where"}, ModelError, "^The model /no/where cannot be loaded"),
+        ],
+        ids=str,
+    )
+    def test_before_it_trains(self, folder, many, tmp_path, given, error, problem):
+        asked = {"domain": many, "out": tmp_path / "out", **QUICK, **given}
+        with pytest.raises(error, match=problem):
+            gaprune.recover(folder, **asked)
+        assert [path.name for path in tmp_path.iterdir()] == ["pruned"]
+
+    def test_a_parent_that_changed(self, folder, many, tmp_path):
+        path = folder / "gaprune.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["parent"]["weights_sha256"] = "0" * 64
+        path.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(ModelError, match="has other weights"):
+            gaprune.recover(folder, domain=many, distil=True, **QUICK)
+
+    def test_lora_without_peft(self, folder, many, monkeypatch):
+        monkeypatch.setitem(sys.modules, "peft", None)
+        with pytest.raises(MissingExtraError, match="'lora'"):
+            gaprune.recover(folder, domain=many, lora=2, **QUICK)
+
+    def test_an_output_that_exists(self, folder, many):
+        with pytest.raises(OutputError, match="exists"):
+            gaprune.recover(folder, domain=many, out=folder, **QUICK)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "dai", "sparsegpt"])
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_pruned_and_recovered_in_one_go(bert, many, criterion, rounds, tmp_path):
+    result = gaprune.prune(
+        bert, domain=many, criterion=criterion, sparsity=0.6, recover=4, rounds=rounds, out=tmp_path / "out",
+        recover_options={"batch_size": 6, "learning_rate": 1e-3, "held_out": 0},
+    )  # fmt: skip
+    assert result.change.zeros == round(0.6 * result.change.size)
+    assert result.sparsity_of_selected == result.change.zeros / result.change.size
+    recoveries = read_provenance(tmp_path / "out")["recovery"]
+    assert [each["training"]["steps"] for each in recoveries] == ([4] if rounds == 1 else [1, 2, 1])
+    assert recoveries[-1]["training"]["held"] == result.change.zeros
+
+
+def test_options_of_pruning_with_recovery(bert, many):
+    for given, problem in (
+        ({"rounds": 2}, "recover: without steps"),
+        ({"recover": 2, "rounds": 3}, "rounds: 2 steps do not reach"),
+        ({"recover": 2, "recover_options": {"out": "x"}}, "recover_options: out is no option here"),
+        ({"recover": 4, "rounds": 2, "granularity": "2:4"}, "rounds: granularity 2:4"),
+        ({"recover": 4, "rounds": 2, "width": 0.5}, "rounds: whole units go at once"),
+        ({"recover": 4, "rounds": 2, "granularity": "depth"}, "rounds: whole units go at once"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            gaprune.prune(bert, domain=many, criterion="magnitude", **given)

@@ -1,0 +1,105 @@
+"""Recovery on either road: after whole units went, in one go with pruning, and by turns with repair."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+import gaprune
+from gaprune.anatomy import matrices, unit_groups
+from gaprune.export import read_provenance, weights_fingerprint
+from gaprune.models import load_model
+from gaprune.recovery import zeros_of
+from gaprune.runs.retraining import Retraining
+
+QUICK = {"batch_size": 6, "evaluate_every": 2}
+CUT = {"width": 0.5, "round_to": 8, "device": "cpu"}
+
+
+def shapes(model):
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+@pytest.fixture
+def narrow(folder_of, many, tmp_path):
+    """A folder of a model that lost half of its neurons."""
+    gaprune.prune(folder_of("bert"), domain=many, out=tmp_path / "narrow", **CUT)
+    return tmp_path / "narrow"
+
+
+def test_after_width(narrow, many, tmp_path):
+    out = tmp_path / "out"
+    result = gaprune.recover(narrow, domain=many, steps=4, out=out, device="cpu", distil=True, **QUICK)
+    training = result.training
+    assert (training.held, training.learning_rate) == (0, 1e-4)
+    assert training.before["loss"] > 0
+    assert training.after["loss"] == pytest.approx(min(loss for _, loss in training.curve[1:]), abs=1e-4)
+    opened = SentenceTransformer(str(out), device="cpu")
+    before = load_model(narrow, device="cpu")
+    assert shapes(opened) == shapes(before)
+    assert weights_fingerprint(opened) == weights_fingerprint(result.model) != weights_fingerprint(before)
+    said, was = read_provenance(out), read_provenance(narrow)
+    assert said["method"] == was["method"]
+    assert said["sparsity"] == was["sparsity"]
+    assert said["recovery"][0]["teacher"]["weights_sha256"] == was["parent"]["weights_sha256"]
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "| cut out: FFN neurons of every layer | 24 of 48 |" in card
+    assert f"| held-out loss | {training.before['loss']:.4f} before, {training.after['loss']:.4f} after |" in card
+    assert "What zeros do not do" not in card
+
+
+def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folder_of, many, tmp_path):
+    out = tmp_path / "out"
+    result = gaprune.prune(folder_of("bert"), domain=many, recover=4, recover_options=QUICK, out=out, **CUT)
+    two = gaprune.recover(narrow, domain=many, steps=4, device="cpu", **QUICK)
+    assert weights_fingerprint(result.model) == weights_fingerprint(two.model)
+    assert {group.units for group in unit_groups(result.model, "width")} == {24}
+    said, was = read_provenance(out), read_provenance(narrow)
+    assert said["method"] == was["method"]
+    assert said["method"]["repair"]["held_out"] == 8
+    (recovery,) = said["recovery"]
+    assert "round" not in recovery
+    assert recovery["training"]["curve"] == [list(look) for look in two.training.curve]
+    assert recovery["training"]["held"] == 0
+    assert "## Recovery\n" in (out / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3"], indirect=True)
+@pytest.mark.parametrize("criterion", ["dai:general=0", "sparsegpt"])
+def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
+    turns = []
+    train = Retraining.train
+
+    def spy(self, trained, turn, **given):
+        record = train(self, trained, turn, **given)
+        turns.append((turn.sparsity, given["keep"], zeros_of(matrices(trained))))
+        return record
+
+    monkeypatch.setattr(Retraining, "train", spy)
+    options = {"held_out": 0, "learning_rate": 1e-2, **QUICK}
+    before = weights_fingerprint(model)
+    result = gaprune.prune(
+        model, domain=many, criterion=criterion, sparsity=0.6, recover=5, rounds=2, recover_options=options,
+        out=tmp_path / "out",
+    )  # fmt: skip
+    assert weights_fingerprint(model) == before
+    (_, first, early), (_, last, late) = turns
+    assert [sparsity for sparsity, *_ in turns] == pytest.approx([0.525, 0.6])
+    for name, mask in last.items():
+        assert torch.equal(early[name], ~first[name])
+        assert torch.equal(late[name], ~mask)
+        assert (first[name] | ~mask).all()
+    size = sum(mask.numel() for mask in last.values())
+    assert sum(int(zeros.sum()) for zeros in late.values()) == result.removed == round(0.6 * size)
+    opened = zeros_of(matrices(SentenceTransformer(str(tmp_path / "out"), device="cpu")))
+    assert opened.keys() == late.keys()
+    assert all(torch.equal(opened[name], late[name]) for name in late)
+    said = read_provenance(tmp_path / "out")
+    repairs = [recovery["round"]["repair"] for recovery in said["recovery"]]
+    assert said["method"]["repair"] == repairs[-1]
+    assert [repair and repair["held_out"] for repair in repairs] == [None if criterion == "sparsegpt" else 8] * 2
+    assert [recovery["training"]["steps"] for recovery in said["recovery"]] == [2, 3]
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| pruned before it | to 52.50 % of the selected weights; repair: " in card
+    assert "## Recovery 2\n" in card
