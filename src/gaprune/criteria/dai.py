@@ -91,9 +91,7 @@ class DomainAlignmentImportance(Criterion):
     layer_summary: ClassVar[str | None] = (
         "what skipping it does: increase of the loss + 5 x distance of the embeddings"
     )
-    terms: ClassVar[Mapping[str, object]] = MappingProxyType(
-        {"general": 0.0, "smoothing": 0.0, "alpha": 0.0, "preservation": 0.0}
-    )
+    terms: ClassVar[Mapping[str, object]] = MappingProxyType({"general": 0.0, "smoothing": 0.0, "alpha": 0.0})
 
     general: float = Field(0.0, ge=0, description="Weight of the general Fisher that is added to the domain's.")
     smoothing: float = Field(0.8, ge=0, le=1, description="0: the measured Fisher; 1: its rank-1 form alone.")
