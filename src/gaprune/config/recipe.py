@@ -156,12 +156,34 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
                     if road == "units"
                     else f"{option}: granularity {self.granularity} removes no whole units; leave it out"
                 )
+        self._check_effect()
         if self.unit_fields:
             self._check_mix()
         if self._is_set("sparsity") and not (self.by_sparsity or self.unit_fields):
             other = "remove" if self.remove is not None else "tokens"
             raise ValueError(f"sparsity: {other} says what goes; leave --sparsity out")
         return self
+
+    def _check_effect(self) -> None:
+        """Refuse options that would change nothing."""
+        if self.repair is False:
+            for option in ("ridge", "repair_triplets", "general_share"):
+                if self._is_set(option):
+                    raise ValueError(f"{option}: repair is switched off, so this has no effect; leave it out")
+        if not self.cuts_units:
+            return
+        targeted = any(name.startswith("target") for name in self.unit_fields)
+        layers = targeted or self.granularity == "depth" or self.depth is not None
+        neurons = targeted or self.granularity == "width" or self.width is not None
+        for option, goes, what in (
+            ("greedy", layers, "layers"),
+            ("effect_triplets", layers, "layers"),
+            ("round_to", neurons, "neurons"),
+        ):
+            if self._is_set(option) and not goes:
+                raise ValueError(f"{option}: no {what} go, so this has no effect; leave it out")
+        if self._is_set("fisher"):
+            raise ValueError("fisher: units are told apart without it, so this has no effect; leave it out")
 
     def _is_set(self, option: str) -> bool:
         """Whether an option differs from its default, so that a recipe written out whole means the same."""
