@@ -103,7 +103,7 @@ def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
         model.eval().requires_grad_(requires_grad=True)
         embedder = Embedder(model, prompts, Watch())
         for batch in batches_of(model, triplets, prompts, options):
-            measure_batch(embedder, batch, [], options, at_once=len(batch.triplets))
+            measure_batch(embedder, batch, [], options, at_once=batch.tokens)
         model.zero_grad()
 
     for warm in (plain, ours):

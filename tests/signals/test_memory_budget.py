@@ -10,7 +10,8 @@ from gaprune.config import Recipe, SignalOptions
 from gaprune.errors import ConfigError
 from gaprune.memory import free_bytes, parse_bytes, show_bytes
 from gaprune.models import Prompts
-from gaprune.signals import plan, plan_measurement
+from gaprune.signals import passes, plan, plan_measurement
+from gaprune.signals.batches import Batch
 
 QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
 
@@ -74,19 +75,55 @@ def test_passes_alone_change_no_bit(model, toy_triplets, measured, planned, monk
 
 
 @pytest.mark.usefixtures("tight")
-def test_some_triplets_at_once(model, toy_triplets, measured, monkeypatch):
+def test_some_tokens_at_once(model, toy_triplets, measured, monkeypatch):
+    """A batch with more is embedded first and measured part by part, its last part without being embedded twice."""
+    parts = []
+    by_parts = passes._by_parts
+    monkeypatch.setattr(passes, "_by_parts", lambda *args: parts.append(len(args[2])) or by_parts(*args))
     expected = measured(model, toy_triplets, quantities=QUANTITIES, batch_size=16)
-    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [(2, False, 0, 3)])
+    assert not parts
+    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [(40, False, 0, 3)])
     signals = measured(model, toy_triplets, quantities=QUANTITIES, batch_size=16)
+    assert min(parts) > 1
     for name, each in expected.items():
         assert signals[name].tokens == each.tokens
         for quantity in QUANTITIES:
             close(getattr(signals[name], quantity), getattr(each, quantity), 2e-4)
 
 
-def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, measured, monkeypatch):
-    from gaprune.signals import passes
+class TestParts:
+    """Batches of which only so many tokens are kept at a time."""
 
+    batch = Batch(tuple("abcd"), (1, 2, 3, 10), ((4,), (2, 3), (5,), (20, 2)))
+
+    @pytest.mark.parametrize(
+        ("tokens", "expected"),
+        [(52, ["abcd"]), (51, ["abc", "d"]), (19, ["ab", "c", "d"]), (11, ["a", "b", "c", "d"]), (1, list("abcd"))],
+    )
+    def test_neighbours_share_a_part(self, tokens, expected):
+        parts = self.batch.split(tokens)
+        assert ["".join(part.triplets) for part in parts] == expected
+        assert sum(part.tokens for part in parts) == self.batch.tokens == 52
+        assert [query for part in parts for query in part.queries] == [1, 2, 3, 10]
+
+    def test_the_longest_triplet(self):
+        assert self.batch.longest == 32
+
+
+@pytest.mark.usefixtures("tight")
+def test_only_long_batches_are_embedded_twice(bert, toy_triplets, planned):
+    """A budget that holds most batches whole splits the others alone."""
+    plenty = planned(bert, toy_triplets, batch_size=2)
+    enough = planned(bert, toy_triplets, batch_size=2, memory_budget=str(int(plenty.needed_bytes * 0.8)))
+    assert plenty.recomputed == enough.recomputed == 0
+    less = enough.needed_bytes - enough.activation_bytes // 10
+    some = planned(bert, toy_triplets, batch_size=2, memory_budget=str(less))
+    assert some.at_once < max(batch.tokens for batch in some.batches)
+    assert 0 < some.recomputed < 0.5
+    assert f"{some.recomputed:.0%} of them are computed twice to save memory" in str(some)
+
+
+def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, measured, monkeypatch):
     expected = measured(model, toy_triplets, quantities=QUANTITIES)
     monkeypatch.setattr(passes, "_TOKENS", {"cpu": 24})
     calls = []

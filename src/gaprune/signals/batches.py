@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from gaprune.config import SignalOptions
@@ -51,9 +52,21 @@ class Batch:
             return f"{len(self.triplets)} triplets"
         return f"{', '.join(named[:4])}{', …' if len(named) > 4 else ''}"
 
-    def split(self, count: int) -> list[Batch]:
-        """Return it in parts of ``count`` triplets."""
-        parts = [slice(start, start + count) for start in range(0, len(self.triplets), count)]
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest triplet."""
+        return max(query + sum(passages) for query, passages in zip(self.queries, self.passages, strict=True))
+
+    def split(self, tokens: int) -> list[Batch]:
+        """Return it in parts of neighbours with so many tokens at most, or of a single triplet with more."""
+        bounds, held = [0], 0
+        for index, (query, passages) in enumerate(zip(self.queries, self.passages, strict=True)):
+            each = query + sum(passages)
+            if index > bounds[-1] and held + each > tokens:
+                bounds.append(index)
+                held = 0
+            held += each
+        parts = [slice(start, end) for start, end in pairwise([*bounds, len(self.triplets)])]
         return [Batch(self.triplets[part], self.queries[part], self.passages[part]) for part in parts]
 
 

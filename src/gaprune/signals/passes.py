@@ -109,8 +109,8 @@ def measure_batch(
         batch: The batch.
         taps: On the matrices that are measured.
         options: The loss.
-        at_once: Triplets whose activations are kept at a time. Where that is not the whole batch and the loss is over
-            the batch, embeddings and their gradients come first, and activations are made once more, part by part.
+        at_once: Tokens whose activations are kept at a time. Where the batch has more and the loss is over the batch,
+            embeddings and their gradients come first, and activations are made once more, part by part.
         idle: Forward passes to add that nobody watches, so that all processes of a sharded model make as many.
     """
     parts = batch.split(at_once)
@@ -134,15 +134,19 @@ def measure_batch(
 
 
 def _by_parts(embedder: Embedder, batch: Batch, parts: Sequence[Batch], options: SignalOptions) -> None:
-    """Source: Gao et al. 2021, gradient caching (arXiv 2101.06983), over whole triplets."""
+    """Source: Gao et al. 2021, gradient caching (arXiv 2101.06983), over whole triplets; the last part runs once."""
     with torch.no_grad():
-        found = [embedder.both(part, watched=False) for part in parts]
+        found = [embedder.both(part, watched=False) for part in parts[:-1]]
+    last = embedder.both(parts[-1], watched=True)
+    found.append((last[0].detach(), last[1].detach()))
     queries = torch.cat([each for each, _ in found]).requires_grad_()
     passages = torch.cat([each for _, each in found]).requires_grad_()
     gradients = torch.autograd.grad(_loss(queries, passages, batch, options), (queries, passages))
     by_query = torch.split(gradients[0], [len(each) for each, _ in found])
     by_passage = torch.split(gradients[1], [len(each) for _, each in found])
-    for part, of_queries, of_passages in zip(parts, by_query, by_passage, strict=True):
+    torch.autograd.backward(last, (by_query[-1], by_passage[-1]))
+    del last
+    for part, of_queries, of_passages in zip(parts[:-1], by_query, by_passage, strict=False):
         torch.autograd.backward(embedder.both(part, watched=True), (of_queries, of_passages))
 
 

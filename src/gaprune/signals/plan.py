@@ -37,6 +37,9 @@ _MARGIN = 0.85
 _WORKING = 128 * 10**6
 """Bytes for what is small: tiles, embeddings, rows of one matrix."""
 
+_CAPS = 1.25
+"""Ratio of the numbers of tokens at a time that are considered."""
+
 _REUSED = 6
 """Tensors as large as a linear layer's input and output that are kept for it and its neighbours, at most."""
 
@@ -47,11 +50,10 @@ class Plan:
 
     Args:
         label: Name of the data.
-        triplets: Number of triplets.
-        batches: Number of batches.
-        tokens: Real tokens that one pass reads, in all processes together.
+        batches: Those of all processes together.
         passes: Names of the matrices that each pass measures.
-        at_once: Triplets whose activations are kept at a time.
+        at_once: Tokens whose activations are kept at a time; of a longer triplet, all.
+        in_batch: Whether the loss is over a whole batch, so that a batch of more tokens is embedded beforehand.
         rerun: Whether blocks run once more in the backward, so that their activations need not be kept.
         backward: Whether there is a backward at all.
         sizes: Bytes of the sums of each matrix.
@@ -62,11 +64,10 @@ class Plan:
     """
 
     label: str
-    triplets: int
-    batches: int
-    tokens: int
+    batches: Sequence[Batch]
     passes: tuple[tuple[str, ...], ...]
     at_once: int
+    in_batch: bool
     rerun: bool
     backward: bool
     sizes: Mapping[str, int]
@@ -77,15 +78,25 @@ class Plan:
 
     def __str__(self) -> str:
         often = "1 pass" if len(self.passes) == 1 else f"{len(self.passes)} passes"
-        batches = "1 batch" if self.batches == 1 else f"{self.batches:,} batches"
+        batches = "1 batch" if len(self.batches) == 1 else f"{len(self.batches):,} batches"
         shared = f" in {self.processes} processes" if self.processes > 1 else ""
-        again = "; activations are computed twice to save memory" if self.recomputes else ""
+        twice = f"; {self.recomputed:.0%} of them are computed twice to save memory" if self.recomputed else ""
         return (
             f"Measuring {self.label}: {self.triplets:,} triplets ({self.tokens:,} tokens) in {batches}, "
             f"{often} over {sum(map(len, self.passes))} matrices{shared}. {show_bytes(self.sums_bytes)} of "
             f"sums and up to {show_bytes(self.activation_bytes)} of activations at a time, of "
-            f"{show_bytes(self.budget_bytes)}{again}. About {_duration(self.seconds)}."
+            f"{show_bytes(self.budget_bytes)}{twice}. About {_duration(self.seconds)}."
         )
+
+    @property
+    def triplets(self) -> int:
+        """Number of triplets."""
+        return sum(len(batch.triplets) for batch in self.batches)
+
+    @property
+    def tokens(self) -> int:
+        """Real tokens that one pass reads, in all processes together."""
+        return sum(batch.tokens for batch in self.batches)
 
     @property
     def sums_bytes(self) -> int:
@@ -93,9 +104,11 @@ class Plan:
         return max(sum(self.sizes[name] for name in names) for names in self.passes)
 
     @property
-    def recomputes(self) -> bool:
-        """Whether activations are computed twice."""
-        return self.rerun or (self.backward and self.at_once < math.ceil(self.triplets / self.batches))
+    def recomputed(self) -> float:
+        """Part of the activations that is computed twice, from 0 to 1."""
+        if not self.backward:
+            return 0.0
+        return 1.0 if self.rerun else _embedded_before(self.batches, self.at_once) * self.in_batch
 
     @property
     def needed_bytes(self) -> int:
@@ -131,18 +144,18 @@ def plan_for(
     backward = bool(BACKWARD & set(quantities))
     budget = agree(_budget(model, matrices, options))
     sizes = {matrix.name: _sum_bytes(matrix, quantities) for matrix in matrices}
-    largest = max(len(batch.triplets) for batch in batches)
-    splits = [largest]
+    whole = max(batch.tokens for batch in batches)
+    caps = [whole]
     if options.fisher == "triplet" and not is_sharded(model):
-        splits += sorted({count for count in (1, 2, 4, 8) if count < largest}, reverse=True)
-    ways = _ways(model, batches, matrices, splits, prompts, options, backward=backward)
+        longest = max(batch.longest for batch in batches)
+        steps = math.ceil(math.log(whole / longest, _CAPS))
+        caps += [max(longest, int(whole / _CAPS**step)) for step in range(1, steps + 1)]
+    ways = _ways(model, batches, matrices, caps, prompts, options, backward=backward)
     found = []
     for at_once, rerun, activations, cost in ways:
         groups = _groups(sizes, budget - activations - _WORKING)
         if groups is not None:
             found.append((cost * len(groups), -at_once, rerun, activations, groups))
-        if found and len(found[0][-1]) == 1 and found[0][0] == cost:
-            break
     if not found:
         need = min(activations for _, _, activations, _ in ways) + _WORKING + max(sizes.values())
         raise ConfigError(
@@ -154,11 +167,10 @@ def plan_for(
     tokens = sum(batch.tokens for batch in batches)
     return Plan(
         label=label,
-        triplets=sum(len(batch.triplets) for batch in batches),
-        batches=len(batches),
-        tokens=tokens,
+        batches=batches,
         passes=groups,
         at_once=-at_once,
+        in_batch=options.negatives == "in-batch",
         rerun=rerun,
         backward=backward,
         sizes=sizes,
@@ -173,32 +185,35 @@ def _ways(
     model: SentenceTransformer,
     batches: Sequence[Batch],
     matrices: Sequence[Matrix],
-    splits: Sequence[int],
+    caps: Sequence[int],
     prompts: Prompts,
     options: SignalOptions,
     *,
     backward: bool,
-) -> list[tuple[int, bool, int, int]]:
-    """Return triplets at once, whether blocks rerun, bytes of activations, and cost in forward passes of each way."""
-
-    def tokens(at_once: int) -> int:
-        return max(part.tokens for batch in batches for part in batch.split(at_once))
-
+) -> list[tuple[int, bool, int, float]]:
+    """Return tokens at once, whether blocks rerun, bytes of activations, and cost in forward passes of each way."""
     widest = max(matrix.module.in_features + matrix.module.out_features for matrix in matrices)
     rows = 8 * widest  # bytes of a token's rows of one matrix, put in order and made fp32
     if not backward:
-        return [(at_once, False, tokens(at_once) * rows * 2, 1) for at_once in splits]
-    again = 1 if options.negatives == "in-batch" else 0
+        return [(cap, False, cap * rows * 2, 1.0) for cap in caps]
     bound = _bound(model)
-    ways = [(splits[0], False, tokens(splits[0]) * (bound + rows), 3)]
-    if tokens(splits[0]) * bound * 2 > _budget(model, matrices, options) and not is_sharded(model):
+    ways = [(caps[0], False, caps[0] * (bound + rows), 3.0)]
+    if caps[0] * bound * 2 > _budget(model, matrices, options) and not is_sharded(model):
         bound, held = _probe(model, batches, matrices, prompts)
         count = len(blocks(model))
         kept = held + (bound - held) // max(count, 1) + _hidden(model) * count
-        ways = [(n, False, tokens(n) * (bound + rows), 3 + again * (n < splits[0])) for n in splits]
+        in_batch = options.negatives == "in-batch"
+        again = {cap: _embedded_before(batches, cap) * in_batch for cap in caps}
+        ways = [(cap, False, cap * (bound + rows), 3 + again[cap]) for cap in caps]
         if count:
-            ways += [(n, True, tokens(n) * (kept + rows), 4 + again * (n < splits[0])) for n in splits]
+            ways += [(cap, True, cap * (kept + rows), 4 + again[cap]) for cap in caps]
     return ways
+
+
+def _embedded_before(batches: Sequence[Batch], at_once: int) -> float:
+    """Return the part of all tokens that is embedded before it is measured: all but the last part of each batch."""
+    before = sum(part.tokens for batch in batches for part in batch.split(at_once)[:-1])
+    return before / sum(batch.tokens for batch in batches)
 
 
 def _bound(model: SentenceTransformer) -> int:
@@ -295,7 +310,7 @@ def is_sharded(model: nn.Module) -> bool:
     return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
-def _seconds(model: SentenceTransformer, matrices: Sequence[Matrix], tokens: int, forwards: int) -> float:
+def _seconds(model: SentenceTransformer, matrices: Sequence[Matrix], tokens: int, forwards: float) -> float:
     """Return floating-point operations over the speed of a matrix product, timed here.
 
     Args:
