@@ -60,7 +60,7 @@ def load_parent(recipe: Recipe) -> SentenceTransformer:
         require_model(recipe),
         revision=recipe.revision,
         trust_remote_code=recipe.trust_remote_code,
-        device=recipe.device,
+        device=recipe.device if recipe.placement == "whole" else "cpu",
         dtype=recipe.dtype,
     )
 

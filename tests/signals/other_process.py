@@ -42,7 +42,6 @@ def measure_once(
     checkpoint: Path | None = None,
     passes: int = 1,
     pause: float = 0.0,
-    shard: bool = False,
     ready: Any = None,
     **options: Any,
 ) -> None:
@@ -50,8 +49,6 @@ def measure_once(
     torch.set_num_threads(1)
     join()
     model = load_model(folder, device="cpu")
-    if shard:
-        _shard(model)
     model.register_forward_hook(lambda *_: time.sleep(pause))
     plan._groups = lambda sizes, _room: _groups(list(sizes), passes)
     with quiet():
@@ -79,18 +76,6 @@ def command(printed: Path, *arguments: str) -> None:
     sys.argv = ["gaprune", *arguments]
     with printed.with_name(f"{printed.name}-{os.environ['RANK']}").open("w", encoding="utf-8") as sys.stdout:
         main()
-
-
-def _shard(model: Any) -> None:
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-
-    from gaprune.anatomy import blocks
-
-    mesh = init_device_mesh("cpu", (size(),))
-    for block in blocks(model):
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
 
 
 def _groups(names: list[str], count: int) -> tuple[tuple[str, ...], ...]:

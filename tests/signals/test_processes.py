@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+import torch
 from other_process import command, measure_once, together
 from plain_loop import close
 from safetensors.torch import load_file
@@ -30,7 +31,9 @@ def alone(folder_of, data, tmp_path_factory):
     return load_file(f"{out}-0")
 
 
-@pytest.mark.parametrize("how", [{}, {"passes": 3}, {"shard": True}, {"shard": True, "passes": 2}])
+@pytest.mark.parametrize(
+    "how", [{}, {"passes": 3}, {"placement": "shard"}, {"placement": "shard", "passes": 2}, {"placement": "offload"}]
+)
 def test_two_equal_one(folder_of, data, alone, tmp_path, how):
     codes = together(2, measure_once, folder_of("qwen3"), data, tmp_path / "sums", batch_size=2, **how)
     assert codes == [0, 0]
@@ -43,7 +46,7 @@ def test_two_equal_one(folder_of, data, alone, tmp_path, how):
 
 def test_more_processes_than_batches(folder_of, data, alone, tmp_path):
     whole = together(1, measure_once, folder_of("qwen3"), data, tmp_path / "one")
-    codes = together(2, measure_once, folder_of("qwen3"), data, tmp_path / "sums", shard=True)
+    codes = together(2, measure_once, folder_of("qwen3"), data, tmp_path / "sums", placement="shard")
     assert whole + codes == [0, 0, 0]
     expected = load_file(tmp_path / "one-0")
     for name, found in load_file(tmp_path / "sums-1").items():
@@ -64,31 +67,38 @@ def test_both_resume(folder_of, data, alone, tmp_path):
         close(found[name], expected, 1e-6)
 
 
-def test_the_command_writes_once(folder_of, data, tmp_path):
+@pytest.mark.parametrize("placement", ["whole", "shard"])
+@pytest.mark.parametrize("units", [(), ("--width", "0.5", "--round-to", "8")], ids=["weights", "width"])
+def test_the_command_writes_once(folder_of, data, tmp_path, units, placement):
+    """The model, and the scores where single weights go, are those of one process; a single one writes."""
     general = triplets_file(tmp_path / "general.jsonl", GENERAL)
+    scored = not units
+    written = []
     for count in (1, 2):
+        out, scores = tmp_path / f"pruned-{count}", tmp_path / f"{count}.safetensors"
         codes = together(
             count,
             command,
             tmp_path / f"printed-{count}",
             *("prune", str(folder_of("bert")), "--domain", str(data), "--general", str(general), "--batch-size", "2"),
-            *(
-                "--out",
-                str(tmp_path / f"pruned-{count}"),
-                "--scores",
-                str(tmp_path / f"{count}.safetensors"),
-                "--json",
-            ),
+            *("--out", str(out), "--json", *units),
+            *(("--placement", placement) if count > 1 else ()),
+            *(("--scores", str(scores)) if scored else ()),
         )
         assert codes == [0] * count
         printed = [(tmp_path / f"printed-{count}-{index}").read_text() for index in range(count)]
         assert not any(printed[1:])
-        [written] = json.loads(printed[0])
-        assert written["sparsity"]["removed"] > 0
-        assert (tmp_path / f"pruned-{count}" / "gaprune.json").is_file()
-    first, second = (Scores.load(tmp_path / f"{count}.safetensors") for count in (1, 2))
-    for name, importance in first.importances.items():
-        close(second.importances[name], importance, 1e-6)
+        [found] = json.loads(printed[0])
+        assert found["sparsity"]["removed"] > 0
+        assert (out / "gaprune.json").is_file()
+        written.append(load_file(out / "model.safetensors"))
+    assert written[0].keys() == written[1].keys()
+    for name, weights in written[0].items():
+        torch.testing.assert_close(written[1][name], weights, atol=1e-5, rtol=1e-5)
+    if scored:
+        first, second = (Scores.load(tmp_path / f"{count}.safetensors") for count in (1, 2))
+        for name, importance in first.importances.items():
+            close(second.importances[name], importance, 1e-6)
 
 
 def test_one_process_needs_no_group():

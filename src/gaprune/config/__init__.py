@@ -10,7 +10,7 @@ from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Options,
 from gaprune.config.recipe import Allocation, Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.repair import RepairOptions
-from gaprune.config.signals import FisherKind, Negatives, SignalOptions
+from gaprune.config.signals import FisherKind, Negatives, Placement, SignalOptions
 from gaprune.config.units import UNITS, Unit, UnitOptions
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "FisherKind",
     "Negatives",
     "Options",
+    "Placement",
     "Recipe",
     "RecoveryOptions",
     "RepairOptions",

@@ -28,7 +28,6 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
     model: Source | None = Field(None, description="Parent model: a sentence-transformers folder or hub id.")
     revision: str | None = Field(None, description="Branch, tag or commit of the parent on the hub.")
     trust_remote_code: bool = Field(False, description="Let code that comes with the parent model run.")
-    device: str | None = Field(None, description="Torch device; chosen by sentence-transformers by default.")
     dtype: str | None = Field(None, description="Torch dtype to load the parent in; its own by default.")
     max_length: int | None = Field(
         None, ge=1, description="Cut texts at this many tokens; the model's limit by default."

@@ -9,10 +9,11 @@ from pydantic import Field, field_validator, model_validator
 from gaprune.config.options import Options, Source
 from gaprune.memory import parse_bytes
 
-__all__ = ["FisherKind", "Negatives", "SignalOptions"]
+__all__ = ["FisherKind", "Negatives", "Placement", "SignalOptions"]
 
 FisherKind = Literal["triplet", "batch"]
 Negatives = Literal["in-batch", "explicit"]
+Placement = Literal["whole", "offload", "shard"]
 
 
 class SignalOptions(Options):
@@ -30,6 +31,12 @@ class SignalOptions(Options):
         None, ge=1, description="Triplets a batch; default: 16, or 4 (the paper's) with --fisher batch."
     )
     seed: int = Field(0, description="Seed of every random choice: sampling, order of triplets, random criterion.")
+    device: str | None = Field(None, description="Torch device; chosen by sentence-transformers by default.")
+    placement: Placement = Field(
+        "whole",
+        description="Weights while measuring: whole on the device, offload (on the host, brought to the device when "
+        "needed) or shard (spread over the processes).",
+    )
     memory_budget: str | None = Field(
         None,
         description="Memory that measuring may take beside the model, such as 8GB; default: most of what is free.",

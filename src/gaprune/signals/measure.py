@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from gaprune.anatomy import Matrix
@@ -14,11 +14,13 @@ from gaprune.progress import say
 from gaprune.signals.accumulators import BACKWARD
 from gaprune.signals.batches import Batch, batches_of, need_company, need_negatives
 from gaprune.signals.checkpoint import Checkpoint, Shelf, Spill, StoredSignals
-from gaprune.signals.plan import Plan, device_of, plan_for
+from gaprune.signals.placement import device_of, placed
+from gaprune.signals.plan import Plan, plan_for
 from gaprune.signals.sums import Quantity, Signals
 from gaprune.signals.work import Work, add_processes, need_use
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["measure", "plan_measurement"]
@@ -40,8 +42,9 @@ def plan_measurement(
         ConfigError: If the memory budget is too small.
         DataError: If the triplets cannot be measured as the options say.
     """
-    batches = _checked_batches(model, triplets, quantities, prompts, options)
-    return plan_for(model, batches, matrices, quantities=quantities, prompts=prompts, options=options, label=label)
+    with placed(model, matrices, options) as (there, chosen):
+        batches = _checked_batches(there, triplets, quantities, prompts, options)
+        return plan_for(there, batches, chosen, quantities=quantities, prompts=prompts, options=options, label=label)
 
 
 def measure(
@@ -68,17 +71,35 @@ def measure(
         matrices: What to measure, from :func:`gaprune.anatomy.matrices`.
         quantities: Which signals; with ``gram`` and ``input_square`` alone no backward is run.
         prompts: Put before queries and passages.
-        options: Loss, Fisher kind, batch size, seed and memory budget.
+        options: Loss, Fisher kind, batch size, seed, memory budget and placement of the weights.
         label: Name of the data in the progress bar and the checkpoint.
         checkpoint: Where to keep what was measured, so that a killed run goes on.
 
     Raises:
-        ConfigError: If the memory budget is too small, or the checkpoint is not to be resumed or cannot be read.
+        ConfigError: If the memory budget is too small, the checkpoint is not to be resumed or cannot be read, or a
+            single process is to shard the model.
         DataError: If explicit negatives are asked for and a triplet has none, or a batch is one pair alone.
         OutputError: If the checkpoint cannot be written.
         SignalError: If an embedding or gradient is not finite, the embedding does not depend on a matrix, or
             another process ended.
     """
+    devices = {matrix.name: device_of(matrix.module) for matrix in matrices}
+    with placed(model, matrices, options) as (there, chosen):
+        return _measured(there, triplets, chosen, quantities, prompts, options, label, checkpoint, devices)
+
+
+def _measured(
+    model: SentenceTransformer,
+    triplets: Triplets,
+    matrices: Sequence[Matrix],
+    quantities: Collection[Quantity],
+    prompts: Prompts,
+    options: SignalOptions,
+    label: str,
+    checkpoint: Checkpoint | None,
+    devices: Mapping[str, torch.device],
+) -> Signals:
+    """Measure a model where it is; the sums are given on ``devices``, by matrix."""
     batches = _checked_batches(model, triplets, quantities, prompts, options)
     shelf = None
     if checkpoint is not None:
@@ -95,12 +116,11 @@ def measure(
         found = add_processes(work.run(index, names, shelf))
         need_use(found.values(), len(triplets) if planned.backward else 0)
         if one_pass:
-            return Signals(found, triplets.fingerprint)
+            return Signals({name: each.to(devices[name]) for name, each in found.items()}, triplets.fingerprint)
         if spill is not None:
             spill.keep(found)
         del found  # before the next pass allocates its sums
     paths = spill.paths if spill is not None else [shelf.path(i) for i in range(len(planned.passes))] if shelf else []
-    devices = {matrix.name: device_of(matrix.module) for matrix in matrices}
     return Signals(StoredSignals(paths, spill, devices), triplets.fingerprint)
 
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from gaprune.anatomy import Matrix, blocks
+from gaprune.anatomy import Matrix, blocks, transformer_of
 from gaprune.config import SignalOptions
-from gaprune.errors import ModelError, SignalError
+from gaprune.errors import SignalError
 from gaprune.models import Prompts, Role
 from gaprune.signals.batches import TASKS, Batch
 from gaprune.signals.loss import info_nce
+from gaprune.signals.placement import device_of
 from gaprune.signals.taps import Tap, Watch
 from gaprune.signals.texts import Texts, chunks
 
@@ -42,7 +43,9 @@ class Embedder:
         self.model = model
         self.prompts = prompts
         self.watch = watch
-        self.tokens = _TOKENS.get(model.device.type, _MANY_TOKENS)
+        transformer = transformer_of(model)
+        self.device = device_of(transformer.get_input_embeddings())
+        self.tokens = _TOKENS.get(self.device.type, _MANY_TOKENS)
 
     def rounds(self, batch: Batch) -> int:
         """Return how many forward passes :meth:`both` makes for a batch."""
@@ -76,7 +79,7 @@ class Embedder:
 
     def forward(self, texts: list[str], role: Role, owners: Sequence[int] | None, triplets: int) -> Tensor:
         """Return the embeddings of texts of one role; with their ``owners``, the taps watch them."""
-        task, device = TASKS[role], self.model.device
+        task, device = TASKS[role], self.device
         features: dict[str, Any] = self.model.preprocess(texts, prompt=self.prompts.of(role), task=task)
         features = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in features.items()}
         if owners is not None:
@@ -193,15 +196,12 @@ def frozen(model: SentenceTransformer, *, gradients: bool) -> Iterator[None]:
 @contextmanager
 def starting_at(model: SentenceTransformer, matrices: Sequence[Matrix]) -> Iterator[None]:
     """Let gradients start at the first block that holds one of ``matrices``, or behind the embedding table."""
-    transformer = model.transformers_model
-    if transformer is None:
-        raise ModelError("The model holds no transformer.", "Choose a model whose modules start with a Transformer.")
     layers = [matrix.layer for matrix in matrices if matrix.layer is not None]
     first = min(layers) if len(layers) == len(matrices) else 0
     if first:
         handle = blocks(model)[first].register_forward_pre_hook(_differentiated, with_kwargs=True)
     else:
-        table: nn.Module = transformer.get_input_embeddings()
+        table: nn.Module = transformer_of(model).get_input_embeddings()
         handle = table.register_forward_hook(
             lambda _module, _args, output: output.requires_grad_() if torch.is_grad_enabled() else None
         )

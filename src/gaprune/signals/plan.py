@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gaprune.anatomy import Matrix, blocks
+from gaprune.anatomy import Matrix, blocks, transformer_of
 from gaprune.config import SignalOptions
 from gaprune.errors import ConfigError
 from gaprune.memory import free_bytes, parse_bytes, show_bytes
@@ -21,6 +21,7 @@ from gaprune.processes import agree, size
 from gaprune.signals.accumulators import BACKWARD, shapes_of
 from gaprune.signals.batches import Batch
 from gaprune.signals.passes import Embedder, frozen, starting_at
+from gaprune.signals.placement import device_of, is_offloaded, is_sharded
 from gaprune.signals.sums import Quantity
 from gaprune.signals.taps import Watch
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from gaprune.models import Prompts, Role
 
-__all__ = ["Plan", "device_of", "is_sharded", "plan_for"]
+__all__ = ["Plan", "plan_for"]
 
 _MARGIN = 0.85
 """Part of the free memory that is used where no budget is named."""
@@ -117,13 +118,17 @@ class Plan:
 
     @property
     def shape(self) -> dict[str, Any]:
-        """What decides how sums are rounded: the same shape gives the same bits."""
-        return {"passes": [list(names) for names in self.passes], "at_once": self.at_once, "rerun": self.rerun}
+        """What decides how sums are rounded, and what it takes: the same shape gives the same bits."""
+        return {
+            "passes": [list(names) for names in self.passes],
+            "at_once": self.at_once,
+            "rerun": self.rerun,
+            "activation_bytes": self.activation_bytes,
+        }
 
     def reshaped(self, shape: Mapping[str, Any]) -> Plan:
         """Return this plan with another :attr:`shape`."""
-        passes = tuple(map(tuple, shape["passes"]))
-        return replace(self, passes=passes, at_once=shape["at_once"], rerun=shape["rerun"])
+        return replace(self, **dict(shape) | {"passes": tuple(map(tuple, shape["passes"]))})
 
 
 def plan_for(
@@ -196,17 +201,20 @@ def _ways(
     rows = 8 * widest  # bytes of a token's rows of one matrix, put in order and made fp32
     if not backward:
         return [(cap, False, cap * rows * 2, 1.0) for cap in caps]
-    bound = _bound(model)
-    ways = [(caps[0], False, caps[0] * (bound + rows), 3.0)]
-    if caps[0] * bound * 2 > _budget(model, matrices, options) and not is_sharded(model):
+    bound, held, count = _bound(model), 0, len(blocks(model))
+    in_batch = options.negatives == "in-batch"
+    again = {cap: _embedded_before(batches, cap) * in_batch for cap in caps}
+    if is_offloaded(model):
+        held = sum(_row_bytes(matrix.module) for matrix in matrices)
+    elif is_sharded(model) or caps[0] * bound * 2 <= _budget(model, matrices, options):
+        return [(caps[0], False, caps[0] * (bound + rows), 3.0)]
+    else:
         bound, held = _probe(model, batches, matrices, prompts)
-        count = len(blocks(model))
-        kept = held + (bound - held) // max(count, 1) + _hidden(model) * count
-        in_batch = options.negatives == "in-batch"
-        again = {cap: _embedded_before(batches, cap) * in_batch for cap in caps}
-        ways = [(cap, False, cap * (bound + rows), 3 + again[cap]) for cap in caps]
-        if count:
-            ways += [(cap, True, cap * (kept + rows), 4 + again[cap]) for cap in caps]
+    kept = held + (bound - held) // count + _hidden(model) * count
+    visiting = _visiting(model) if is_offloaded(model) else 0
+    ways = [(cap, True, cap * (kept + rows) + visiting, 4 + again[cap]) for cap in caps]
+    if not is_offloaded(model):
+        ways += [(cap, False, cap * (bound + rows), 3 + again[cap]) for cap in caps]
     return ways
 
 
@@ -219,12 +227,26 @@ def _embedded_before(batches: Sequence[Batch], at_once: int) -> float:
 def _bound(model: SentenceTransformer) -> int:
     """Return a generous bound of the bytes of activations that a token takes."""
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return _REUSED * sum((each.in_features + each.out_features) * each.weight.element_size() for each in layers)
+    return _REUSED * sum(map(_row_bytes, layers))
+
+
+def _row_bytes(layer: nn.Linear) -> int:
+    """Return the bytes of a token's input and output."""
+    return (layer.in_features + layer.out_features) * layer.weight.element_size()
+
+
+def _visiting(model: SentenceTransformer) -> int:
+    """Return the bytes of the weights that an offloaded model has on its device at a time."""
+    table: nn.Module = transformer_of(model).get_input_embeddings()
+    return max(
+        sum(weight.numel() * weight.element_size() for weight in module.parameters())
+        for module in [table, *blocks(model)]
+    )
 
 
 def _hidden(model: SentenceTransformer) -> int:
     """Return the bytes of one token between two blocks."""
-    table: nn.Module = model.transformers_model.get_input_embeddings()  # type: ignore[union-attr]
+    table: nn.Module = transformer_of(model).get_input_embeddings()
     weight = next(table.parameters())
     return int(weight.shape[-1]) * weight.element_size()
 
@@ -294,20 +316,6 @@ def _budget(model: SentenceTransformer, matrices: Sequence[Matrix], options: Sig
     if options.memory_budget is not None:
         return parse_bytes(options.memory_budget)
     return int(_MARGIN * free_bytes(device_of(matrices[0].module) if matrices else model.device))
-
-
-def device_of(module: nn.Linear) -> torch.device:
-    """Return where a layer computes, also while its weight is kept elsewhere."""
-    hook = getattr(module, "_hf_hook", None)
-    device = getattr(hook, "execution_device", None)
-    return module.weight.device if device is None else torch.device(device)
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Return whether the weights are spread over processes, which then must compute in step."""
-    from torch.distributed.tensor import DTensor
-
-    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
 
 
 def _seconds(model: SentenceTransformer, matrices: Sequence[Matrix], tokens: int, forwards: float) -> float:

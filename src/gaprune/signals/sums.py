@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
 from gaprune.errors import SignalError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["MatrixSignals", "Quantity", "Signals"]
 
@@ -102,6 +105,11 @@ class MatrixSignals:
             self.tokens + other.tokens,
             **{name: total + other.sums()[name] for name, total in self.sums().items() if name in other.sums()},
         )
+
+    def to(self, device: torch.device) -> MatrixSignals:
+        """Return them on a device."""
+        moved = {name: total.to(device) for name, total in self.sums().items()}
+        return MatrixSignals(self.name, self.samples, self.triplets, self.tokens, **moved)
 
     def sums(self) -> dict[str, Tensor]:
         """Return the sums that were measured, by name."""

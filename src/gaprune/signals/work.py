@@ -19,7 +19,8 @@ from gaprune.signals.accumulators import shapes_of
 from gaprune.signals.batches import Batch
 from gaprune.signals.checkpoint import Kept, Shelf
 from gaprune.signals.passes import Embedder, frozen, idle_step, measure_batch, rerunning, starting_at
-from gaprune.signals.plan import Plan, device_of, is_sharded
+from gaprune.signals.placement import device_of, is_sharded
+from gaprune.signals.plan import Plan
 from gaprune.signals.sums import MatrixSignals, Quantity
 from gaprune.signals.taps import Tap, Watch
 

@@ -1,0 +1,92 @@
+"""Where the weights are changes no sum, and nothing of the model that was handed in."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from plain_loop import close, reached
+from sentence_transformers import SentenceTransformer
+
+from gaprune.anatomy import matrices
+from gaprune.config import SignalOptions
+from gaprune.errors import ConfigError
+from gaprune.models import Prompts
+from gaprune.signals import measure
+from gaprune.signals.passes import Embedder
+from gaprune.signals.placement import is_offloaded, placed
+from gaprune.signals.taps import Watch
+
+QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
+
+
+def test_offloaded_equals_whole(model, toy_triplets, measured):
+    expected = measured(model, toy_triplets, quantities=QUANTITIES)
+    signals = measured(model, toy_triplets, quantities=QUANTITIES, placement="offload", device="cpu")
+    for name, each in expected.items():
+        assert signals[name].tokens == each.tokens
+        for quantity in QUANTITIES:
+            close(getattr(signals[name], quantity), getattr(each, quantity), 2e-4)
+
+
+def test_the_model_is_not_touched(bert, toy_triplets, measured):
+    before = {name: (each, each.detach().clone(), each.requires_grad) for name, each in bert.named_parameters()}
+    embeddings = bert.encode(["a text"])
+    measured(bert, toy_triplets, quantities={"fisher"}, placement="offload")
+    for name, parameter in bert.named_parameters():
+        same, values, differentiated = before[name]
+        assert parameter is same
+        assert torch.equal(parameter, values)
+        assert parameter.requires_grad == differentiated
+    assert not any(hasattr(module, "_hf_hook") for module in bert.modules())
+    assert (bert.encode(["a text"]) == embeddings).all()
+
+
+def test_offloaded_weights_are_on_the_device_only_when_needed(bert):
+    with placed(bert, matrices(bert), SignalOptions(placement="offload", device="cpu")) as (there, chosen):
+        assert is_offloaded(there)
+        assert not is_offloaded(bert)
+        assert all(matrix.module.weight.is_meta for matrix in chosen)
+        found, expected = (
+            Embedder(each, Prompts(), Watch()).forward(["a text"], "query", None, 0) for each in (there, bert)
+        )
+        assert torch.equal(found, expected)
+        assert all(matrix.module.weight.is_meta for matrix in chosen)
+
+
+def test_an_offloaded_model_keeps_one_block_at_a_time(bert, toy_triplets, monkeypatch):
+    """Blocks run again in the backward, whatever the budget."""
+    from gaprune.signals import plan_measurement
+
+    options = SignalOptions(placement="offload", memory_budget="4GB")
+    planned = plan_measurement(
+        bert, toy_triplets, reached(bert), quantities={"fisher"}, prompts=Prompts(), options=options
+    )
+    assert planned.rerun
+    assert planned.recomputed == 1
+
+
+def test_a_model_that_its_user_offloaded(folder_of, toy_triplets):
+    """``device_map`` of transformers: hooks of accelerate's on the model itself."""
+    whole = SentenceTransformer(str(folder_of("bert")), device="cpu")
+    model = SentenceTransformer(str(folder_of("bert")), device="cpu")
+    from accelerate import cpu_offload
+
+    cpu_offload(model, torch.device("cpu"))
+    sums = [
+        measure(each, toy_triplets, reached(each), quantities=QUANTITIES, prompts=Prompts(), options=SignalOptions())
+        for each in (whole, model)
+    ]
+    for name, each in sums[0].items():
+        for quantity in QUANTITIES:
+            close(getattr(sums[1][name], quantity), getattr(each, quantity), 2e-4)
+
+
+def test_one_process_cannot_shard(bert, toy_triplets, measured):
+    before = copy.deepcopy(bert.state_dict())
+    with pytest.raises(
+        ConfigError, match=r"placement: shard spreads the weights over processes, and there is one\.\n"
+    ):
+        measured(bert, toy_triplets, placement="shard")
+    assert all(torch.equal(values, before[name]) for name, values in bert.state_dict().items())
