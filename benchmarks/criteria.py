@@ -1,161 +1,263 @@
-"""All criteria on the test bed: all-MiniLM-L6-v2, finance and chemistry, 512 triplets a side.
+"""All criteria on the test bed: all-MiniLM-L6-v2, finance and chemistry, 512 triplets a side, mask only and updated.
 
-    python benchmarks/criteria.py [--seeds 3] [--write]
+    python benchmarks/criteria.py [--seeds 3] [--limit N] [--only dai,wanda] [--table] [--write]
 
-Every finished cell is kept in benchmarks/results/criteria.jsonl, and a run goes on where another stopped. The table
-goes to stdout, and with --write into docs/benchmarks.md.
+Weights at several sparsities and in the 2:4 pattern, and half of all FFN neurons, by `dai` and by every baseline, with
+and without repair. Every finished cell is kept in benchmarks/results/criteria.jsonl, and a run goes on where another
+stopped: the first seed of all settings comes first, the criteria that claims are about before the others. The tables
+go to stdout, and with --write into docs/science.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import gc
 import sys
+from collections.abc import Iterator
+from functools import cache, cached_property
 from statistics import fmean, stdev
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 
-from gaprune.anatomy import Matrix, matrices, select
-from gaprune.calibration import Needs
+import gaprune
+from gaprune.anatomy import matrices, select
+from gaprune.calibration import Calibration, Data, Needs, prepare_calibration
 from gaprune.config import Recipe
-from gaprune.criteria import create
-from gaprune.data import Triplets, read_triplets
+from gaprune.criteria import Reconstruction, create
+from gaprune.data import read_triplets
 from gaprune.demo import demo_model
 from gaprune.evaluation import Task, evaluate, find_tasks
-from gaprune.models import load_model, resolve_prompts
+from gaprune.models import load_model
 from gaprune.report import markdown_table
+from gaprune.runs.repair import repaired
 from gaprune.scores import score
-from gaprune.signals import Signals, measure
 from gaprune.surgery import apply
 from testbed import RESULTS, Lines, machine, put_table, testbed
 
-CRITERIA = (
-    "random", "magnitude", "fisher-general", "fisher", "taylor", "obd", "wanda", "sparsegpt", "dai-paper", "dai",
+DOMAINS = ("finance", "chemistry")
+TASKS = {
+    "finance": ("TATQA", "ConsumerRules", "FinanceTerms", "Banking77"),
+    "chemistry": ("ChemMethods", "MoleculeNames", "MethodSynonyms", "MoleculeFamilies"),
+    "general": ("ImageCaptionsSTS", "Clinc150"),
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mlp 0.5": {"targets": ("mlp",), "sparsity": 0.5},
+    "mlp 0.7": {"targets": ("mlp",), "sparsity": 0.7},
+    "all 0.5": {"targets": ("all",), "sparsity": 0.5},
+    "all 0.65": {"targets": ("all",), "sparsity": 0.65},
+    "all 2:4": {"targets": ("all",), "granularity": "2:4"},
+    "width 0.5": {"width": 0.5},
+}
+WIDTH = "width 0.5"
+SEEDED = ("dai", "dai + repair", "wanda", "sparsegpt")
+"""What claims are about: run with every seed. Others have the first alone."""
+OTHERS = (
+    "wanda-mix", "sparsegpt-mix", "magnitude", "obd", "obd-mix", "fisher", "fisher-general", "dai-paper", "random",
 )  # fmt: skip
-SEEDED = ("dai", "wanda", "sparsegpt")
-TASKS = {"finance": ("TATQA", "FinanceTerms"), "chemistry": ("ChemMethods", "MethodSynonyms")}
-TARGETS = ("mlp", "all")
-SPARSITIES = (0.5, 0.65)
-RECIPE = Recipe(triplets=512, max_length=128)
+WIDTH_SEEDED = ("dai", "dai + repair", "activation", "activation + repair")
+WIDTH_OTHERS = ("magnitude", "magnitude + repair", "wanda", "wanda + repair", "fisher", "random", "random + repair")
+MASK_ONLY = ("random", "magnitude", "fisher-general", "fisher", "obd", "obd-mix", "wanda", "wanda-mix", "dai-paper")
+RECIPE: dict[str, Any] = {"triplets": 512, "max_length": 64}
+Cell = tuple[str, str, str, int]
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="calibration samples for dai, wanda and sparsegpt")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
+    parser.add_argument("--seeds", type=int, default=3, help="samples of the calibration triplets")
+    parser.add_argument("--limit", type=int, default=sys.maxsize, help="end after so many cells")
+    parser.add_argument("--only", default="", help="these rows alone, comma-separated")
+    parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/science.md")
     args = parser.parse_args()
     lines = Lines(RESULTS / "criteria.jsonl")
-    done = {key(cell): cell for cell in lines if cell["constants"] == constants(cell["criterion"])}
-    for seed in range(args.seeds):
-        run_seed(seed, done, lines)
-    text = table(list(done.values()))
+    done = {tuple(line["cell"]): line for line in lines if line["constants"] == constants(line["cell"][2])}
+    left = 0 if args.table else args.limit
+    only = set(filter(None, args.only.split(",")))
+    for cell in cells(args.seeds):
+        if cell in done or not left or (only and cell[2] not in only):
+            continue
+        left -= 1
+        line = {"cell": cell, "constants": constants(cell[2]), **made(cell), "machine": machine()}
+        lines.add(line)
+        done[cell] = line
+        means = [round(fmean(line["scores"][kind].values()), 4) for kind in ("domain", "general")]
+        sys.stderr.write(f"{cell}: {means}\n")
+    text = "\n".join([*(table(domain, done) for domain in DOMAINS), summary(done)])
     sys.stdout.write(text)
     if args.write:
-        put_table("criteria", text)
+        put_table("criteria", text, page="science.md")
 
 
-def key(cell: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what makes a cell the one it is."""
-    return cell["domain"], cell["criterion"], cell["targets"], cell["sparsity"], cell["seed"]
+def cells(seeds: int) -> Iterator[Cell]:
+    """Yield every cell, the most telling first."""
+    yield from ((domain, "dense", "dense", 0) for domain in DOMAINS)
+    for seed in range(seeds):
+        for domain in DOMAINS:
+            for setting in SETTINGS:
+                yield from ((domain, setting, row, seed) for row in (WIDTH_SEEDED if setting == WIDTH else SEEDED))
+        if seed == 0:
+            for rows in zip(*(OTHERS for _ in DOMAINS), strict=True):
+                for domain, row in zip(DOMAINS, rows, strict=True):
+                    yield from ((domain, setting, row, 0) for setting in SETTINGS if setting != WIDTH)
+            yield from ((domain, WIDTH, row, 0) for domain in DOMAINS for row in WIDTH_OTHERS)
 
 
-def constants(name: str) -> dict[str, Any]:
-    """Return the constants of a criterion; cells made with others are made again."""
-    return {} if name == "dense" else create(name).model_dump()
+def constants(row: str) -> dict[str, Any]:
+    """Return the constants of a row's criterion; cells made with others are made again."""
+    return {} if row == "dense" else create(row.removesuffix(" + repair")).model_dump()
 
 
-def run_seed(seed: int, done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines) -> None:
-    """Measure one calibration sample of each domain and evaluate every cell that is missing."""
-    names = CRITERIA if seed == 0 else SEEDED
-    general: Signals | None = None
-    for domain, task_names in TASKS.items():
-        wanted = [(domain, name, target, s, seed) for name in names for target in TARGETS for s in SPARSITIES]
-        missing = [cell for cell in wanted if cell not in done]
-        dense_key = (domain, "dense", "", 0.0, 0)
-        if not missing and dense_key in done:
-            continue
-        model = load_model(demo_model(), max_length=RECIPE.max_length)
-        tasks = [task for task in find_tasks(testbed() / "evaluation" / domain) if task.name in task_names]
-        if dense_key not in done:
-            keep(done, lines, dense_key, quality(model, tasks))
-        everything = select(matrices(model), ["all"])
-        needs = Needs.of(create(name) for name in names)
-        domain_signals = signals(model, everything, domain, needs.domain, seed)
-        if needs.general and general is None:
-            general = signals(model, everything, "general", needs.general, seed)
-        for cell in missing:
-            _, name, target, sparsity, _ = cell
-            chosen = select(matrices(model), [target])
-            scores = score(chosen, create(name), name, domain=domain_signals, general=general, seed=seed)
-            pruning = scores.decide({m.name: m.module.weight.detach() for m in chosen}, sparsity=sparsity)
-            keep(done, lines, cell, quality(apply(model, pruning), tasks))
+def made(cell: Cell) -> dict[str, Any]:
+    """Return the scores of one model, and what repair said where there is one."""
+    domain, setting, row, seed = cell
+    model, repair = Sample.of(domain, seed).pruned(setting, row)
+    scores = {kind: quality(model, tasks(folder)) for kind, folder in (("domain", domain), ("general", "general"))}
+    return {"scores": scores, "repair": repair}
 
 
-def signals(
-    model: SentenceTransformer, chosen: list[Matrix], kind: str, quantities: frozenset[Any], seed: int
-) -> Signals:
-    """Measure one kind of calibration data of the test bed."""
-    triplets: Triplets = read_triplets(testbed() / "calibration" / f"{kind}.jsonl").take(RECIPE.triplets, seed=seed)
-    options = RECIPE.model_copy(update={"seed": seed})
-    prompts = resolve_prompts(model)
-    return measure(model, triplets, chosen, quantities=quantities, prompts=prompts, options=options, label=kind)
+class Sample:
+    """One calibration sample of a domain and of general text: measured once, pruned in every way.
 
+    Args:
+        domain: Name of the domain.
+        seed: Of the sample.
+    """
 
-def quality(model: SentenceTransformer, tasks: list[Task]) -> dict[str, float]:
-    """Return the score of every task, encoded in bfloat16 (the dense model too)."""
-    found = evaluate(copy.deepcopy(model).to(torch.bfloat16), tasks)
-    return {score.task: score.value for score in found.scores}
+    _last: Sample | None = None
 
+    def __init__(self, domain: str, seed: int) -> None:
+        self.domain, self.seed = domain, seed
+        self.recipe = Recipe.build(RECIPE, {"seed": seed})
+        self.model = load_model(demo_model(), device="cpu", max_length=RECIPE["max_length"])
+        folder = testbed() / "calibration"
+        data = Data(*(read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general")))
+        self.calibration: Calibration = prepare_calibration(self.model, self.recipe, data)
 
-def keep(
-    done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines, cell: tuple[Any, ...], found: dict[str, float]
-) -> None:
-    """Remember a finished cell."""
-    domain, criterion, targets, sparsity, seed = cell
-    line = {
-        "domain": domain, "criterion": criterion, "targets": targets, "sparsity": sparsity, "seed": seed,
-        "constants": constants(criterion),
-        "scores": found, "mean": fmean(found.values()), "machine": machine(),
-    }  # fmt: skip
-    lines.add(line)
-    done[cell] = line
-    sys.stderr.write(f"{cell}: {line['mean']:.4f}\n")
+    @classmethod
+    def of(cls, domain: str, seed: int) -> Sample:
+        """Return the sample; the last one is kept."""
+        last = cls._last
+        if last is None or (last.domain, last.seed) != (domain, seed):
+            cls._last = last = None
+            gc.collect()
+            cls._last = last = cls(domain, seed)
+        return last
 
+    @cached_property
+    def signals(self) -> tuple[Any, Any]:
+        """All that any row looks at, on domain and on general data."""
+        needs = Needs.of(create(row.removesuffix(" + repair")) for row in (*SEEDED, *OTHERS))
+        return self.calibration.measure(self.model, select(matrices(self.model), ["all"]), needs, self.recipe, {})
 
-def table(cells: list[dict[str, Any]]) -> str:
-    """Return the Markdown: a block for each domain, a row a criterion."""
-    parts = []
-    for domain, tasks in TASKS.items():
-        here = [cell for cell in cells if cell["domain"] == domain]
-        dense = next(cell["mean"] for cell in here if cell["criterion"] == "dense")
-        header = ["criterion", *(f"{target} {sparsity:g}" for target in TARGETS for sparsity in SPARSITIES)]
-        rows = []
-        for name in CRITERIA:
-            row = [name]
-            for target in TARGETS:
-                for sparsity in SPARSITIES:
-                    means = [
-                        cell["mean"]
-                        for cell in here
-                        if (cell["criterion"], cell["targets"], cell["sparsity"]) == (name, target, sparsity)
-                    ]
-                    row.append(entry(means, dense))
-            rows.append(row)
-        parts.append(
-            f"### {domain}: mean of {' and '.join(tasks)}, dense {dense:.4f}\n\n{markdown_table(header, rows)}"
+    def pruned(self, setting: str, row: str) -> tuple[SentenceTransformer, Any]:
+        """Return the model of one cell, and what repair did."""
+        name = row.removesuffix(" + repair")
+        if setting == "dense":
+            return self.model, None
+        if setting == WIDTH:
+            options = {"criterion": name, "repair": row != name, "seed": self.seed, "max_length": RECIPE["max_length"]}
+            general = self.calibration.general if row != name else None
+            result = gaprune.prune(
+                self.model, domain=self.calibration.domain, general=general, recipe=options | SETTINGS[setting]
+            )
+            return result.model, result.origin["method"]["repair"]
+        recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])
+        chosen = select(matrices(self.model), recipe.targets)
+        criterion = create(name)
+        scores = score(chosen, criterion, name, domain=self.signals[0], general=self.signals[1], seed=self.seed)
+        weights = {matrix.name: matrix.module.weight.detach() for matrix in chosen}
+        pruning = scores.decide(weights, sparsity=recipe.sparsity[0], pattern=recipe.pattern)
+        if row == name or isinstance(criterion, Reconstruction):
+            return apply(self.model, pruning), None
+        model, report = repaired(
+            self.model,
+            pruning.keep,
+            lambda each, own: apply(each, pruning, inplace=own),
+            self.calibration,
+            recipe,
         )
+        return model, report.as_dict()
+
+
+@cache
+def tasks(folder: str) -> list[Task]:
+    """Return the tasks of one kind."""
+    return [task for task in find_tasks(testbed() / "evaluation" / folder) if task.name in TASKS[folder]]
+
+
+def quality(model: SentenceTransformer, chosen: list[Task]) -> dict[str, float]:
+    """Return the score of every task, encoded in bfloat16 (the dense model too)."""
+    found = evaluate(copy.deepcopy(model).to(torch.bfloat16), chosen)
+    return {each.task: each.value for each in found.scores}
+
+
+def means(done: dict[Any, Any], domain: str, setting: str, row: str, kind: str = "domain") -> list[float]:
+    """Return the means over tasks of every seed that was run."""
+    found = [line for (d, s, r, _), line in done.items() if (d, s, r) == (domain, setting, row)]
+    return [fmean(line["scores"][kind].values()) for line in found]
+
+
+def table(domain: str, done: dict[Any, Any]) -> str:
+    """Return the Markdown of a domain: a block on its tasks and one on general ones, a row a criterion."""
+    parts = []
+    for kind in ("domain", "general"):
+        (dense, *_) = means(done, domain, "dense", "dense", kind) or [float("nan")]
+        rows = []
+        for row in dict.fromkeys((*SEEDED, *OTHERS, *WIDTH_SEEDED, *WIDTH_OTHERS)):
+            found = [means(done, domain, setting, row, kind) for setting in SETTINGS]
+            if any(found):
+                rows.append([row, *(entry(values, dense) for values in found)])
+        names = ", ".join(TASKS[domain if kind == "domain" else "general"])
+        title = (
+            f"### {domain}: mean of {names} ({'its own' if kind == 'domain' else 'general'} tasks), dense {dense:.4f}"
+        )
+        parts.append(f"{title}\n\n{markdown_table(['criterion', *SETTINGS], rows)}")
     return "\n".join(parts)
 
 
-def entry(means: list[float], dense: float) -> str:
+def summary(done: dict[Any, Any]) -> str:
+    """Return how far `dai` is ahead of the best baseline of each setting, by the first seed and over seeds."""
+    rows = []
+    for title, ours, rivals, width_rivals in (
+        ("mask only", "dai", MASK_ONLY, ("activation", "magnitude", "wanda", "fisher", "random")),
+        (
+            "updated",
+            "dai + repair",
+            ("sparsegpt", "sparsegpt-mix"),
+            tuple(r for r in (*WIDTH_SEEDED, *WIDTH_OTHERS) if r.endswith("repair") and r != "dai + repair"),
+        ),
+    ):
+        for domain in DOMAINS:
+            for setting in SETTINGS:
+                mine = means(done, domain, setting, ours)
+                others = {
+                    rival: fmean(values)
+                    for rival in (width_rivals if setting == WIDTH else rivals)
+                    if (values := means(done, domain, setting, rival))
+                }
+                if mine and others:
+                    best = max(others, key=lambda rival: others[rival])
+                    ahead = 100 * (fmean(mine) - others[best])
+                    rows.append(
+                        [title, domain, setting, entry(mine, None), best, f"{others[best]:.4f}", f"{ahead:+.2f}"]
+                    )
+    for title in dict.fromkeys(row[0] for row in rows):
+        ahead = [float(row[-1]) for row in rows if row[0] == title]
+        rows.append([title, "both", f"mean of {len(ahead)}", "", "", "", f"{fmean(ahead):+.2f}"])
+    header = ["", "domain", "setting", "dai", "best baseline", "its score", "points ahead"]
+    return f"### Ahead of the best baseline\n\n{markdown_table(header, rows)}"
+
+
+def entry(values: list[float], dense: float | None) -> str:
     """Return mean, spread over seeds where there are several, and the change against the dense model."""
-    if not means:
-        return "not run"
-    spread = f" ± {stdev(means):.4f}" if len(means) > 1 else ""
-    return f"{fmean(means):.4f}{spread} ({fmean(means) / dense - 1:+.1%})"
+    if not values:
+        return ""
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{fmean(values):.4f}{spread}" + ("" if dense is None else f" ({fmean(values) / dense - 1:+.1%})")
 
 
 if __name__ == "__main__":

@@ -35,12 +35,12 @@ def machine() -> dict[str, Any]:
     }
 
 
-def put_table(name: str, text: str) -> None:
-    """Put a table into docs/benchmarks.md, between the markers of that name."""
+def put_table(name: str, text: str, *, page: str = "benchmarks.md") -> None:
+    """Put a table into a page of docs, between the markers of that name."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    page = ROOT / "docs" / "benchmarks.md"
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    page.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
+    path = ROOT / "docs" / page
+    before, _, rest = path.read_text(encoding="utf-8").partition(begin)
+    path.write_text(f"{before}{begin}\n\n{text}\n{end}{rest.partition(end)[2]}", encoding="utf-8")
 
 
 class Lines:

@@ -218,19 +218,20 @@ class TestCriteria:
     @pytest.mark.parametrize(
         "options",
         [
-            {"negatives": "explicit"},
-            {"fisher": "batch"},
+            {"negatives": "explicit", "criterion": "obd"},
+            {"fisher": "batch", "criterion": "obd"},
             {"fisher": "batch", "batch_size": 2, "criterion": "dai-paper"},
             {"triplets": 3, "seed": 4},
-            {"batch_size": 2, "temperature": 0.1},
+            {"batch_size": 2, "temperature": 0.1, "criterion": "obd"},
             {"query_prompt": "cash ", "passage_prompt": "a dog "},
-            {"criterion": "taylor", "allocation": "layer"},
-            {"criterion_options": {"smoothing": 0, "general": 0, "alpha": 0.5}},
+            {"criterion": "taylor", "allocation": "row"},
+            {"criterion_options": {"tempering": 0, "general": 0, "alpha": 0.5}},
         ],
         ids=",".join,
     )
     def test_options_of_a_measurement(self, bert, toy_triplets, options):
-        plain = gaprune.prune(bert, domain=toy_triplets, general=GENERAL)
+        criterion = options.get("criterion", "dai")
+        plain = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, criterion=criterion)
         result = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, **options)
         assert zeros_in(result.model, result.change.keep) == round(0.5 * result.change.size)
         assert any(not torch.equal(keep, plain.change.keep[name]) for name, keep in result.change.keep.items())

@@ -168,12 +168,12 @@ def varied(folder_of, toy_triplets, tasks):
         patch.setattr(calibration, "measure", counted)
         found = gaprune.compare(
             folder_of("bert"),
-            criteria=["dai:smoothing=0.5:general=0:alpha=0", "magnitude", "random"],
+            criteria=["dai:tempering=0.5:exchanges=0", "magnitude", "random"],
             tasks=tasks,
             domain=toy_triplets,
             repair=False,
             ablate=True,
-            sweep={"smoothing": [1]},
+            sweep={"tempering": [1]},
             seeds=2,
             recipe={"triplets": "3,5"},
             sparsity=SPARSITIES,
@@ -184,9 +184,9 @@ def varied(folder_of, toy_triplets, tasks):
 
 class TestVariants:
     NAMES = (
-        "dai:smoothing=0.5:general=0:alpha=0",
-        "dai:smoothing=0:general=0:alpha=0",
-        "dai:smoothing=1:general=0:alpha=0",
+        "dai:tempering=0.5:exchanges=0",
+        "dai:tempering=0:exchanges=0",
+        "dai:tempering=1:exchanges=0",
     )
 
     def test_one_measurement_a_seed_and_number_of_triplets(self, varied):
@@ -212,7 +212,7 @@ class TestVariants:
             folder_of("bert"),
             domain=toy_triplets,
             criterion="dai",
-            criterion_options={"smoothing": 0.0, "general": 0.0, "alpha": 0.0},
+            criterion_options={"tempering": 0.0, "exchanges": 0},
             seed=1,
             sparsity=0.8,
             triplets=5,
@@ -231,8 +231,8 @@ class TestVariants:
                 for value in SPARSITIES
                 for name, change, counts in (
                     (self.NAMES[0], "", ("3", "5")),
-                    (self.NAMES[0], "without smoothing", ("3", "5")),
-                    (self.NAMES[0], "smoothing=1.0", ("3", "5")),
+                    (self.NAMES[0], "without tempering", ("3", "5")),
+                    (self.NAMES[0], "tempering=1.0", ("3", "5")),
                     ("magnitude", "", ("",)),
                     ("random", "", ("",)),
                 )
@@ -255,12 +255,12 @@ class TestVariants:
 
     def test_json(self, varied):
         said = json.loads(json.dumps(varied[0].as_dict()))
-        assert said["variants"][self.NAMES[1]] == {"base": self.NAMES[0], "change": "without smoothing"}
+        assert said["variants"][self.NAMES[1]] == {"base": self.NAMES[0], "change": "without tempering"}
         assert said["sweeps"] == [
-            {"base": self.NAMES[0], "option": "smoothing", "points": [[0.5, self.NAMES[0]], [1.0, self.NAMES[2]]]}
+            {"base": self.NAMES[0], "option": "tempering", "points": [[0.5, self.NAMES[0]], [1.0, self.NAMES[2]]]}
         ]
         assert said["settings"]["triplets"] == [3, 5]
-        assert said["settings"]["criteria"][self.NAMES[2]]["smoothing"] == 1.0
+        assert said["settings"]["criteria"][self.NAMES[2]]["tempering"] == 1.0
         assert len(said["settings"]["calibration"]) == 4
 
     def test_curves(self, varied):
@@ -269,7 +269,7 @@ class TestVariants:
         assert [curves.name for curves in (by_sparsity, by_triplets, by_value)] == [
             "by-sparsity",
             "by-triplets",
-            "by-smoothing",
+            "by-tempering",
         ]
         finance, general = by_sparsity.panels
         assert (finance.title, general.dense) == ("finance", found.dense.mean("general"))

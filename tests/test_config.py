@@ -260,7 +260,7 @@ ignore: []
 criterion: dai
 criterion_options:
   general: 0.3
-  smoothing: 1
+  tempering: 1
 trust_remote_code: no
 dtype: null
 batch_size: 8
@@ -272,7 +272,7 @@ batch_size: 8
     recipe = Recipe.build(content, {"batch_size": 2})
     assert recipe.sparsity == (0.3, 0.5)
     assert recipe.targets == ("mlp", "attention")
-    assert recipe.criterion_options == {"general": 0.3, "smoothing": 1}
+    assert recipe.criterion_options == {"general": 0.3, "tempering": 1}
     assert recipe.trust_remote_code is False
     assert recipe.batch_size == 2
     assert load_recipe(str(path)) == content

@@ -11,21 +11,21 @@ from gaprune.variants import make_variants
 
 class TestNames:
     def test_constants_in_a_name(self):
-        assert create("dai:smoothing=0.6:alpha=0.1") == create("dai", {"smoothing": 0.6, "alpha": 0.1})
+        assert create("dai:tempering=0.6:alpha=0.1") == create("dai", {"tempering": 0.6, "alpha": 0.1})
         assert create("obd-general:calibration=general") == create("obd-general")
         assert create("dai-paper:alignment=matrix").alignment == "matrix"
 
     def test_round_trip(self):
-        name = with_option(with_option("dai", "smoothing", 0.25), "alpha", "0.1")
-        assert name == "dai:smoothing=0.25:alpha=0.1"
-        assert split_name(name) == ("dai", {"smoothing": "0.25", "alpha": "0.1"})
-        assert with_option(name, "smoothing", 0) == "dai:smoothing=0:alpha=0.1"
+        name = with_option(with_option("dai", "tempering", 0.25), "alpha", "0.1")
+        assert name == "dai:tempering=0.25:alpha=0.1"
+        assert split_name(name) == ("dai", {"tempering": "0.25", "alpha": "0.1"})
+        assert with_option(name, "tempering", 0) == "dai:tempering=0:alpha=0.1"
 
     @pytest.mark.parametrize(
         ("name", "problem"),
         [
             ("dai:", "criterion 'dai:': '' is none of them"),
-            ("dai:smoothing", "'smoothing' is none of them"),
+            ("dai:tempering", "'tempering' is none of them"),
             ("dai:=1", "'=1' is none of them"),
             ("dai:alpha=", "'alpha=' is none of them"),
             (":alpha=1", "'alpha=1' is none of them"),
@@ -57,11 +57,12 @@ def test_terms_are_constants_and_can_be_switched_off(name):
 
 
 def test_ablation_switches_off_each_term_that_is_on():
-    found = make_variants(["dai:smoothing=0.5:general=0.2:alpha=0", "dai-paper", "magnitude"], ablate=True, sweeps={})
+    found = make_variants(["dai:tempering=0.5:general=0.2:alpha=0", "dai-paper", "magnitude"], ablate=True, sweeps={})
     assert {name: variant.change for name, variant in found.by_name.items()} == {
-        "dai:smoothing=0.5:general=0.2:alpha=0": "",
-        "dai:smoothing=0.5:general=0:alpha=0": "without general",
-        "dai:smoothing=0:general=0.2:alpha=0": "without smoothing",
+        "dai:tempering=0.5:general=0.2:alpha=0": "",
+        "dai:tempering=0.5:general=0:alpha=0": "without general",
+        "dai:tempering=0:general=0.2:alpha=0": "without tempering",
+        "dai:tempering=0.5:general=0.2:alpha=0:exchanges=0": "without exchanges",
         "dai-paper": "",
         "dai-paper:alpha=0": "without alpha",
         "dai-paper:beta=0": "without beta",
@@ -74,10 +75,10 @@ def test_ablation_switches_off_each_term_that_is_on():
 
 def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
     found = make_variants(
-        ["dai:smoothing=0.5", "dai-paper", "obd"], ablate=False, sweeps={"alpha": ["0.3", "0"], "beta": [1, 2]}
+        ["dai:tempering=0.5", "dai-paper", "obd"], ablate=False, sweeps={"alpha": ["0.3", "0"], "beta": [1, 2]}
     )
     assert [(sweep.base, sweep.option, sweep.points) for sweep in found.sweeps] == [
-        ("dai:smoothing=0.5", "alpha", ((0.0, "dai:smoothing=0.5"), (0.3, "dai:smoothing=0.5:alpha=0.3"))),
+        ("dai:tempering=0.5", "alpha", ((0.0, "dai:tempering=0.5"), (0.3, "dai:tempering=0.5:alpha=0.3"))),
         ("dai-paper", "alpha", ((0.0, "dai-paper:alpha=0"), (0.2, "dai-paper"), (0.3, "dai-paper:alpha=0.3"))),
         ("dai-paper", "beta", ((1.0, "dai-paper"), (2.0, "dai-paper:beta=2"))),
     ]
@@ -101,16 +102,16 @@ def test_a_variant_that_is_both_stands_once():
     [
         (
             ["dai", "obd"],
-            {"sweeps": {"smothing": [0]}},
-            r"^sweep: none of dai, obd has a constant 'smothing'.*'smoothing'",
+            {"sweeps": {"temperin": [0]}},
+            r"^sweep: none of dai, obd has a constant 'temperin'.*'tempering'",
         ),
-        (["dai"], {"sweeps": {"smoothing": [2]}}, r"^criterion dai: smoothing: "),
-        (["dai"], {"sweeps": {"smoothing": ["a:b"]}}, r"^criterion 'dai:smoothing=a:b': 'b' is none"),
+        (["dai"], {"sweeps": {"tempering": [2]}}, r"^criterion dai: tempering: "),
+        (["dai"], {"sweeps": {"tempering": ["a:b"]}}, r"^criterion 'dai:tempering=a:b': 'b' is none"),
         (["magnitude", "obd"], {"ablate": True}, r"^ablate: magnitude, obd have no term that is on"),
         (
-            ["dai:smoothing=0:general=0:alpha=0"],
+            ["dai:tempering=0:exchanges=0:general=0:alpha=0"],
             {"ablate": True},
-            r"^ablate: dai:smoothing=0:general=0:alpha=0 has no term",
+            r"^ablate: dai:tempering=0:exchanges=0:general=0:alpha=0 has no term",
         ),
     ],
 )

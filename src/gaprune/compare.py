@@ -29,7 +29,7 @@ __all__ = ["compare"]
 
 _NOT_HERE = {
     "criterion": "Name them in criteria (--criteria) instead.",
-    "criterion_options": "Write them after the name in criteria (--criteria): dai:smoothing=0.6.",
+    "criterion_options": "Write them after the name in criteria (--criteria): dai:tempering=0.6.",
     "scores": "Leave it out: signals are measured once for all criteria of a seed.",
     "scores_dtype": "Leave it out: no scores are kept.",
     "out": "Leave it out: on_result is given each model, and --out of the command takes the table.",
@@ -59,7 +59,7 @@ def compare(
 
     Args:
         model: The parent: a folder, a hub id, or a loaded model.
-        criteria: Names of criteria, with constants of their own where wanted: ``dai:smoothing=0.6``.
+        criteria: Names of criteria, with constants of their own where wanted: ``dai:tempering=0.6``.
         tasks: Folder of evaluation tasks, or the tasks; those of the recipe where none are given.
         domain: Triplets of the domain, or where to read them.
         general: Triplets of general language, likewise.

@@ -36,7 +36,7 @@ class Scores:
         options: Its constants.
         importances: ``(out, in)`` fp32 by name of the matrix, in model order.
         layers: Block of each matrix, ``None`` outside the blocks.
-        grams: Input second moments ``(in, in)`` where the criterion updates weights.
+        grams: Input second moments ``(in, in)`` where the criterion chooses on them.
         origin: What they depend on (fingerprints and options), compared before scores are reused.
         keep: True for weights that are there yet, ``(out, in)`` by name; empty where none went before.
     """
@@ -53,11 +53,14 @@ class Scores:
         """Return which weights stay at a sparsity; true stays.
 
         Raises:
-            ConfigError: If the criterion chooses while it updates, so that only :meth:`decide` knows.
+            ConfigError: If the criterion looks at the weights too, so that only :meth:`decide` knows.
         """
         criterion = create(self.criterion, self.options)
-        if isinstance(criterion, Reconstruction):
-            raise ConfigError(f"{self.criterion} chooses while it updates weights.", "Ask Scores.decide instead.")
+        if criterion.keeps_gram:
+            raise ConfigError(f"{self.criterion} chooses by the weights too.", "Ask Scores.decide instead.")
+        return self._lowest(criterion, sparsity, allocation)
+
+    def _lowest(self, criterion: Criterion, sparsity: float, allocation: Allocation | None) -> dict[str, Tensor]:
         chosen = allocation or criterion.default_allocation
         return keep_masks(
             self.importances, self.layers, sparsity=sparsity, allocation=chosen, before=self.keep or None
@@ -74,7 +77,7 @@ class Scores:
         """Return what goes at a sparsity or in an N:M pattern, with updated weights where the criterion has them.
 
         Args:
-            weights: Weights ``(out, in)`` by name; read by criteria that update them.
+            weights: Weights ``(out, in)`` by name; read by criteria that update them or see a choice as a whole.
             sparsity: Fraction to remove.
             allocation: Where the budget is compared; the criterion's default for ``None``.
             pattern: ``(N, M)``, which fixes the sparsity.
@@ -87,10 +90,20 @@ class Scores:
             criterion.refuse_allocation(self.criterion, allocation)
             return self._reconstruct(criterion, weights, sparsity, pattern)
         if pattern is not None:
-            return Pruning(
-                {name: pattern_mask(values, pattern, name=name) for name, values in self.importances.items()}
-            )
-        return Pruning(self.mask(sparsity=sparsity, allocation=allocation))
+            keep = {name: pattern_mask(values, pattern, name=name) for name, values in self.importances.items()}
+        else:
+            keep = self._lowest(criterion, sparsity, allocation)
+        if criterion.keeps_gram:
+            for name in track(list(keep), f"Exchanging weights ({self.criterion})"):
+                weight = weights[name].float()
+                keep[name] = criterion.refine(
+                    weight,
+                    self.grams[name].to(weight.device),
+                    keep[name].to(weight.device),
+                    there=self.keep.get(name),
+                    pattern=pattern,
+                )
+        return Pruning(keep)
 
     def _reconstruct(
         self,
@@ -221,7 +234,7 @@ def writing_scores(
     layers = {matrix.name: matrix.layer for matrix in matrices}
     header = Header(name, criterion.model_dump(), layers, origin or {})
     shapes = {matrix.name: matrix.module.weight.shape for matrix in matrices}
-    with_grams = isinstance(criterion, Reconstruction)
+    with_grams = criterion.keeps_gram
     with writing(Path(path), header, shapes, with_grams=with_grams, storage=storage) as write:
 
         def add(group: Sequence[Matrix], domain: Signals | None, general: Signals | None) -> None:
@@ -234,7 +247,7 @@ def writing_scores(
 def _score(
     matrix: Matrix, criterion: Criterion, name: str, domain: Signals | None, general: Signals | None, seed: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the importance of a matrix, and the second moments of its inputs where the criterion updates weights."""
+    """Return the importance of a matrix, and the second moments of its inputs where the criterion chooses on them."""
     evidence = Evidence(
         matrix.name,
         matrix.module.weight.detach().float(),
@@ -249,4 +262,4 @@ def _score(
             + ("the weight is." if torch.isfinite(evidence.weight).all() else "nor is the weight."),
             f"Check the model, or leave the layer out: --ignore {matrix.name}",
         )
-    return values, criterion.gram(evidence) if isinstance(criterion, Reconstruction) else None
+    return values, criterion.gram(evidence) if criterion.keeps_gram else None

@@ -243,7 +243,7 @@ class TestCompare:
         [
             ("out: there", "--out of the command"),
             ("criterion: obd", "--criteria"),
-            ("criterion_options: {alpha: 1}", "dai:smoothing=0.6"),
+            ("criterion_options: {alpha: 1}", "dai:tempering=0.6"),
             ("scores: s.safetensors", "Leave it out"),
             ("overwrite: true", "no model is written"),
         ],

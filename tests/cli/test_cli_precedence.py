@@ -47,9 +47,9 @@ def recipe_of(gaprune, monkeypatch, tmp_path):
         (
             "criterion_options",
             "criterion_options: {general: 0.1}",
-            ["--criterion-option", "smoothing=0.5", "--criterion-option", "alpha=0.1"],
+            ["--criterion-option", "tempering=0.5", "--criterion-option", "alpha=0.1"],
             {"general": 0.1},
-            {"smoothing": "0.5", "alpha": "0.1"},
+            {"tempering": "0.5", "alpha": "0.1"},
         ),
         ("columns", "columns: {query: q}", ["--column", "positive=p"], {"query": "q"}, {"positive": "p"}),
         ("model", "model: from/file", ["from/command"], "from/file", "from/command"),

@@ -14,6 +14,7 @@ OUT, IN = 4, 5
 def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> MatrixSignals:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(tokens, IN, generator=generator)
+    deltas = torch.randn(tokens, OUT, generator=generator)
     return MatrixSignals(
         "layer.0.up",
         samples=samples,
@@ -23,6 +24,7 @@ def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> Matr
         gradient_sum=torch.randn(OUT, IN, generator=generator),
         gram_sum=inputs.T @ inputs,
         input_square_sum=inputs.square().sum(0),
+        output_gram_sum=deltas.T @ deltas,
     )
 
 

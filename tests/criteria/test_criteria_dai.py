@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from gaprune.criteria import create
-from gaprune.criteria.dai import rank_one
 
 
 def lists(tensor) -> list[list[float]]:
@@ -143,74 +142,54 @@ def test_paper_without_gradients_has_no_alignment(evidence, alignment):
     assert torch.equal(create("dai-paper", options).importance(still), unaligned)
 
 
-def test_rank_one_has_the_same_row_and_column_means_and_rank_one():
-    values = torch.rand(6, 9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    smooth = rank_one(values)
-    torch.testing.assert_close(smooth.mean(0), values.mean(0))
-    torch.testing.assert_close(smooth.mean(1), values.mean(1))
-    assert int(torch.linalg.matrix_rank(smooth)) == 1
-    for row in range(6):
-        for column in range(9):
-            expected = values[row].mean() * values[:, column].mean() / values.mean()
-            assert float(smooth[row, column]) == pytest.approx(float(expected))
+def ours(evidence, *, general=0.0, tempering=0.5, alpha=0.0):
+    """Row curvature to a power times the input's share of the second moments times the square of the weight."""
+    domain, other, weights = evidence.domain, evidence.general, lists(evidence.weight)
 
+    def mixed(quantity):
+        first, second = (lists(getattr(each, f"{quantity}_sum") / each.tokens) for each in (domain, other))
+        return [(first[i][i] + general * second[i][i]) / (1 + general) for i in range(len(first))]
 
-def test_rank_one_keeps_what_has_rank_one_and_zero():
-    outer = torch.outer(torch.tensor([1.0, 2.0, 0.0]), torch.tensor([3.0, 0.5]))
-    torch.testing.assert_close(rank_one(outer), outer)
-    assert torch.equal(rank_one(torch.zeros(2, 3)), torch.zeros(2, 3))
-
-
-def test_rank_one_of_the_tiny_numbers_that_fisher_really_has():
-    values = torch.rand(8, 8, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(rank_one(values * 1e-14) * 1e14, rank_one(values))
-
-
-def ours(evidence, *, general=0.0, smoothing=0.8, alpha=0.0):
-    fisher_domain, fisher_general, domain, other = means(evidence)
-
-    def smooth(fisher):
-        rows, columns = len(fisher), len(fisher[0])
-        by_row = [sum(row) / columns for row in fisher]
-        by_column = [sum(row[column] for row in fisher) / rows for column in range(columns)]
-        mean = sum(by_row) / rows
-        return [
-            [(1 - smoothing) * fisher[r][c] + smoothing * by_row[r] * by_column[c] / mean for c in range(columns)]
-            for r in range(rows)
-        ]
-
-    first, second, weights = smooth(fisher_domain), smooth(fisher_general), lists(evidence.weight)
+    columns, rows = mixed("gram"), mixed("output_gram")
+    mean = sum(columns) / len(columns)
     cosines = [
         sum(a * b for a, b in zip(*pair, strict=True)) / (norm([pair[0]]) * norm([pair[1]]))
-        for pair in zip(domain, other, strict=True)
+        for pair in zip(lists(domain.gradient_sum), lists(other.gradient_sum), strict=True)
     ]
     return [
         [
-            (first[r][c] + general * second[r][c]) * weights[r][c] ** 2 * (1 + alpha * cosines[r])
-            for c in range(len(weights[0]))
+            (rows[r] * mean) ** tempering * columns[c] / mean * weights[r][c] ** 2 * (1 + alpha * cosines[r])
+            for c in range(len(columns))
         ]
-        for r in range(len(weights))
+        for r in range(len(rows))
     ]
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.3, 0.8, 1.0])
+@pytest.mark.parametrize("tempering", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("general", [0.0, 0.2, 3.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.9])
-def test_our_formula(evidence, smoothing, general, alpha):
-    options = {"smoothing": smoothing, "general": general, "alpha": alpha}
+def test_our_formula(evidence, tempering, general, alpha):
+    options = {"tempering": tempering, "general": general, "alpha": alpha}
     assert_close(create("dai", options).importance(evidence), ours(evidence, **options))
 
 
 def test_our_defaults(evidence):
     assert create("dai").model_dump() == {
-        "general": 0.0, "smoothing": 0.8, "alpha": 0.0, "damping": 0.01, "preservation": 5.0,
+        "general": 0.0, "tempering": 0.5, "exchanges": 128, "alpha": 0.0, "preservation": 5.0,
     }  # fmt: skip
     assert_close(create("dai").importance(evidence), ours(evidence))
 
 
-def test_unsmoothed_unguarded_dai_is_obd(evidence):
-    importance = create("dai", {"smoothing": 0, "general": 0}).importance(evidence)
-    assert torch.equal(importance, create("obd").importance(evidence))
+def test_untempered_rows_compare_as_the_curvature_says(evidence):
+    """At a power of one it is the second-order change by the Kronecker form: ``D_ii A_jj w^2``."""
+    importance = create("dai", {"tempering": 1}).importance(evidence)
+    rows, columns = evidence.domain.output_gram.diagonal(), evidence.domain.gram.diagonal()
+    torch.testing.assert_close(importance, rows[:, None] * columns * evidence.weight.square())
+
+
+def test_dead_inputs_cost_nothing(evidence):
+    dead = replace(evidence, domain=replace(evidence.domain, gram_sum=torch.zeros_like(evidence.domain.gram_sum)))
+    assert torch.equal(create("dai").importance(dead), torch.zeros_like(evidence.weight))
 
 
 def test_alignment_lifts_rows_that_agree_and_lowers_rows_that_do_not(evidence):
@@ -220,3 +199,11 @@ def test_alignment_lifts_rows_that_agree_and_lowers_rows_that_do_not(evidence):
     torch.testing.assert_close(
         importance, create("dai").importance(replace(evidence, general=opposed)) * (1 + 0.5 * sign)
     )
+
+
+def test_the_choice_is_refined_on_mixed_moments(evidence):
+    plain, guarded = create("dai"), create("dai", {"general": 3.0})
+    assert torch.equal(plain.gram(evidence), evidence.domain.gram)
+    torch.testing.assert_close(guarded.gram(evidence), evidence.domain.gram / 4 + evidence.general.gram * 3 / 4)
+    assert plain.keeps_gram
+    assert not create("dai", {"exchanges": 0}).keeps_gram

@@ -119,11 +119,11 @@ def test_unknown_name_suggests_near_ones_and_lists_all(sandbox):
 
 def test_unknown_constant_suggests_near_ones_and_lists_all():
     with pytest.raises(ConfigError) as caught:
-        create("dai", {"smoothin": 0.5})
+        create("dai", {"temperin": 0.5})
     assert caught.value.problem == (
-        "criterion dai: smoothin: Extra inputs are not permitted. Did you mean 'smoothing'?"
+        "criterion dai: temperin: Extra inputs are not permitted. Did you mean 'tempering'?"
     )
-    assert caught.value.remedy == "Its constants: general, smoothing, alpha, damping, preservation."
+    assert caught.value.remedy == "Its constants: general, tempering, exchanges, alpha, preservation."
 
 
 def test_constant_of_a_criterion_without_any():
@@ -135,7 +135,7 @@ def test_constant_of_a_criterion_without_any():
     ("name", "options", "text"),
     [
         ("dai", {"general": -1}, "general: -1 should be greater than or equal to 0"),
-        ("dai", {"smoothing": 1.1}, "smoothing: 1.1 should be less than or equal to 1"),
+        ("dai", {"tempering": 1.1}, "tempering: 1.1 should be less than or equal to 1"),
         ("dai", {"alpha": 1}, "alpha: 1 should be less than 1"),
         ("dai", {"alpha": "much"}, "alpha: 'much' is no number"),
         ("dai-paper", {"beta": float("nan")}, "beta: nan is no finite number"),

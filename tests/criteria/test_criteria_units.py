@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gaprune.criteria import LayerEvidence, UnitEvidence, available, create
+from gaprune.criteria.exchange import removal_order
 from gaprune.errors import ConfigError, SignalError
 from gaprune.signals import LayerEffect, MatrixSignals
 
@@ -50,36 +51,60 @@ def evidence(inputs, gradients):
     return UnitEvidence("down", weight, draw(6, UNITS).square(), signals("domain", 7), signals("general", 8))
 
 
-def loss_after(evidence, inputs, gradients, unit, damping):
-    """Solve for the least of ``|G^½ (W' - W) a|`` with the unit's columns zero, the others free, by brute force."""
-    weight = evidence.weight.flatten(1).double()
-    gram = moments(inputs).double() / TOKENS
-    gram += damping * gram.diagonal().mean() * torch.eye(12)
-    outer = moments(gradients).double() / TOKENS
-    stays = torch.arange(12) // COLUMNS != unit
-    change = torch.zeros_like(weight)
-    change[:, ~stays] = -weight[:, ~stays]
-    change[:, stays] = torch.linalg.solve(gram[stays][:, stays], (weight[:, ~stays] @ gram[~stays][:, stays]).T).T
-    return torch.trace(outer @ change @ gram @ change.T)
+def moved(evidence, data, inputs, gradients, units):
+    """How far outputs move, seen through the output gradients, without some units: token by token."""
+    gone = evidence.weight.clone().double()
+    gone[:, [unit for unit in range(UNITS) if unit not in units]] = 0
+    change = inputs[data].double() @ gone.flatten(1).T
+    return sum(float((gradient.double() @ each) ** 2) for each in change for gradient in gradients[data])
 
 
-def test_dai_is_the_loss_after_the_others_make_up(evidence, inputs, gradients):
-    dai = create("dai", {"damping": 0.02})
-    expected = [loss_after(evidence, inputs["domain"], gradients["domain"], unit, 0.02) for unit in range(UNITS)]
-    torch.testing.assert_close(dai.unit_importance(evidence).double(), torch.stack(expected), rtol=1e-4, atol=0)
-    guarded = create("dai", {"damping": 0.02, "general": 0.5})
-    general = [loss_after(evidence, inputs["general"], gradients["general"], unit, 0.02) for unit in range(UNITS)]
-    together = torch.stack(expected) + 0.5 * torch.stack(general)
-    torch.testing.assert_close(guarded.unit_importance(evidence).double(), together, rtol=1e-4, atol=0)
+def greedy(cost):
+    """The place of every unit when each time the one goes that costs least together with those that went."""
+    gone = []
+    while len(gone) < UNITS:
+        left = [unit for unit in range(UNITS) if unit not in gone]
+        gone.append(min(left, key=lambda unit: cost([*gone, unit])))
+    return torch.tensor([float(gone.index(unit)) for unit in range(UNITS)])
 
 
-def test_alignment_scales_by_the_cosine_of_gates(evidence):
-    plain, aligned = create("dai"), create("dai", {"alpha": 0.4})
+@pytest.mark.parametrize("general", [0.0, 0.5])
+def test_dai_removes_what_moves_embeddings_least_together(evidence, inputs, gradients, general):
+    def cost(units):
+        domain, other = (moved(evidence, data, inputs, gradients, units) for data in BOTH)
+        return domain + general * other
+
+    dai = create("dai", {"general": general})
+    domain, other = evidence.domain, evidence.general
+    if general:  # the guard mixes moments, so that only inputs or only gradients may differ for sums to be exact
+        other = MatrixSignals("down", triplets=7, tokens=TOKENS, gram_sum=other.gram_sum,
+                              output_gram_sum=domain.output_gram_sum)  # fmt: skip
+        gradients["general"] = gradients["domain"]
+    given = UnitEvidence("down", evidence.weight, evidence.producer_square, domain, other)
+    assert torch.equal(dai.unit_importance(given), greedy(cost))
+
+
+def test_units_that_cancel_go_together():
+    """Two units whose outputs are opposite: either alone is dear, both together cost nothing."""
+    weight = torch.eye(2)[:, [0, 0, 1]][:, :, None]
+    inputs = torch.tensor([[1.0, -1.0, 0.3], [2.0, -2.0, -0.3], [-1.0, 1.0, 0.3]])
+    signals = MatrixSignals("down", triplets=1, tokens=3, gram_sum=moments(inputs), output_gram_sum=3 * torch.eye(2))
+    places = create("dai").unit_importance(UnitEvidence("down", weight, torch.ones(3), signals))
+    assert places.tolist() == [1.0, 2.0, 0.0]
+    loss = (weight.flatten(1).T @ weight.flatten(1)) * moments(inputs)
+    loss[2, 2] = 7.0
+    assert removal_order(loss).tolist() == [0.0, 1.0, 2.0]
+
+
+def test_alignment_scales_what_units_cost_by_the_cosine_of_gates(evidence):
     domain, general = evidence.domain, evidence.general
     cosine = domain.gate_sum * general.gate_sum / (domain.gate_square_sum * general.gate_square_sum).sqrt() / 7
-    ratio = aligned.unit_importance(evidence) / plain.unit_importance(evidence)
-    torch.testing.assert_close(ratio, 1 + 0.4 * cosine)
     assert cosine.abs().max() <= 1
+    left = evidence.weight.flatten(1)
+    loss = (left.T @ domain.output_gram @ left * domain.gram).view(UNITS, COLUMNS, UNITS, COLUMNS).sum((1, 3))
+    factor = (1 + 0.9 * cosine).sqrt()
+    aligned = create("dai", {"alpha": 0.9}).unit_importance(evidence)
+    assert torch.equal(aligned, removal_order(factor[:, None] * loss * factor))
 
 
 def test_baselines(evidence, inputs):

@@ -15,7 +15,7 @@ PROVENANCE = {
     "parent": {"name": "org/small-model", "revision": "main", "commit": "c0ffee", "weights_sha256": "ab" * 32},
     "method": {
         "criterion": "dai",
-        "options": {"general": 0.2, "smoothing": 0.8},
+        "options": {"general": 0.2, "tempering": 0.8},
         "granularity": "weight",
         "allocation": "global",
         "targets": ["mlp", "attention"],
@@ -85,7 +85,7 @@ def test_method_in_words_and_numbers(provenance):
     for row in (
         "| parent | small-model |",
         "| parent revision | c0ffee |",
-        "| criterion | dai (general 0.2, smoothing 0.8) |",
+        "| criterion | dai (general 0.2, tempering 0.8) |",
         "| granularity | weight |",
         "| allocation | global |",
         "| targets | mlp, attention (3 matrices) |",

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ from gaprune.data import read_triplets
 from gaprune.models import Prompts, load_model
 from gaprune.processes import join, rank, size
 from gaprune.progress import quiet
-from gaprune.signals import Checkpoint, measure, plan
+from gaprune.signals import Checkpoint, Quantity, measure, plan
 
-__all__ = ["QUANTITIES", "command", "measure_once", "server", "together"]
+__all__ = ["PROJECTED", "QUANTITIES", "command", "measure_once", "server", "together"]
 
-QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
+QUANTITIES: tuple[Quantity, ...] = ("fisher", "gradient", "gram", "input_square")
+PROJECTED: tuple[Quantity, ...] = ("gram", "output_gram")
 
 
 def server() -> Any:
@@ -39,6 +40,7 @@ def measure_once(
     triplets: Path,
     out: Path,
     *,
+    quantities: Collection[Quantity] = QUANTITIES,
     checkpoint: Path | None = None,
     passes: int = 1,
     pause: float = 0.0,
@@ -58,7 +60,7 @@ def measure_once(
             model,
             read_triplets(triplets),
             reached(model),
-            quantities=QUANTITIES,
+            quantities=quantities,
             prompts=Prompts(),
             options=SignalOptions(**options),
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint, resume=True, every=0),

@@ -101,6 +101,21 @@ def test_it_goes_on_where_it_stopped(bert, toy_triplets, measured, kept, passes_
         assert "1 of 4 batches were measured before." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("forward", [3, 12])
+def test_both_backwards_go_on(bert, toy_triplets, measured, kept, forward):
+    """What starts at the loss and what starts at projections are kept apart, and each goes on for itself."""
+    both = (*QUANTITIES, "output_gram")
+    expected = measured(bert, toy_triplets, quantities=both, batch_size=2)
+    handle = stop_at(bert, forward)
+    with pytest.raises(KeyboardInterrupt):
+        kept(bert, toy_triplets, quantities=both)
+    handle.remove()
+    whole = []
+    bert.register_forward_hook(lambda *_: whole.append(1))
+    same(kept(bert, toy_triplets, resume=True, quantities=both), expected)
+    assert len(whole) == 16 - (forward - 1) // 2 * 2
+
+
 def test_twice_is_not_measured_twice(bert, toy_triplets, kept):
     first = kept(bert, toy_triplets)
     calls = []

@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from plain_loop import PlainLoop, close, reached
+from torch.nn import functional
 
-from gaprune.errors import SignalError
+from gaprune.data import Triplets
+from gaprune.errors import DataError, SignalError
+from gaprune.signals.loss import projection
 
 
 def readers(model, unit):
@@ -36,8 +39,8 @@ def test_a_gate_gradient_is_the_weights_times_their_gradients(
         assert signals[matrix.name].triplets == len(toy_triplets)
 
 
-def test_output_gradients_over_real_tokens(model, toy_triplets, measured):
-    signals = measured(model, toy_triplets, quantities={"output_gram"}, negatives="explicit", batch_size=3)
+def test_output_gradients_of_projections_over_real_tokens(model, toy_triplets, measured):
+    """Text by text, without padding, in double precision; labels and batches make no difference."""
     loop = PlainLoop(model)
     seen = {matrix.name: [] for matrix in loop.matrices}
 
@@ -46,11 +49,38 @@ def test_output_gradients_over_real_tokens(model, toy_triplets, measured):
 
     for matrix in loop.matrices:
         matrix.module.register_forward_hook(lambda _module, _args, output, name=matrix.name: follow(name, output))
-    loop.explicit(toy_triplets)
-    for name, rows in seen.items():
-        gradients = torch.cat(rows)
-        assert signals[name].tokens == len(gradients)
-        close(signals[name].output_gram, gradients.T @ gradients / len(gradients))
+    for item in toy_triplets:
+        for text in loop.texts(item):
+            projection(loop.embed(text)[None], [text], seed=5).backward()
+    for batch_size, negatives in ((3, "explicit"), (16, "in-batch")):
+        signals = measured(
+            model, toy_triplets, quantities={"output_gram"}, negatives=negatives, batch_size=batch_size, seed=5
+        )
+        for name, rows in seen.items():
+            gradients = torch.cat(rows)
+            assert signals[name].tokens == len(gradients)
+            close(signals[name].output_gram, gradients.T @ gradients / len(gradients))
+
+
+def test_projections_need_no_negatives(bert, toy_triplets, measured):
+    bare = Triplets([replace(item, negatives=()) for item in toy_triplets[:1]], "bare")
+    assert measured(bert, bare, quantities={"output_gram"}, negatives="explicit")
+    with pytest.raises(DataError, match="has no negative"):
+        measured(bert, bare, quantities={"gate"}, negatives="explicit")
+
+
+def test_gradients_of_projections_average_to_the_curvature_of_the_distance():
+    """Over many signs the mean of ``g gT`` is ``JT J`` of the normalised embedding."""
+    states = torch.tensor([[0.3, -1.2, 0.7]], requires_grad=True)
+    jacobian = torch.autograd.functional.jacobian(lambda x: functional.normalize(x, dim=-1)[0], states)[:, 0]
+    total = torch.zeros(3, 3)
+    draws = 4000
+    for seed in range(draws):
+        (gradient,) = torch.autograd.grad(projection(states, ["a text"], seed=seed), states)
+        total += gradient.T @ gradient / draws
+    torch.testing.assert_close(total, jacobian.T @ jacobian, atol=0.03, rtol=0)
+    alike = [projection(states, [text], seed=1).item() for text in ("a text", "a text", "another")]
+    assert alike[0] == alike[1] != alike[2]
 
 
 def test_gates_are_the_same_beside_weight_gradients(bert, toy_triplets, measured):

@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from other_process import command, measure_once, together
+from other_process import PROJECTED, QUANTITIES, command, measure_once, together
 from plain_loop import close
 from safetensors.torch import load_file
 
@@ -42,6 +42,21 @@ def test_two_equal_one(folder_of, data, alone, tmp_path, how):
         assert found.keys() == alone.keys()
         for name, expected in alone.items():
             close(found[name], expected, 1e-6)
+
+
+@pytest.mark.parametrize("placement", ["whole", "shard"])
+def test_two_project_as_one(folder_of, data, tmp_path, placement):
+    """Second moments of projections, and beside quantities of the other backward."""
+    both = {*PROJECTED, *QUANTITIES}
+    arguments = {"quantities": both, "batch_size": 2, "placement": placement}
+    assert together(2, measure_once, folder_of("bert"), data, tmp_path / "two", **arguments) == [0, 0]
+    arguments = {"quantities": PROJECTED, "batch_size": 2}
+    assert together(1, measure_once, folder_of("bert"), data, tmp_path / "one", **arguments) == [0]
+    found, expected = load_file(tmp_path / "two-1"), load_file(tmp_path / "one-0")
+    sums = {name for name in expected if name.endswith("_sum")}
+    assert any(name.endswith("output_gram_sum") for name in sums)
+    for name in sums:
+        close(found[name], expected[name], 1e-6)
 
 
 def test_more_processes_than_batches(folder_of, data, alone, tmp_path):

@@ -21,7 +21,7 @@ __all__ = ["compare"]
 def compare(
     options: dict[str, Any],
     criteria: Annotated[
-        str, typer.Option(help="Criteria, comma-separated, with constants: dai:smoothing=0.6; see `gaprune criteria`.")
+        str, typer.Option(help="Criteria, comma-separated, with constants: dai:tempering=0.6; see `gaprune criteria`.")
     ],
     model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
     seeds: Annotated[

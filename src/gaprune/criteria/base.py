@@ -182,6 +182,39 @@ class Criterion(Options, ABC):
     def importance(self, evidence: Evidence) -> Tensor:
         """Return the importance of every weight, ``(out, in)`` in fp32."""
 
+    @property
+    def keeps_gram(self) -> bool:
+        """Whether the inputs' second moments are kept with the scores, because the choice is made on them too."""
+        return False
+
+    def gram(self, evidence: Evidence) -> Tensor:
+        """Return the inputs' second moments ``(in, in)`` that are kept with the scores.
+
+        Raises:
+            SignalError: If the criterion looks at none.
+        """
+        raise SignalError(f"{evidence.name}: {type(self).__name__} keeps no second moments.", "Ask keeps_gram first.")
+
+    def refine(
+        self,
+        weight: Tensor,  # noqa: ARG002 (the interface)
+        gram: Tensor,  # noqa: ARG002
+        keep: Tensor,
+        *,
+        there: Tensor | None,  # noqa: ARG002
+        pattern: tuple[int, int] | None,  # noqa: ARG002
+    ) -> Tensor:
+        """Return a better choice of as many weights of a matrix, where the criterion sees a choice as a whole.
+
+        Args:
+            weight: ``(out, in)`` in fp32.
+            gram: What :meth:`gram` returned, ``(in, in)``.
+            keep: True for weights that stay by their importance, ``(out, in)``.
+            there: True for weights that are there yet, ``(out, in)``, where some went before; ``None`` for all.
+            pattern: ``(N, M)`` where N of every M inputs stay.
+        """
+        return keep
+
     def unit_importance(self, evidence: UnitEvidence) -> Tensor:
         """Return the importance of every unit, ``(units,)`` in fp32.
 
@@ -236,9 +269,10 @@ class Reconstruction(Criterion):
                 "Leave allocation (--allocation) out, or choose another criterion.",
             )
 
-    @abstractmethod
-    def gram(self, evidence: Evidence) -> Tensor:
-        """Return the input second moments ``(in, in)`` that the sweep works on."""
+    @property
+    def keeps_gram(self) -> bool:
+        """Always: the sweep works on them."""
+        return True
 
     @abstractmethod
     def solve(

@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from gaprune.criteria.base import Criterion, Evidence, LayerEvidence, UnitEvidence
-from gaprune.criteria.inverse import damped_inverse
+from gaprune.criteria.exchange import exchange, removal_order
 from gaprune.criteria.registry import register
-from gaprune.signals import MatrixSignals, Quantity
+from gaprune.signals import Quantity
 
-__all__ = ["DomainAlignmentImportance", "PaperDai", "rank_one"]
+__all__ = ["DomainAlignmentImportance", "PaperDai"]
 
 
 @register("dai-paper")
@@ -67,59 +67,59 @@ def _unit(gradient: Tensor) -> Tensor:
     return gradient / norm.clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
-def rank_one(values: Tensor) -> Tensor:
-    """Return the rank-1 form ``r cᵀ / m`` of a non-negative matrix from its row, column and total means.
-
-    It has the same row and column means as ``values``; what a few samples cannot tell of single entries is gone.
-    """
-    mean = values.mean().clamp_min(torch.finfo(values.dtype).tiny)
-    return values.mean(1, keepdim=True) * (values.mean(0, keepdim=True) / mean)
-
-
 @register("dai")
 class DomainAlignmentImportance(Criterion):
-    """Second-order loss change on domain data from a smoothed Fisher.
+    """How far embeddings of domain texts move from the parent's, to second order, when everything that goes is gone.
 
-    Fisher of a few hundred triplets is a noisy mean for a single weight and a good one for a row or a column; most
-    of it is therefore replaced by its rank-1 form. General data as a guard and the alignment of the two gradients
-    are there to switch on; neither helped where we measured (docs/benchmarks.md), so neither is the default.
+    The curvature of that distance (Gauss-Newton, which is the Fisher of embeddings with unit normal noise) is taken in
+    Kronecker form: second moments of a matrix's inputs ``A`` and of its output gradients ``D``. It is seen as a whole:
+    what goes is chosen together, so that contributions that cancel go together (:mod:`gaprune.criteria.exchange`).
+    General data as a guard and the alignment of domain and general gradients are there to switch on.
     """
 
-    summary: ClassVar[str] = "F w^2, F shrunk to its rank-1 form"
-    unit_summary: ClassVar[str | None] = "loss change when a unit goes and the others make up for it, Kronecker Fisher"
-    source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/benchmarks.md"
+    summary: ClassVar[str] = "(D A)-weighted w^2, rows tempered; then weights are exchanged while a row loses less"
+    unit_summary: ClassVar[str | None] = "order of removal that moves embeddings least, units seen together"
+    source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/science.md"
     layer_summary: ClassVar[str | None] = (
         "what skipping it does: increase of the loss + 5 x distance of the embeddings"
     )
-    terms: ClassVar[Mapping[str, object]] = MappingProxyType({"general": 0.0, "smoothing": 0.0, "alpha": 0.0})
+    terms: ClassVar[Mapping[str, object]] = MappingProxyType(
+        {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0}
+    )
 
-    general: float = Field(0.0, ge=0, description="Weight of the general Fisher that is added to the domain's.")
-    smoothing: float = Field(0.8, ge=0, le=1, description="0: the measured Fisher; 1: its rank-1 form alone.")
+    general: float = Field(0.0, ge=0, description="Weight of general data beside the domain's.")
+    tempering: float = Field(
+        0.5, ge=0, le=1, description="Power of a row's curvature: 0 weighs all rows alike, 1 as the curvature says."
+    )
+    exchanges: int = Field(
+        128,
+        ge=0,
+        description="Pairs of a weight that goes and one that stays that change places in a row while it loses less "
+        "by it, at most.",
+    )
     alpha: float = Field(
         0.0, ge=0, lt=1, description="Weight of the cosine of a row's (a unit's) domain and general gradients."
     )
-    damping: float = Field(0.01, gt=0, description="Units: ridge of the input moments, in mean diagonals.")
     preservation: float = Field(
         5.0, ge=0, description="Layers: weight of the cosine distance between embeddings with and without a layer."
     )
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:
-        """Fisher, and the mean gradient if alignment counts."""
-        return frozenset({"fisher", "gradient"} if self.alpha else {"fisher"})
+        """Second moments of inputs and output gradients, and the mean gradient if alignment counts."""
+        return _MOMENTS | frozenset({"gradient"} if self.alpha else ())
 
     @property
     def general_needs(self) -> frozenset[Quantity]:
-        """Fisher if general data guard, and the mean gradient if alignment counts."""
-        fisher: frozenset[Quantity] = frozenset({"fisher"} if self.general else ())
-        return fisher | frozenset({"gradient"} if self.alpha else ())
+        """Second moments if general data guard, and the mean gradient if alignment counts."""
+        return (_MOMENTS if self.general else frozenset()) | frozenset({"gradient"} if self.alpha else ())
 
     def importance(self, evidence: Evidence) -> Tensor:
-        """Return ``F w^2 (1 + alpha s)`` of the smoothed, guarded Fisher, ``(out, in)``."""
-        fisher = self._smooth(evidence.signals("domain").fisher)
-        if self.general:
-            fisher = fisher + self.general * self._smooth(evidence.signals("general").fisher)
-        importance = fisher * evidence.weight.square()
+        """Return ``(D_ii m)^t (A_jj / m) w_ij^2``, ``m`` the mean of ``A_jj``, ``t`` the tempering, ``(out, in)``."""
+        inputs = self.gram(evidence).diagonal()
+        rows = self._mixed(evidence, "output_gram").diagonal()
+        mean = inputs.mean().clamp_min(torch.finfo(inputs.dtype).tiny)
+        importance = (rows * mean).pow(self.tempering)[:, None] * (inputs / mean) * evidence.weight.square()
         if self.alpha:
             domain, general = evidence.signals("domain").gradient, evidence.signals("general").gradient
             cosine = functional.cosine_similarity(domain, general, dim=1)[:, None]
@@ -127,34 +127,47 @@ class DomainAlignmentImportance(Criterion):
         return importance
 
     @property
+    def keeps_gram(self) -> bool:
+        """Whether it exchanges weights, which is done on the inputs' second moments."""
+        return self.exchanges > 0
+
+    def gram(self, evidence: Evidence) -> Tensor:
+        """Return the second moments of the inputs ``A``, ``(in, in)``."""
+        return self._mixed(evidence, "gram")
+
+    def refine(
+        self, weight: Tensor, gram: Tensor, keep: Tensor, *, there: Tensor | None, pattern: tuple[int, int] | None
+    ) -> Tensor:
+        """Return the choice after exchanges, with as many weights in every row (and group of an N:M pattern)."""
+        group = None if pattern is None else pattern[1]
+        return exchange(weight, gram, keep, there=there, group=group, limit=self.exchanges)
+
+    @property
     def unit_domain_needs(self) -> frozenset[Quantity]:
         """Second moments of inputs and output gradients, and gate gradients if alignment counts."""
-        moments: frozenset[Quantity] = frozenset({"gram", "output_gram"})
-        return moments | frozenset({"gate"} if self.alpha else ())
+        return _MOMENTS | frozenset({"gate"} if self.alpha else ())
 
     @property
     def unit_general_needs(self) -> frozenset[Quantity]:
         """Second moments if general data guard, and gate gradients if alignment counts."""
-        moments: frozenset[Quantity] = frozenset({"gram", "output_gram"} if self.general else ())
-        return moments | frozenset({"gate"} if self.alpha else ())
+        return (_MOMENTS if self.general else frozenset()) | frozenset({"gate"} if self.alpha else ())
 
     def unit_importance(self, evidence: UnitEvidence) -> Tensor:
-        """Return the second-order loss change of removing a unit when the others make up for it as they can.
+        """Return the place of every unit in the order in which they go.
 
-        With the Fisher of the reading matrix in Kronecker form, ``E[a aᵀ]`` of its inputs times ``E[d dᵀ]`` of its
-        output gradients, and the columns ``W_u`` of the unit, it is the trace of
-        ``W_uᵀ E[d dᵀ] W_u ([E[a aᵀ]⁻¹]_uu)⁻¹``: the saliency of the optimal brain surgeon (Hassibi and Stork 1993) for
-        a whole unit (compare ZipLM, Kurtic et al. 2023, arXiv 2302.04089, which has no output gradients).
+        Without the units ``R`` embeddings move by ``sum over k, l in R of tr(W_kᵀ D W_l A_lk)``, ``W_k`` the columns
+        that read unit ``k``: each time the unit goes that adds least to it, given those that went before.
         """
-        importance = self._unit_loss(evidence, evidence.signals("domain"))
-        if self.general:
-            importance = importance + self.general * self._unit_loss(evidence, evidence.signals("general"))
+        left = evidence.weight.flatten(1)
+        loss = (left.T @ self._mixed(evidence, "output_gram") @ left) * self._mixed(evidence, "gram")
+        loss = loss.view(evidence.units, len(loss) // evidence.units, evidence.units, -1).sum((1, 3))
         if self.alpha:
             domain, general = evidence.signals("domain"), evidence.signals("general")
             spread = (domain.gate_fisher * general.gate_fisher).sqrt()
             cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
-            importance = importance * (1 + self.alpha * cosine)
-        return importance
+            factor = (1 + self.alpha * cosine).sqrt()
+            loss = factor[:, None] * loss * factor
+        return removal_order(loss)
 
     @property
     def layer_needs(self) -> frozenset[Literal["domain", "general"]]:
@@ -173,14 +186,13 @@ class DomainAlignmentImportance(Criterion):
         effect = evidence.effect(data)
         return effect.loss + self.preservation * effect.distance
 
-    def _unit_loss(self, evidence: UnitEvidence, signals: MatrixSignals) -> Tensor:
-        columns = evidence.weight.shape[2]
-        inverse = damped_inverse(signals.gram, damping=self.damping, name=evidence.name)
-        paired = inverse.view(evidence.units, columns, evidence.units, columns)
-        blocks = paired.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
-        weighted = torch.einsum("ouc,op,pud->ucd", evidence.weight, signals.output_gram, evidence.weight)
-        importance: Tensor = torch.linalg.solve(blocks, weighted).diagonal(dim1=1, dim2=2).sum(1)
-        return importance
+    def _mixed(self, evidence: Evidence | UnitEvidence, quantity: Literal["gram", "output_gram"]) -> Tensor:
+        """Return second moments on domain data, general ones mixed in by their weight."""
+        domain: Tensor = getattr(evidence.signals("domain"), quantity)
+        if not self.general:
+            return domain
+        general: Tensor = getattr(evidence.signals("general"), quantity)
+        return torch.lerp(domain, general, self.general / (1 + self.general))
 
-    def _smooth(self, fisher: Tensor) -> Tensor:
-        return torch.lerp(fisher, rank_one(fisher), self.smoothing)
+
+_MOMENTS: frozenset[Quantity] = frozenset({"gram", "output_gram"})

@@ -7,27 +7,19 @@ from torch import Tensor
 
 from gaprune.errors import SignalError
 
-__all__ = ["damped_inverse", "inverse_factor"]
+__all__ = ["inverse_factor"]
 
 
-def damped_inverse(gram: Tensor, *, damping: float, name: str) -> Tensor:
-    """Return ``(H + damping mean(diag H) I)⁻¹`` in the type of ``gram``, computed in double precision.
+def inverse_factor(gram: Tensor, *, damping: float, name: str) -> Tensor:
+    """Return the upper Cholesky factor ``U``, ``Uᵀ U = (H + damping mean(diag H) I)⁻¹``, in the type of ``gram``.
 
-    The ridge alone stands for inputs that are always zero, so their weights are the cheapest to remove.
+    It is computed in double precision. The ridge alone stands for inputs that are always zero, so their weights are
+    the cheapest to remove.
 
     Args:
         gram: Input second moments ``H``, ``(in, in)``.
         damping: Ridge as a fraction of the mean diagonal.
         name: Of the matrix, for the error.
-
-    Raises:
-        SignalError: If ``H`` is not positive definite even so.
-    """
-    return torch.cholesky_inverse(_cholesky(gram, damping, name)).to(gram.dtype)
-
-
-def inverse_factor(gram: Tensor, *, damping: float, name: str) -> Tensor:
-    """Return the upper Cholesky factor ``U`` with ``Uᵀ U`` the :func:`damped_inverse`.
 
     Raises:
         SignalError: If ``H`` is not positive definite even so.

@@ -1,4 +1,4 @@
-"""How a criterion with constants of its own is written: ``dai:smoothing=0.6:alpha=0.1``.
+"""How a criterion with constants of its own is written: ``dai:tempering=0.6:alpha=0.1``.
 
 The same in Python, YAML and every shell: no character in it needs quotes.
 """
@@ -23,7 +23,7 @@ def split_name(text: str) -> tuple[str, dict[str, str]]:
         if not (name and option and sign and value) or option in options:
             fault = f"the constant {option!r} stands there twice" if option in options else f"{part!r} is none of them"
             raise ConfigError(
-                f"criterion {text!r}: {fault}.", "Write NAME:CONSTANT=VALUE, such as dai:smoothing=0.6, once for each."
+                f"criterion {text!r}: {fault}.", "Write NAME:CONSTANT=VALUE, such as dai:tempering=0.6, once for each."
             )
         options[option] = value
     return name, options

@@ -1,7 +1,7 @@
 """The registry: names to criteria, open to third parties.
 
 A calibrated criterion answers to three names: ``obd`` looks at domain data, ``obd-general`` and ``obd-mix`` at the
-other two. Constants can stand after a name: ``dai:smoothing=0.6``. Packages add their own through the entry-point
+other two. Constants can stand after a name: ``dai:tempering=0.6``. Packages add their own through the entry-point
 group ``gaprune.criteria`` or :func:`register`.
 """
 

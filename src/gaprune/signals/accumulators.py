@@ -14,10 +14,13 @@ from torch import Tensor
 from gaprune.anatomy import Matrix
 from gaprune.signals.sums import Quantity
 
-__all__ = ["BACKWARD", "Accumulator", "GramCache", "Measured", "accumulators_of", "shapes_of"]
+__all__ = ["BACKWARD", "PROJECTED", "Accumulator", "GramCache", "Measured", "accumulators_of", "shapes_of"]
 
 BACKWARD: frozenset[Quantity] = frozenset({"fisher", "gradient", "output_gram", "gate"})
 """The quantities that need a backward pass."""
+
+PROJECTED: frozenset[Quantity] = frozenset({"output_gram"})
+"""Those of them whose backward starts at random projections of the embeddings, not at the contrastive loss."""
 
 _TILE = 2**20
 """Weights of a matrix that are worked on at a time: gradient and sums of a tile stay in the processor's cache."""
@@ -112,7 +115,7 @@ class InputSquare(Accumulator):
 
 
 class OutputGram(Accumulator):
-    """Second moments of the output gradients."""
+    """Second moments of the output gradients of random projections of the embeddings."""
 
     @staticmethod
     def shapes(matrix: Matrix, quantities: Collection[Quantity]) -> dict[str, tuple[int, ...]]:

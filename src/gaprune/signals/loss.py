@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["info_nce"]
+__all__ = ["info_nce", "projection"]
 
 
 def info_nce(queries: Tensor, passages: Tensor, owners: Tensor, *, temperature: float, in_batch: bool) -> Tensor:
@@ -32,3 +35,30 @@ def info_nce(queries: Tensor, passages: Tensor, owners: Tensor, *, temperature: 
         logits = logits.masked_fill(owners[None, :] != rows[:, None], -torch.inf)
     positives = torch.searchsorted(owners, rows)
     return functional.cross_entropy(logits, positives, reduction="none")
+
+
+def projection(embeddings: Tensor, texts: Sequence[str], *, seed: int) -> Tensor:
+    """Return the sum of random projections of normalised embeddings, one of each text.
+
+    The signs of a projection are independent, so the mean of ``g gᵀ`` for gradients ``g`` of projections is
+    ``Jᵀ J`` of the normalised embeddings: the curvature of half the squared distance between the embeddings of a
+    model and of its parent, at the parent (Gauss-Newton). It needs no labels.
+
+    Args:
+        embeddings: ``(texts, dim)``.
+        texts: What was embedded; a text is projected alike wherever it stands.
+        seed: Of the signs.
+
+    Returns:
+        A scalar in fp32.
+
+    Source:
+        Hutchinson 1989 for the estimate; Martens and Grosse 2015 (arXiv 1503.05671), curvature from sampled outputs.
+    """
+    signs = torch.stack([_signs(text, embeddings.shape[1], seed) for text in texts]).to(embeddings.device)
+    return (functional.normalize(embeddings.float(), dim=-1) * signs).sum()
+
+
+def _signs(text: str, count: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(zlib.crc32(text.encode(), seed & 0xFFFFFFFF))
+    return torch.randint(2, (count,), generator=generator, dtype=torch.float32) * 2 - 1

@@ -11,7 +11,7 @@ from gaprune.data import Triplets
 from gaprune.models import Prompts
 from gaprune.processes import gather, rank, size
 from gaprune.progress import say
-from gaprune.signals.accumulators import BACKWARD
+from gaprune.signals.accumulators import BACKWARD, PROJECTED
 from gaprune.signals.batches import Batch, batches_of, need_company, need_negatives
 from gaprune.signals.checkpoint import Checkpoint, Shelf, Spill, StoredSignals
 from gaprune.signals.placement import device_of, placed
@@ -42,6 +42,7 @@ def plan_measurement(
         ConfigError: If the memory budget is too small.
         DataError: If the triplets cannot be measured as the options say.
     """
+    (label, quantities), *_ = _backwards(quantities, label).items()
     with placed(model, matrices, options) as (there, chosen):
         batches = _checked_batches(there, triplets, quantities, prompts, options)
         return plan_for(there, batches, chosen, quantities=quantities, prompts=prompts, options=options, label=label)
@@ -84,8 +85,22 @@ def measure(
             another process ended.
     """
     devices = {matrix.name: device_of(matrix.module) for matrix in matrices}
+    parts = _backwards(quantities, label)
     with placed(model, matrices, options) as (there, chosen):
-        return _measured(there, triplets, chosen, quantities, prompts, options, label, checkpoint, devices)
+        found = [
+            _measured(there, triplets, chosen, part, prompts, options, title, checkpoint, devices)
+            for title, part in parts.items()
+        ]
+    return found[0] if len(found) == 1 else found[0].beside(found[1])
+
+
+def _backwards(quantities: Collection[Quantity], label: str) -> dict[str, frozenset[Quantity]]:
+    """Return the quantities that a backward can give together, by the name of their data in what is shown."""
+    wanted = frozenset(quantities)
+    projected = wanted & PROJECTED
+    if projected and wanted & (BACKWARD - PROJECTED):
+        return {label: wanted - projected, f"{label}, embeddings": projected}
+    return {label: wanted}
 
 
 def _measured(
@@ -131,10 +146,11 @@ def _checked_batches(
     prompts: Prompts,
     options: SignalOptions,
 ) -> list[Batch]:
-    if options.negatives == "explicit":
+    contrastive = bool((BACKWARD - PROJECTED) & set(quantities))
+    if contrastive and options.negatives == "explicit":
         need_negatives(triplets)
     batches = batches_of(model, triplets, prompts, options)
-    if options.negatives == "in-batch" and BACKWARD & set(quantities):
+    if contrastive and options.negatives == "in-batch":
         need_company(batches, triplets)
     return batches
 

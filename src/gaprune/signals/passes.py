@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,16 +15,18 @@ from gaprune.anatomy import Matrix, blocks, transformer_of
 from gaprune.config import SignalOptions
 from gaprune.errors import SignalError
 from gaprune.models import Prompts, Role
+from gaprune.signals.accumulators import PROJECTED
 from gaprune.signals.batches import TASKS, Batch
-from gaprune.signals.loss import info_nce
+from gaprune.signals.loss import info_nce, projection
 from gaprune.signals.placement import device_of
+from gaprune.signals.sums import Quantity
 from gaprune.signals.taps import Tap, Watch
 from gaprune.signals.texts import Texts, chunks
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Embedder", "frozen", "idle_step", "measure_batch", "rerunning", "starting_at"]
+__all__ = ["Embedder", "Objective", "frozen", "idle_step", "measure_batch", "rerunning", "starting_at"]
 
 _TOKENS = {"cpu": 2048}
 _MANY_TOKENS = 16384
@@ -102,8 +105,47 @@ def owners_of(batch: Batch) -> list[int]:
     return [index for index, item in enumerate(batch.triplets) for _ in item.passages]
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What gradients are of: the contrastive loss of triplets, or random projections of embeddings.
+
+    Args:
+        options: Temperature, negatives and seed.
+        projected: Whether it is projections.
+    """
+
+    options: SignalOptions
+    projected: bool
+
+    @classmethod
+    def of(cls, quantities: Collection[Quantity], options: SignalOptions) -> Objective:
+        """Return what the quantities that need a backward are of; they must want the same."""
+        return cls(options, bool(PROJECTED & set(quantities)))
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether a triplet's part depends on the other triplets of its batch."""
+        return self.options.negatives == "in-batch" and not self.projected
+
+    def __call__(self, queries: Tensor, passages: Tensor, batch: Batch) -> Tensor:
+        """Return the sum over a batch, a scalar, of embeddings ``(texts, dim)``."""
+        if self.projected:
+            texts = [item.query for item in batch.triplets] + [
+                text for item in batch.triplets for text in item.passages
+            ]
+            return projection(torch.cat([queries, passages]), texts, seed=self.options.seed)
+        losses = info_nce(
+            queries,
+            passages,
+            torch.tensor(owners_of(batch), device=passages.device),
+            temperature=self.options.temperature,
+            in_batch=self.over_batch,
+        )
+        return losses.sum()
+
+
 def measure_batch(
-    embedder: Embedder, batch: Batch, taps: Sequence[Tap], options: SignalOptions, *, at_once: int, idle: int = 0
+    embedder: Embedder, batch: Batch, taps: Sequence[Tap], objective: Objective, *, at_once: int, idle: int = 0
 ) -> None:
     """Run one batch forward and, where gradients are on, backward.
 
@@ -111,32 +153,31 @@ def measure_batch(
         embedder: Embeds the texts.
         batch: The batch.
         taps: On the matrices that are measured.
-        options: The loss.
+        objective: What is differentiated.
         at_once: Tokens whose activations are kept at a time. Where the batch has more and the loss is over the batch,
             embeddings and their gradients come first, and activations are made once more, part by part.
         idle: Forward passes to add that nobody watches, so that all processes of a sharded model make as many.
     """
     parts = batch.split(at_once)
-    in_batch = options.negatives == "in-batch"
     try:
         if not torch.is_grad_enabled():
             for part in parts:
                 embedder.both(part, watched=True)
             _idle(embedder, idle)
-        elif len(parts) == 1 or not in_batch:
+        elif len(parts) == 1 or not objective.over_batch:
             for part in parts:
                 queries, passages = embedder.both(part, watched=True)
-                total = _loss(queries, passages, part, options)
+                total = objective(queries, passages, part)
                 (total + _idle(embedder, idle)).backward()  # type: ignore[no-untyped-call]
         else:
-            _by_parts(embedder, batch, parts, options)
+            _by_parts(embedder, batch, parts, objective)
     finally:
         embedder.watch.clear()
         for tap in taps:
             tap.forget()
 
 
-def _by_parts(embedder: Embedder, batch: Batch, parts: Sequence[Batch], options: SignalOptions) -> None:
+def _by_parts(embedder: Embedder, batch: Batch, parts: Sequence[Batch], objective: Objective) -> None:
     """Source: Gao et al. 2021, gradient caching (arXiv 2101.06983), over whole triplets; the last part runs once."""
     with torch.no_grad():
         found = [embedder.both(part, watched=False) for part in parts[:-1]]
@@ -144,7 +185,7 @@ def _by_parts(embedder: Embedder, batch: Batch, parts: Sequence[Batch], options:
     found.append((last[0].detach(), last[1].detach()))
     queries = torch.cat([each for each, _ in found]).requires_grad_()
     passages = torch.cat([each for _, each in found]).requires_grad_()
-    gradients = torch.autograd.grad(_loss(queries, passages, batch, options), (queries, passages))
+    gradients = torch.autograd.grad(objective(queries, passages, batch), (queries, passages))
     by_query = torch.split(gradients[0], [len(each) for each, _ in found])
     by_passage = torch.split(gradients[1], [len(each) for _, each in found])
     torch.autograd.backward(last, (by_query[-1], by_passage[-1]))
@@ -163,17 +204,6 @@ def idle_step(embedder: Embedder, rounds: int) -> None:
 def _idle(embedder: Embedder, rounds: int) -> Tensor | int:
     """Return a zero that depends on so many forward passes of a text that is nobody's."""
     return sum(embedder.forward(["a"], "query", None, 0).sum() * 0 for _ in range(rounds))
-
-
-def _loss(queries: Tensor, passages: Tensor, batch: Batch, options: SignalOptions) -> Tensor:
-    losses = info_nce(
-        queries,
-        passages,
-        torch.tensor(owners_of(batch), device=passages.device),
-        temperature=options.temperature,
-        in_batch=options.negatives == "in-batch",
-    )
-    return losses.sum()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from gaprune.memory import free_bytes, parse_bytes, show_bytes
 from gaprune.processes import agree, size
 from gaprune.signals.accumulators import BACKWARD, shapes_of
 from gaprune.signals.batches import Batch
-from gaprune.signals.passes import Embedder, frozen, starting_at
+from gaprune.signals.passes import Embedder, Objective, frozen, starting_at
 from gaprune.signals.placement import device_of, is_offloaded, is_sharded
 from gaprune.signals.sums import Quantity
 from gaprune.signals.taps import Watch
@@ -147,6 +147,7 @@ def plan_for(
         ConfigError: If none does.
     """
     backward = bool(BACKWARD & set(quantities))
+    in_batch = Objective.of(quantities, options).over_batch
     budget = agree(_budget(model, matrices, options))
     sizes = {matrix.name: _sum_bytes(matrix, quantities) for matrix in matrices}
     whole = max(batch.tokens for batch in batches)
@@ -155,7 +156,7 @@ def plan_for(
         longest = max(batch.longest for batch in batches)
         steps = math.ceil(math.log(whole / longest, _CAPS))
         caps += [max(longest, int(whole / _CAPS**step)) for step in range(1, steps + 1)]
-    ways = _ways(model, batches, matrices, caps, prompts, options, backward=backward)
+    ways = _ways(model, batches, matrices, caps, prompts, options, backward=backward, in_batch=in_batch)
     found = []
     for at_once, rerun, activations, cost in ways:
         groups = _groups(sizes, budget - activations - _WORKING)
@@ -175,7 +176,7 @@ def plan_for(
         batches=batches,
         passes=groups,
         at_once=-at_once,
-        in_batch=options.negatives == "in-batch",
+        in_batch=in_batch,
         rerun=rerun,
         backward=backward,
         sizes=sizes,
@@ -195,6 +196,7 @@ def _ways(
     options: SignalOptions,
     *,
     backward: bool,
+    in_batch: bool,
 ) -> list[tuple[int, bool, int, float]]:
     """Return tokens at once, whether blocks rerun, bytes of activations, and cost in forward passes of each way."""
     widest = max(matrix.module.in_features + matrix.module.out_features for matrix in matrices)
@@ -202,7 +204,6 @@ def _ways(
     if not backward:
         return [(cap, False, cap * rows * 2, 1.0) for cap in caps]
     bound, held, count = _bound(model), 0, len(blocks(model))
-    in_batch = options.negatives == "in-batch"
     again = {cap: _embedded_before(batches, cap) * in_batch for cap in caps}
     if is_offloaded(model):
         held = sum(_row_bytes(matrix.module) for matrix in matrices)

@@ -32,7 +32,8 @@ class MatrixSignals:
         gradient_sum: Sum of the gradients of all triplets, ``(out, in)``.
         gram_sum: Sum over tokens of ``a aᵀ`` for inputs ``a``, ``(in, in)``.
         input_square_sum: Sum over tokens of ``a²``, the diagonal alone, ``(in,)``.
-        output_gram_sum: Sum over tokens of ``d dᵀ`` for output gradients ``d``, ``(out, out)``.
+        output_gram_sum: Sum over tokens of ``d dᵀ``, ``(out, out)``, for output gradients ``d`` of random projections
+            of the embeddings.
         gate_sum: Sum over triplets of the gate gradients of the units that this matrix reads, ``(units,)``.
         gate_square_sum: Sum over triplets of their squares, ``(units,)``.
     """
@@ -71,7 +72,11 @@ class MatrixSignals:
 
     @property
     def output_gram(self) -> Tensor:
-        """Second moment ``(out, out)`` of the output gradients: mean over tokens of ``d dᵀ``."""
+        """Second moment ``(out, out)`` of the output gradients: mean over tokens of ``d dᵀ``.
+
+        The gradients are those of random projections of each text's normalised embedding
+        (:func:`gaprune.signals.loss.projection`), so that it says how far a change of the outputs moves embeddings.
+        """
         return self._mean("output_gram", self.output_gram_sum, self.tokens)
 
     @property
@@ -106,6 +111,10 @@ class MatrixSignals:
             **{name: total + other.sums()[name] for name, total in self.sums().items() if name in other.sums()},
         )
 
+    def beside(self, other: MatrixSignals) -> MatrixSignals:
+        """Return these sums and others over the same data."""
+        return MatrixSignals(self.name, self.samples, self.triplets, self.tokens, **self.sums() | other.sums())
+
     def to(self, device: torch.device) -> MatrixSignals:
         """Return them on a device."""
         moved = {name: total.to(device) for name, total in self.sums().items()}
@@ -137,3 +146,23 @@ class Signals(Mapping[str, MatrixSignals]):
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    def beside(self, other: Signals) -> Signals:
+        """Return these and other quantities of the same matrices on the same data."""
+        return Signals(_Beside(self, other), self.fingerprint)
+
+
+class _Beside(Mapping[str, MatrixSignals]):
+    """Two mappings of the same matrices; each is asked when its quantities are."""
+
+    def __init__(self, first: Mapping[str, MatrixSignals], second: Mapping[str, MatrixSignals]) -> None:
+        self._first, self._second = first, second
+
+    def __getitem__(self, name: str) -> MatrixSignals:
+        return self._first[name].beside(self._second[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._first)
+
+    def __len__(self) -> int:
+        return len(self._first)

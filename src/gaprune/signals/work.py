@@ -18,7 +18,7 @@ from gaprune.progress import say, track
 from gaprune.signals.accumulators import shapes_of
 from gaprune.signals.batches import Batch
 from gaprune.signals.checkpoint import Kept, Shelf
-from gaprune.signals.passes import Embedder, frozen, idle_step, measure_batch, rerunning, starting_at
+from gaprune.signals.passes import Embedder, Objective, frozen, idle_step, measure_batch, rerunning, starting_at
 from gaprune.signals.placement import device_of, is_sharded
 from gaprune.signals.plan import Plan
 from gaprune.signals.sums import MatrixSignals, Quantity
@@ -57,7 +57,7 @@ class Work:
         self.batches = batches
         self.matrices = matrices
         self.quantities = quantities
-        self.options = options
+        self.objective = Objective.of(quantities, options)
         self.plan = plan
         self.watch = Watch()
         self.embedder = Embedder(model, prompts, self.watch)
@@ -111,14 +111,16 @@ class Work:
             signals.samples, signals.triplets, signals.tokens = before.samples, before.triplets, before.tokens
             for name, total in before.sums().items():
                 sums[name].copy_(total)
-        return Tap(matrix, self.quantities, signals, batch_fisher=self.options.fisher == "batch", watch=self.watch)
+        return Tap(
+            matrix, self.quantities, signals, batch_fisher=self.objective.options.fisher == "batch", watch=self.watch
+        )
 
     def _step(self, step: int, taps: Sequence[Tap]) -> None:
         batch = self.batches[step]
         triplets = taps[0].signals.triplets + len(batch.triplets) if self.plan.backward else 0
         idle = self._rounds(step // size()) - self.embedder.rounds(batch) if self.in_step else 0
         try:
-            measure_batch(self.embedder, batch, taps, self.options, at_once=self.plan.at_once, idle=idle)
+            measure_batch(self.embedder, batch, taps, self.objective, at_once=self.plan.at_once, idle=idle)
         except SignalError as error:
             raise SignalError(f"{error.problem} In the batch of {batch.sources}.", error.remedy) from error
         need_use((tap.signals for tap in taps), triplets)

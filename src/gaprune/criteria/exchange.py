@@ -1,0 +1,157 @@
+"""The choice seen as a whole: what a row, or a layer, loses when everything that goes is gone together.
+
+Scores of single weights add up what each would cost alone. Together they cost more or less, because inputs go up and
+down with each other: two contributions that cancel are cheap to lose as a pair. With the inputs' second moments
+``A = E[a aᵀ]``, a row that loses the weights ``R`` changes its output by ``w_Rᵀ a_R``, whose mean square is
+``w_Rᵀ A_RR w_R``; scores see the diagonal of ``A`` alone.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["exchange", "joint_loss", "removal_order"]
+
+_PIECE = 1 << 18
+"""Weights that are worked on at a time: what is kept of them stays in the processor's cache."""
+
+_TOLERANCE = 1e-6
+"""Exchanges that win less than this fraction of what a row loses are not made: rounding could undo them."""
+
+
+def joint_loss(weight: Tensor, gram: Tensor, keep: Tensor) -> Tensor:
+    """Return the mean square of what each row's output loses, ``(out,)``.
+
+    Args:
+        weight: ``(out, in)``.
+        gram: ``A``, ``(in, in)``.
+        keep: True for weights that stay, ``(out, in)``.
+    """
+    gone = torch.where(keep, 0, weight)
+    return ((gone @ gram) * gone).sum(1)
+
+
+def exchange(
+    weight: Tensor,
+    gram: Tensor,
+    keep: Tensor,
+    *,
+    there: Tensor | None = None,
+    group: int | None = None,
+    limit: int | None = None,
+) -> Tensor:
+    """Return a better choice with as many weights in every row: weights that go and weights that stay change places.
+
+    In every row the removed weight whose return wins most comes back and the one whose removal then costs least goes
+    instead, or the other way round, whichever wins more; this is repeated while the row loses less by it. No row gets
+    worse, and none changes its count.
+
+    Args:
+        weight: ``(out, in)`` in fp32.
+        gram: Second moments of the inputs ``A``, ``(in, in)`` in fp32.
+        keep: True for weights that stay, ``(out, in)``.
+        there: True for weights that may stay, ``(out, in)``; all of them by default.
+        group: Exchange only within so many inputs side by side, as the M of an N:M pattern asks.
+        limit: Exchanges in a row at most, the best first; no more than there are inputs by default.
+
+    Returns:
+        True for weights that stay, ``(out, in)``.
+
+    Source:
+        Ours; a local search on the objective of SparseGPT (Frantar and Alistarh 2023, arXiv 2301.00774) without its
+        update. DSnoT (Zhang et al. 2024, arXiv 2310.08915) exchanges by means and variances of the inputs.
+    """
+    columns = weight.shape[1]
+    group = group or columns
+    limit = columns if limit is None else limit
+    # Weights of a group lie ``columns / group`` apart, so that the best of every group is found side by side.
+    order = torch.arange(columns, device=weight.device).view(-1, group).T.flatten()
+    gram = gram[order][:, order]
+    blocks = gram.view(group, -1, group, columns // group).diagonal(dim1=1, dim2=3).permute(2, 0, 1)
+    barred = torch.zeros_like(keep) if there is None else ~there
+    rows = max(1, _PIECE // columns)
+    found = torch.empty_like(keep)
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        found[part] = _exchange_rows(
+            weight[part][:, order], keep[part][:, order], barred[part][:, order], gram, blocks, limit
+        )[:, order.argsort()]
+    return found
+
+
+def _exchange_rows(weight: Tensor, keep: Tensor, barred: Tensor, gram: Tensor, blocks: Tensor, limit: int) -> Tensor:
+    """Exchange in all rows at a time; those that are done are left behind."""
+    found, index = keep.clone(), torch.arange(len(weight), device=weight.device)
+    alone = weight.square() * gram.diagonal()
+    gone = torch.where(keep, 0, weight)
+    error = gone @ gram
+    least = _TOLERANCE * (error * gone).sum(1)
+    for _ in range(limit):
+        comes, goes, wins = _best(weight, alone, error, keep, barred, blocks)
+        better = wins < -least
+        if not bool(better.any()):
+            break
+        if not bool(better.all()):
+            index, weight, alone, error, keep, barred, least, comes, goes = (
+                each[better] for each in (index, weight, alone, error, keep, barred, least, comes, goes)
+            )
+        row = torch.arange(len(index), device=index.device)
+        keep[row, comes], keep[row, goes] = True, False
+        error = error - weight[row, comes, None] * gram[comes] + weight[row, goes, None] * gram[goes]
+        found[index] = keep
+    return found
+
+
+def _best(
+    weight: Tensor, alone: Tensor, error: Tensor, keep: Tensor, barred: Tensor, blocks: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for every row which weight comes back, which goes instead, and the change of what the row loses.
+
+    Either the one whose return wins most is taken, and the one of its group that costs least once it is back; or the
+    one that costs least, and the one of its group whose return wins most once it is gone.
+    """
+    groups, group = blocks.shape[:2]
+    place = torch.arange(groups, device=weight.device)
+    by_group = (-1, group, groups)
+    twice = torch.where(keep, 2, -2) * weight
+    changes = torch.addcmul(alone, twice, error)
+    cannot_return, cannot_go = keep | barred, ~keep
+
+    def pair(cannot_first: Tensor, cannot_second: Tensor, sign: int) -> tuple[Tensor, Tensor, Tensor]:
+        change, first = changes.masked_fill(cannot_first, torch.inf).view(by_group).min(1)
+        moved = weight.view(by_group).gather(1, first[:, None]) * blocks[place, first].transpose(1, 2)
+        rest = torch.addcmul(changes, twice, moved.flatten(1), value=sign).masked_fill_(cannot_second, torch.inf)
+        cost, second = rest.view(by_group).min(1)
+        wins, best = (change + cost).min(1)
+        one, other = (each.gather(1, best[:, None])[:, 0] * groups + best for each in (first, second))
+        return one, other, wins
+
+    comes, goes, wins = pair(cannot_return, cannot_go, -1)
+    goes_first, comes_second, wins_so = pair(cannot_go, cannot_return, 1)
+    as_found = wins <= wins_so
+    return (
+        torch.where(as_found, comes, comes_second),
+        torch.where(as_found, goes, goes_first),
+        torch.where(as_found, wins, wins_so),
+    )
+
+
+def removal_order(loss: Tensor) -> Tensor:
+    """Return the place of every unit in the order in which they go, each time the one that costs least together.
+
+    Args:
+        loss: ``(units, units)``, symmetric: removing the units ``R`` loses the sum over ``R`` and ``R`` of it.
+
+    Returns:
+        ``(units,)``: 0 for the first that goes; the last stays longest.
+    """
+    units = len(loss)
+    alone, together = loss.diagonal(), torch.zeros_like(loss[0])
+    place = torch.zeros(units, dtype=loss.dtype, device=loss.device)
+    left = torch.zeros_like(place)
+    for step in range(units):
+        goes = int((alone + 2 * together + left).argmin())
+        place[goes], left[goes] = step, torch.inf
+        together += loss[goes]
+    return place
