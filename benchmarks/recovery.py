@@ -15,6 +15,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -44,14 +45,14 @@ PRUNINGS: dict[str, dict[str, Any]] = {
     "depth -2": {"depth": 2},
 }
 UNITS = ("width 0.5", "depth -2")
-CALIBRATION = {"triplets": 512, "max_length": 128, "device": "cpu"}
+CALIBRATION = {"triplets": 512, "max_length": 64, "device": "cpu"}
 COMMON = {
     "steps": 100,
     "batch_size": 32,
     "max_length": 64,
     "bf16": True,
     "triplets": TRIPLETS,
-    "evaluate_every": 25,
+    "evaluate_every": 50,
     "held_out": 0.04,
     "device": "cpu",
 }
@@ -61,7 +62,13 @@ RECOVERIES: dict[str, dict[str, Any]] = {
     "contrastive + distil, general 0.25": {"distil": True, "general_ratio": 0.25},
     "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_ratio": 0.25},
 }
-RATES = (2e-5, 5e-5, 1e-4, 2e-4)
+RATES = (5e-5, 2e-4, 1e-4, 2e-5, 4e-4)
+"""Learning rates that are compared, in the order they are run."""
+
+TUNED = ("dai 0.5 mlp", "width 0.5", "none", "dai 0.5 all", "depth -2")
+TUNING = {"max_length": 32, "hard_negatives": 0}
+"""What is cheaper where rates are compared."""
+
 Cell = tuple[str, str, str, int]
 
 
@@ -195,29 +202,30 @@ def entry(means: list[float], dense: float) -> str:
 def tune(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
     """Compare learning rates by the held-out loss of calibration triplets; no evaluation task is looked at."""
     lines = Lines(RESULTS / "recovery-tuning.jsonl")
-    done = {(line["domain"], line["pruning"], line["rate"]): line for line in lines}
-    left = args.limit
-    for domain in domains:
-        for pruning in ("none", "dai 0.5 mlp", "dai 0.5 all", *UNITS):
-            for rate in RATES:
-                cell = (domain, pruning, rate)
-                if cell in done or not left:
-                    continue
-                folder = pruned(args.work, domain, pruning, 0)
-                _, training = recovered(folder, domain, pruning, "contrastive", 0, learning_rate=rate)
-                line = {"domain": domain, "pruning": pruning, "rate": rate, "training": training, "machine": machine()}
-                lines.add(line)
-                done[cell] = line
-                left -= 1
+    done = {(line["domain"], line["pruning"], line["rate"]): line for line in lines if line["options"] == TUNING}
+    missing = [
+        (domain, pruning, rate)
+        for prunings in (TUNED[:3], TUNED[3:])  # one of each road and the parent, before the others
+        for domain in domains
+        for rate in RATES
+        for pruning in prunings
+        if (domain, pruning, rate) not in done
+    ]
+    for domain, pruning, rate in missing[: args.limit]:
+        folder = pruned(args.work, domain, pruning, 0)
+        _, training = recovered(folder, domain, pruning, "contrastive", 0, learning_rate=rate, **TUNING)
+        line = {"domain": domain, "pruning": pruning, "rate": rate, "options": TUNING, "training": training}
+        lines.add(line | {"machine": machine()})
+        done[domain, pruning, rate] = line
     rows = []
-    for domain in domains:
-        for pruning in ("none", "dai 0.5 mlp", "dai 0.5 all", *UNITS):
-            here = [done.get((domain, pruning, rate)) for rate in RATES]
-            if any(here):
-                before = next(line for line in here if line)["training"]["before"]["loss"]
-                after = [f"{line['training']['after']['loss']:.4f}" if line else "not run" for line in here]
-                rows.append([f"{domain}, {pruning}", f"{before:.4f}", *after])
-    return markdown_table(["held-out loss", "before", *(f"{rate:g}" for rate in RATES)], rows)
+    for domain, pruning in product(domains, TUNED):
+        here = {rate: done[domain, pruning, rate] for rate in RATES if (domain, pruning, rate) in done}
+        if here:
+            losses = {rate: line["training"]["after"]["loss"] for rate, line in here.items()}
+            before = next(iter(here.values()))["training"]["before"]["loss"]
+            after = [f"{losses[rate]:.4f}" if rate in losses else "not run" for rate in sorted(RATES)]
+            rows.append([f"{domain}, {pruning}", f"{before:.4f}", *after])
+    return markdown_table(["held-out loss", "before", *(f"{rate:g}" for rate in sorted(RATES))], rows)
 
 
 if __name__ == "__main__":
