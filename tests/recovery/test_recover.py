@@ -96,6 +96,9 @@ def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
         gaprune.recover(folder, out=out, **asked)
     with pytest.raises(ConfigError, match="of a run with another options"):
         gaprune.recover(folder, out=out, resume=True, **{**asked, "learning_rate": 1e-4})
+    if "distil" in given:
+        with pytest.raises(ConfigError, match="of a run with another parent"):
+            gaprune.recover(folder, out=out, resume=True, parent=folder, **asked)
     resumed = gaprune.recover(folder, out=out, resume=True, **asked)
     assert weights_fingerprint(resumed.model) == weights_fingerprint(whole.model)
     assert resumed.training.curve == whole.training.curve

@@ -102,9 +102,9 @@ class RecoveryTrainer(SentenceTransformerTrainer):
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
-    def _run_epoch(self, **given: Any) -> None:
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if not self.control.should_training_stop:  # a run that was to stop where it was ended takes no more steps
-            super()._run_epoch(**given)
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class EvaluateLast(TrainerCallback):
