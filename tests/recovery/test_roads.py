@@ -126,3 +126,14 @@ def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
     ):
         found = zeros_of(matrices(recovered))
         assert all(torch.equal(found[name], each) for name, each in wanted.items())
+
+
+def test_by_turns_with_a_teacher(bert, many, tmp_path):
+    """The parent embeds the texts of every round before the first."""
+    options = {"distil": True, "held_out": 0, "teacher_cache": str(tmp_path / "cache"), **QUICK}
+    result = gaprune.prune(
+        bert, domain=many, criterion="magnitude", sparsity=0.6, repair=False, recover=4, rounds=2,
+        recover_options=options,
+    )  # fmt: skip
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert [each["teacher"]["weights_sha256"] for each in result.recoveries] == [weights_fingerprint(bert)] * 2
