@@ -7,7 +7,8 @@ A cell is one model, pruned (or not; with repair, as `gaprune prune` does it) an
 its domain and on general ones. Every finished cell is kept in benchmarks/results/recovery-DOMAIN.jsonl, and a run goes
 on where another stopped; --minutes begins no cell after so long, --table runs none. The most telling cells come first,
 and seed 0 before the others. Nothing is chosen on evaluation tasks: the options below stand, and --tune looks at
-held-out calibration triplets alone.
+held-out calibration triplets alone. On a shared machine take OMP_NUM_THREADS=1 and one process a domain, not two
+threads that wait for each other; pruned models lie in --work, for all cells of a domain and seed.
 """
 
 from __future__ import annotations
