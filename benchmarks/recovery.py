@@ -1,12 +1,14 @@
 """Recovery on the test bed: all-MiniLM-L6-v2, finance and chemistry, 100 steps after pruning.
 
-    python benchmarks/recovery.py --tune [--limit N]      # learning rates, on held-out calibration triplets alone
-    python benchmarks/recovery.py [--seeds 3] [--limit N] [--domain finance] [--write]
+    python benchmarks/recovery.py --tune [--domain finance] [--minutes M] [--write]   # learning rates
+    python benchmarks/recovery.py [--domain finance] [--seeds 3] [--minutes M] [--write]
 
 A cell is one model, pruned (or not; with repair, as `gaprune prune` does it) and retrained (or not), on the tasks of
-its domain and on general ones. Every finished cell is kept in benchmarks/results/recovery.jsonl, and a run goes on
-where another stopped; --limit ends it after so many cells. Nothing is chosen on evaluation tasks: the options below
-stand, and --tune looks at calibration triplets.
+its domain and on general ones. Every finished cell is kept in benchmarks/results/recovery-DOMAIN.jsonl, and a run goes
+on where another stopped; --minutes begins no cell after so long, --table runs none. The most telling cells come first,
+and seed 0 before the others. Nothing is chosen on evaluation tasks: the options below stand, and --tune looks at
+held-out calibration triplets alone. On a shared machine take OMP_NUM_THREADS=1 and one process a domain, not two
+threads that wait for each other; pruned models lie in --work, for all cells of a domain and seed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -22,16 +26,17 @@ from typing import Any
 import torch
 
 import gaprune
-from criteria import TASKS
 from gaprune.config import RecoveryOptions
 from gaprune.demo import demo_model
 from gaprune.evaluation import find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
 from testbed import RESULTS, Lines, machine, put_table, testbed
+from units import TASKS as UNITS_TASKS
 
-GENERAL_TASKS = ("SelQA", "ImageCaptionsSTS")
-TRIPLETS = 3200
+TASKS = {domain: UNITS_TASKS[domain] for domain in ("finance", "chemistry")}
+GENERAL_TASKS = ("SelQA", "ImageCaptionsSTS", "Clinc150")
+MAX_LENGTH = 64
 PRUNINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "dai 0.5 mlp": {"criterion": "dai", "sparsity": 0.5, "targets": "mlp"},
@@ -43,15 +48,14 @@ PRUNINGS: dict[str, dict[str, Any]] = {
     "width 0.5": {"width": 0.5},
     "depth -2": {"depth": 2},
 }
-UNITS = ("width 0.5", "depth -2")
-CALIBRATION = {"triplets": 512, "max_length": 128, "device": "cpu"}
+CALIBRATION = {"triplets": 512, "max_length": MAX_LENGTH, "device": "cpu"}
 COMMON = {
     "steps": 100,
     "batch_size": 32,
-    "max_length": 64,
+    "max_length": MAX_LENGTH,
     "bf16": True,
-    "triplets": TRIPLETS,
-    "evaluate_every": 25,
+    "triplets": 3600,  # of which a few are held out, so that no triplet comes twice in 100 steps of 32
+    "evaluate_every": 50,
     "held_out": 0.04,
     "device": "cpu",
 }
@@ -61,58 +65,94 @@ RECOVERIES: dict[str, dict[str, Any]] = {
     "contrastive + distil, general 0.25": {"distil": True, "general_ratio": 0.25},
     "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_ratio": 0.25},
 }
-RATES = (2e-5, 5e-5, 1e-4, 2e-4)
+PLAIN, CONTRASTIVE, MIXED, DISTILLED = RECOVERIES
+ORDER = (
+    ("none", PLAIN),
+    ("none", CONTRASTIVE),  # the control: the parent with the same steps
+    ("dai 0.5 mlp", CONTRASTIVE),
+    ("width 0.5", CONTRASTIVE),
+    ("dai 0.5 mlp", PLAIN),
+    ("width 0.5", PLAIN),
+    ("magnitude 0.5 mlp", CONTRASTIVE),
+    ("random 0.5 mlp", CONTRASTIVE),
+    ("depth -2", CONTRASTIVE),
+    ("dai 0.5 mlp", DISTILLED),
+    ("dai 0.5 mlp", MIXED),
+    ("none", MIXED),
+    ("width 0.5", DISTILLED),
+    ("width 0.5", MIXED),
+    ("dai 0.5 all", CONTRASTIVE),
+    ("magnitude 0.5 all", CONTRASTIVE),
+    ("random 0.5 all", CONTRASTIVE),
+    ("depth -2", PLAIN),
+    ("depth -2", DISTILLED),
+    ("depth -2", MIXED),
+    ("dai 0.5 all", PLAIN),
+    ("dai 0.5 all", DISTILLED),
+    ("dai 0.5 all", MIXED),
+    ("none", DISTILLED),
+    ("magnitude 0.5 mlp", PLAIN),
+    ("random 0.5 mlp", PLAIN),
+    ("magnitude 0.5 all", PLAIN),
+    ("random 0.5 all", PLAIN),
+)
+"""Pruning and retraining, the most telling first."""
+
+RATES = (5e-5, 2e-4, 1e-4, 2e-5, 4e-4)
+"""Learning rates that are compared, in the order they are run."""
+
+TUNED = ("dai 0.5 mlp", "width 0.5", "none", "dai 0.5 all", "depth -2")
+TUNING = {"max_length": 32, "hard_negatives": 0}
+"""What is cheaper where rates are compared."""
+
 Cell = tuple[str, str, str, int]
 
 
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="samples of the calibration triplets")
-    parser.add_argument("--limit", type=int, default=sys.maxsize, help="end after so many cells")
+    parser.add_argument("--seeds", type=int, default=3, help="samples of the triplets")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
+    parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     parser.add_argument("--domain", choices=tuple(TASKS), help="this domain alone")
     parser.add_argument("--tune", action="store_true", help="compare learning rates by held-out contrastive loss")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gaprune-recovery")
     args = parser.parse_args()
+    args.end = time.monotonic() + (0 if args.table else 60 * args.minutes)
     domains = (args.domain,) if args.domain else tuple(TASKS)
     text = tune(args, domains) if args.tune else compare(args, domains)
     sys.stdout.write(text)
-    if args.write and not args.tune:
-        put_table("recovery", text)
+    if args.write:
+        put_table("recovery tuning" if args.tune else "recovery", text)
 
 
 def cells(domains: tuple[str, ...], seeds: int) -> Iterator[Cell]:
-    """Yield every cell; the untouched parent has one seed."""
+    """Yield every cell in the order it is run; the untouched parent has one seed."""
     for seed in range(seeds):
-        for domain in domains:
-            for pruning in PRUNINGS:
-                for recovery in RECOVERIES:
-                    if pruning == recovery == "none" and seed:
-                        continue
-                    if pruning.startswith(("magnitude", "random")) and recovery not in ("none", "contrastive"):
-                        continue
-                    yield domain, pruning, recovery, seed
+        for (pruning, recovery), domain in product(ORDER, domains):
+            if seed == 0 or (pruning, recovery) != ("none", PLAIN):
+                yield domain, pruning, recovery, seed
 
 
 def compare(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
     """Fill what is missing and return the table."""
-    lines = Lines(RESULTS / "recovery.jsonl")
-    done = {key(line): line for line in lines if line["options"] == options_of(line["recovery"])}
-    left = args.limit
-    for cell in cells(domains, args.seeds):
-        if cell in done or not left:
-            continue
+    files = {domain: Lines(RESULTS / f"recovery-{domain}.jsonl") for domain in domains}
+    done = {key(line): line for lines in files.values() for line in lines if line["options"] == told(line["recovery"])}
+    missing = [cell for cell in cells(domains, args.seeds) if cell not in done]
+    for cell in missing:
+        if time.monotonic() >= args.end:
+            break
         domain, pruning, recovery, seed = cell
-        folder = pruned(args.work, domain, pruning, seed)
-        model, training = recovered(folder, domain, pruning, recovery, seed)
+        start = time.process_time()
+        model, training = recovered(pruned(args.work, domain, pruning, seed), domain, pruning, recovery, seed)
         line = {
-            "domain": domain, "pruning": pruning, "recovery": recovery, "seed": seed,
-            "options": options_of(recovery), "training": training, **quality(model, domain), "machine": machine(),
+            "domain": domain, "pruning": pruning, "recovery": recovery, "seed": seed, "options": told(recovery),
+            "training": training, **quality(model, domain), "machine": machine(),
+            "processor_seconds": time.process_time() - start,
         }  # fmt: skip
-        lines.add(line)
+        files[domain].add(line)
         done[cell] = line
-        left -= 1
         sys.stderr.write(f"{cell}: domain {line['domain_mean']:.4f}, general {line['general_mean']:.4f}\n")
     return "\n".join(table([line for line in done.values() if line["domain"] == domain], domain) for domain in domains)
 
@@ -122,12 +162,14 @@ def key(line: dict[str, Any]) -> Cell:
     return line["domain"], line["pruning"], line["recovery"], line["seed"]
 
 
-def options_of(recovery: str) -> dict[str, Any]:
+def told(recovery: str) -> dict[str, Any]:
     """Return all that a recovery is told; cells made with other options are made again."""
-    if recovery == "none":
+    if recovery == PLAIN:
         return {}
     where = {"model", "domain", "general", "out", "teacher_cache", "checkpoints", "device"}
-    return RecoveryOptions.build(COMMON, RECOVERIES[recovery]).model_dump(mode="json", exclude=where)
+    options = RecoveryOptions.build(COMMON, RECOVERIES[recovery])
+    rates = {"weights": options.rate(units=False), "units": options.rate(units=True)}
+    return options.model_dump(mode="json", exclude=where) | {"rates": rates}
 
 
 def pruned(work: Path, domain: str, pruning: str, seed: int) -> Path:
@@ -146,8 +188,8 @@ def pruned(work: Path, domain: str, pruning: str, seed: int) -> Path:
 
 def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int, **more: Any) -> tuple[Any, Any]:
     """Return the model of a cell and how its training went."""
-    if recovery == "none":
-        return load_model(folder, device="cpu", max_length=CALIBRATION["max_length"]), None
+    if recovery == PLAIN:
+        return load_model(folder, device="cpu"), None
     data = testbed() / "calibration"
     options = {**COMMON, **RECOVERIES[recovery], **more}
     if options["general_ratio"]:
@@ -160,7 +202,7 @@ def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int,
 
 def quality(model: Any, domain: str) -> dict[str, Any]:
     """Return the scores in the tasks of the domain and in general ones, encoded in bfloat16."""
-    model.max_seq_length = CALIBRATION["max_length"]
+    model.max_seq_length = MAX_LENGTH
     found = {}
     for kind, folder, names in (("domain", domain, TASKS[domain]), ("general", "general", GENERAL_TASKS)):
         tasks = [task for task in find_tasks(testbed() / "evaluation" / folder) if task.name in names]
@@ -171,19 +213,18 @@ def quality(model: Any, domain: str) -> dict[str, Any]:
 
 def table(lines: list[dict[str, Any]], domain: str) -> str:
     """Return the Markdown of a domain: a row for each pruning and recovery, changes against the dense parent."""
-    found = {}
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in lines:
         found.setdefault((line["pruning"], line["recovery"]), []).append(line)
-    dense = found.get(("none", "none"))
+    dense = found.get(("none", PLAIN))
     rows = []
-    for pruning in PRUNINGS:
-        for recovery in RECOVERIES:
-            here = found.get((pruning, recovery))
-            if here and dense:
-                values = [entry([x[mean] for x in here], dense[0][mean]) for mean in ("domain_mean", "general_mean")]
-                rows.append([pruning, recovery, *values])
-    tasks = f"{' and '.join(TASKS[domain])}; general: {' and '.join(GENERAL_TASKS)}"
-    return f"### {domain}: {tasks}\n\n{markdown_table(['pruning', 'retraining', domain, 'general'], rows)}"
+    for pruning, recovery in product(PRUNINGS, RECOVERIES):
+        here = found.get((pruning, recovery))
+        if here and dense:
+            values = [entry([x[mean] for x in here], dense[0][mean]) for mean in ("domain_mean", "general_mean")]
+            rows.append([pruning, recovery, str(len(here)), *values])
+    tasks = f"{', '.join(TASKS[domain])}; general: {', '.join(GENERAL_TASKS)}"
+    return f"### {domain}: {tasks}\n\n{markdown_table(['pruning', 'retraining', 'seeds', domain, 'general'], rows)}"
 
 
 def entry(means: list[float], dense: float) -> str:
@@ -195,29 +236,33 @@ def entry(means: list[float], dense: float) -> str:
 def tune(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
     """Compare learning rates by the held-out loss of calibration triplets; no evaluation task is looked at."""
     lines = Lines(RESULTS / "recovery-tuning.jsonl")
-    done = {(line["domain"], line["pruning"], line["rate"]): line for line in lines}
-    left = args.limit
-    for domain in domains:
-        for pruning in ("none", "dai 0.5 mlp", "dai 0.5 all", *UNITS):
-            for rate in RATES:
-                cell = (domain, pruning, rate)
-                if cell in done or not left:
-                    continue
-                folder = pruned(args.work, domain, pruning, 0)
-                _, training = recovered(folder, domain, pruning, "contrastive", 0, learning_rate=rate)
-                line = {"domain": domain, "pruning": pruning, "rate": rate, "training": training, "machine": machine()}
-                lines.add(line)
-                done[cell] = line
-                left -= 1
+    done = {(line["domain"], line["pruning"], line["rate"]): line for line in lines if line["options"] == TUNING}
+    missing = [
+        (domain, pruning, rate)
+        for prunings in (TUNED[:3], TUNED[3:])  # one of each road and the parent, before the others
+        for domain, rate, pruning in product(domains, RATES, prunings)
+        if (domain, pruning, rate) not in done
+    ]
+    for domain, pruning, rate in missing:
+        if time.monotonic() >= args.end:
+            break
+        folder = pruned(args.work, domain, pruning, 0)
+        start = time.process_time()
+        _, training = recovered(folder, domain, pruning, CONTRASTIVE, 0, learning_rate=rate, **TUNING)
+        line = {
+            "domain": domain, "pruning": pruning, "rate": rate, "options": TUNING, "training": training,
+            "machine": machine(), "processor_seconds": time.process_time() - start,
+        }  # fmt: skip
+        lines.add(line)
+        done[domain, pruning, rate] = line
     rows = []
-    for domain in domains:
-        for pruning in ("none", "dai 0.5 mlp", "dai 0.5 all", *UNITS):
-            here = [done.get((domain, pruning, rate)) for rate in RATES]
-            if any(here):
-                before = next(line for line in here if line)["training"]["before"]["loss"]
-                after = [f"{line['training']['after']['loss']:.4f}" if line else "not run" for line in here]
-                rows.append([f"{domain}, {pruning}", f"{before:.4f}", *after])
-    return markdown_table(["held-out loss", "before", *(f"{rate:g}" for rate in RATES)], rows)
+    for domain, pruning in product(domains, TUNED):
+        here = {rate: done[domain, pruning, rate]["training"] for rate in RATES if (domain, pruning, rate) in done}
+        if here:
+            before = next(iter(here.values()))["before"]["loss"]
+            after = [f"{here[rate]['after']['loss']:.4f}" if rate in here else "not run" for rate in sorted(RATES)]
+            rows.append([f"{domain}, {pruning}", f"{before:.4f}", *after])
+    return markdown_table(["held-out loss", "before", *(f"{rate:g}" for rate in sorted(RATES))], rows)
 
 
 if __name__ == "__main__":

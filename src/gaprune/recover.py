@@ -121,8 +121,7 @@ class _Job:
         limit_length(model, options.max_length)
         check_finite(model)
         identity = parent_identity(model, options.model or "a model in memory", None)
-        chosen = held_matrices(model, options.targets, self.provenance)
-        zeros = zeros_of(chosen)
+        zeros = zeros_of(held_matrices(model, options.targets))
         prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
         if options.mine_negatives:
             corpus = corpus.with_negatives(model, options.mine_negatives, prompts)
@@ -131,6 +130,7 @@ class _Job:
             "options": options.model_dump(mode="json", exclude=set(_WHERE)),
             "model": identity["weights_sha256"],
             "data": corpus.as_dict(),
+            "parent": teacher_identity and teacher_identity["weights_sha256"] if options.distil else None,
             "processes": self.processes.num_processes,
         }
         self.processes.wait_for_everyone()
@@ -154,7 +154,7 @@ class _Job:
             training=training,
             prompts=prompts,
             own_length=own_length,
-            base=self.provenance or origin(model, identity, options, chosen),
+            base=self.provenance or origin(model, identity, options),
             record=record(options, corpus, training, teacher_identity if options.distil else None),
         )
         if self.processes.is_main_process:
@@ -215,7 +215,7 @@ class _Job:
         cache = options.teacher_cache
         return Teacher.of(
             self.teacher,
-            corpus.texts(),
+            corpus.texts([options]),
             prompts=prompts,
             fingerprint=identity["weights_sha256"],
             cache=default_cache() if cache is None else Path(cache),

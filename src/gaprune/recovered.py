@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from gaprune.anatomy import Matrix
+from gaprune.anatomy import matrices, select
 from gaprune.config import RecoveryOptions
 from gaprune.evaluation import Evaluation, Task, evaluate, footprint
 from gaprune.export import save, versions
@@ -97,20 +97,18 @@ class Recovered:
             self.model.max_seq_length = cut_at
 
 
-def origin(
-    model: SentenceTransformer, identity: Mapping[str, Any], options: RecoveryOptions, chosen: Sequence[Matrix]
-) -> dict[str, Any]:
+def origin(model: SentenceTransformer, identity: Mapping[str, Any], options: RecoveryOptions) -> dict[str, Any]:
     """Return the provenance of a model that GAPrune did not prune: itself is its parent, and no criterion is known.
 
     Args:
         model: The model.
         identity: What identifies it as it was.
         options: What was asked for.
-        chosen: The matrices whose zeros were held.
     """
     size = footprint(model)
     by_name = {each.name: each for each in size.matrices}
-    found = [by_name[matrix.name] for matrix in chosen]
+    targets = options.targets or ("all",)
+    found = [by_name[matrix.name] for matrix in select(matrices(model), targets)]
     zeros, selected = sum(each.zeros for each in found), sum(each.size for each in found)
     return {
         "versions": versions(),
@@ -120,7 +118,7 @@ def origin(
             "options": {},
             "granularity": "weight",
             "allocation": None,
-            "targets": list(options.targets or ("all",)),
+            "targets": list(targets),
             "matrices": [each.name for each in found],
             "repair": None,
         },

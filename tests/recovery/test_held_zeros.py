@@ -11,6 +11,30 @@ from gaprune.models import resolve_prompts
 from gaprune.recovery import read_corpus, train, zeros_of
 from gaprune.recovery.hold import HoldZeros
 from gaprune.recovery.lora import low_rank
+from gaprune.recovery.trainer import RecoveryTrainer
+
+
+@pytest.fixture
+def after_every_step(monkeypatch):
+    """Steps after which every weight that was zero, and all that the optimiser remembers of it, was zero."""
+    step, zeros, steps = RecoveryTrainer.training_step, {}, []
+
+    def look(self, *args, **options):
+        for name, weight in self.model.named_parameters():
+            if weight.ndim != 2 or "lora_" in name:  # LoRA starts from zeros of its own
+                continue
+            held = zeros.setdefault(name, weight.detach() == 0)
+            assert not weight[held].any()
+            state = [value for value in self.optimizer.state.get(weight, {}).values() if value.shape == held.shape]
+            if held.any():
+                assert len(state) == (2 if self.state.global_step and weight.requires_grad else 0)
+            assert not any(value[held].any() for value in state)
+            assert all(value[~held].any() for value in state)
+        steps.append(self.state.global_step)
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(RecoveryTrainer, "training_step", look)
+    return steps
 
 
 def recovered(model, options, triplets, folder):
@@ -38,8 +62,9 @@ def moved(model, before):
     return {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
 
 
-def test_on_every_family(pruned, quick, many, tmp_path):
+def test_on_every_family(pruned, quick, many, tmp_path, after_every_step):
     zeros, before, went = recovered(pruned, quick(held_out=0), many, tmp_path)
+    assert after_every_step == [0, 1, 2]
     assert same_zeros(pruned, zeros)
     assert went.held == sum(int(each.sum()) for each in zeros.values()) > 0
     assert len(moved(pruned, before)) > len(zeros)
@@ -57,8 +82,9 @@ def test_on_every_family(pruned, quick, many, tmp_path):
     ],
     ids=str,
 )
-def test_in_every_way(pruned, quick, many, tmp_path, given):
+def test_in_every_way(pruned, quick, many, tmp_path, given, after_every_step):
     zeros, before, _ = recovered(pruned, quick(held_out=0, **given), many, tmp_path)
+    assert after_every_step == [0, 1, 2]
     assert same_zeros(pruned, zeros)
     changed = moved(pruned, before)
     if "lora" in given:
@@ -67,19 +93,24 @@ def test_in_every_way(pruned, quick, many, tmp_path, given):
         assert len(changed) > len(zeros)
 
 
-def test_a_pattern(bert, quick, many, tmp_path):
+@pytest.mark.parametrize("given", [{}, {"lora": 2}], ids=str)
+def test_a_pattern(bert, quick, many, tmp_path, given, after_every_step):
     model = gaprune.prune(bert, criterion="magnitude", granularity="2:4").model
-    zeros, _, _ = recovered(model, quick(held_out=0), many, tmp_path)
+    zeros, _, _ = recovered(model, quick(held_out=0, **given), many, tmp_path)
+    assert after_every_step == [0, 1, 2]
     assert same_zeros(model, zeros)
     for each in zeros.values():
         assert (each.view(len(each), -1, 4).sum(dim=2) == 2).all()
 
 
-def test_half_precision_is_kept(bert, quick, many, tmp_path):
-    model = gaprune.prune(bert.bfloat16(), criterion="magnitude").model
+@pytest.mark.parametrize("family", ["bert", "gemma"], indirect=True)
+def test_half_precision_is_kept(model, quick, many, tmp_path):
+    model = gaprune.prune(model.bfloat16(), criterion="magnitude").model
+    types = {name: value.dtype for name, value in (*model.named_parameters(), *model.named_buffers())}
     zeros, before, _ = recovered(model, quick(held_out=0), many, tmp_path)
     assert same_zeros(model, zeros)
-    assert {value.dtype for value in model.state_dict().values()} == {torch.bfloat16}
+    assert {name: value.dtype for name, value in (*model.named_parameters(), *model.named_buffers())} == types
+    assert {value.dtype for value in model.parameters()} == {torch.bfloat16}
     assert moved(model, before)
 
 

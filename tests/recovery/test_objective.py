@@ -21,10 +21,10 @@ def parent(family_folder):
     return load_model(family_folder, device="cpu")
 
 
-def teacher_of(parent, corpus, folder):
+def teacher_of(parent, corpus, options, folder):
     return Teacher.of(
         parent,
-        corpus.texts(),
+        corpus.texts([options]),
         prompts=resolve_prompts(parent),
         fingerprint="parent",
         cache=folder,
@@ -68,8 +68,9 @@ def plain(model, rows, parent, options):
 def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, mini):
     options = quick(held_out=0, mini_batch_size=mini, **given)
     corpus = read_corpus(options, domain=many[:6])
-    teacher = teacher_of(parent, corpus, tmp_path) if options.distil else None
-    rows = corpus.train_set(teacher)[:5]
+    teacher = teacher_of(parent, corpus, options, tmp_path) if options.distil else None
+    items = corpus.plan(options)[0][:5]
+    rows = corpus.data_set(items, teacher)[:]
     prompts = corpus.prompts(resolve_prompts(pruned))
     features = [pruned.preprocess(rows[name], prompt=prompts.get(name)) for name in corpus.columns]
     labels = torch.tensor(rows["label"]) if teacher else None
@@ -80,19 +81,29 @@ def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, mini):
     weight = matrices(pruned)[1].module.weight
     found = weight.grad.clone()
     pruned.zero_grad()
-    wanted = plain(pruned, [corpus.row(item) for item in corpus.domain][:5], parent, options)
+    wanted = plain(pruned, [corpus.row(item) for item in items], parent, options)
     wanted.backward()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert torch.allclose(found, weight.grad, rtol=1e-3, atol=1e-5 * float(weight.grad.abs().max()) + 1e-7)
 
 
 def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
-    corpus = read_corpus(quick(held_out=0.2), domain=many)
-    first = teacher_of(bert, corpus, tmp_path)
+    options = quick(held_out=0.2)
+    corpus = read_corpus(options, domain=many)
+    first = teacher_of(bert, corpus, options, tmp_path)
     monkeypatch.setattr(type(bert), "encode_query", lambda *_args, **_options: pytest.fail("embedded again"))
-    again = teacher_of(bert, corpus, tmp_path)
+    again = teacher_of(bert, corpus, options, tmp_path)
     assert torch.equal(first.embeddings, again.embeddings)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_only_what_is_trained_on_is_embedded(bert, quick, many, tmp_path):
+    options = quick(steps=2, held_out=0.2)
+    corpus = read_corpus(options, domain=many)
+    teacher = teacher_of(bert, corpus, options, tmp_path)
+    triplets, batches = corpus.plan(options)
+    assert sorted(index for batch in batches for index in batch) == list(range(12)) == list(range(len(triplets)))
+    assert len(teacher.index) == 3 * (len(triplets) + len(corpus.held_out)) < 3 * len(many)
 
 
 def test_distillation_alone_comes_nearer(bert, folder_of, quick, many, tmp_path):
@@ -103,7 +114,7 @@ def test_distillation_alone_comes_nearer(bert, folder_of, quick, many, tmp_path)
     zeros = zeros_of(matrices(bert))
     options = quick(steps=8, distil=True, contrastive_weight=0, held_out=0.2, learning_rate=2e-3)
     corpus = read_corpus(options, domain=many)
-    teacher = teacher_of(load_model(folder_of("bert"), device="cpu"), corpus, tmp_path / "cache")
+    teacher = teacher_of(load_model(folder_of("bert"), device="cpu"), corpus, options, tmp_path / "cache")
     went = train(
         bert, corpus, options, prompts=resolve_prompts(bert), zeros=zeros, units=False,
         checkpoints=tmp_path / "points", teacher=teacher,

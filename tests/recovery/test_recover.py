@@ -21,6 +21,10 @@ from toys import GENERAL, tasks_folder
 QUICK = {"batch_size": 6, "evaluate_every": 2, "learning_rate": 1e-3, "device": "cpu"}
 
 
+WILD = {**QUICK, "learning_rate": 0.5, "evaluate_every": 1}
+"""Too high a rate to get better for long."""
+
+
 @pytest.fixture
 def folder(folder_of, tmp_path):
     """A folder that GAPrune wrote."""
@@ -92,19 +96,52 @@ def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
         gaprune.recover(folder, out=out, **asked)
     with pytest.raises(ConfigError, match="of a run with another options"):
         gaprune.recover(folder, out=out, resume=True, **{**asked, "learning_rate": 1e-4})
+    if "distil" in given:
+        with pytest.raises(ConfigError, match="of a run with another parent"):
+            gaprune.recover(folder, out=out, resume=True, parent=folder, **asked)
     resumed = gaprune.recover(folder, out=out, resume=True, **asked)
     assert weights_fingerprint(resumed.model) == weights_fingerprint(whole.model)
     assert resumed.training.curve == whole.training.curve
     assert not points.exists()
 
 
-def test_the_best_step_is_kept_and_patience_ends(folder, many):
-    asked = {**QUICK, "learning_rate": 0.5, "evaluate_every": 1}
-    result = gaprune.recover(folder, domain=many, steps=8, patience=2, **asked)
+def test_the_best_step_is_kept_and_patience_ends(folder, many, monkeypatch):
+    weights = {}
+    save = RecoveryTrainer._save
+
+    def spy(self, *args, **options):
+        weights[self.state.global_step] = weights_fingerprint(self.model)
+        save(self, *args, **options)
+
+    monkeypatch.setattr(RecoveryTrainer, "_save", spy)
+    result = gaprune.recover(folder, domain=many, steps=8, patience=2, **WILD)
     losses = dict(result.training.curve[1:])
     assert result.training.steps == result.training.best_step + 2 < 8
-    assert result.training.after["loss"] == pytest.approx(min(losses.values()), abs=1e-4)
-    assert losses[result.training.best_step] == min(losses.values())
+    assert result.training.after["loss"] == losses[result.training.best_step] == min(losses.values())
+    assert weights_fingerprint(result.model) == weights[result.training.best_step]
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_patience_counts_on_where_a_run_was_killed(folder, many, tmp_path, monkeypatch, late):
+    """Killed at the step before the last or, after it was decided to stop, at the end."""
+    asked = {"domain": many, "steps": 8, "patience": 2, **WILD}
+    whole = gaprune.recover(folder, out=tmp_path / "whole", **asked)
+    names = ("training_step", "_load_best_model")
+    step, load = (getattr(RecoveryTrainer, name) for name in names)
+
+    def kill(self, *args, **options):
+        if late or self.state.global_step + 1 == whole.training.steps:
+            raise KeyboardInterrupt
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(RecoveryTrainer, names[late], kill)
+    with pytest.raises(KeyboardInterrupt):
+        gaprune.recover(folder, out=tmp_path / "out", **asked)
+    monkeypatch.setattr(RecoveryTrainer, names[late], (step, load)[late])
+    resumed = gaprune.recover(folder, out=tmp_path / "out", resume=True, **asked)
+    assert resumed.training.curve == whole.training.curve
+    assert resumed.training.steps == whole.training.steps
+    assert weights_fingerprint(resumed.model) == weights_fingerprint(whole.model)
 
 
 class TestRefused:

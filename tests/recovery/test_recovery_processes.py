@@ -28,9 +28,10 @@ def folder(folder_of, tmp_path):
     return tmp_path / "pruned"
 
 
-def test_like_one(folder, folder_of, many, tmp_path):
+@pytest.mark.parametrize("more", [["--distil"], ["--mini-batch-size", "3", "--gradient-checkpointing"]], ids=str)
+def test_like_one(folder, folder_of, many, tmp_path, more):
     options = ["--domain", str(triplets_file(tmp_path / "many.jsonl", many)), "--parent", str(folder_of("bert"))]
-    options += ["--steps", "4", "--batch-size", "8", "--evaluate-every", "2", "--held-out", "0.2", "--distil"]
+    options += ["--steps", "4", "--batch-size", "8", "--evaluate-every", "2", "--held-out", "0.2", *more]
     options += ["--device", "cpu", "--quiet", "--teacher-cache", str(tmp_path / "cache")]
     call = tmp_path / "call.py"
     call.write_text("from gaprune.cli import main\n\nmain()\n", encoding="utf-8")

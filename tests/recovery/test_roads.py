@@ -72,8 +72,9 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     train = Retraining.train
 
     def spy(self, trained, turn, **given):
+        before = zeros_of(matrices(trained))
         record = train(self, trained, turn, **given)
-        turns.append((turn.sparsity, given["keep"], zeros_of(matrices(trained))))
+        turns.append((turn.sparsity, before, zeros_of(matrices(trained))))
         return record
 
     monkeypatch.setattr(Retraining, "train", spy)
@@ -86,11 +87,11 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     assert weights_fingerprint(model) == before
     (_, first, early), (_, last, late) = turns
     assert [sparsity for sparsity, *_ in turns] == pytest.approx([0.525, 0.6])
-    for name, mask in last.items():
-        assert torch.equal(early[name], ~first[name])
-        assert torch.equal(late[name], ~mask)
-        assert (first[name] | ~mask).all()
-    size = sum(mask.numel() for mask in last.values())
+    for name, zeros in last.items():
+        assert torch.equal(early[name], first[name])
+        assert torch.equal(late[name], zeros)
+        assert (zeros | ~first[name]).all()
+    size = sum(zeros.numel() for zeros in last.values())
     assert sum(int(zeros.sum()) for zeros in late.values()) == result.removed == round(0.6 * size)
     opened = zeros_of(matrices(SentenceTransformer(str(tmp_path / "out"), device="cpu")))
     assert opened.keys() == late.keys()
@@ -103,3 +104,36 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "| pruned before it | to 52.50 % of the selected weights; repair: " in card
     assert "## Recovery 2\n" in card
+
+
+def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
+    """Attention, then the MLP, then neurons cut out: what the last run says of itself is not all that is zero."""
+    twice = {"criterion": "magnitude", "device": "cpu"}
+    gaprune.prune(folder_of("bert"), targets="attention", out=tmp_path / "one", **twice)
+    once = gaprune.prune(tmp_path / "one", domain=many, targets="mlp", recover=3, recover_options=QUICK, **twice)
+    again = gaprune.prune(tmp_path / "one", targets="mlp", out=tmp_path / "two", **twice)
+    narrow = gaprune.prune(
+        tmp_path / "two", domain=many, repair=False, out=tmp_path / "three", recover=3, recover_options=QUICK, **CUT
+    )
+    zeros = zeros_of(matrices(again.model))
+    attention = zeros_of(matrices(load_model(tmp_path / "one", device="cpu")))
+    assert attention
+    for recovered, wanted in (
+        (once.model, zeros),
+        (gaprune.recover(tmp_path / "two", domain=many, steps=3, device="cpu", **QUICK).model, zeros),
+        (narrow.model, attention),
+        (gaprune.recover(tmp_path / "three", domain=many, steps=3, device="cpu", **QUICK).model, attention),
+    ):
+        found = zeros_of(matrices(recovered))
+        assert all(torch.equal(found[name], each) for name, each in wanted.items())
+
+
+def test_by_turns_with_a_teacher(bert, many, tmp_path):
+    """The parent embeds the texts of every round before the first."""
+    options = {"distil": True, "held_out": 0, "teacher_cache": str(tmp_path / "cache"), **QUICK}
+    result = gaprune.prune(
+        bert, domain=many, criterion="magnitude", sparsity=0.6, repair=False, recover=4, rounds=2,
+        recover_options=options,
+    )  # fmt: skip
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert [each["teacher"]["weights_sha256"] for each in result.recoveries] == [weights_fingerprint(bert)] * 2

@@ -8,13 +8,14 @@ from gaprune.config.data import DataOptions
 from gaprune.config.files import load_recipe
 from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Options, explain
 from gaprune.config.recipe import Allocation, Recipe
-from gaprune.config.recovery import RecoveryOptions
+from gaprune.config.recovery import MOST_HELD_OUT, RecoveryOptions
 from gaprune.config.repair import RepairOptions
 from gaprune.config.signals import FisherKind, Negatives, Placement, SignalOptions
 from gaprune.config.units import UNITS, Unit, UnitOptions
 
 __all__ = [
     "ENCODING_BATCH_SIZE",
+    "MOST_HELD_OUT",
     "UNITS",
     "Allocation",
     "CommandOptions",

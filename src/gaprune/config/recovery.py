@@ -9,7 +9,10 @@ from pydantic import Field, model_validator
 from gaprune.config.data import DataOptions
 from gaprune.config.options import CommandOptions, Source, Words
 
-__all__ = ["RecoveryOptions"]
+__all__ = ["MOST_HELD_OUT", "RecoveryOptions"]
+
+MOST_HELD_OUT = 512
+"""Triplets held out at the most: they are embedded again at every look."""
 
 _RATES = {"weights": 5e-5, "units": 1e-4, "low-rank": 5e-4}
 """Learning rates at the start, where none is given."""
@@ -31,8 +34,7 @@ class RecoveryOptions(DataOptions, CommandOptions):
     )
     targets: Words | None = Field(
         None,
-        description="Where zeros are held, in the words of `gaprune prune`; default: the matrices that gaprune.json "
-        "names, or all where there is none.",
+        description="Where zeros are held, in the words of `gaprune prune`; default: everywhere.",
     )
     steps: int = Field(100, ge=1, description="Optimiser steps.")
     batch_size: int = Field(32, ge=2, description="Triplets a step, over all processes together.")
@@ -78,7 +80,11 @@ class RecoveryOptions(DataOptions, CommandOptions):
     bf16: bool = Field(False, description="Compute in bfloat16 (autocast); weights and optimiser stay in float32.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
     held_out: float = Field(
-        0.1, ge=0, lt=1, description="Share of the domain's triplets held out to choose the best step; 0 for none."
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the domain's triplets held out to choose the best step, "
+        f"{MOST_HELD_OUT} at the most; 0 for none.",
     )
     evaluate_every: int = Field(10, ge=1, description="Steps between checkpoints, each with the held-out loss.")
     patience: int | None = Field(

@@ -82,7 +82,7 @@ def plan(
 
 
 def hold_out(
-    triplets: Triplets, fraction: float, *, batch_size: int, parts: int, seed: int
+    triplets: Triplets, fraction: float, *, most: int, batch_size: int, parts: int, seed: int
 ) -> tuple[Triplets, Triplets]:
     """Split triplets into those trained on and those held out, which come in batches of equal size.
 
@@ -91,17 +91,18 @@ def hold_out(
     Args:
         triplets: What to split.
         fraction: Share to hold out.
+        most: Triplets held out at the most.
         batch_size: Most triplets a batch.
         parts: Number of processes; batches divide into them.
         seed: Seed of the choice.
 
     Returns:
-        Trained on, held out; at most ``fraction`` of all, to a multiple of the batches.
+        Trained on, held out; at most ``fraction`` of all and ``most``, to a multiple of the batches.
 
     Raises:
         ConfigError: If fewer than two triplets a process can be held out.
     """
-    wanted = round(fraction * len(triplets))
+    wanted = min(round(fraction * len(triplets)), most)
     chosen: list[int] = []
     groups = _groups(triplets)
     random.Random(f"held out {seed}").shuffle(groups)  # noqa: S311 (no secret)

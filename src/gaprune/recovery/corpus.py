@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from gaprune.config import RecoveryOptions
+from gaprune.config import MOST_HELD_OUT, RecoveryOptions
 from gaprune.data import Triplet, Triplets, mine_negatives, read_general, read_triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.models import Prompts, Role
@@ -50,9 +51,9 @@ class Corpus:
         found = {column: prompts.of(role) for column, role in self.columns.items()}
         return {column: prompt for column, prompt in found.items() if prompt is not None}
 
-    def plan(self, options: RecoveryOptions) -> list[list[int]]:
-        """Return the triplets of every step, as indices into the data set that is trained on."""
-        return plan(
+    def plan(self, options: RecoveryOptions) -> tuple[Triplets, list[list[int]]]:
+        """Return the triplets that are trained on in the steps asked for, and those of every step, as indices."""
+        batches = plan(
             self.domain,
             self.general,
             steps=options.steps,
@@ -60,6 +61,11 @@ class Corpus:
             ratio=self.ratio,
             seed=options.seed,
         )
+        everything = [*self.domain, *(self.general or ())]
+        used = sorted(set(chain.from_iterable(batches)))
+        place = {index: row for row, index in enumerate(used)}
+        triplets = Triplets([everything[index] for index in used], self.domain.name)
+        return triplets, [[place[index] for index in batch] for batch in batches]
 
     def with_negatives(self, model: SentenceTransformer, count: int, prompts: Prompts) -> Corpus:
         """Return the corpus with mined negatives for what is trained on and for what is held out."""
@@ -72,25 +78,18 @@ class Corpus:
         domain = mined(self.domain) or self.domain
         return Corpus(domain, mined(self.general), mined(self.held_out), self.negatives, self.ratio)
 
-    def texts(self) -> Iterator[tuple[Role, str]]:
-        """Yield every text that is embedded in training, with its role; some come more than once."""
-        for triplets in (self.domain, self.general, self.held_out):
-            for item in triplets or ():
+    def texts(self, trainings: Iterable[RecoveryOptions]) -> Iterator[tuple[Role, str]]:
+        """Yield every text that is embedded in one of the trainings, with its role; some come more than once."""
+        for triplets in (*(self.plan(options)[0] for options in trainings), self.held_out or ()):
+            for item in triplets:
                 yield from zip(self.columns.values(), self.row(item), strict=True)
 
     def row(self, item: Triplet) -> tuple[str, ...]:
         """Return the texts of a triplet, one a column."""
         return (item.query, *item.passages[: self.negatives + 1])
 
-    def train_set(self, teacher: Teacher | None) -> Dataset:
-        """Return the data set that :meth:`plan` counts in."""
-        return self._data_set([*self.domain, *(self.general or ())], teacher)
-
-    def held_out_set(self, teacher: Teacher | None) -> Dataset | None:
-        """Return the held-out data set."""
-        return None if self.held_out is None else self._data_set(self.held_out, teacher)
-
-    def _data_set(self, items: Sequence[Triplet], teacher: Teacher | None) -> Dataset:
+    def data_set(self, items: Sequence[Triplet], teacher: Teacher | None) -> Dataset:
+        """Return triplets as the trainer wants them, with the rows of the teacher's embeddings as labels."""
         from datasets import Dataset
 
         rows = [self.row(item) for item in items]
@@ -157,7 +156,14 @@ def read_corpus(
     held: Triplets | None = None
     negatives = _negatives(options, [drawn] if mixed is None else [drawn, mixed])
     if options.held_out:
-        drawn, held = hold_out(drawn, options.held_out, batch_size=options.batch_size, parts=parts, seed=options.seed)
+        drawn, held = hold_out(
+            drawn,
+            options.held_out,
+            most=MOST_HELD_OUT,
+            batch_size=options.batch_size,
+            parts=parts,
+            seed=options.seed,
+        )
     corpus = Corpus(drawn, mixed, held, negatives, ratio)
     corpus.plan(options.model_copy(update={"steps": 1}))  # refuses a batch that is too large for the data
     return corpus

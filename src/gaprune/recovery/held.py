@@ -1,4 +1,4 @@
-"""Which zeros are held: those of the matrices that were pruned."""
+"""Which zeros are held: all that are there, unless targets are named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from gaprune.anatomy import Matrix, matrices, select
-from gaprune.errors import ModelError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,31 +22,15 @@ def zeros_of(matrices: Sequence[Matrix]) -> dict[str, Tensor]:
 
 
 def is_by_units(provenance: Mapping[str, Any] | None) -> bool:
-    """Return whether whole units were removed, so that there are no zeros to hold."""
+    """Return whether whole units were removed, which decides the default learning rate."""
     return provenance is not None and "cuts" in provenance["method"]
 
 
-def held_matrices(
-    model: SentenceTransformer, targets: Sequence[str] | None, provenance: Mapping[str, Any] | None
-) -> list[Matrix]:
-    """Return the matrices whose zeros are held: those named, those that were pruned, or all of the blocks.
+def held_matrices(model: SentenceTransformer, targets: Sequence[str] | None) -> list[Matrix]:
+    """Return the matrices whose zeros are held: those named, or all, whichever run of pruning made them.
 
     Raises:
         SelectionError: If a target matches nothing.
-        ModelError: If the provenance names matrices that the model does not have.
     """
     found = matrices(model)
-    if targets is not None:
-        return select(found, targets)
-    if provenance is None:
-        return select(found, ["all"])
-    if is_by_units(provenance):
-        return []
-    named = set(provenance["method"]["matrices"])
-    missing = named - {matrix.name for matrix in found}
-    if missing:
-        raise ModelError(
-            f"{min(missing)}: gaprune.json names this matrix, and the model does not have it.",
-            "Say where zeros are held with --targets.",
-        )
-    return [matrix for matrix in found if matrix.name in named]
+    return found if targets is None else select(found, targets)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from gaprune.anatomy import matrices
@@ -113,50 +112,45 @@ def train(
     """
     from gaprune.recovery.hold import HoldZeros
     from gaprune.recovery.objective import Objective, make_loss
-    from gaprune.recovery.trainer import EvaluateLast, ProgressBar, RecoveryTrainer
+    from gaprune.recovery.trainer import EvaluateLast, Patience, ProgressBar, RecoveryTrainer
 
     start = time.perf_counter()
     rate = options.rate(units=units)
-    own = {name: parameter.dtype for name, parameter in model.named_parameters()}
     arguments = _arguments(model, corpus, options, prompts, rate, checkpoints, resumed=resume_from is not None)
     parts = arguments.world_size
     holder = HoldZeros(matrices(model), zeros)
-    after: dict[str, float] = {}
+    triplets, batches = corpus.plan(options)
     with ExitStack() as stack:
-        stack.enter_context(_in_float32(model, own))
+        stack.enter_context(_in_float32(model))
         if options.lora:
             stack.enter_context(low_rank(model, matrices(model), zeros, rank=options.lora, seed=options.seed))
         if options.gradient_checkpointing:
             _checkpoint_gradients(model, stack)
         callbacks: list[TrainerCallback] = [EvaluateLast(), *(() if options.lora else (holder,))]
         if options.patience is not None:
-            from transformers import EarlyStoppingCallback
-
-            callbacks.append(EarlyStoppingCallback(early_stopping_patience=options.patience))
+            callbacks.append(Patience(options.patience))
         trainer = RecoveryTrainer(
             model=model,
             args=arguments,
-            train_dataset=corpus.train_set(teacher),
-            eval_dataset=corpus.held_out_set(teacher),
+            train_dataset=corpus.data_set(triplets, teacher),
+            eval_dataset=None if corpus.held_out is None else corpus.data_set(corpus.held_out, teacher),
             loss=make_loss(model, Objective(options, teacher, several=parts > 1)),
             callbacks=callbacks,
-            batches=_parted(corpus.plan(options), parts),
+            batches=_parted(batches, parts),
         )
         stack.callback(holder.release)
         display = stack.enter_context(bars())
         trainer.add_callback(ProgressBar(display, options.steps, label))
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
-        looks = [line for line in trainer.state.log_history if "eval_loss" in line]
-        if corpus.held_out is not None:
-            trainer.evaluate()
-            after = _terms(trainer.state.log_history[-1])
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     _require_zeros(model, zeros)
+    looks = [line for line in trainer.state.log_history if "eval_loss" in line]
+    best_step = trainer.state.best_global_step or trainer.state.global_step
     return Training(
         steps=trainer.state.global_step,
-        best_step=trainer.state.best_global_step or trainer.state.global_step,
+        best_step=best_step,
         before=_terms(looks[0]) if looks else {},
-        after=after,
+        after=next((_terms(line) for line in looks if line["step"] == best_step), {}),
         curve=tuple((int(line["step"]), line["eval_loss"]) for line in looks),
         learning_rate=rate,
         held=sum(int(each.sum()) for each in zeros.values()),
@@ -199,7 +193,7 @@ def _arguments(
         seed=options.seed,
         eval_strategy="steps" if held else "no",
         eval_steps=options.evaluate_every,
-        eval_on_start=bool(held) and not resumed,  # to evaluate before train() leaves DDP without gradient exchange
+        eval_on_start=bool(held) and not resumed,
         save_strategy="steps",
         save_steps=options.evaluate_every,
         save_total_limit=_KEPT,
@@ -224,9 +218,10 @@ def _arguments(
 
 
 @contextmanager
-def _in_float32(model: SentenceTransformer, own: Mapping[str, torch.dtype]) -> Iterator[None]:
+def _in_float32(model: SentenceTransformer) -> Iterator[None]:
     """Hold the weights in float32, differentiated, and give them their own types back."""
     required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    own = {name: value.dtype for name, value in (*model.named_parameters(), *model.named_buffers())}
     model.float().requires_grad_()
     try:
         yield
@@ -235,7 +230,8 @@ def _in_float32(model: SentenceTransformer, own: Mapping[str, torch.dtype]) -> I
         model.zero_grad(set_to_none=True)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(required[name])
-            parameter.data = parameter.data.to(own[name])
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            value.data = value.data.to(own[name])
 
 
 def _checkpoint_gradients(model: SentenceTransformer, stack: ExitStack) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["EvaluateLast", "ProgressBar", "RecoveryTrainer"]
+__all__ = ["EvaluateLast", "Patience", "ProgressBar", "RecoveryTrainer"]
 
 _WEIGHTS = "trained.safetensors"
 
@@ -102,6 +102,10 @@ class RecoveryTrainer(SentenceTransformerTrainer):
     def _load_best_model(self) -> None:
         self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if not self.control.should_training_stop:  # a run that was to stop where it was ended takes no more steps
+            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
 
 class EvaluateLast(TrainerCallback):
     """Looks at the held-out loss after the last step too, whatever the interval is."""
@@ -113,6 +117,38 @@ class EvaluateLast(TrainerCallback):
         del kwargs
         if state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
+
+
+class Patience(TrainerCallback):
+    """Stops after so many held-out losses without a better one, counted in what the checkpoints keep.
+
+    The callback of transformers that does this counts anew where a run goes on, which then ends later.
+    """
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+
+    def _spent(self, state: TrainerState) -> bool:
+        best, since = float("inf"), 0
+        for line in state.log_history:
+            if line.get("step", 0) > 0 and "eval_loss" in line:
+                since = 0 if line["eval_loss"] < best else since + 1
+                best = min(best, line["eval_loss"])
+        return since >= self.patience
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take no step where a run goes on that was to stop."""
+        del args, kwargs
+        control.should_training_stop = self._spent(state)
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Stop, perhaps."""
+        del args, kwargs
+        control.should_training_stop = control.should_training_stop or self._spent(state)
 
 
 class ProgressBar(TrainerCallback):

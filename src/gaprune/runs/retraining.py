@@ -9,13 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from gaprune.config import Recipe, RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.files import temporary_folder
 from gaprune.recovered import record
-from gaprune.recovery import Teacher, check_extras, read_corpus, sparsities, steps_of_rounds, train
+from gaprune.recovery import (
+    Teacher,
+    check_extras,
+    held_matrices,
+    read_corpus,
+    sparsities,
+    steps_of_rounds,
+    train,
+    zeros_of,
+)
 from gaprune.recovery.teacher import default_cache
 
 if TYPE_CHECKING:
@@ -94,6 +101,7 @@ class Retraining:
         self.options = RecoveryOptions.build(shared, {"steps": recipe.recover}, recipe.recover_options)
         check_extras(self.options)
         self.corpus = read_corpus(self.options, domain=domain, general=general)
+        self.turns = turns(recipe, sparsity=1.0)  # for their steps, which are the same for every sparsity
         self.out = recipe.out
         self.teacher: Teacher | None = None
         self.identity: Mapping[str, Any] | None = None
@@ -113,12 +121,15 @@ class Retraining:
             self.identity = identity
             self.teacher = Teacher.of(
                 parent,
-                self.corpus.texts(),
+                self.corpus.texts([self._of_turn(turn) for turn in self.turns]),
                 prompts=prompts,
                 fingerprint=identity["weights_sha256"],
                 cache=default_cache() if cache is None else Path(cache),
                 first=nullcontext(),
             )
+
+    def _of_turn(self, turn: Turn) -> RecoveryOptions:
+        return self.options.model_copy(update={"steps": turn.steps, "seed": self.options.seed + turn.number})
 
     def train(
         self,
@@ -126,7 +137,6 @@ class Retraining:
         turn: Turn,
         *,
         prompts: Prompts,
-        keep: Mapping[str, Tensor],
         units: bool,
     ) -> dict[str, Any]:
         """Retrain ``model`` in place, and return what the provenance says of it.
@@ -135,17 +145,16 @@ class Retraining:
             model: What was pruned.
             turn: The round.
             prompts: Put before queries and passages.
-            keep: True for weights that are not held at zero, ``(out, in)`` by name.
             units: Whether whole units were cut out.
         """
-        options = self.options.model_copy(update={"steps": turn.steps, "seed": self.options.seed + turn.number})
+        options = self._of_turn(turn)
         with temporary_folder(self.out) as checkpoints:
             training = train(
                 model,
                 self.corpus,
                 options,
                 prompts=prompts,
-                zeros={name: ~mask for name, mask in keep.items() if not mask.all()},
+                zeros=zeros_of(held_matrices(model, None)),
                 units=units,
                 checkpoints=checkpoints,
                 teacher=self.teacher,

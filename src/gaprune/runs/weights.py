@@ -108,11 +108,11 @@ class WeightRun(Run):
         first, *later = turns(self.recipe, sparsity)
         pruning = self._decide(scores, self.parent, first)
         model, repair = self._zero(name, self.parent, pruning, inplace=inplace)
-        recoveries = self._recover(model, pruning, repair, first)
+        recoveries = self._recover(model, repair, first)
         for turn in later:
             pruning = self._decide_again(name, model, pruning, turn)
             model, repair = self._zero(name, model, pruning, inplace=True)
-            recoveries += self._recover(model, pruning, repair, turn)
+            recoveries += self._recover(model, repair, turn)
         return model, pruning, repair, recoveries
 
     def _decide(self, scores: Scores, model: SentenceTransformer, turn: Turn) -> Pruning:
@@ -136,13 +136,11 @@ class WeightRun(Run):
                 write(chosen, *self.calibration.measure(model, chosen, Needs.of([criterion]), recipe, {}))
             return self._decide(Scores.load(path).below(before.keep), model, turn)
 
-    def _recover(
-        self, model: SentenceTransformer, pruning: Pruning, repair: RepairReport | None, turn: Turn
-    ) -> list[dict[str, Any]]:
+    def _recover(self, model: SentenceTransformer, repair: RepairReport | None, turn: Turn) -> list[dict[str, Any]]:
         """Retrain the model in place where that is asked for, and return what the provenance says of it."""
         if self.retraining is None:
             return []
-        record = self.retraining.train(model, turn, prompts=self.calibration.prompts, keep=pruning.keep, units=False)
+        record = self.retraining.train(model, turn, prompts=self.calibration.prompts, units=False)
         if turn.of > 1:
             record |= {"round": {"sparsity": turn.sparsity, "repair": repair and repair.as_dict()}}
         return [record]

@@ -1,0 +1,27 @@
+"""A recovery in a process of its own, which can be killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+from typing import Any
+
+__all__ = ["recover_once", "server"]
+
+
+def server() -> Any:
+    """Return the multiprocessing context: no import is paid twice, and no autograd is forked."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["gaprune.cli.app", "gaprune.recovery.trainer", "torch.distributed.fsdp"])
+    return context
+
+
+def recover_once(folder: Path, out: Path, options: dict[str, Any], ready: Any) -> None:
+    """Recover ``folder`` on one thread, after saying that it begins."""
+    import torch
+
+    from gaprune.recover import recover
+
+    torch.set_num_threads(1)
+    ready.set()
+    recover(folder, out=out, **options)

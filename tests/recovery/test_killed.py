@@ -1,0 +1,64 @@
+"""SIGKILL at random instants, each time resumed: the end is that of a run that nobody killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+
+from recovering import recover_once, server
+from safetensors.torch import load_file
+
+import gaprune
+from gaprune.export import read_provenance
+from gaprune.models import load_model
+from toys import triplets_file
+
+
+def test_kills_at_random_instants(folder_of, many, tmp_path):
+    model = gaprune.prune(load_model(folder_of("bert"), device="cpu"), criterion="magnitude", targets="all").model
+    folder = tmp_path / "pruned"
+    model.save_pretrained(str(folder), create_model_card=False)
+    options = {
+        "domain": triplets_file(tmp_path / "many.jsonl", many), "parent": folder_of("bert"), "distil": True,
+        "teacher_cache": tmp_path / "cache", "steps": 40, "batch_size": 6, "evaluate_every": 3, "device": "cpu",
+    }  # fmt: skip
+    context, draw = server(), random.Random(0)  # noqa: S311 (no secret)
+
+    def run(out, limit, **more):
+        ready = context.Event()
+        process = context.Process(target=recover_once, args=(folder, out, options | more, ready))
+        process.start()
+        assert ready.wait(120)
+        start = time.monotonic()
+        process.join(limit)
+        took = time.monotonic() - start
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+        return process.exitcode, took
+
+    code, whole = run(tmp_path / "whole", 300)
+    assert code == 0
+    out, points = tmp_path / "out", tmp_path / "out.checkpoints"
+    kills, most = 0, 0
+    while kills < 4:
+        code, _ = run(out, draw.uniform(0.1, 0.6) * whole, resume=points.exists())
+        assert code in (0, -signal.SIGKILL)
+        kills += code != 0
+        most = max([most, *(int(path.name.partition("-")[2]) for path in points.glob("checkpoint-*"))])
+        if out.exists():  # it came to its end before its time: once more from the start
+            out.rename(tmp_path / f"early-{len(list(tmp_path.iterdir()))}")
+            shutil.rmtree(points, ignore_errors=True)
+    assert most > 0
+    code, _ = run(out, 300, resume=points.exists())
+    assert code == 0
+    expected = load_file(tmp_path / "whole" / "model.safetensors")
+    for end in (out, *tmp_path.glob("early-*")):
+        found = load_file(end / "model.safetensors")
+        assert all((found[name] == expected[name]).all() for name in expected)
+        looks = [read_provenance(each)["recovery"][0]["training"]["curve"] for each in (tmp_path / "whole", end)]
+        assert looks[0] == looks[1]
+    assert not points.exists()
