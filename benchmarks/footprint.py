@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -65,7 +66,7 @@ def run(missing: list[str], folder: Path, done: dict[str, dict[str, Any]], lines
     tasks = [*chosen_tasks(DOMAIN), *chosen_tasks("general")]
     made: dict[str, SentenceTransformer] = {"parent": parent}
     for name in missing:
-        line: dict[str, Any] = {"name": name, "machine": machine()}
+        line: dict[str, Any] = {"name": name, "machine": machine(), "load": os.getloadavg()}
         cut = name.removesuffix(", int8")
         if cut not in made:
             made[cut] = pruned(parent, cut, folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -171,6 +172,21 @@ class TestBenchmark:
         kept = json.loads(json.dumps(benchmark.as_dict()))
         assert kept["ratios"] == benchmark.ratios
         assert kept["settings"]["rounds"] == 3
+
+    def test_zeros_are_said_to_save_nothing(self, benchmark):
+        """Half of the MLP's weights, which have 3/5 of those in matrices with the pooler's."""
+        assert benchmark.model.zeros == pytest.approx(0.5 * 6144 / (6144 + 8192 + 1024))
+        assert benchmark.parent.zeros == 0
+        remark = benchmark.remark()
+        assert remark.startswith("20.0% of the weights in this model's matrices are zeros")
+        assert "neither smaller nor faster" in remark
+        for road in ("--width", "--heads", "--depth", "--vocabulary", "--int8", "--to archive"):
+            assert road in remark
+        assert remark in benchmark.to_markdown(), "so the card has it"
+        assert benchmark.as_dict()["remark"] == remark
+        dense = replace(benchmark, model=benchmark.parent)
+        assert dense.remark() is dense.as_dict()["remark"] is None
+        assert "zeros, which" not in dense.to_markdown()
 
     def test_alone_and_without_memory(self, pair):
         alone = gaprune.bench(pair[0], batch_sizes=1, lengths=12, rounds=2, memory=False)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gaprune.benchmark import Benchmark, Cost
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.flops import Flops, count_flops
+from gaprune.evaluation.footprint import footprint
 from gaprune.evaluation.latency import Timing, check_lengths, computing_with, time_models
 from gaprune.evaluation.memory import Memory, is_measurable, measure_memory
 from gaprune.evaluation.size import folder_bytes
 from gaprune.evaluation.workload import Workload, texts_of_length
 from gaprune.export import PROVENANCE_FILE, read_provenance, versions
 from gaprune.files import write_text
+from gaprune.progress import track
 from gaprune.report import put_section
 from gaprune.runtimes import Encoder, TorchModel, open_encoder
 
@@ -88,7 +91,7 @@ def bench(
         )
         if memory
         else None
-        for folder in folders
+        for folder in track(folders, "Measuring memory")
     ]
     costs = [
         _cost(folder, encoder, size, each, timing)
@@ -134,24 +137,34 @@ def write_card(benchmark: Benchmark, folder: str | Path) -> Path:
     return write_text(card, put_section(card.read_text(encoding="utf-8"), "bench", section))
 
 
-def _size(folder: Path, encoder: Encoder) -> tuple[int, Flops]:
-    """Return parameters and FLOPs: counted, or as the export counted them."""
+@dataclass(frozen=True)
+class _Size:
+    """Parameters, the fraction of zeros in matrices, and FLOPs."""
+
+    parameters: int
+    zeros: float | None
+    flops: Flops
+
+
+def _size(folder: Path, encoder: Encoder) -> _Size:
+    """Return what can be counted, or was when the model was exported."""
     if isinstance(encoder, TorchModel):
-        return sum(parameter.numel() for parameter in encoder.model.parameters()), count_flops(encoder.model)
+        found = footprint(encoder.model)
+        zeros = found.sparsity([matrix.name for matrix in found.matrices])
+        return _Size(found.parameters, zeros, count_flops(encoder.model))
     record = (read_provenance(folder) or {}).get("export")
     if record is None:
         raise ModelError(f"{folder} does not say what was exported.", "Export the model with `gaprune export`.")
-    return record["parameters"], Flops(**record["flops"])
+    return _Size(record["parameters"], None, Flops(**record["flops"]))
 
 
-def _cost(
-    folder: Path, encoder: Encoder, size: tuple[int, Flops], memory: Memory | None, timings: tuple[Timing, ...]
-) -> Cost:
+def _cost(folder: Path, encoder: Encoder, size: _Size, memory: Memory | None, timings: tuple[Timing, ...]) -> Cost:
     return Cost(
         name=folder.resolve().name,
         format=encoder.format,
-        parameters=size[0],
-        flops=size[1],
+        parameters=size.parameters,
+        zeros=size.zeros,
+        flops=size.flops,
         disk=folder_bytes(folder),
         memory=memory,
         timings=timings,

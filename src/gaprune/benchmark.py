@@ -15,6 +15,8 @@ from gaprune.runtimes import Format
 __all__ = ["Benchmark", "Cost", "Row"]
 
 _MB = 1e6
+_NOTABLE = 0.01
+"""Zeros below this fraction are those that any model has."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Cost:
         name: Its folder's name.
         format: Its runtime.
         parameters: Parameters of the whole model.
+        zeros: Fraction of zeros in its matrices; ``None`` where its runtime does not show them.
         flops: Floating-point operations, as a formula of the length.
         disk: Bytes of its folder.
         memory: Memory of a process with this model alone; ``None`` where it was not measured.
@@ -34,6 +37,7 @@ class Cost:
     name: str
     format: Format
     parameters: int
+    zeros: float | None
     flops: Flops
     disk: int
     memory: Memory | None
@@ -45,6 +49,7 @@ class Cost:
             "name": self.name,
             "format": self.format,
             "parameters": self.parameters,
+            "zeros_of_matrices": self.zeros,
             "flops": self.flops.as_dict(),
             "flops_per_token": {str(length): self.flops.per_token(length) for length in self._lengths},
             "disk_bytes": self.disk,
@@ -161,9 +166,22 @@ class Benchmark:
             f"runtimes multiply them. {memory}"
         )
 
+    def remark(self) -> str | None:
+        """Return what zeros in the model do not do, and what does; ``None`` where it has next to none."""
+        zeros = self.model.zeros
+        if zeros is None or zeros < _NOTABLE:
+            return None
+        return (
+            f"{zeros:.1%} of the weights in this model's matrices are zeros, which make it neither smaller nor "
+            "faster: they are stored and multiplied as any number, and where times differ it is not by them. Smaller "
+            "and faster are whole units (gaprune prune with --width, --heads, --depth or --vocabulary) and int8 "
+            "(gaprune export --to onnx --int8); a smaller file to store or send is gaprune export --to archive."
+        )
+
     def to_markdown(self) -> str:
-        """Return the table in Markdown, with its conditions."""
-        return markdown_table(self.header(), self.cells()) + f"\n{self.conditions()}\n"
+        """Return the table in Markdown, with its conditions and what is to be remarked."""
+        texts = [self.conditions(), self.remark()]
+        return markdown_table(self.header(), self.cells()) + "".join(f"\n{text}\n" for text in texts if text)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data for JSON."""
@@ -172,4 +190,5 @@ class Benchmark:
             "model": self.model.as_dict(),
             "parent": None if self.parent is None else self.parent.as_dict(),
             "ratios": self.ratios,
+            "remark": self.remark(),
         }

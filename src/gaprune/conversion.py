@@ -17,6 +17,7 @@ from gaprune.evaluation.size import folder_bytes
 from gaprune.export import PROVENANCE_FILE, check_destination, parent_identity, read_provenance, versions, writing
 from gaprune.export.graph import check_extra, write_onnx, write_openvino
 from gaprune.models import load_model
+from gaprune.progress import say
 from gaprune.report import export_card
 from gaprune.runtimes import GRAPHS, ExportedModel, TorchModel, format_of
 
@@ -131,7 +132,9 @@ def export_model(
     write = write_onnx if to == "onnx" else write_openvino
     with writing(out, overwrite=overwrite) as partial:
         _write_folder(model, partial)
+        say(f"Making a graph of {folder} for {to}{' in int8' if int8 else ''}.")
         write(model, partial / GRAPHS[to], int8=int8)
+        say(f"Comparing the embeddings of {len(texts)} texts with the original's.")
         cosines = _cosines(model, partial, texts)
         if not int8 and not cosines.min() >= 1 - _TOLERANCE:
             raise ModelError(

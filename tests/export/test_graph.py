@@ -106,11 +106,13 @@ def test_large_models_keep_weights_beside_the_graph(folder_of, tmp_path, monkeyp
 
 
 def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
-    gaprune.prune(folder_of("bert"), criterion="magnitude", device="cpu", dtype="bfloat16", out=tmp_path / "pruned")
+    options = {"criterion": "magnitude", "width": 0.5, "depth": 1, "round_to": 8, "dtype": "bfloat16"}
+    smaller = gaprune.prune(folder_of("bert"), device="cpu", out=tmp_path / "pruned", **options).model
     domain = triplets_file(tmp_path / "domain.jsonl", [gaprune.Triplet("a loan", "the bank lent")])
     result = gaprune.export_model(tmp_path / "pruned", to="onnx", out=tmp_path / "out", domain=domain)
     found = read_provenance(result.path)
     assert found.keys() > {"export"}
+    assert found["export"]["parameters"] == sum(parameter.numel() for parameter in smaller.parameters())
     assert {key: found[key] for key in found if key != "export"} == read_provenance(tmp_path / "pruned")
     assert result.texts == len(conversion._texts(None)) + 2, "the domain's texts are compared too"
     assert result.cosine_min > 1 - 1e-6, "a bfloat16 model is exported in fp32"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,8 @@ from gaprune.anatomy import blocks, transformer_of, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
 from gaprune.config import Recipe
 from gaprune.errors import ConfigError, ModelError, SignalError
+from gaprune.models import Prompts
+from gaprune.runs import repair
 from gaprune.signals import contrastive_loss, layer_effects
 from gaprune.surgery import remove_layers, remove_units
 from toys import GENERAL, tasks_folder
@@ -91,6 +94,24 @@ class TestWidth:
         assert both["ridge"] == min(alone, key=lambda ridge: alone[ridge]["loss_repaired"]["domain"])
         with pytest.raises(ConfigError, match="ridge: needs one or more values above 0"):
             gaprune.prune(bert, ridge=0, **options)
+
+    def test_a_ridge_that_loses_nowhere_goes_before_one_that_loses_somewhere(self, bert, toy_triplets, monkeypatch):
+        """The mean of the second is lower, but it loses on general triplets."""
+        losses = {0.1: (0.5, 0.9), 0.2: (0.1, 1.1), 0.3: (0.6, 0.8)}
+        monkeypatch.setattr(repair, "_healed", lambda *arguments: arguments[-1])
+
+        def loss(model, triplets, **_options):
+            domain, general = losses.get(model, (1.0, 1.0))
+            return general if triplets.name == GENERAL.name else domain
+
+        monkeypatch.setattr(repair, "contrastive_loss", loss)
+        calibration = SimpleNamespace(domain=toy_triplets, general=GENERAL, prompts=Prompts())
+        cut = lambda model, own: model if own else "cut"  # noqa: E731
+        for ridges, expected in (((0.1, 0.2, 0.3), 0.1), ((0.2, 0.1), 0.1), ((0.2,), "cut")):
+            recipe = Recipe(width=0.5, ridge=ridges)
+            found, report = repair.repaired(bert, {}, cut, calibration, recipe)
+            assert found == expected
+            assert report.kept == (expected != "cut")
 
     def test_a_parent_in_training_mode(self, bert, toy_triplets):
         options = {"domain": toy_triplets, "width": 0.5, "round_to": 8}
@@ -190,63 +211,6 @@ class TestVocabulary:
     def test_nothing_to_go_by(self, bert):
         with pytest.raises(ConfigError, match="none are named"):
             gaprune.prune(bert, granularity="vocabulary")
-
-
-class TestMix:
-    def test_all_kinds_in_one_recipe(self, model, family, toy_triplets, tmp_path):
-        recipe = {"width": 0.5, "depth": 1, "vocabulary": str(tmp_path / "corpus.txt"), **SMALL}
-        (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
-        result = gaprune.prune(model, domain=toy_triplets, recipe=recipe, out=tmp_path / "out")
-        cuts = result.provenance()["method"]["cuts"]
-        assert [cut["kind"] for cut in cuts] == ["depth", "width", "vocabulary"]
-        opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
-        torch.testing.assert_close(embed(opened), embed(result.model), rtol=0, atol=1e-6)
-        assert len(blocks(opened)) == 1
-        assert unit_groups(opened, "width")[0].units == 24
-
-    @pytest.mark.parametrize(
-        ("option", "met"),
-        [
-            ({"target_params": "15k"}, lambda child, parent: size(child) <= 15_000),
-            ({"target_size": "60kB"}, lambda child, parent: size(child) * 4 <= 60_000),
-            ({"target_speedup": 2.0}, lambda child, parent: 2 * linear(child) <= linear(parent)),
-        ],
-        ids=["params", "size", "speedup"],
-    )
-    def test_targets(self, bert, toy_triplets, option, met):
-        result = gaprune.prune(bert, domain=toy_triplets, **option, **SMALL)
-        assert met(result.model, bert)
-        found = result.provenance()["method"]["target"]
-        best = found["chosen"]
-        assert best["parameters"] == size(result.model)
-        assert best["estimated_loss"] == min(each["estimated_loss"] for each in found["candidates"])
-        assert (len(blocks(bert)) - len(blocks(result.model)), unit_groups(result.model, "width")[0].units) == (
-            best["depth"],
-            best["width"],
-        )
-
-    def test_out_of_reach(self, bert, toy_triplets):
-        with pytest.raises(ConfigError, match=r"target_params: 1000 is out of reach: .* are the least"):
-            gaprune.prune(bert, domain=toy_triplets, target_params="1k", **SMALL)
-        with pytest.raises(ConfigError, match=r"the parent reaches 1e.06 as it is"):
-            gaprune.prune(bert, domain=toy_triplets, target_params="1M", **SMALL)
-        for wrong in ("many", "1.2.3M"):
-            with pytest.raises(ConfigError, match=f"'{wrong}' is no number of parameters"):
-                gaprune.prune(bert, domain=toy_triplets, target_params=wrong, **SMALL)
-        with pytest.raises(ConfigError, match="target_size: 'big' is no amount of memory"):
-            gaprune.prune(bert, domain=toy_triplets, target_size="big", **SMALL)
-
-    def test_checkpoints_of_parent_and_child_lie_apart(self, bert, toy_triplets, tmp_path):
-        options = {"domain": toy_triplets, "target_params": "15k", "checkpoint": tmp_path / "kept", **SMALL}
-        first = gaprune.prune(bert, **options)
-        again = gaprune.prune(bert, resume=True, **options)
-        assert all(
-            torch.equal(value, again.model.state_dict()[name]) for name, value in first.model.state_dict().items()
-        )
-
-
-def linear(model):
-    return sum(weight.numel() for block in blocks(model) for weight in block.parameters() if weight.ndim == 2)
 
 
 class TestSeveral:

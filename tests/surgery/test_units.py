@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
+import transformers
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
-from families import TEXTS
+from families import FAMILIES, TEXTS
 from gaprune.anatomy import blocks, matrices, removable_layers, unit_groups
 from gaprune.errors import ModelError, SelectionError
+from gaprune.models import load_model
 from gaprune.surgery import remove_layers, remove_units
 
 HEADS = ("qwen3", "mistral", "llama", "gemma")
@@ -117,6 +120,38 @@ def test_wrong_decisions_are_refused(bert):
         remove_layers(bert, [2])
     with pytest.raises(SelectionError, match="at least one has to stay"):
         remove_layers(bert, [0, 1])
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+
+
+def test_blocks_whose_units_are_not_in_linear_layers(tmp_path):
+    """Experts are no linear layers; a table of T5 has an entry for every head and would keep them all."""
+
+    def experts(vocabulary, pad):
+        options = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 24, "num_key_value_heads": 2}
+        config = transformers.Qwen3MoeConfig(vocab_size=vocabulary, pad_token_id=pad, head_dim=8, **SMALL, **options)
+        return transformers.Qwen3MoeModel(config)
+
+    def relative(vocabulary, pad):
+        config = transformers.T5Config(
+            vocab_size=vocabulary, pad_token_id=pad, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4
+        )
+        return transformers.T5EncoderModel(config)
+
+    for family, network, kind, other, problem in (
+        ("mistral", experts, "width", "heads", r"layers.0 \(Qwen3MoeDecoderLayer\) has no FFN of linear layers"),
+        ("xlm-roberta", relative, "heads", "width", r"encoder.block.0.*relative_attention_bias is a table .* head"),
+    ):
+        folder = tmp_path / family
+        folder.mkdir()
+        model = load_model(dataclasses.replace(FAMILIES[family], network=network)(folder), device="cpu")
+        with pytest.raises(ModelError, match=problem):
+            unit_groups(model, kind)
+        groups = unit_groups(model, other)
+        keep = chosen(groups, groups[0].units // 2)
+        expected = embed(masked(model, groups, keep))
+        torch.testing.assert_close(embed(remove_units(model, groups, keep)), expected, rtol=0, atol=1e-5)
 
 
 def test_a_configuration_can_refuse(folder_of):

@@ -18,6 +18,20 @@ from gaprune.models import load_model
 from gaprune.surgery import close_vocabulary, cut_vocabulary, rank_tokens, used_tokens
 
 STRANGE = "Ω≈ç 😀 中文 naïve \x07 zzzqqq"
+NASTY = (
+    "",
+    " \t\r\n ",
+    "\x00\x07\x1b[0m\x7f",
+    "\u200b\u202eright to left\u202c\ufeff\ufffd",
+    "😀👩\u200d👩\u200d👧 🏳\ufe0f\u200d🌈 \U0001f1e9\U0001f1ea",
+    "東京都の天気は晴れ、한국어 العربية עברית ไทย हिन्दी",
+    "é e\u0301 ﬁ ½ Ⅻ \u1e9e İ",
+    "company" * 40,
+    "x" * 5000,
+    "the " * 2000,
+    "<|endoftext|> [MASK] <unk> </s> ##ing ▁the Ġthe <0x0A> </w>",
+)
+"""What users' texts hold sooner or later."""
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +181,19 @@ def test_corpus_as_before_and_the_rest_in_pieces(parent, texts, tmp_path):
     for role in ("pad", "unk", "bos", "eos"):
         old, new = (getattr(one.tokenizer, f"{role}_token_id") for one in (parent, child))
         assert old == (None if new is None else cut.kept[new])
+
+
+def test_every_text_still_has_tokens(parent, texts):
+    child, cut = cut_vocabulary(parent, used_tokens(parent, texts[0][:20]).keys())
+    unknown = parent.tokenizer.unk_token
+    for text in NASTY:
+        before, after = (_tokens(one, text) for one in (parent, child))
+        if unknown not in before:
+            assert _joined(after) == _joined(before)
+        else:
+            assert unknown in after
+        assert max(child.tokenizer(text, verbose=False)["input_ids"], default=0) < len(cut.kept)
+    assert np.isfinite(child.encode([text[:200] for text in NASTY])).all()
 
 
 def test_unknown_characters_stay_unknown(parent, texts):

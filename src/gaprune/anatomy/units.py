@@ -6,10 +6,13 @@ block's attention (read by its output projection). Removing a unit removes its c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from gaprune.anatomy.blocks import transformer_of
+from torch import nn
+
+from gaprune.anatomy.blocks import block_path, transformer_of
 from gaprune.anatomy.matrices import Kind, Matrix, matrices
 from gaprune.errors import ModelError
 
@@ -89,9 +92,28 @@ def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
     for matrix in matrices(model):
         if matrix.layer is not None and matrix.kind == _KINDS[kind]:
             blocks.setdefault(matrix.layer, []).append(matrix)
+    transformer = transformer_of(model)
+    path = block_path(transformer)
+    for layer, block in enumerate(transformer.get_submodule(path).children()):
+        _check_block(kind, f"{path}.{layer}", block, blocks.get(layer, ()))
     make = _width if kind == "width" else _heads
-    config = transformer_of(model).config
-    return [make(layer, found, config) for layer, found in sorted(blocks.items())]
+    return [make(layer, found, transformer.config) for layer, found in sorted(blocks.items())]
+
+
+def _check_block(kind: UnitKind, name: str, block: nn.Module, found: Sequence[Matrix]) -> None:
+    """Refuse blocks whose units are not in linear layers alone."""
+    if not found:
+        what = "FFN" if kind == "width" else "attention"
+        raise ModelError(
+            f"{name} ({type(block).__name__}) has no {what} of linear layers; a mixture of experts, for one, has not.",
+            "Choose another granularity for this model.",
+        )
+    table = next((path for path, each in block.named_modules() if isinstance(each, nn.Embedding)), None)
+    if kind == "heads" and table is not None:
+        raise ModelError(
+            f"{name}.{table} is a table with entries for every head, which would have to go with heads.",
+            "Use --granularity width, depth or vocabulary for this family.",
+        )
 
 
 def _width(layer: int, found: list[Matrix], config: Any) -> UnitGroup:

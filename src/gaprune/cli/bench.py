@@ -69,4 +69,4 @@ def bench(
     if as_json:
         show_json(result.as_dict())
     elif not quiet:
-        show(benchmark_table(result), result.conditions())
+        show(*(part for part in (benchmark_table(result), result.conditions(), result.remark()) if part))

@@ -12,7 +12,7 @@ from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
 from gaprune.cli.output import say, show, show_json, training_lines
 from gaprune.errors import ConfigError
 from gaprune.processes import join, rank
-from gaprune.report import evaluation_table
+from gaprune.report import evaluation_table, target_text
 from gaprune.result import Result
 
 __all__ = ["prune"]
@@ -94,8 +94,7 @@ def _show(result: Result) -> None:
             show(line)
     chosen = result.origin["method"].get("target")
     if chosen is not None:
-        best = chosen["chosen"]
-        show(f"Chosen for the target: {best['depth']} layers fewer, {best['width']} neurons a layer.")
+        show(target_text(chosen))
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))
     if not result.recipe.cuts_units:

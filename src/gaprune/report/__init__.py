@@ -14,6 +14,7 @@ from gaprune.report.tables import (
     percent,
     texts_table,
 )
+from gaprune.report.targets import target_text
 
 __all__ = [
     "benchmark_table",
@@ -27,6 +28,7 @@ __all__ = [
     "percent",
     "put_section",
     "require_plots",
+    "target_text",
     "texts_table",
     "write_figures",
 ]

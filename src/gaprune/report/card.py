@@ -10,6 +10,7 @@ from gaprune.report.markdown import markdown_table
 from gaprune.report.recovery import recovery_section
 from gaprune.report.repair import repair_text
 from gaprune.report.tables import percent
+from gaprune.report.targets import target_text
 
 if TYPE_CHECKING:
     from gaprune.evaluation import Evaluation
@@ -137,6 +138,7 @@ def _unit_rows(method: Mapping[str, Any], sparsity: Mapping[str, Any]) -> list[t
             f"{sparsity['parameters']:,} of {sparsity['parent_parameters']:,}: {percent(sparsity['of_model'])} fewer",
         ),
         ("sparsity of what was up for removal", f"{percent(sparsity['of_selected'])} of {sparsity['selected']:,}"),
+        *([("target", target_text(method["target"]))] if method["target"] else ()),
     ]
 
 

@@ -36,6 +36,10 @@ class LayerChoice:
         self.order = tuple(order)
         self.found = found
 
+    def first(self, count: int) -> LayerChoice:
+        """Return the choice of fewer layers."""
+        return LayerChoice(self.order[:count], self.found)
+
 
 def choose_layers(
     model: SentenceTransformer, criterion: Criterion, calibration: Calibration, recipe: Recipe, *, count: int

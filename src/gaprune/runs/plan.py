@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from gaprune.anatomy import UnitGroup
 from gaprune.config import Recipe
 from gaprune.errors import ConfigError
+from gaprune.runs.choose import LayerChoice
 
 __all__ = ["UnitPlan", "plan_units", "units_kept"]
 
@@ -20,6 +21,7 @@ class UnitPlan:
         width: Fraction of the FFN neurons; ``None`` leaves them.
         heads: Fraction of the attention heads, likewise.
         depth: Number of layers.
+        layers: Which, where they were chosen already.
         vocabulary: Whether tokens go.
         tokens: Fraction of the vocabulary that goes; ``None`` removes all that no text needs.
     """
@@ -27,6 +29,7 @@ class UnitPlan:
     width: float | None = None
     heads: float | None = None
     depth: int = 0
+    layers: LayerChoice | None = None
     vocabulary: bool = False
     tokens: float | None = None
 

@@ -32,7 +32,8 @@ class RepairReport:
 
     Args:
         kept: Whether the repaired model is the one that was taken.
-        ridge: Pull towards the original weights, the best of those tried.
+        ridge: Pull towards the original weights: of those tried that lose for no kind of data (or of all, where each
+            loses for one) the one with the least loss.
         general_share: Share of general texts among those it was fitted on.
         triplets: Domain triplets it was fitted on.
         held_out: Domain triplets it was judged on.
@@ -90,6 +91,11 @@ def repaired(
     plain = cut(parent, False)
     before = losses(plain)
     best: tuple[SentenceTransformer, dict[str, float], float] | None = None
+
+    def rank(found: Mapping[str, float]) -> tuple[bool, float]:
+        """Whatever loses for a kind of data comes after all that loses nowhere."""
+        return not all(found[kind] <= before[kind] for kind in judged), mixed(found)
+
     for ridge in recipe.ridge:
         healed = cut(_healed(parent, keep, fitted, shares, calibration, recipe, ridge), True)
         after = losses(healed)
@@ -98,12 +104,12 @@ def repaired(
                 "The repaired model's loss is not finite.",
                 "Use a larger ridge (--ridge), or leave repair out (--no-repair).",
             )
-        if best is None or mixed(after) < mixed(best[1]):
+        if best is None or rank(after) < rank(best[1]):
             best = healed, after, ridge
     if best is None:
         raise ConfigError("ridge: no value is given.", "Name one or more: --ridge 0.1.")
     healed, after, ridge = best
-    kept = all(after[kind] <= before[kind] for kind in judged)
+    kept = not rank(after)[0]
     report = RepairReport(kept, ridge, share, len(fitted["domain"]), len(judged["domain"]), before, after)
     return (healed if kept else plain), report
 
@@ -127,7 +133,7 @@ def _healed(
                 triplets,
                 prompts=calibration.prompts,
                 batch_size=2 * recipe.triplets_per_batch,
-                label=f"{kind} texts for repair",
+                label=kind,
             ),
         )
         for kind, triplets in fitted.items()

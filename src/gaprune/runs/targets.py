@@ -17,6 +17,7 @@ from gaprune.anatomy import UnitGroup, blocks, matrices, removable_layers, trans
 from gaprune.calibration import Calibration
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion
+from gaprune.criteria.dai import DomainAlignmentImportance
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, SignalError
 from gaprune.memory import parse_bytes
@@ -24,7 +25,7 @@ from gaprune.processes import gather
 from gaprune.progress import track
 from gaprune.runs.choose import choose_layers, choose_units
 from gaprune.runs.plan import UnitPlan
-from gaprune.signals import contrastive_loss, skipping
+from gaprune.signals import Whole, skipping
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -176,10 +177,12 @@ def choose_plan(
     recipe: Recipe,
     tokens: int | None,
 ) -> tuple[UnitPlan, dict[str, Any]]:
-    """Return the mix of layers and neurons that reaches the target at the least estimated loss, and how it was found.
+    """Return the mix of layers and neurons that reaches the target at the least estimated harm, and how it was found.
 
-    The loss on domain triplets is measured with more and more layers skipped, and with more and more neurons switched
-    off; that of a mix is estimated by the sum of the two increases.
+    The harm is the increase of the loss on domain triplets and, weighted as `dai` does for layers, the distance of
+    their embeddings: the loss of some dozens of triplets can fall without a layer that other texts need. It is
+    measured with more and more layers skipped, and with more and more neurons switched off; that of a mix is estimated
+    by the sum of the two.
 
     Args:
         model: The parent.
@@ -199,27 +202,29 @@ def choose_plan(
     target.check(model, groups, recipe.round_to, rows)
     triplets = _domain(calibration)
     triplets = triplets.take(min(recipe.effect_triplets, len(triplets)), seed=recipe.seed)
-    order = choose_layers(model, criterion, calibration, recipe, count=_deepest(model)).order
+    choice = choose_layers(model, criterion, calibration, recipe, count=_deepest(model))
     widths = [0.0, *_FRACTIONS]
+    whole = Whole(model, triplets, prompts=calibration.prompts, options=recipe)
+    preservation = _preservation(criterion)
 
-    def loss() -> float:
-        return contrastive_loss(model, triplets, prompts=calibration.prompts, options=recipe)
+    def harm() -> float:
+        loss, distance = whole.changed()
+        return loss + preservation * distance
 
-    by_depth, by_width = [], []
-    for count in track(range(len(order) + 1), "Measuring depths"):
-        with skipping(model, order[:count]):
-            by_depth.append(loss())
-    for fraction in track(widths, "Measuring widths"):
+    by_depth, by_width = [0.0], [0.0]
+    for count in track(range(1, len(choice.order) + 1), "Measuring depths"):
+        with skipping(model, choice.order[:count]):
+            by_depth.append(harm())
+    for fraction in track(_FRACTIONS, "Measuring widths"):
         with _switched_off(groups, choose_units(importances, round(costs.units * (1 - fraction)))):
-            by_width.append(loss())
+            by_width.append(harm())
     if not all(map(math.isfinite, (*by_depth, *by_width))):
         raise SignalError(
             "The loss is not finite with some layers or neurons switched off.",
             "Load the model in float32 or bfloat16 (dtype, --dtype).",
         )
-    dense = by_depth[0]
     candidates = []
-    for depth in range(len(order) + 1):
+    for depth, harmed in enumerate(by_depth):
         met = [
             width
             for width in {costs.units, *range(recipe.round_to, costs.units, recipe.round_to)}
@@ -227,31 +232,41 @@ def choose_plan(
         ]
         if met:
             width = max(met)
-            wider = float(np.interp(1 - width / costs.units, widths, by_width)) - dense
             candidates.append(
                 {
                     "depth": depth,
                     "width": width,
+                    "tokens": rows,
                     "parameters": costs.left(depth=depth, width=width, tokens=rows),
                     "speedup": costs.speedup(depth=depth, width=width),
-                    "estimated_loss": by_depth[depth] + wider,
+                    "estimated_harm": harmed + float(np.interp(1 - width / costs.units, widths, by_width)),
                 }
             )
-    best = gather(min(candidates, key=lambda each: each["estimated_loss"]))[0]  # the first process decides for all
+    best = gather(min(candidates, key=lambda each: each["estimated_harm"]))[0]  # the first process decides for all
+    depth = int(best["depth"])
     plan = UnitPlan(
         width=None if best["width"] == costs.units else 1 - best["width"] / costs.units,
-        depth=int(best["depth"]),
+        depth=depth,
+        layers=choice.first(depth),
         vocabulary=tokens is not None,
         tokens=recipe.tokens,
     )
     found = {
         "target": {target.kind: target.limit},
+        "parent": {"depth": costs.layers, "width": costs.units, "tokens": costs.rows},
         "chosen": best,
         "candidates": candidates,
-        "loss_by_depth": by_depth,
-        "loss_by_width": dict(zip(map(str, widths), by_width, strict=True)),
+        "harm_by_depth": by_depth,
+        "harm_by_width": dict(zip(map(str, widths), by_width, strict=True)),
     }
     return plan, found
+
+
+def _preservation(criterion: Criterion) -> float:
+    """Return the weight of the distance of embeddings: that of `dai`, whichever criterion ranks."""
+    if isinstance(criterion, DomainAlignmentImportance):
+        return criterion.preservation
+    return float(DomainAlignmentImportance.model_fields["preservation"].default)
 
 
 def _domain(calibration: Calibration) -> Triplets:

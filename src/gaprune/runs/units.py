@@ -181,7 +181,7 @@ class UnitRun(Run):
         selection = Selection(self.parent)
         if plan.depth:
             selection.add_blocks()
-            choice = choose_layers(model, criterion, self.calibration, self.recipe, count=plan.depth)
+            choice = plan.layers or choose_layers(model, criterion, self.calibration, self.recipe, count=plan.depth)
             stay = [layer for layer in range(len(blocks(model))) if layer not in choice.order]
             cuts.append(Cut("depth", plan.depth, len(blocks(model)), {"layers": stay}, choice.found))
             model = remove_layers(model, choice.order)

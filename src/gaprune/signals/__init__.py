@@ -1,7 +1,7 @@
 """Measured statistics: one pass over triplets, everything a sum; or block by block."""
 
 from gaprune.signals.checkpoint import Checkpoint
-from gaprune.signals.layers import LayerEffect, contrastive_loss, layer_effects, skipping
+from gaprune.signals.layers import LayerEffect, Whole, contrastive_loss, layer_effects, skipping
 from gaprune.signals.loss import info_nce
 from gaprune.signals.measure import measure, plan_measurement
 from gaprune.signals.plan import Plan
@@ -17,6 +17,7 @@ __all__ = [
     "Plan",
     "Quantity",
     "Signals",
+    "Whole",
     "contrastive_loss",
     "info_nce",
     "layer_effects",

@@ -23,7 +23,7 @@ from gaprune.signals.loss import info_nce
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["LayerEffect", "contrastive_loss", "layer_effects", "skipping"]
+__all__ = ["LayerEffect", "Whole", "contrastive_loss", "layer_effects", "skipping"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,33 @@ class LayerEffect:
     loss: float
     distance: float
     influence: float
+
+
+class Whole:
+    """What a model gives as it is, to hold against what it gives with parts of it switched off.
+
+    Args:
+        model: The model.
+        triplets: What the loss is taken on, all passages being candidates.
+        prompts: Put before queries and passages.
+        options: Temperature and kind of negatives.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, triplets: Triplets, *, prompts: Prompts, options: SignalOptions
+    ) -> None:
+        self._model, self._triplets, self._prompts, self._options = model, triplets, prompts, options
+        self._embeddings = _embed(model, triplets, prompts)
+        self._loss = _loss(self._embeddings, triplets, options)
+
+    def changed(self) -> tuple[float, float]:
+        """Return what the model as it is now suffers: increase of the loss, and distance of embeddings.
+
+        The distance is the mean of one minus the cosine between a text's embeddings then and now.
+        """
+        now = _embed(self._model, self._triplets, self._prompts)
+        cosines = torch.cat([functional.cosine_similarity(*pair) for pair in zip(self._embeddings, now, strict=True)])
+        return float(_loss(now, self._triplets, self._options) - self._loss), float((1 - cosines).mean())
 
 
 def contrastive_loss(
@@ -78,17 +105,14 @@ def layer_effects(
     ]
     with skipping(model, skipped):
         try:
-            whole = _embed(model, triplets, prompts)
+            whole = Whole(model, triplets, prompts=prompts, options=options)
         finally:
             for handle in handles:
                 handle.remove()
-    before = _loss(whole, triplets, options)
     effects = []
     for layer in track(sorted(layers), "Skipping layers"):
         with skipping(model, {*skipped, layer}):
-            without = _embed(model, triplets, prompts)
-        cosines = torch.cat([functional.cosine_similarity(*pair) for pair in zip(whole, without, strict=True)])
-        loss = float(_loss(without, triplets, options) - before)
+            loss, distance = whole.changed()
         if not math.isfinite(loss):
             raise SignalError(
                 f"layer {layer}: the loss without it is not finite.",
@@ -98,7 +122,7 @@ def layer_effects(
             LayerEffect(
                 layer,
                 loss=loss,
-                distance=float((1 - cosines).mean()),
+                distance=distance,
                 influence=influences[layer].mean,
             )
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gaprune.anatomy import Kind, Matrix, blocks, matrices
+from gaprune.progress import track
 from gaprune.signals import BlockStream, Moments
 from gaprune.surgery.repair import refit_columns, refit_entries
 
@@ -40,7 +41,7 @@ def heal(
     Raises:
         SignalError: If a matrix cannot be repaired.
     """
-    for stages in _stages(model, keep):
+    for stages in track(_stages(model, keep), f"Repairing layers (ridge {ridge:g})"):
         for here in stages:
             moments = _mixed([(share, stream.moments(here)) for share, stream in streams])
             for matrix in here:
