@@ -58,7 +58,7 @@ OTHERS = (
     "wanda-mix", "sparsegpt-mix", "magnitude", "obd", "obd-mix", "fisher", "fisher-general", "dai-paper", "random",
 )  # fmt: skip
 WIDTH_SEEDED = ("dai", "dai + repair", "activation", "activation + repair")
-WIDTH_OTHERS = ("magnitude", "magnitude + repair", "wanda", "wanda + repair", "fisher", "random", "random + repair")
+"""Other baselines for neurons are in benchmarks/units.py."""
 MASK_ONLY = ("random", "magnitude", "fisher-general", "fisher", "obd", "obd-mix", "wanda", "wanda-mix", "dai-paper")
 RECIPE: dict[str, Any] = {"triplets": 512, "max_length": 64}
 Cell = tuple[str, str, str, int]
@@ -103,7 +103,6 @@ def cells(seeds: int) -> Iterator[Cell]:
             for rows in zip(*(OTHERS for _ in DOMAINS), strict=True):
                 for domain, row in zip(DOMAINS, rows, strict=True):
                     yield from ((domain, setting, row, 0) for setting in SETTINGS if setting != WIDTH)
-            yield from ((domain, WIDTH, row, 0) for domain in DOMAINS for row in WIDTH_OTHERS)
 
 
 def constants(row: str) -> dict[str, Any]:
@@ -207,7 +206,7 @@ def table(domain: str, done: dict[Any, Any]) -> str:
     for kind in ("domain", "general"):
         (dense, *_) = means(done, domain, "dense", "dense", kind) or [float("nan")]
         rows = []
-        for row in dict.fromkeys((*SEEDED, *OTHERS, *WIDTH_SEEDED, *WIDTH_OTHERS)):
+        for row in dict.fromkeys((*SEEDED, *OTHERS, *WIDTH_SEEDED)):
             found = [means(done, domain, setting, row, kind) for setting in SETTINGS]
             if any(found):
                 rows.append([row, *(entry(values, dense) for values in found)])
@@ -222,23 +221,14 @@ def table(domain: str, done: dict[Any, Any]) -> str:
 def summary(done: dict[Any, Any]) -> str:
     """Return how far `dai` is ahead of the best baseline of each setting, by the first seed and over seeds."""
     rows = []
-    for title, ours, rivals, width_rivals in (
-        ("mask only", "dai", MASK_ONLY, ("activation", "magnitude", "wanda", "fisher", "random")),
-        (
-            "updated",
-            "dai + repair",
-            ("sparsegpt", "sparsegpt-mix"),
-            tuple(r for r in (*WIDTH_SEEDED, *WIDTH_OTHERS) if r.endswith("repair") and r != "dai + repair"),
-        ),
+    for title, ours, rivals in (
+        ("mask only", "dai", (*MASK_ONLY, "activation")),
+        ("updated", "dai + repair", ("sparsegpt", "sparsegpt-mix", "activation + repair")),
     ):
         for domain in DOMAINS:
             for setting in SETTINGS:
                 mine = means(done, domain, setting, ours)
-                others = {
-                    rival: fmean(values)
-                    for rival in (width_rivals if setting == WIDTH else rivals)
-                    if (values := means(done, domain, setting, rival))
-                }
+                others = {rival: fmean(values) for rival in rivals if (values := means(done, domain, setting, rival))}
                 if mine and others:
                     best = max(others, key=lambda rival: others[rival])
                     ahead = 100 * (fmean(mine) - others[best])

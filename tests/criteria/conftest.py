@@ -24,7 +24,7 @@ def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> Matr
         gradient_sum=torch.randn(OUT, IN, generator=generator),
         gram_sum=inputs.T @ inputs,
         input_square_sum=inputs.square().sum(0),
-        output_gram_sum=deltas.T @ deltas,
+        output_square_sum=deltas.square().sum(0),
     )
 
 

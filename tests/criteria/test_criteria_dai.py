@@ -147,10 +147,10 @@ def ours(evidence, *, general=0.0, tempering=0.5, alpha=0.0):
     domain, other, weights = evidence.domain, evidence.general, lists(evidence.weight)
 
     def mixed(quantity):
-        first, second = (lists(getattr(each, f"{quantity}_sum") / each.tokens) for each in (domain, other))
-        return [(first[i][i] + general * second[i][i]) / (1 + general) for i in range(len(first))]
+        first, second = ((getattr(each, f"{quantity}_sum") / each.tokens).tolist() for each in (domain, other))
+        return [(a + general * b) / (1 + general) for a, b in zip(first, second, strict=True)]
 
-    columns, rows = mixed("gram"), mixed("output_gram")
+    columns, rows = mixed("input_square"), mixed("output_square")
     mean = sum(columns) / len(columns)
     cosines = [
         sum(a * b for a, b in zip(*pair, strict=True)) / (norm([pair[0]]) * norm([pair[1]]))
@@ -168,9 +168,10 @@ def ours(evidence, *, general=0.0, tempering=0.5, alpha=0.0):
 @pytest.mark.parametrize("tempering", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("general", [0.0, 0.2, 3.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.9])
-def test_our_formula(evidence, tempering, general, alpha):
+@pytest.mark.parametrize("exchanges", [0, 128])
+def test_our_formula(evidence, tempering, general, alpha, exchanges):
     options = {"tempering": tempering, "general": general, "alpha": alpha}
-    assert_close(create("dai", options).importance(evidence), ours(evidence, **options))
+    assert_close(create("dai", options | {"exchanges": exchanges}).importance(evidence), ours(evidence, **options))
 
 
 def test_our_defaults(evidence):
@@ -183,7 +184,7 @@ def test_our_defaults(evidence):
 def test_untempered_rows_compare_as_the_curvature_says(evidence):
     """At a power of one it is the second-order change by the Kronecker form: ``D_ii A_jj w^2``."""
     importance = create("dai", {"tempering": 1}).importance(evidence)
-    rows, columns = evidence.domain.output_gram.diagonal(), evidence.domain.gram.diagonal()
+    rows, columns = evidence.domain.output_square, evidence.domain.input_square
     torch.testing.assert_close(importance, rows[:, None] * columns * evidence.weight.square())
 
 

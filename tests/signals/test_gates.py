@@ -54,12 +54,18 @@ def test_output_gradients_of_projections_over_real_tokens(model, toy_triplets, m
             projection(loop.embed(text)[None], [text], seed=5).backward()
     for batch_size, negatives in ((3, "explicit"), (16, "in-batch")):
         signals = measured(
-            model, toy_triplets, quantities={"output_gram"}, negatives=negatives, batch_size=batch_size, seed=5
+            model,
+            toy_triplets,
+            quantities={"output_gram", "output_square"},
+            negatives=negatives,
+            batch_size=batch_size,
+            seed=5,
         )
         for name, rows in seen.items():
             gradients = torch.cat(rows)
             assert signals[name].tokens == len(gradients)
             close(signals[name].output_gram, gradients.T @ gradients / len(gradients))
+            close(signals[name].output_square, gradients.square().mean(0))
 
 
 def test_projections_need_no_negatives(bert, toy_triplets, measured):

@@ -107,17 +107,22 @@ class DomainAlignmentImportance(Criterion):
     @property
     def domain_needs(self) -> frozenset[Quantity]:
         """Second moments of inputs and output gradients, and the mean gradient if alignment counts."""
-        return _MOMENTS | frozenset({"gradient"} if self.alpha else ())
+        return self._moments | frozenset({"gradient"} if self.alpha else ())
 
     @property
     def general_needs(self) -> frozenset[Quantity]:
         """Second moments if general data guard, and the mean gradient if alignment counts."""
-        return (_MOMENTS if self.general else frozenset()) | frozenset({"gradient"} if self.alpha else ())
+        return (self._moments if self.general else frozenset()) | frozenset({"gradient"} if self.alpha else ())
+
+    @property
+    def _moments(self) -> frozenset[Quantity]:
+        """Squares alone where nothing is exchanged."""
+        return frozenset({"gram" if self.exchanges else "input_square", "output_square"})
 
     def importance(self, evidence: Evidence) -> Tensor:
         """Return ``(D_ii m)^t (A_jj / m) w_ij^2``, ``m`` the mean of ``A_jj``, ``t`` the tempering, ``(out, in)``."""
-        inputs = self.gram(evidence).diagonal()
-        rows = self._mixed(evidence, "output_gram").diagonal()
+        inputs = self.gram(evidence).diagonal() if self.exchanges else self._mixed(evidence, "input_square")
+        rows = self._mixed(evidence, "output_square")
         mean = inputs.mean().clamp_min(torch.finfo(inputs.dtype).tiny)
         importance = (rows * mean).pow(self.tempering)[:, None] * (inputs / mean) * evidence.weight.square()
         if self.alpha:
@@ -145,12 +150,12 @@ class DomainAlignmentImportance(Criterion):
     @property
     def unit_domain_needs(self) -> frozenset[Quantity]:
         """Second moments of inputs and output gradients, and gate gradients if alignment counts."""
-        return _MOMENTS | frozenset({"gate"} if self.alpha else ())
+        return _UNIT_MOMENTS | frozenset({"gate"} if self.alpha else ())
 
     @property
     def unit_general_needs(self) -> frozenset[Quantity]:
         """Second moments if general data guard, and gate gradients if alignment counts."""
-        return (_MOMENTS if self.general else frozenset()) | frozenset({"gate"} if self.alpha else ())
+        return (_UNIT_MOMENTS if self.general else frozenset()) | frozenset({"gate"} if self.alpha else ())
 
     def unit_importance(self, evidence: UnitEvidence) -> Tensor:
         """Return the place of every unit in the order in which they go.
@@ -186,7 +191,7 @@ class DomainAlignmentImportance(Criterion):
         effect = evidence.effect(data)
         return effect.loss + self.preservation * effect.distance
 
-    def _mixed(self, evidence: Evidence | UnitEvidence, quantity: Literal["gram", "output_gram"]) -> Tensor:
+    def _mixed(self, evidence: Evidence | UnitEvidence, quantity: Quantity) -> Tensor:
         """Return second moments on domain data, general ones mixed in by their weight."""
         domain: Tensor = getattr(evidence.signals("domain"), quantity)
         if not self.general:
@@ -195,4 +200,4 @@ class DomainAlignmentImportance(Criterion):
         return torch.lerp(domain, general, self.general / (1 + self.general))
 
 
-_MOMENTS: frozenset[Quantity] = frozenset({"gram", "output_gram"})
+_UNIT_MOMENTS: frozenset[Quantity] = frozenset({"gram", "output_gram"})

@@ -16,10 +16,10 @@ from gaprune.signals.sums import Quantity
 
 __all__ = ["BACKWARD", "PROJECTED", "Accumulator", "GramCache", "Measured", "accumulators_of", "shapes_of"]
 
-BACKWARD: frozenset[Quantity] = frozenset({"fisher", "gradient", "output_gram", "gate"})
+BACKWARD: frozenset[Quantity] = frozenset({"fisher", "gradient", "output_gram", "output_square", "gate"})
 """The quantities that need a backward pass."""
 
-PROJECTED: frozenset[Quantity] = frozenset({"output_gram"})
+PROJECTED: frozenset[Quantity] = frozenset({"output_gram", "output_square"})
 """Those of them whose backward starts at random projections of the embeddings, not at the contrastive loss."""
 
 _TILE = 2**20
@@ -128,6 +128,19 @@ class OutputGram(Accumulator):
         self.sums["output_gram_sum"].addmm_(measured.output_gradients.T, measured.output_gradients)
 
 
+class OutputSquare(Accumulator):
+    """The diagonal of the second moments of the output gradients."""
+
+    @staticmethod
+    def shapes(matrix: Matrix, quantities: Collection[Quantity]) -> dict[str, tuple[int, ...]]:
+        """One ``(out,)``."""
+        return {"output_square_sum": (matrix.module.out_features,)} if "output_square" in quantities else {}
+
+    def backward(self, measured: Measured) -> None:
+        """Add ``d²``."""
+        self.sums["output_square_sum"].add_(measured.output_gradients.square().sum(0))
+
+
 class Gates(Accumulator):
     """Gate gradients of the units that a matrix reads: activation times gradient, summed over a triplet's tokens."""
 
@@ -204,7 +217,7 @@ class BatchGradients(WeightGradients):
 
 
 def _kinds(*, batch_fisher: bool) -> tuple[type[Accumulator], ...]:
-    return Gram, InputSquare, OutputGram, Gates, BatchGradients if batch_fisher else WeightGradients
+    return Gram, InputSquare, OutputGram, OutputSquare, Gates, BatchGradients if batch_fisher else WeightGradients
 
 
 def shapes_of(matrix: Matrix, quantities: Collection[Quantity]) -> dict[str, tuple[int, ...]]:

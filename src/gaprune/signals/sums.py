@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MatrixSignals", "Quantity", "Signals"]
 
-Quantity = Literal["fisher", "gradient", "gram", "input_square", "output_gram", "gate"]
+Quantity = Literal["fisher", "gradient", "gram", "input_square", "output_gram", "output_square", "gate"]
 """What can be measured of a matrix."""
 
 
@@ -34,6 +34,7 @@ class MatrixSignals:
         input_square_sum: Sum over tokens of ``a²``, the diagonal alone, ``(in,)``.
         output_gram_sum: Sum over tokens of ``d dᵀ``, ``(out, out)``, for output gradients ``d`` of random projections
             of the embeddings.
+        output_square_sum: Sum over tokens of ``d²``, the diagonal alone, ``(out,)``.
         gate_sum: Sum over triplets of the gate gradients of the units that this matrix reads, ``(units,)``.
         gate_square_sum: Sum over triplets of their squares, ``(units,)``.
     """
@@ -47,6 +48,7 @@ class MatrixSignals:
     gram_sum: Tensor | None = None
     input_square_sum: Tensor | None = None
     output_gram_sum: Tensor | None = None
+    output_square_sum: Tensor | None = None
     gate_sum: Tensor | None = None
     gate_square_sum: Tensor | None = None
 
@@ -78,6 +80,11 @@ class MatrixSignals:
         (:func:`gaprune.signals.loss.projection`), so that it says how far a change of the outputs moves embeddings.
         """
         return self._mean("output_gram", self.output_gram_sum, self.tokens)
+
+    @property
+    def output_square(self) -> Tensor:
+        """Mean square ``(out,)`` of every output gradient of projections: the diagonal of :attr:`output_gram`."""
+        return self._mean("output_square", self.output_square_sum, self.tokens)
 
     @property
     def gate(self) -> Tensor:
