@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from plain_loop import close, reached
 
+from gaprune.anatomy import blocks
 from gaprune.config import Recipe, SignalOptions
 from gaprune.errors import ConfigError
 from gaprune.memory import free_bytes, parse_bytes, show_bytes
@@ -140,6 +144,17 @@ def test_the_plan_says_what_it_will_do(bert, toy_triplets, planned):
     assert said.startswith("Measuring calibration: 7 triplets (")
     assert "1 pass over 12 matrices. 57.3 kB of sums and up to" in said
     assert "of 1 GB. About 1 s." in said
+
+
+def test_planning_keeps_no_activation(bert, toy_triplets, planned):
+    outputs = []
+    handle = blocks(bert)[0].register_forward_hook(lambda _module, _args, output: outputs.append(weakref.ref(output)))
+    with pytest.raises(ConfigError):  # after a text was run to see what it takes
+        planned(bert, toy_triplets, memory_budget="1kB")
+    handle.remove()
+    gc.collect()
+    assert outputs
+    assert all(output() is None for output in outputs)
 
 
 def test_later_passes_start_at_their_first_block(bert, toy_triplets, measured):
