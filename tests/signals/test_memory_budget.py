@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import platform
 import weakref
 
+import psutil
 import pytest
 import torch
 from plain_loop import close, reached
@@ -12,7 +14,7 @@ from plain_loop import close, reached
 from gaprune.anatomy import blocks
 from gaprune.config import Recipe, SignalOptions
 from gaprune.errors import ConfigError
-from gaprune.memory import free_bytes, parse_bytes, show_bytes
+from gaprune.memory import free_bytes, give_back, parse_bytes, show_bytes
 from gaprune.models import Prompts
 from gaprune.signals import passes, plan, plan_measurement
 from gaprune.signals.batches import Batch
@@ -192,6 +194,15 @@ def test_what_is_no_amount(text):
 
 def test_bytes_in_words():
     assert [show_bytes(count) for count in (999, 1000, 1_234_567, 16e9)] == ["999 B", "1 kB", "1.23 MB", "16 GB"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep their own counsel")
+def test_freed_memory_goes_back():
+    pieces = [bytearray(b"x") * 100_000 for _ in range(1000)]
+    del pieces[:-1]  # the last one keeps the heap from shrinking by itself
+    before = psutil.Process().memory_info().rss
+    give_back()
+    assert psutil.Process().memory_info().rss < before - 50_000_000
 
 
 def test_what_is_free_is_shared_with_neighbours(monkeypatch):
