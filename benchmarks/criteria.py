@@ -1,6 +1,7 @@
 """All criteria on the test bed: all-MiniLM-L6-v2, finance and chemistry, 512 triplets a side, mask only and updated.
 
-    python benchmarks/criteria.py [--seeds 3] [--limit N] [--only dai,wanda] [--table] [--write]
+    python benchmarks/criteria.py [--seeds 3] [--limit N] [--domain finance] [--only dai,wanda] [--write]
+    python benchmarks/criteria.py --table
 
 Weights at several sparsities and in the 2:4 pattern, and half of all FFN neurons, by `dai` and by every baseline, with
 and without repair. Every finished cell is kept in benchmarks/results/criteria.jsonl, and a run goes on where another
@@ -26,7 +27,7 @@ import gaprune
 from gaprune.anatomy import matrices, select
 from gaprune.calibration import Calibration, Data, Needs, prepare_calibration
 from gaprune.config import Recipe
-from gaprune.criteria import Reconstruction, create
+from gaprune.criteria import create
 from gaprune.data import read_triplets
 from gaprune.demo import demo_model
 from gaprune.evaluation import Task, evaluate, find_tasks
@@ -34,7 +35,7 @@ from gaprune.models import load_model
 from gaprune.report import markdown_table
 from gaprune.runs.repair import repaired
 from gaprune.scores import score
-from gaprune.surgery import apply
+from gaprune.surgery import Pruning, apply
 from testbed import RESULTS, Lines, machine, put_table, testbed
 
 DOMAINS = ("finance", "chemistry")
@@ -69,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="samples of the calibration triplets")
     parser.add_argument("--limit", type=int, default=sys.maxsize, help="end after so many cells")
+    parser.add_argument("--domain", choices=DOMAINS, help="this domain alone")
     parser.add_argument("--only", default="", help="these rows alone, comma-separated")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/science.md")
@@ -78,7 +80,7 @@ def main() -> None:
     left = 0 if args.table else args.limit
     only = set(filter(None, args.only.split(",")))
     for cell in cells(args.seeds):
-        if cell in done or not left or (only and cell[2] not in only):
+        if cell in done or not left or cell[0] != (args.domain or cell[0]) or (only and cell[2] not in only):
             continue
         left -= 1
         line = {"cell": cell, "constants": constants(cell[2]), **made(cell), "machine": machine()}
@@ -130,6 +132,7 @@ class Sample:
 
     def __init__(self, domain: str, seed: int) -> None:
         self.domain, self.seed = domain, seed
+        self._decided: tuple[tuple[str, str], Pruning] | None = None
         self.recipe = Recipe.build(RECIPE, {"seed": seed})
         self.model = load_model(demo_model(), device="cpu", max_length=RECIPE["max_length"])
         folder = testbed() / "calibration"
@@ -165,12 +168,8 @@ class Sample:
             )
             return result.model, result.origin["method"]["repair"]
         recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])
-        chosen = select(matrices(self.model), recipe.targets)
-        criterion = create(name)
-        scores = score(chosen, criterion, name, domain=self.signals[0], general=self.signals[1], seed=self.seed)
-        weights = {matrix.name: matrix.module.weight.detach() for matrix in chosen}
-        pruning = scores.decide(weights, sparsity=recipe.sparsity[0], pattern=recipe.pattern)
-        if row == name or isinstance(criterion, Reconstruction):
+        pruning = self.decided(setting, name)
+        if row == name:
             return apply(self.model, pruning), None
         model, report = repaired(
             self.model,
@@ -180,6 +179,17 @@ class Sample:
             recipe,
         )
         return model, report.as_dict()
+
+    def decided(self, setting: str, name: str) -> Pruning:
+        """Return what goes by a criterion; the last answer is kept for the row with repair."""
+        if self._decided is None or self._decided[0] != (setting, name):
+            recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])
+            chosen = select(matrices(self.model), recipe.targets)
+            scores = score(chosen, create(name), name, domain=self.signals[0], general=self.signals[1], seed=self.seed)
+            weights = {matrix.name: matrix.module.weight.detach() for matrix in chosen}
+            found = scores.decide(weights, sparsity=recipe.sparsity[0], pattern=recipe.pattern)
+            self._decided = (setting, name), found
+        return self._decided[1]
 
 
 @cache

@@ -3,7 +3,8 @@
     python benchmarks/resume.py --kills 20
 
 Each round is the whole command, ``gaprune prune`` on all-MiniLM-L6-v2, killed (SIGKILL) at an instant drawn from the
-time that the uninterrupted run took; a run that ends before its instant is compared, and the next round starts anew.
+time that the uninterrupted run took from the start of measuring; a run that ends before its instant is compared, and
+the next round starts anew. How many batches were kept at each kill is noted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from gaprune.data import sample_triplets
@@ -28,25 +30,38 @@ from testbed import RESULTS, Lines, machine
 
 def command(folder: Path, triplets: int) -> list[str]:
     """Return the command that keeps its measurements and its scores in ``folder``."""
-    words = [sys.executable, "-m", "gaprune.cli", "prune", str(demo_model()), "--quiet", "--resume", "--no-repair"]
+    words = [sys.executable, "-m", "gaprune.cli", "prune", str(demo_model()), "--resume", "--no-repair"]
     words += ["--domain", str(sample_triplets("finance")), "--general", str(sample_triplets("general"))]
     words += ["--triplets", str(triplets), "--batch-size", "2", "--criterion", "dai-paper"]
     words += ["--checkpoint", str(folder / "kept"), "--checkpoint-every", "0"]
     return [*words, "--scores", str(folder / "scores.safetensors")]
 
 
-def run(folder: Path, triplets: int, limit: float | None) -> bool:
-    """Run the command, killed after ``limit`` seconds; return whether it ended before."""
-    process = subprocess.Popen(command(folder, triplets))  # noqa: S603 (our own command)
+def run(folder: Path, triplets: int, limit: float | None) -> float | None:
+    """Run the command, killed ``limit`` seconds after it began to measure; return its seconds if it ended before."""
+    process = subprocess.Popen(command(folder, triplets), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603 (our own command)
+    if process.stderr is None:
+        raise AssertionError("stderr is a pipe")
+    next(line for line in process.stderr if line.startswith("Measuring"))
+    start = time.perf_counter()
     try:
         code = process.wait(limit)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return False
+        return None
     if code:
-        raise SystemExit(f"A resumed run ended with exit code {code}.")
-    return True
+        raise SystemExit(f"A resumed run ended with exit code {code}: {process.stderr.read()}")
+    return time.perf_counter() - start
+
+
+def kept(folder: Path) -> int:
+    """Return how many batches are in the sums that are kept."""
+    found = 0
+    for path in (folder / "kept").rglob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            found += int(file.metadata()["done"])
+    return found
 
 
 def main() -> None:
@@ -60,23 +75,25 @@ def main() -> None:
     draw = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as place:
         whole, killed = Path(place) / "whole", Path(place) / "killed"
-        start = time.perf_counter()
-        run(whole, arguments.triplets, None)
-        took = time.perf_counter() - start
+        took = run(whole, arguments.triplets, None)
         expected = load_file(whole / "scores.safetensors")
+        kept_whole, batches = kept(whole), []
         kills, compared = 0, 0
         while kills < arguments.kills:
-            last = run(killed, arguments.triplets, draw.uniform(0, took))
-            kills += not last
-            if last or kills == arguments.kills:
+            ended = run(killed, arguments.triplets, draw.uniform(0, took)) is not None
+            if not ended:
+                kills += 1
+                batches.append(kept(killed))
+            if ended or kills == arguments.kills:
                 run(killed, arguments.triplets, None)
                 found = load_file(killed / "scores.safetensors")
                 if any(not torch.equal(found[name], values) for name, values in expected.items()):
                     raise SystemExit(f"After {kills} kills the scores differ.")
                 compared += 1
                 shutil.rmtree(killed)
-            sys.stderr.write(f"{kills} kills, {compared} resumed runs equal to the uninterrupted one\n")
+            sys.stderr.write(f"{kills} kills, {batches[-1:]} of {kept_whole} batches kept, {compared} equal\n")
     cell = {"benchmark": "resume", "kills": kills, "equal": compared, "seconds_uninterrupted": took}
+    cell |= {"batches_kept": batches, "batches": kept_whole}
     Lines(arguments.out).add(cell | {"machine": machine()})
     sys.stdout.write(json.dumps(cell) + "\n")
 

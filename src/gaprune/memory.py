@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import platform
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["free_bytes", "parse_bytes", "show_bytes"]
+__all__ = ["free_bytes", "give_back", "parse_bytes", "show_bytes"]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _POWERS = ("", "K", "M", "G", "T")
@@ -58,6 +60,12 @@ def free_bytes(device: torch.device) -> int:
     if limit is not None and used is not None:
         available = min(available, limit - used)
     return max(available, 0) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def give_back() -> None:
+    """Give the system the memory that was freed, which glibc keeps for itself in pieces up to 32 MB."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _read(path: Path) -> int | None:

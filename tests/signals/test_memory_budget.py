@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import platform
+import weakref
+
+import psutil
 import pytest
 import torch
 from plain_loop import close, reached
 
+from gaprune.anatomy import blocks
 from gaprune.config import Recipe, SignalOptions
 from gaprune.errors import ConfigError
-from gaprune.memory import free_bytes, parse_bytes, show_bytes
+from gaprune.memory import free_bytes, give_back, parse_bytes, show_bytes
 from gaprune.models import Prompts
 from gaprune.signals import passes, plan, plan_measurement
 from gaprune.signals.batches import Batch
@@ -145,6 +151,17 @@ def test_the_plan_says_what_it_will_do(bert, toy_triplets, planned):
     assert "of 1 GB. About 1 s." in said
 
 
+def test_planning_keeps_no_activation(bert, toy_triplets, planned):
+    outputs = []
+    handle = blocks(bert)[0].register_forward_hook(lambda _module, _args, output: outputs.append(weakref.ref(output)))
+    with pytest.raises(ConfigError):  # after a text was run to see what it takes
+        planned(bert, toy_triplets, memory_budget="1kB")
+    handle.remove()
+    gc.collect()
+    assert outputs
+    assert all(output() is None for output in outputs)
+
+
 def test_later_passes_start_at_their_first_block(bert, toy_triplets, measured):
     """Nothing below the first measured block is differentiated."""
     seen = []
@@ -180,6 +197,15 @@ def test_what_is_no_amount(text):
 
 def test_bytes_in_words():
     assert [show_bytes(count) for count in (999, 1000, 1_234_567, 16e9)] == ["999 B", "1 kB", "1.23 MB", "16 GB"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep their own counsel")
+def test_freed_memory_goes_back():
+    pieces = [bytearray(b"x") * 100_000 for _ in range(1000)]
+    del pieces[:-1]  # the last one keeps the heap from shrinking by itself
+    before = psutil.Process().memory_info().rss
+    give_back()
+    assert psutil.Process().memory_info().rss < before - 50_000_000
 
 
 def test_what_is_free_is_shared_with_neighbours(monkeypatch):

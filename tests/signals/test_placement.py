@@ -9,6 +9,7 @@ import torch
 from plain_loop import close, reached
 from sentence_transformers import SentenceTransformer
 
+import gaprune
 from gaprune.anatomy import matrices
 from gaprune.config import SignalOptions
 from gaprune.errors import ConfigError
@@ -90,3 +91,8 @@ def test_one_process_cannot_shard(bert, toy_triplets, measured):
     ):
         measured(bert, toy_triplets, placement="shard")
     assert all(torch.equal(values, before[name]) for name, values in bert.state_dict().items())
+
+
+def test_a_single_process_is_told_before_a_model_is_loaded(tmp_path):
+    with pytest.raises(ConfigError, match=r"placement: shard spreads"):
+        gaprune.prune("nowhere/no-model", criterion="magnitude", placement="shard", out=tmp_path / "out")

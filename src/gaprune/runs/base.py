@@ -19,6 +19,7 @@ from gaprune.preflight import check_finite, load_parent, outputs, require_model
 from gaprune.processes import join, rank
 from gaprune.result import Result
 from gaprune.runs.retraining import Retraining
+from gaprune.signals import check_placement
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -65,6 +66,7 @@ class Run(ABC):
         self.repairs = self.repaired(recipe, self.named)
         self.check_options()
         join()
+        check_placement(recipe)
         self.outputs = outputs(recipe) if rank() == 0 else dict.fromkeys(recipe.sparsity)
         self.tasks = tasks if rank() == 0 else ()  # the first process evaluates and writes, the others only measure
         if model is None:

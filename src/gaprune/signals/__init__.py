@@ -4,6 +4,7 @@ from gaprune.signals.checkpoint import Checkpoint
 from gaprune.signals.layers import LayerEffect, Whole, contrastive_loss, layer_effects, skipping
 from gaprune.signals.loss import info_nce
 from gaprune.signals.measure import measure, plan_measurement
+from gaprune.signals.placement import check_placement
 from gaprune.signals.plan import Plan
 from gaprune.signals.stream import BlockStream, Moments
 from gaprune.signals.sums import MatrixSignals, Quantity, Signals
@@ -18,6 +19,7 @@ __all__ = [
     "Quantity",
     "Signals",
     "Whole",
+    "check_placement",
     "contrastive_loss",
     "info_nce",
     "layer_effects",

@@ -19,7 +19,20 @@ from gaprune.processes import rank, size
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["device_of", "is_offloaded", "is_sharded", "placed"]
+__all__ = ["check_placement", "device_of", "is_offloaded", "is_sharded", "placed"]
+
+
+def check_placement(options: SignalOptions) -> None:
+    """Refuse to spread weights over a single process; call it once the process group is joined.
+
+    Raises:
+        ConfigError: If there is only one.
+    """
+    if options.placement == "shard" and size() == 1:
+        raise ConfigError(
+            "placement: shard spreads the weights over processes, and there is one.",
+            "Start with torchrun --nproc-per-node 2 or more, or use --placement offload.",
+        )
 
 
 @contextmanager
@@ -35,6 +48,7 @@ def placed(
     Raises:
         ConfigError: If weights are to be spread over the processes, and there is only one.
     """
+    check_placement(options)
     if options.placement == "whole":
         yield model, list(chosen)
         return
@@ -70,11 +84,6 @@ def _shard(model: SentenceTransformer, device: torch.device) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    if size() == 1:
-        raise ConfigError(
-            "placement: shard spreads the weights over processes, and there is one.",
-            "Start with torchrun --nproc-per-node 2 or more, or use --placement offload.",
-        )
     mesh = init_device_mesh(device.type, (size(),))
     for block in blocks(model):
         fully_shard(block, mesh=mesh)

@@ -261,14 +261,13 @@ def _probe(
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
     held: dict[int, int] = {}
-    alive: list[Tensor] = []  # so that no address is used twice
+    alive: list[torch.UntypedStorage] = []  # so that no address is used twice; tensors would keep the graph for ever
 
-    def note(of: dict[int, int], tensor: Tensor) -> Tensor:
+    def note(of: dict[int, int], tensor: Tensor) -> None:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             of[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
+            alive.append(storage)
 
     def tap(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         note(held, args[0])
@@ -277,7 +276,7 @@ def _probe(
     with ExitStack() as stack:
         stack.enter_context(frozen(model, gradients=True))
         stack.enter_context(starting_at(model, matrices))
-        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(partial(note, saved), lambda tensor: tensor))
+        stack.enter_context(torch.autograd.graph.saved_tensors_hooks(partial(note, saved), lambda nothing: nothing))
         for matrix in matrices:
             stack.callback(matrix.module.register_forward_hook(tap).remove)
         embedder.forward([text], role, None, 0)

@@ -12,6 +12,7 @@ import torch
 from gaprune.anatomy import Matrix
 from gaprune.config import SignalOptions
 from gaprune.errors import SignalError
+from gaprune.memory import give_back
 from gaprune.models import Prompts
 from gaprune.processes import gather, rank, size, sum_over_processes
 from gaprune.progress import say, track
@@ -94,6 +95,7 @@ class Work:
                     shelf.save(index, number, {tap.matrix.name: tap.signals for tap in taps})
             if self.in_step and len(steps) < len(range(0, len(self.batches), size())):
                 idle_step(self.embedder, self._rounds(len(steps)))
+        give_back()  # the activations, before the sums are written or the next pass begins
         found = {tap.matrix.name: tap.signals for tap in taps}
         if shelf is not None and done < len(steps):
             shelf.save(index, len(steps), found)
