@@ -37,7 +37,7 @@ from gaprune.models import Prompts, load_model, resolve_prompts
 from gaprune.progress import quiet
 from gaprune.signals import info_nce, measure
 from gaprune.signals.batches import batches_of
-from gaprune.signals.passes import Embedder, measure_batch
+from gaprune.signals.passes import Embedder, Objective, measure_batch
 from gaprune.signals.taps import Watch
 from testbed import RESULTS, Lines, machine, testbed
 
@@ -103,7 +103,7 @@ def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
         model.eval().requires_grad_(requires_grad=True)
         embedder = Embedder(model, prompts, Watch())
         for batch in batches_of(model, triplets, prompts, options):
-            measure_batch(embedder, batch, [], options, at_once=batch.tokens)
+            measure_batch(embedder, batch, [], Objective(options, projected=False), at_once=batch.tokens)
         model.zero_grad()
 
     for warm in (plain, ours):

@@ -19,6 +19,9 @@ _PIECE = 1 << 18
 _TOLERANCE = 1e-6
 """Exchanges that win less than this fraction of what a row loses are not made: rounding could undo them."""
 
+_CROWD = 0.7
+"""Rows that are done are left behind once fewer than this part of the others still wins: moving them costs too."""
+
 
 def joint_loss(weight: Tensor, gram: Tensor, keep: Tensor) -> Tensor:
     """Return the mean square of what each row's output loses, ``(out,)``.
@@ -74,67 +77,100 @@ def exchange(
     found = torch.empty_like(keep)
     for start in range(0, len(weight), rows):
         part = slice(start, start + rows)
-        found[part] = _exchange_rows(
-            weight[part][:, order], keep[part][:, order], barred[part][:, order], gram, blocks, limit
-        )[:, order.argsort()]
+        state = _Rows(weight[part][:, order], keep[part][:, order], barred[part][:, order], gram, blocks)
+        for _ in range(limit):
+            if not state.step():
+                break
+        found[part] = state.keep()[:, order.argsort()]
     return found
 
 
-def _exchange_rows(weight: Tensor, keep: Tensor, barred: Tensor, gram: Tensor, blocks: Tensor, limit: int) -> Tensor:
-    """Exchange in all rows at a time; those that are done are left behind."""
-    found, index = keep.clone(), torch.arange(len(weight), device=weight.device)
-    alone = weight.square() * gram.diagonal()
-    gone = torch.where(keep, 0, weight)
-    error = gone @ gram
-    least = _TOLERANCE * (error * gone).sum(1)
-    for _ in range(limit):
-        comes, goes, wins = _best(weight, alone, error, keep, barred, blocks)
-        better = wins < -least
-        if not bool(better.any()):
-            break
-        if not bool(better.all()):
-            index, weight, alone, error, keep, barred, least, comes, goes = (
-                each[better] for each in (index, weight, alone, error, keep, barred, least, comes, goes)
-            )
-        row = torch.arange(len(index), device=index.device)
-        keep[row, comes], keep[row, goes] = True, False
-        error = error - weight[row, comes, None] * gram[comes] + weight[row, goes, None] * gram[goes]
-        found[index] = keep
-    return found
+class _Rows:
+    """Some rows under exchange, all at a time. Masks are penalties, 0 or infinite: adding one costs next to nothing.
 
-
-def _best(
-    weight: Tensor, alone: Tensor, error: Tensor, keep: Tensor, barred: Tensor, blocks: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return for every row which weight comes back, which goes instead, and the change of what the row loses.
-
-    Either the one whose return wins most is taken, and the one of its group that costs least once it is back; or the
-    one that costs least, and the one of its group whose return wins most once it is gone.
+    Args:
+        weight: ``(rows, in)``.
+        keep: True for weights that stay, ``(rows, in)``.
+        barred: True for weights that cannot come back, ``(rows, in)``.
+        gram: ``(in, in)``.
+        blocks: Its diagonal blocks, ``(groups, group, group)``.
     """
-    groups, group = blocks.shape[:2]
-    place = torch.arange(groups, device=weight.device)
-    by_group = (-1, group, groups)
-    twice = torch.where(keep, 2, -2) * weight
-    changes = torch.addcmul(alone, twice, error)
-    cannot_return, cannot_go = keep | barred, ~keep
 
-    def pair(cannot_first: Tensor, cannot_second: Tensor, sign: int) -> tuple[Tensor, Tensor, Tensor]:
-        change, first = changes.masked_fill(cannot_first, torch.inf).view(by_group).min(1)
-        moved = weight.view(by_group).gather(1, first[:, None]) * blocks[place, first].transpose(1, 2)
-        rest = torch.addcmul(changes, twice, moved.flatten(1), value=sign).masked_fill_(cannot_second, torch.inf)
+    def __init__(self, weight: Tensor, keep: Tensor, barred: Tensor, gram: Tensor, blocks: Tensor) -> None:
+        self._gram, self._blocks = gram, blocks
+        self._found = keep.clone()
+        self._index = torch.arange(len(weight), device=weight.device)
+        none = torch.zeros_like(weight)
+        self._weight = weight
+        self._alone = weight.square() * gram.diagonal()
+        self._cannot_return = none.masked_fill(keep | barred, torch.inf)
+        self._cannot_go = none.masked_fill(~keep, torch.inf)
+        gone = torch.where(keep, none, weight)
+        self._error = gone @ gram
+        self._twice = torch.where(keep, 2 * weight, -2 * weight)
+        self._least = _TOLERANCE * (self._error * gone).sum(1)
+
+    def step(self) -> bool:
+        """Make one exchange in every row that wins by it; return whether there is one."""
+        comes, goes, wins = self._best()
+        better = wins < -self._least
+        count = int(better.sum())
+        if count < _CROWD * len(better):  # rows that are done stay behind
+            self._found[self._index] = self.keep_here()
+            if not count:
+                return False
+            comes, goes = comes[better], goes[better]
+            for name in ("_index", "_weight", "_alone", "_cannot_return", "_cannot_go", "_error", "_twice", "_least"):
+                setattr(self, name, getattr(self, name)[better])
+            row = torch.arange(count, device=better.device)
+        else:
+            row = better.nonzero()[:, 0]
+            comes, goes = comes[row], goes[row]
+        back, gone = self._weight[row, comes], self._weight[row, goes]
+        self._error[row] += gone[:, None] * self._gram[goes] - back[:, None] * self._gram[comes]
+        self._cannot_return[row, comes], self._cannot_return[row, goes] = torch.inf, 0.0
+        self._cannot_go[row, comes], self._cannot_go[row, goes] = 0.0, torch.inf
+        self._twice[row, comes], self._twice[row, goes] = 2 * back, -2 * gone
+        return True
+
+    def keep_here(self) -> Tensor:
+        """Return what stays in the rows that are not done."""
+        return self._cannot_go == 0
+
+    def keep(self) -> Tensor:
+        """Return what stays, ``(rows, in)``."""
+        self._found[self._index] = self.keep_here()
+        return self._found
+
+    def _best(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return for every row which weight comes back, which goes instead, and the change of what the row loses.
+
+        Either the one whose return wins most is taken, and the one of its group that costs least once it is back; or
+        the one that costs least, and the one of its group whose return wins most once it is gone.
+        """
+        changes = torch.addcmul(self._alone, self._twice, self._error)
+        comes, goes, wins = self._pair(changes, self._cannot_return, self._cannot_go, -1)
+        goes_first, comes_second, wins_so = self._pair(changes, self._cannot_go, self._cannot_return, 1)
+        as_found = wins <= wins_so
+        return (
+            torch.where(as_found, comes, comes_second),
+            torch.where(as_found, goes, goes_first),
+            torch.where(as_found, wins, wins_so),
+        )
+
+    def _pair(
+        self, changes: Tensor, cannot_first: Tensor, cannot_second: Tensor, sign: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        groups, group = self._blocks.shape[:2]
+        by_group = (-1, group, groups)
+        change, first = (changes + cannot_first).view(by_group).min(1)
+        moved = self._blocks[torch.arange(groups, device=changes.device), first].transpose(1, 2)
+        moved = moved * self._weight.view(by_group).gather(1, first[:, None])
+        rest = torch.addcmul(changes, self._twice, moved.flatten(1), value=sign).add_(cannot_second)
         cost, second = rest.view(by_group).min(1)
         wins, best = (change + cost).min(1)
         one, other = (each.gather(1, best[:, None])[:, 0] * groups + best for each in (first, second))
         return one, other, wins
-
-    comes, goes, wins = pair(cannot_return, cannot_go, -1)
-    goes_first, comes_second, wins_so = pair(cannot_go, cannot_return, 1)
-    as_found = wins <= wins_so
-    return (
-        torch.where(as_found, comes, comes_second),
-        torch.where(as_found, goes, goes_first),
-        torch.where(as_found, wins, wins_so),
-    )
 
 
 def removal_order(loss: Tensor) -> Tensor:
