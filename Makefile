@@ -9,7 +9,7 @@ demo: $(STAMP)
 	$(VENV)/bin/gaprune demo --out demo-output --overwrite
 
 test: $(STAMP) check
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 import gaprune
 from families import TEXTS
+from gaprune import calibration
 from gaprune.anatomy import blocks, matrices, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
 from gaprune.config import Recipe
@@ -162,9 +163,16 @@ class TestMix:
             assert min(abs(one - (each.loss + weight * each.distance)) for each in effects) < 1e-4
         assert found[5.0][1] > found[0.0][1]
 
-    def test_out_of_reach(self, bert, toy_triplets):
-        with pytest.raises(ConfigError, match=r"target_params: 1000 is out of reach: .* are the least"):
+    def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):
+        monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))
+        with pytest.raises(ConfigError, match=r"target_params: 1000 is out of reach: .* are the least.*\n.*--vocab"):
             gaprune.prune(bert, domain=toy_triplets, target_params="1k", **SMALL)
+        with pytest.raises(ConfigError, match=r"target_speedup: 50 is out of reach: .*\n.*--round-to"):
+            gaprune.prune(bert, domain=toy_triplets, target_speedup=50, **SMALL)
+        (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
+        options = {"vocabulary": tmp_path / "corpus.txt", **SMALL}
+        with pytest.raises(ConfigError, match=r"target_params: 9000 is out of reach: .*\n.*--tokens 0.9"):
+            gaprune.prune(bert, domain=toy_triplets[:4], target_params="9k", **options)
         with pytest.raises(ConfigError, match=r"the parent reaches 1e.06 as it is"):
             gaprune.prune(bert, domain=toy_triplets, target_params="1M", **SMALL)
         for wrong in ("many", "1.2.3M"):

@@ -141,6 +141,12 @@ class Target:
         """
         costs = Costs.of(model, groups)
         least = _deepest(model)
+        if self.kind == "speedup":
+            remedy = "Ask for less, or let fewer neurons stay: a smaller --round-to."
+        elif tokens is None:
+            remedy = "Ask for less, or cut the vocabulary too: --vocabulary FILE."
+        else:
+            remedy = "Ask for less, or let tokens go that are rare in your texts: --tokens 0.9."
         tokens = costs.rows if tokens is None else tokens
         if round_to > costs.units:
             raise ConfigError(
@@ -153,7 +159,7 @@ class Target:
                 f"target_{self.kind}: {self.limit:g} is out of reach: {left:,} parameters and "
                 f"{costs.speedup(depth=least, width=round_to):.1f} times fewer operations are the least that layers "
                 "and neurons leave.",
-                "Ask for less, or cut the vocabulary too: --vocabulary FILE.",
+                remedy,
             )
         if self.met(costs, depth=0, width=costs.units, tokens=costs.rows):
             raise ConfigError(
@@ -186,7 +192,7 @@ def choose_plan(
 
     Args:
         model: The parent.
-        target: What is to be reached.
+        target: What is to be reached, and can be: see :meth:`Target.check`.
         groups: Its FFN neurons.
         importances: Of the neurons, by name of the group.
         criterion: Ranks the layers.
@@ -195,11 +201,10 @@ def choose_plan(
         tokens: Tokens that stay, where the vocabulary is cut too.
 
     Raises:
-        ConfigError: If no mix reaches the target.
+        SignalError: If what is measured is not finite.
     """
     costs = Costs.of(model, groups)
     rows = costs.rows if tokens is None else tokens
-    target.check(model, groups, recipe.round_to, rows)
     triplets = _domain(calibration)
     triplets = triplets.take(min(recipe.effect_triplets, len(triplets)), seed=recipe.seed)
     choice = choose_layers(model, criterion, calibration, recipe, count=_deepest(model))

@@ -163,6 +163,8 @@ class UnitRun(Run):
         if self.target is None:
             return plan_units(self.recipe, sparsity, layers=len(blocks(self.parent))), None
         groups = unit_groups(self.parent, "width")
+        tokens = len(self._tokens_kept(self.parent, self.recipe.tokens)) if self.cuts_tokens else None
+        self.target.check(self.parent, groups, self.recipe.round_to, tokens)  # before anything is measured
         return choose_plan(
             self.parent,
             self.target,
@@ -171,7 +173,7 @@ class UnitRun(Run):
             criterion=criterion,
             calibration=self.calibration,
             recipe=self.recipe,
-            tokens=len(self._tokens_kept(self.parent, self.recipe.tokens)) if self.cuts_tokens else None,
+            tokens=tokens,
         )
 
     def _cut(self, criterion: Criterion, plan: UnitPlan) -> tuple[SentenceTransformer, Cuts, RepairReport | None]:
