@@ -8,6 +8,8 @@ down with each other: two contributions that cancel are cheap to lose as a pair.
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 import torch
 from torch import Tensor
 
@@ -77,80 +79,85 @@ def exchange(
     found = torch.empty_like(keep)
     for start in range(0, len(weight), rows):
         part = slice(start, start + rows)
-        state = _Rows(weight[part][:, order], keep[part][:, order], barred[part][:, order], gram, blocks)
+        stays = keep[part][:, order].clone()
+        state = _Rows.of(weight[part][:, order], stays, barred[part][:, order], gram)
         for _ in range(limit):
-            if not state.step():
-                break
-        found[part] = state.keep()[:, order.argsort()]
+            comes, goes, wins = state.best(blocks)
+            better = wins < -state.least
+            if int(better.sum()) < _CROWD * len(better):
+                stays[state.place] = state.stays
+                if not bool(better.any()):
+                    break
+                state = _Rows(*(each[better] for each in state))
+                comes, goes, better = comes[better], goes[better], better[better]
+            state.exchange(better.nonzero()[:, 0], comes[better], goes[better], gram)
+        stays[state.place] = state.stays
+        found[part] = stays[:, order.argsort()]
     return found
 
 
-class _Rows:
-    """Some rows under exchange, all at a time. Masks are penalties, 0 or infinite: adding one costs next to nothing.
+class _Rows(NamedTuple):
+    """Some rows under exchange. Masks are penalties, 0 or infinite: adding one costs next to nothing.
 
     Args:
-        weight: ``(rows, in)``.
-        keep: True for weights that stay, ``(rows, in)``.
-        barred: True for weights that cannot come back, ``(rows, in)``.
-        gram: ``(in, in)``.
-        blocks: Its diagonal blocks, ``(groups, group, group)``.
+        place: Which rows they are, ``(rows,)``.
+        weight: ``(rows, in)``; so are all that follow but the last.
+        alone: What each weight costs alone.
+        error: What the row loses, seen through the moments: ``A`` times the weights that are gone.
+        twice: Twice the weight; negative where it is gone.
+        cannot_return: Infinite where a weight stays, or may not come back.
+        cannot_go: Infinite where a weight is gone.
+        least: What an exchange has to win, ``(rows,)``.
     """
 
-    def __init__(self, weight: Tensor, keep: Tensor, barred: Tensor, gram: Tensor, blocks: Tensor) -> None:
-        self._gram, self._blocks = gram, blocks
-        self._found = keep.clone()
-        self._index = torch.arange(len(weight), device=weight.device)
+    place: Tensor
+    weight: Tensor
+    alone: Tensor
+    error: Tensor
+    twice: Tensor
+    cannot_return: Tensor
+    cannot_go: Tensor
+    least: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, keep: Tensor, barred: Tensor, gram: Tensor) -> Self:
+        """Return rows as they are before any exchange."""
         none = torch.zeros_like(weight)
-        self._weight = weight
-        self._alone = weight.square() * gram.diagonal()
-        self._cannot_return = none.masked_fill(keep | barred, torch.inf)
-        self._cannot_go = none.masked_fill(~keep, torch.inf)
         gone = torch.where(keep, none, weight)
-        self._error = gone @ gram
-        self._twice = torch.where(keep, 2 * weight, -2 * weight)
-        self._least = _TOLERANCE * (self._error * gone).sum(1)
+        error = gone @ gram
+        return cls(
+            torch.arange(len(weight), device=weight.device),
+            weight,
+            weight.square() * gram.diagonal(),
+            error,
+            torch.where(keep, 2 * weight, -2 * weight),
+            none.masked_fill(keep | barred, torch.inf),
+            none.masked_fill(~keep, torch.inf),
+            _TOLERANCE * (error * gone).sum(1),
+        )
 
-    def step(self) -> bool:
-        """Make one exchange in every row that wins by it; return whether there is one."""
-        comes, goes, wins = self._best()
-        better = wins < -self._least
-        count = int(better.sum())
-        if count < _CROWD * len(better):  # rows that are done stay behind
-            self._found[self._index] = self.keep_here()
-            if not count:
-                return False
-            comes, goes = comes[better], goes[better]
-            for name in ("_index", "_weight", "_alone", "_cannot_return", "_cannot_go", "_error", "_twice", "_least"):
-                setattr(self, name, getattr(self, name)[better])
-            row = torch.arange(count, device=better.device)
-        else:
-            row = better.nonzero()[:, 0]
-            comes, goes = comes[row], goes[row]
-        back, gone = self._weight[row, comes], self._weight[row, goes]
-        self._error[row] += gone[:, None] * self._gram[goes] - back[:, None] * self._gram[comes]
-        self._cannot_return[row, comes], self._cannot_return[row, goes] = torch.inf, 0.0
-        self._cannot_go[row, comes], self._cannot_go[row, goes] = 0.0, torch.inf
-        self._twice[row, comes], self._twice[row, goes] = 2 * back, -2 * gone
-        return True
+    @property
+    def stays(self) -> Tensor:
+        """True for weights that stay now, ``(rows, in)``."""
+        return self.cannot_go == 0
 
-    def keep_here(self) -> Tensor:
-        """Return what stays in the rows that are not done."""
-        return self._cannot_go == 0
+    def exchange(self, row: Tensor, comes: Tensor, goes: Tensor, gram: Tensor) -> None:
+        """Let one weight come back and another go in each of these rows, in place."""
+        back, gone = self.weight[row, comes], self.weight[row, goes]
+        self.error[row] += gone[:, None] * gram[goes] - back[:, None] * gram[comes]
+        self.cannot_return[row, comes], self.cannot_return[row, goes] = torch.inf, 0.0
+        self.cannot_go[row, comes], self.cannot_go[row, goes] = 0.0, torch.inf
+        self.twice[row, comes], self.twice[row, goes] = 2 * back, -2 * gone
 
-    def keep(self) -> Tensor:
-        """Return what stays, ``(rows, in)``."""
-        self._found[self._index] = self.keep_here()
-        return self._found
-
-    def _best(self) -> tuple[Tensor, Tensor, Tensor]:
+    def best(self, blocks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return for every row which weight comes back, which goes instead, and the change of what the row loses.
 
         Either the one whose return wins most is taken, and the one of its group that costs least once it is back; or
         the one that costs least, and the one of its group whose return wins most once it is gone.
         """
-        changes = torch.addcmul(self._alone, self._twice, self._error)
-        comes, goes, wins = self._pair(changes, self._cannot_return, self._cannot_go, -1)
-        goes_first, comes_second, wins_so = self._pair(changes, self._cannot_go, self._cannot_return, 1)
+        changes = torch.addcmul(self.alone, self.twice, self.error)
+        comes, goes, wins = self._pair(changes, self.cannot_return, self.cannot_go, -1, blocks)
+        goes_first, comes_second, wins_so = self._pair(changes, self.cannot_go, self.cannot_return, 1, blocks)
         as_found = wins <= wins_so
         return (
             torch.where(as_found, comes, comes_second),
@@ -159,14 +166,15 @@ class _Rows:
         )
 
     def _pair(
-        self, changes: Tensor, cannot_first: Tensor, cannot_second: Tensor, sign: int
+        self, changes: Tensor, cannot_first: Tensor, cannot_second: Tensor, sign: int, blocks: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        groups, group = self._blocks.shape[:2]
+        """Return the best first of each group with the best second beside it, of the group that wins most."""
+        groups, group = blocks.shape[:2]
         by_group = (-1, group, groups)
         change, first = (changes + cannot_first).view(by_group).min(1)
-        moved = self._blocks[torch.arange(groups, device=changes.device), first].transpose(1, 2)
-        moved = moved * self._weight.view(by_group).gather(1, first[:, None])
-        rest = torch.addcmul(changes, self._twice, moved.flatten(1), value=sign).add_(cannot_second)
+        moved = blocks[torch.arange(groups, device=changes.device), first].transpose(1, 2)
+        moved = moved * self.weight.view(by_group).gather(1, first[:, None])
+        rest = torch.addcmul(changes, self.twice, moved.flatten(1), value=sign).add_(cannot_second)
         cost, second = rest.view(by_group).min(1)
         wins, best = (change + cost).min(1)
         one, other = (each.gather(1, best[:, None])[:, 0] * groups + best for each in (first, second))
