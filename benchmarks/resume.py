@@ -42,7 +42,7 @@ def run(folder: Path, triplets: int, limit: float | None) -> float | None:
     process = subprocess.Popen(command(folder, triplets), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # noqa: S603 (our own command)
     if process.stderr is None:
         raise AssertionError("stderr is a pipe")
-    next(line for line in process.stderr if line.startswith("Measuring"))
+    next((line for line in process.stderr if line.startswith("Measuring")), None)  # none where scores are there
     start = time.perf_counter()
     try:
         code = process.wait(limit)

@@ -91,6 +91,8 @@ class Work:
                 stack.callback(tap.matrix.module.register_forward_hook(tap.forward).remove)
             for number, step in enumerate(track(steps[done:], title), start=done + 1):
                 self._step(step, taps)
+                if self.plan.recomputed:  # memory is short
+                    give_back()
                 if shelf is not None and not self.in_step and number < len(steps) and shelf.is_due():
                     shelf.save(index, number, {tap.matrix.name: tap.signals for tap in taps})
             if self.in_step and len(steps) < len(range(0, len(self.batches), size())):
