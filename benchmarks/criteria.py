@@ -15,7 +15,7 @@ import argparse
 import copy
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache, cached_property
 from statistics import fmean, stdev
 from typing import Any
@@ -126,17 +126,22 @@ class Sample:
     Args:
         domain: Name of the domain.
         seed: Of the sample.
+        data: The triplets it is drawn from; all of the test bed by default.
+        rows: What is to be asked of it: names of criteria, perhaps with `` + repair``.
     """
 
     _last: Sample | None = None
 
-    def __init__(self, domain: str, seed: int) -> None:
+    def __init__(
+        self, domain: str, seed: int, *, data: Data | None = None, rows: Collection[str] = (*SEEDED, *OTHERS)
+    ) -> None:
         self.domain, self.seed = domain, seed
         self._decided: tuple[tuple[str, str], Pruning] | None = None
         self.recipe = Recipe.build(RECIPE, {"seed": seed})
         self.model = load_model(demo_model(), device="cpu", max_length=RECIPE["max_length"])
         folder = testbed() / "calibration"
-        data = Data(*(read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general")))
+        data = data or Data(*(read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general")))
+        self.rows = rows
         self.calibration: Calibration = prepare_calibration(self.model, self.recipe, data)
 
     @classmethod
@@ -152,7 +157,7 @@ class Sample:
     @cached_property
     def signals(self) -> tuple[Any, Any]:
         """All that any row looks at, on domain and on general data."""
-        needs = Needs.of(create(row.removesuffix(" + repair")) for row in (*SEEDED, *OTHERS))
+        needs = Needs.of(create(row.removesuffix(" + repair")) for row in self.rows)
         return self.calibration.measure(self.model, select(matrices(self.model), ["all"]), needs, self.recipe, {})
 
     def pruned(self, setting: str, row: str) -> tuple[SentenceTransformer, Any]:
@@ -162,9 +167,11 @@ class Sample:
             return self.model, None
         if setting == WIDTH:
             options = {"criterion": name, "repair": row != name, "seed": self.seed, "max_length": RECIPE["max_length"]}
-            general = self.calibration.general if row != name else None
             result = gaprune.prune(
-                self.model, domain=self.calibration.domain, general=general, recipe=options | SETTINGS[setting]
+                self.model,
+                domain=self.calibration.domain,
+                general=self.calibration.general,
+                recipe=options | SETTINGS[setting],
             )
             return result.model, result.origin["method"]["repair"]
         recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])

@@ -14,59 +14,31 @@ import argparse
 import copy
 import random
 import sys
-from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn import functional
 
-import gaprune
-from gaprune.criteria import create
+from criteria import WIDTH, Sample, constants
+from gaprune.calibration import Data
 from gaprune.data import Triplets, read_triplets
-from gaprune.demo import demo_model
-from gaprune.models import load_model
 from gaprune.report import markdown_table
 from gaprune.signals import info_nce
 from testbed import RESULTS, Lines, machine, put_table, testbed
 
-CALIBRATION, HELD_OUT, MAX_LENGTH = 512, 160, 64
-WEIGHTS: dict[str, dict[str, Any]] = {
-    "dense": {},
-    "magnitude": {"criterion": "magnitude"},
-    "wanda": {"criterion": "wanda"},
-    "dai without exchanges": {"exchanges": 0},
-    "dai without exchanges, tempering 0": {"exchanges": 0, "tempering": 0.0},
-    "dai without exchanges, tempering 1": {"exchanges": 0, "tempering": 1.0},
-    "dai, budget by row": {"allocation": "row"},
-    "dai, tempering 0": {"tempering": 0.0},
-    "dai, tempering 0.25": {"tempering": 0.25},
-    "dai": {},
-    "dai, tempering 0.75": {"tempering": 0.75},
-    "dai, tempering 1": {"tempering": 1.0},
-    "dai, 16 exchanges": {"exchanges": 16},
-    "dai, general 0.3": {"general": 0.3},
-    "dai, alpha 0.3": {"alpha": 0.3},
-    "sparsegpt (updates)": {"criterion": "sparsegpt"},
-    "dai + repair": {"repair": True},
-    "dai + repair, ridge 0.01": {"repair": True, "ridge": 0.01},
-    "dai + repair, ridge 1": {"repair": True, "ridge": 1.0},
-    "dai + repair on 384 triplets": {"repair": True, "repair_triplets": 384},
-    "dai + repair, no general texts": {"repair": True, "general_share": 0.0},
-}
-UNITS: dict[str, dict[str, Any]] = {
-    "magnitude": {"criterion": "magnitude"},
-    "activation": {"criterion": "activation"},
-    "wanda": {"criterion": "wanda"},
-    "dai": {},
-    "dai, general 0.3": {"general": 0.3},
-    "activation + repair": {"criterion": "activation", "repair": True},
-    "dai + repair": {"repair": True},
-}
-ROADS = {
-    "all weights, 65 %": (WEIGHTS, {"targets": "all", "sparsity": 0.65}),
-    "width 0.5": (UNITS, {"width": 0.5}),
-}
+CALIBRATION, HELD_OUT = 512, 160
+SETTING = "all 0.65"
+ROWS = (
+    "dense", "magnitude", "wanda", "wanda-mix", "obd", "dai:exchanges=0", "dai:exchanges=0:tempering=0",
+    "dai:exchanges=0:tempering=1", "dai:tempering=0", "dai:tempering=0.25", "dai", "dai:tempering=0.75",
+    "dai:tempering=1", "dai:exchanges=16", "dai:exchanges=512", "dai:general=0.3", "dai:alpha=0.3", "sparsegpt",
+    "sparsegpt-mix", "wanda + repair", "dai:exchanges=0 + repair", "dai + repair", "dai:general=0.3 + repair",
+)  # fmt: skip
+WIDTH_ROWS = (
+    "magnitude", "activation", "wanda", "dai", "dai:general=0.3", "activation + repair", "dai + repair",
+)  # fmt: skip
+QUALITIES = ("loss", "nDCG@10", "distance")
 
 
 def split(kind: str) -> tuple[Triplets, Triplets]:
@@ -101,45 +73,34 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into docs/science.md")
     args = parser.parse_args()
     lines = Lines(RESULTS / "forms.jsonl")
-    defaults = create("dai").model_dump()
-    done = {(line["road"], line["form"]): line for line in lines if line["defaults"] == defaults}
-    parent = load_model(demo_model(), device="cpu", max_length=MAX_LENGTH)
-    (domain, domain_held), (general, general_held) = split("finance"), split("general")
-    held = (domain_held, general_held)
-    dense = [] if args.table else [quality(rounded(parent), triplets)[2] for triplets in held]
-    for road, (forms, options) in ROADS.items():
-        for form, changes in forms.items():
-            if (road, form) in done or args.table:
+    done = {(line["setting"], line["row"]): line for line in lines if line["constants"] == constants(line["row"])}
+    cells = [*((SETTING, row) for row in ROWS), *((WIDTH, row) for row in WIDTH_ROWS)]
+    if not args.table and any(cell not in done for cell in cells):
+        (domain, domain_held), (general, general_held) = split("finance"), split("general")
+        sample = Sample("finance", 0, data=Data(domain, general), rows=[row for row in ROWS if row != "dense"])
+        held = (domain_held, general_held)
+        dense = [quality(rounded(sample.model), triplets)[2] for triplets in held]
+        for setting, row in cells:
+            if (setting, row) in done:
                 continue
-            model = parent
-            if form != "dense":
-                constants = {key: value for key, value in changes.items() if key in defaults}
-                rest = {key: value for key, value in changes.items() if key not in defaults}
-                recipe = {"repair": False, "criterion_options": constants} | options | rest
-                model = gaprune.prune(parent, domain=domain, general=general, recipe=recipe).model
+            model, report = sample.pruned(row if row == "dense" else setting, row)
             numbers: list[float] = []
             for triplets, before in zip(held, dense, strict=True):
                 loss, ndcg, embeddings = quality(rounded(model), triplets)
-                distance = 1 - float(functional.cosine_similarity(embeddings, before, dim=1).mean())
-                numbers += [loss, ndcg, distance]
-            line = {"road": road, "form": form, "defaults": defaults, "numbers": numbers, "machine": machine()}
-            done[road, form] = line
+                numbers += [loss, ndcg, 1 - float(functional.cosine_similarity(embeddings, before, dim=1).mean())]
+            line = {
+                "setting": setting, "row": row, "constants": constants(row), "numbers": numbers, "repair": report,
+                "machine": machine(),
+            }  # fmt: skip
+            done[setting, row] = line
             lines.add(line)
-            sys.stderr.write(f"{road}, {form}: {[round(number, 4) for number in numbers]}\n")
-    rows = [
-        [road, form, *(f"{number:.4f}" for number in done[road, form]["numbers"])]
-        for road, (forms, _) in ROADS.items()
-        for form in forms
-        if (road, form) in done
-    ]
+            sys.stderr.write(f"{setting}, {row}: {[round(number, 4) for number in numbers]}\n")
+    rows = [[*cell, *(f"{number:.4f}" for number in done[cell]["numbers"])] for cell in cells if cell in done]
     header = ["cut", "form", *(f"{kind} {what}" for kind in ("finance", "general") for what in QUALITIES)]
     text = markdown_table(header, rows)
     sys.stdout.write(text)
     if args.write:
         put_table("forms", text, page="science.md")
-
-
-QUALITIES = ("loss", "nDCG@10", "distance")
 
 
 def rounded(model: SentenceTransformer) -> SentenceTransformer:

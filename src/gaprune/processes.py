@@ -21,14 +21,19 @@ _PATIENCE = timedelta(days=2)
 
 
 def join() -> None:
-    """Join the process group that the launcher announces in the environment, where it has not been joined."""
+    """Join the process group that the launcher announces in the environment, where it has not been joined.
+
+    Raises:
+        SignalError: If another process ended meanwhile.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
         return
     cuda = torch.cuda.is_available()
     if cuda:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     # gloo for numbers on the host, which agreeing needs on machines with accelerators too
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+    with _others():
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
     atexit.register(_leave)
 
 
