@@ -12,6 +12,7 @@ from gaprune.anatomy import matrices, select
 from gaprune.config import SignalOptions
 from gaprune.criteria import create
 from gaprune.criteria.baselines import Magnitude
+from gaprune.criteria.exchange import joint_loss
 from gaprune.errors import ConfigError, OutputError, SignalError
 from gaprune.masks import keep_masks
 from gaprune.models import Prompts
@@ -85,8 +86,9 @@ class TestAsking:
         again = scores.below(before).mask(sparsity=sparsity, allocation=allocation)
         assert all(torch.equal(after[name], again[name]) for name in after)
 
-    def test_a_sweep_revives_nothing(self, measured):
-        scores, weights = measured("sparsegpt")
+    @pytest.mark.parametrize("name", ["sparsegpt", "dai"])
+    def test_a_choice_on_moments_revives_nothing(self, measured, name):
+        scores, weights = measured(name)
         draw = torch.Generator().manual_seed(0)
         before = {name: torch.rand(value.shape, generator=draw) > 0.3 for name, value in weights.items()}
         after = scores.below(before).decide(weights, sparsity=0.6)
@@ -100,6 +102,26 @@ class TestAsking:
         sweeping = Scores("sparsegpt", {}, scores.importances, scores.layers)
         with pytest.raises(ConfigError, match=r"^allocation: sparsegpt updates weights in one sweep over a matrix"):
             sweeping.decide({}, sparsity=0.5, allocation="global")
+
+    @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
+    def test_exchanges_keep_the_budget_and_lose_less(self, measured, allocation):
+        scores, weights = measured("dai")
+        plain = keep_masks(scores.importances, scores.layers, sparsity=0.6, allocation=allocation)
+        found = scores.decide(weights, sparsity=0.6, allocation=allocation).keep
+        for name, keep in found.items():
+            assert (keep.sum(1) == plain[name].sum(1)).all()
+        losses = [
+            sum(joint_loss(weights[name], scores.grams[name], keep[name]).sum() for name in weights)
+            for keep in (found, plain)
+        ]
+        assert losses[0] < 0.9 * losses[1]
+        with pytest.raises(ConfigError, match=r"^dai chooses by the weights too\.\n.*decide"):
+            scores.mask(sparsity=0.6)
+
+    def test_exchanges_keep_patterns(self, measured):
+        scores, weights = measured("dai")
+        for mask in scores.decide(weights, sparsity=0.5, pattern=(2, 4)).keep.values():
+            assert (mask.reshape(-1, 4).sum(dim=1) == 2).all()
 
     def test_a_pattern_decides_for_itself(self, scores):
         pruning = scores.decide({}, sparsity=0.5, pattern=(1, 4))

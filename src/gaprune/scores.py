@@ -96,11 +96,12 @@ class Scores:
         if criterion.keeps_gram:
             for name in track(list(keep), f"Exchanging weights ({self.criterion})"):
                 weight = weights[name].float()
+                there = self.keep.get(name)
                 keep[name] = criterion.refine(
                     weight,
                     self.grams[name].to(weight.device),
                     keep[name].to(weight.device),
-                    there=self.keep.get(name),
+                    there=None if there is None else there.to(weight.device),
                     pattern=pattern,
                 )
         return Pruning(keep)
