@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     args = parser.parse_args()
     lines = Lines(RESULTS / "units.jsonl")
-    done = {tuple(cell["cell"]): cell for cell in lines if cell.get("constants") == constants(cell["cell"][2])}
+    done = {tuple(cell["cell"]): cell for cell in lines if cell.get("constants") == constants(*cell["cell"][1:3])}
     for domain in () if args.table else DOMAINS:
         run(domain, done, lines)
     text = "\n".join(table(domain, done) for domain in DOMAINS if (domain, "dense", "", False) in done)
@@ -73,9 +73,9 @@ def cells(domain: str) -> list[tuple[str, str, str, bool]]:
     return found
 
 
-def constants(criterion: str) -> dict[str, Any] | None:
-    """Return the constants of `dai`, whose cells are made again where they were others; baselines have none."""
-    return create(criterion).model_dump() if criterion == "dai" else None
+def constants(size: str, criterion: str) -> dict[str, Any] | None:
+    """Return the constants of `dai`, whose cells are made again where they were others; tokens need no criterion."""
+    return create(criterion).model_dump() if criterion == "dai" and size != "vocabulary" else None
 
 
 def run(domain: str, done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines) -> None:
@@ -90,7 +90,7 @@ def run(domain: str, done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines) 
         corpus = corpus_file(domain, Path(folder))
         for cell in missing:
             _, size, criterion, repair = cell
-            line: dict[str, Any] = {"cell": cell, "constants": constants(criterion), "machine": machine()}
+            line: dict[str, Any] = {"cell": cell, "constants": constants(size, criterion), "machine": machine()}
             model = parent
             if size != "dense":
                 options = dict(SIZES[size])
