@@ -77,7 +77,8 @@ def main() -> None:
     cells = [*((SETTING, row) for row in ROWS), *((WIDTH, row) for row in WIDTH_ROWS)]
     if not args.table and any(cell not in done for cell in cells):
         (domain, domain_held), (general, general_held) = split("finance"), split("general")
-        sample = Sample("finance", 0, data=Data(domain, general), rows=[row for row in ROWS if row != "dense"])
+        missing = [row for row in ROWS if row != "dense" and (SETTING, row) not in done]
+        sample = Sample("finance", 0, data=Data(domain, general), rows=missing)
         held = (domain_held, general_held)
         dense = [quality(rounded(sample.model), triplets)[2] for triplets in held]
         for setting, row in cells:

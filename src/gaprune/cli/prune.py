@@ -12,7 +12,7 @@ from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
 from gaprune.cli.output import say, show, show_json, training_lines
 from gaprune.errors import ConfigError
 from gaprune.processes import join, rank
-from gaprune.report import evaluation_table, target_text
+from gaprune.report import evaluation_table, harm_text, target_text
 from gaprune.result import Result
 
 __all__ = ["prune"]
@@ -84,11 +84,7 @@ def _show(result: Result) -> None:
     repair = result.origin["method"]["repair"]
     if repair is not None:
         outcome = "kept" if repair["kept"] else "left out, as it lost"
-        losses = ", ".join(
-            f"{kind} {repair['loss_repaired'][kind]:.4f} instead of {loss:.4f}"
-            for kind, loss in repair["loss_cut"].items()
-        )
-        show(f"Repair was {outcome}; loss on held-out triplets with it: {losses}.")
+        show(f"Repair was {outcome}; {harm_text(repair)}.")
     for recovery in result.recoveries:
         for line in training_lines(recovery["training"]):
             show(line)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from gaprune.criteria.base import Criterion, Evidence, LayerEvidence, UnitEvidence
 from gaprune.criteria.exchange import exchange, removal_order
 from gaprune.criteria.registry import register
-from gaprune.signals import Quantity
+from gaprune.signals import PRESERVATION, Quantity
 
 __all__ = ["DomainAlignmentImportance", "PaperDai"]
 
@@ -81,7 +81,7 @@ class DomainAlignmentImportance(Criterion):
     unit_summary: ClassVar[str | None] = "order of removal that moves embeddings least, units seen together"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/science.md"
     layer_summary: ClassVar[str | None] = (
-        "what skipping it does: increase of the loss + 5 x distance of the embeddings"
+        f"what skipping it does: increase of the loss + {PRESERVATION:g} x distance of the embeddings"
     )
     terms: ClassVar[Mapping[str, object]] = MappingProxyType(
         {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0}
@@ -101,7 +101,9 @@ class DomainAlignmentImportance(Criterion):
         0.0, ge=0, lt=1, description="Weight of the cosine of a row's (a unit's) domain and general gradients."
     )
     preservation: float = Field(
-        5.0, ge=0, description="Layers: weight of the cosine distance between embeddings with and without a layer."
+        PRESERVATION,
+        ge=0,
+        description="Layers: weight of the cosine distance of embeddings with and without a layer.",
     )
 
     @property

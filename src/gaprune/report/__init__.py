@@ -4,6 +4,7 @@ from gaprune.report.card import model_card
 from gaprune.report.export_card import export_card
 from gaprune.report.figures import require_plots, write_figures
 from gaprune.report.markdown import markdown_table
+from gaprune.report.repair import harm_text
 from gaprune.report.section import put_section
 from gaprune.report.tables import (
     benchmark_table,
@@ -23,6 +24,7 @@ __all__ = [
     "evaluation_table",
     "export_card",
     "footprint_table",
+    "harm_text",
     "markdown_table",
     "model_card",
     "percent",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["repair_text"]
+from gaprune.signals import PRESERVATION
+
+__all__ = ["harm_text", "repair_text"]
 
 
 def repair_text(repair: Mapping[str, Any] | None) -> str:
@@ -13,12 +15,17 @@ def repair_text(repair: Mapping[str, Any] | None) -> str:
     if repair is None:
         return "none"
     if not repair["kept"]:
-        return "tried and left out: it lost on held-out triplets"
-    losses = ", ".join(
-        f"{kind} {repair['loss_repaired'][kind]:.4f} instead of {loss:.4f}"
-        for kind, loss in repair["loss_cut"].items()
-    )
+        return f"tried and left out; {harm_text(repair)}"
     return (
         f"what stays was refit by least squares (ridge {repair['ridge']:g}, {repair['general_share']:.0%} general "
-        f"texts); loss on held-out triplets: {losses}"
+        f"texts); {harm_text(repair)}"
     )
+
+
+def harm_text(repair: Mapping[str, Any]) -> str:
+    """Return how the repaired model was judged beside the one without."""
+    harms = ", ".join(
+        f"{kind} {repair['harm_repaired'][kind]:.4f} instead of {harm:.4f}"
+        for kind, harm in repair["harm_cut"].items()
+    )
+    return f"harm on held-out triplets (increase of the loss + {PRESERVATION:g} x distance of embeddings): {harms}"

@@ -14,7 +14,7 @@ from gaprune.calibration import Calibration
 from gaprune.config import Recipe
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, SignalError
-from gaprune.signals import BlockStream, contrastive_loss
+from gaprune.signals import BlockStream, Whole
 from gaprune.surgery import heal
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ class RepairReport:
         general_share: Share of general texts among those it was fitted on.
         triplets: Domain triplets it was fitted on.
         held_out: Domain triplets it was judged on.
-        loss_cut: Mean contrastive loss of held-out triplets without repair, by kind of data.
-        loss_repaired: The same with repair.
+        harm_cut: What held-out triplets suffer without repair, by kind of data: increase of the contrastive loss over
+            the parent's and, weighted, distance of embeddings to the parent's (:meth:`gaprune.signals.Whole.harm`).
+        harm_repaired: The same with repair.
     """
 
     kept: bool
@@ -46,8 +47,8 @@ class RepairReport:
     general_share: float
     triplets: int
     held_out: int
-    loss_cut: Mapping[str, float]
-    loss_repaired: Mapping[str, float]
+    harm_cut: Mapping[str, float]
+    harm_repaired: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for the provenance."""
@@ -79,17 +80,18 @@ def repaired(
     share = recipe.general_share if "general" in fitted else 0.0
     shares = {"domain": 1 - share, "general": share}
 
-    def losses(model: SentenceTransformer) -> dict[str, float]:
-        return {
-            kind: contrastive_loss(model, triplets, prompts=calibration.prompts, options=recipe)
-            for kind, triplets in judged.items()
-        }
+    wholes = {
+        kind: Whole(parent, triplets, prompts=calibration.prompts, options=recipe) for kind, triplets in judged.items()
+    }
+
+    def harms(model: SentenceTransformer) -> dict[str, float]:
+        return {kind: whole.harm(model) for kind, whole in wholes.items()}
 
     def mixed(found: Mapping[str, float]) -> float:
-        return sum(shares[kind] * loss for kind, loss in found.items())
+        return sum(shares[kind] * harm for kind, harm in found.items())
 
     plain = cut(parent, False)
-    before = losses(plain)
+    before = harms(plain)
     best: tuple[SentenceTransformer, dict[str, float], float] | None = None
 
     def rank(found: Mapping[str, float]) -> tuple[bool, float]:
@@ -98,7 +100,7 @@ def repaired(
 
     for ridge in recipe.ridge:
         healed = cut(_healed(parent, keep, fitted, shares, calibration, recipe, ridge), True)
-        after = losses(healed)
+        after = harms(healed)
         if not all(map(math.isfinite, after.values())):
             raise SignalError(
                 "The repaired model's loss is not finite.",

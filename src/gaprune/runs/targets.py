@@ -25,7 +25,7 @@ from gaprune.processes import gather
 from gaprune.progress import track
 from gaprune.runs.choose import choose_layers, choose_units
 from gaprune.runs.plan import UnitPlan
-from gaprune.signals import Whole, skipping
+from gaprune.signals import PRESERVATION, Whole, skipping
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -212,17 +212,13 @@ def choose_plan(
     whole = Whole(model, triplets, prompts=calibration.prompts, options=recipe)
     preservation = _preservation(criterion)
 
-    def harm() -> float:
-        loss, distance = whole.changed()
-        return loss + preservation * distance
-
     by_depth, by_width = [0.0], [0.0]
     for count in track(range(1, len(choice.order) + 1), "Measuring depths"):
         with skipping(model, choice.order[:count]):
-            by_depth.append(harm())
+            by_depth.append(whole.harm(preservation=preservation))
     for fraction in track(_FRACTIONS, "Measuring widths"):
         with _switched_off(groups, choose_units(importances, round(costs.units * (1 - fraction)))):
-            by_width.append(harm())
+            by_width.append(whole.harm(preservation=preservation))
     if not all(map(math.isfinite, (*by_depth, *by_width))):
         raise SignalError(
             "The loss is not finite with some layers or neurons switched off.",
@@ -271,7 +267,7 @@ def _preservation(criterion: Criterion) -> float:
     """Return the weight of the distance of embeddings: that of `dai`, whichever criterion ranks."""
     if isinstance(criterion, DomainAlignmentImportance):
         return criterion.preservation
-    return float(DomainAlignmentImportance.model_fields["preservation"].default)
+    return PRESERVATION
 
 
 def _domain(calibration: Calibration) -> Triplets:

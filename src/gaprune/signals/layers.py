@@ -23,7 +23,13 @@ from gaprune.signals.loss import info_nce
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["LayerEffect", "Whole", "contrastive_loss", "layer_effects", "skipping"]
+__all__ = ["PRESERVATION", "LayerEffect", "Whole", "contrastive_loss", "layer_effects", "skipping"]
+
+PRESERVATION = 5.0
+"""Weight of the distance of embeddings beside the increase of the loss, wherever harm to a model is judged.
+
+The loss of some dozens of triplets alone is noisy: it can fall where embeddings are far from where they were.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class LayerEffect:
 
 
 class Whole:
-    """What a model gives as it is, to hold against what it gives with parts of it switched off.
+    """What a model gives as it is, to hold against what it gives with parts of it switched off, or another model.
 
     Args:
         model: The model.
@@ -61,12 +67,17 @@ class Whole:
         self._embeddings = _embed(model, triplets, prompts)
         self._loss = _loss(self._embeddings, triplets, options)
 
-    def changed(self) -> tuple[float, float]:
-        """Return what the model as it is now suffers: increase of the loss, and distance of embeddings.
+    def harm(self, model: SentenceTransformer | None = None, *, preservation: float = PRESERVATION) -> float:
+        """Return the increase of the loss + ``preservation`` times the distance of embeddings, of :meth:`changed`."""
+        loss, distance = self.changed(model)
+        return loss + preservation * distance
+
+    def changed(self, model: SentenceTransformer | None = None) -> tuple[float, float]:
+        """Return what another model, or this one as it is now, suffers: increase of the loss, distance of embeddings.
 
         The distance is the mean of one minus the cosine between a text's embeddings then and now.
         """
-        now = _embed(self._model, self._triplets, self._prompts)
+        now = _embed(model or self._model, self._triplets, self._prompts)
         cosines = torch.cat([functional.cosine_similarity(*pair) for pair in zip(self._embeddings, now, strict=True)])
         return float(_loss(now, self._triplets, self._options) - self._loss), float((1 - cosines).mean())
 
