@@ -60,6 +60,7 @@ OTHERS = (
 )  # fmt: skip
 WIDTH_SEEDED = ("dai", "dai + repair", "activation", "activation + repair")
 """Other baselines for neurons are in benchmarks/units.py."""
+WIDTH_ONLY = ("activation", "activation + repair")
 MASK_ONLY = ("random", "magnitude", "fisher-general", "fisher", "obd", "obd-mix", "wanda", "wanda-mix", "dai-paper")
 RECIPE: dict[str, Any] = {"triplets": 512, "max_length": 64}
 Cell = tuple[str, str, str, int]
@@ -77,13 +78,17 @@ def main() -> None:
     args = parser.parse_args()
     lines = Lines(RESULTS / "criteria.jsonl")
     done = {tuple(line["cell"]): line for line in lines if line["constants"] == constants(line["cell"][2])}
-    left = 0 if args.table else args.limit
     only = set(filter(None, args.only.split(",")))
-    for cell in cells(args.seeds):
-        if cell in done or not left or cell[0] != (args.domain or cell[0]) or (only and cell[2] not in only):
-            continue
-        left -= 1
-        line = {"cell": cell, "constants": constants(cell[2]), **made(cell), "machine": machine()}
+    missing = [
+        cell
+        for cell in cells(args.seeds)
+        if cell not in done and cell[0] == (args.domain or cell[0]) and (not only or cell[2] in only)
+    ]
+    missing = missing[: 0 if args.table else args.limit]
+    for cell in missing:
+        domain, _, _, seed = cell
+        rows = [row for other, _, row, drawn in missing if (other, drawn) == (domain, seed) and row != "dense"]
+        line = {"cell": cell, "constants": constants(cell[2]), **made(cell, rows), "machine": machine()}
         lines.add(line)
         done[cell] = line
         means = [round(fmean(line["scores"][kind].values()), 4) for kind in ("domain", "general")]
@@ -112,10 +117,10 @@ def constants(row: str) -> dict[str, Any]:
     return {} if row == "dense" else create(row.removesuffix(" + repair")).model_dump()
 
 
-def made(cell: Cell) -> dict[str, Any]:
-    """Return the scores of one model, and what repair said where there is one."""
+def made(cell: Cell, rows: Collection[str]) -> dict[str, Any]:
+    """Return the scores of one model, and what repair said; ``rows`` are all that are asked of its sample."""
     domain, setting, row, seed = cell
-    model, repair = Sample.of(domain, seed).pruned(setting, row)
+    model, repair = Sample.of(domain, seed, rows).pruned(setting, row)
     scores = {kind: quality(model, tasks(folder)) for kind, folder in (("domain", domain), ("general", "general"))}
     return {"scores": scores, "repair": repair}
 
@@ -126,15 +131,13 @@ class Sample:
     Args:
         domain: Name of the domain.
         seed: Of the sample.
-        data: The triplets it is drawn from; all of the test bed by default.
         rows: What is to be asked of it: names of criteria, perhaps with `` + repair``.
+        data: The triplets it is drawn from; all of the test bed by default.
     """
 
     _last: Sample | None = None
 
-    def __init__(
-        self, domain: str, seed: int, *, data: Data | None = None, rows: Collection[str] = (*SEEDED, *OTHERS)
-    ) -> None:
+    def __init__(self, domain: str, seed: int, *, rows: Collection[str], data: Data | None = None) -> None:
         self.domain, self.seed = domain, seed
         self._decided: tuple[tuple[str, str], Pruning] | None = None
         self.recipe = Recipe.build(RECIPE, {"seed": seed})
@@ -145,19 +148,19 @@ class Sample:
         self.calibration: Calibration = prepare_calibration(self.model, self.recipe, data)
 
     @classmethod
-    def of(cls, domain: str, seed: int) -> Sample:
+    def of(cls, domain: str, seed: int, rows: Collection[str]) -> Sample:
         """Return the sample; the last one is kept."""
         last = cls._last
         if last is None or (last.domain, last.seed) != (domain, seed):
             cls._last = last = None
             gc.collect()
-            cls._last = last = cls(domain, seed)
+            cls._last = last = cls(domain, seed, rows=rows)
         return last
 
     @cached_property
     def signals(self) -> tuple[Any, Any]:
         """All that any row looks at, on domain and on general data."""
-        needs = Needs.of(create(row.removesuffix(" + repair")) for row in self.rows)
+        needs = Needs.of(create(row.removesuffix(" + repair")) for row in self.rows if row not in WIDTH_ONLY)
         return self.calibration.measure(self.model, select(matrices(self.model), ["all"]), needs, self.recipe, {})
 
     def pruned(self, setting: str, row: str) -> tuple[SentenceTransformer, Any]:
