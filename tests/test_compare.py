@@ -213,6 +213,7 @@ class TestVariants:
             domain=toy_triplets,
             criterion="dai",
             criterion_options={"tempering": 0.0, "exchanges": 0},
+            repair=False,
             seed=1,
             sparsity=0.8,
             triplets=5,
