@@ -13,6 +13,12 @@ ALL = frozenset({"fisher", "gradient", "gram", "input_square"})
 
 
 @pytest.fixture
+def two_forwards_a_batch(monkeypatch):
+    """Let a forward pass be so dear to start that the queries of a batch make one, and its passages another."""
+    monkeypatch.setattr("gaprune.signals.passes._TOKENS", {"cpu": (2048, 2048)})
+
+
+@pytest.fixture
 def measured():
     """Return a function that measures everything, or what is asked for, of a model."""
 

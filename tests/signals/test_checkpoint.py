@@ -24,6 +24,8 @@ from gaprune.models import Prompts
 from gaprune.signals import Checkpoint, checkpoint, measure
 from toys import triplets_file
 
+pytestmark = pytest.mark.usefixtures("two_forwards_a_batch")
+
 
 @pytest.fixture
 def kept(tmp_path):

@@ -107,9 +107,9 @@ class TestParts:
 
     @pytest.mark.parametrize(
         ("tokens", "expected"),
-        [(52, ["abcd"]), (51, ["abc", "d"]), (19, ["ab", "c", "d"]), (11, ["a", "b", "c", "d"]), (1, list("abcd"))],
+        [(52, ["abcd"]), (51, ["a", "bcd"]), (19, ["a", "bc", "d"]), (11, ["a", "b", "c", "d"]), (1, list("abcd"))],
     )
-    def test_neighbours_share_a_part(self, tokens, expected):
+    def test_neighbours_share_a_part_and_the_last_is_filled_first(self, tokens, expected):
         parts = self.batch.split(tokens)
         assert ["".join(part.triplets) for part in parts] == expected
         assert sum(part.tokens for part in parts) == self.batch.tokens == 52
@@ -134,7 +134,7 @@ def test_only_long_batches_are_embedded_twice(bert, toy_triplets, planned):
 
 def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, measured, monkeypatch):
     expected = measured(model, toy_triplets, quantities=QUANTITIES)
-    monkeypatch.setattr(passes, "_TOKENS", {"cpu": 24})
+    monkeypatch.setattr(passes, "_TOKENS", {"cpu": (24, 1)})
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
     signals = measured(model, toy_triplets, quantities=QUANTITIES)

@@ -46,6 +46,7 @@ def test_a_lone_triplet_with_negatives_is_fine(bert, toy_triplets, measured):
     assert measured(bert, toy_triplets[:1])["encoder.layer.0.output.dense"].fisher.max() > 0
 
 
+@pytest.mark.usefixtures("two_forwards_a_batch")
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "mpnet"], indirect=True)
 def test_a_layer_that_the_embedding_does_not_use(model, toy_triplets, measured):
     calls = []

@@ -72,6 +72,7 @@ def test_after_an_error_in_the_backward(mixed, toy_triplets, measured):
     assert measured(mixed, toy_triplets)
 
 
+@pytest.mark.usefixtures("two_forwards_a_batch")
 def test_nothing_is_differentiated_meanwhile(model, toy_triplets, measured):
     """No weight gets a gradient of autograd's own, the embedding table least of all; dropout is off."""
     seen = []

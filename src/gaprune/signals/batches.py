@@ -58,15 +58,18 @@ class Batch:
         return max(query + sum(passages) for query, passages in zip(self.queries, self.passages, strict=True))
 
     def split(self, tokens: int) -> list[Batch]:
-        """Return it in parts of neighbours with so many tokens at most, or of a single triplet with more."""
-        bounds, held = [0], 0
-        for index, (query, passages) in enumerate(zip(self.queries, self.passages, strict=True)):
-            each = query + sum(passages)
-            if index > bounds[-1] and held + each > tokens:
-                bounds.append(index)
+        """Return it in parts of neighbours with so many tokens at most, or of a single triplet with more.
+
+        The last part, the one that need not be embedded beforehand, is filled first.
+        """
+        bounds, held = [len(self.triplets)], 0
+        for index in range(len(self.triplets) - 1, -1, -1):
+            each = self.queries[index] + sum(self.passages[index])
+            if index + 1 < bounds[0] and held + each > tokens:
+                bounds.insert(0, index + 1)
                 held = 0
             held += each
-        parts = [slice(start, end) for start, end in pairwise([*bounds, len(self.triplets)])]
+        parts = [slice(start, end) for start, end in pairwise([0, *bounds])]
         return [Batch(self.triplets[part], self.queries[part], self.passages[part]) for part in parts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -55,17 +56,31 @@ class Texts:
         return len(self.row_owners(values))
 
 
-def chunks(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Return the texts in groups of like length, so that a group padded to its longest has at most ``tokens``.
+def chunks(lengths: Sequence[int], tokens: int, overhead: int) -> list[list[int]]:
+    """Return the texts in groups of like length, a forward pass each, so that the least is computed.
 
-    A text that is longer alone is a group of its own.
+    A group is padded to its longest text and has at most ``tokens`` then; a text that is longer alone is a group of
+    its own. The groups are the best there are of neighbours by length: padding against the cost of a pass.
+
+    Args:
+        lengths: Tokens of each text.
+        tokens: The most of a group.
+        overhead: Tokens that cost as much as a forward pass costs whatever it has.
     """
-    found: list[list[int]] = []
-    room = 0
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if len(found) == 0 or room < lengths[found[-1][0]]:
-            found.append([])
-            room = max(tokens, lengths[index])
-        found[-1].append(index)
-        room -= lengths[found[-1][0]]
-    return found
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    cost, start = [0.0], [0]  # of the best groups of the first texts, and where the last of these groups starts
+    for end in range(1, len(order) + 1):
+        best, of_best = math.inf, end - 1
+        for first in range(end - 1, -1, -1):
+            padded = (end - first) * lengths[order[first]]
+            if padded > tokens and first < end - 1:
+                break
+            if (total := cost[first] + padded + overhead) < best:
+                best, of_best = total, first
+        cost.append(best)
+        start.append(of_best)
+    found, end = [], len(order)
+    while end:
+        found.append(order[start[end] : end])
+        end = start[end]
+    return found[::-1]
