@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,6 +106,23 @@ class TestReading:
         stored = StoredTensors(tmp_path / "file", {"a": "a"}, {})
         stored["a"].zero_()
         assert stored["a"].tolist() == [1] * 4
+
+    def test_a_file_that_is_larger_than_memory(self, tmp_path):
+        """It is as long as it says, and most of it is a hole that takes no disk."""
+        large, small = 1 << 42, torch.tensor([1.0, 2.0])
+        entries = {"large": [0, large], "small": [large, large + 8]}
+        head = json.dumps(
+            {
+                name: {"dtype": "F32", "shape": [(end - start) // 4], "data_offsets": [start, end]}
+                for name, (start, end) in entries.items()
+            }
+        ).encode()
+        with (tmp_path / "file").open("wb") as file:
+            file.write(len(head).to_bytes(8, "little") + head)
+            file.seek(large, 1)
+            file.write(small.numpy().tobytes())
+        stored = StoredTensors(tmp_path / "file", {"small": "small"}, {})
+        assert torch.equal(stored["small"], small)
 
     @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(b"other")])
     def test_a_file_that_changes_meanwhile(self, tmp_path, change):

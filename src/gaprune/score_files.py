@@ -97,7 +97,7 @@ def reading(path: Path) -> tuple[Header, Mapping[str, Tensor], Mapping[str, Tens
         ConfigError: If the file is missing, broken or no scores file.
     """
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="np") as file:  # "pt" would map the whole file, larger than memory or not
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise ConfigError(f"{path} holds no scores of this version.", "Delete it, or name another file.")

@@ -9,13 +9,12 @@ from pathlib import Path
 from shutil import disk_usage
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gaprune.errors import ConfigError, OutputError
 from gaprune.files import replacing
 
-__all__ = ["Layout", "StoredTensors", "writing_tensors"]
+__all__ = ["Layout", "StoredTensors", "read_tensor", "writing_tensors"]
 
 Layout = Mapping[str, tuple[torch.dtype, Sequence[int]]]
 """Type and shape of every tensor of a file by its name, in the order of the file."""
@@ -101,10 +100,10 @@ def _explained(path: Path) -> Iterator[None]:
 class StoredTensors(Mapping[str, Tensor]):
     """Tensors of a safetensors file, read when they are asked for and not kept.
 
-    What is given in fp32 as it lies in the file is a view of the file that takes memory only as long as it is held.
+    Each is read by itself: a file that is larger than memory cannot always be mapped as a whole.
 
     Args:
-        path: The file; it must stay as it is.
+        path: The file, as :func:`writing_tensors` wrote it; it must stay as it is.
         keys: Names in the file by the names to ask for.
         scales: What the tensors of these names are multiplied by.
     """
@@ -115,18 +114,37 @@ class StoredTensors(Mapping[str, Tensor]):
         self._scales = dict(scales)
 
     def __getitem__(self, name: str) -> Tensor:
-        key = self._keys[name]
-        try:
-            with safe_open(self._path, framework="pt") as file:
-                values: Tensor = file.get_tensor(key)
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(
-                f"{self._path} can no longer be read: {error}", "Leave it alone during a run."
-            ) from error
-        return values.float() * self._scales[name] if name in self._scales else values.float()
+        values = read_tensor(self._path, self._keys[name]).float()
+        return values * self._scales[name] if name in self._scales else values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
     def __len__(self) -> int:
         return len(self._keys)
+
+
+def read_tensor(path: Path, key: str) -> Tensor:
+    """Return one tensor of a file that :func:`writing_tensors` wrote, and read no other.
+
+    Raises:
+        ConfigError: If it cannot be read any more.
+    """
+    try:
+        return _read(path, key)
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise ConfigError(f"{path} can no longer be read: {error}", "Leave it alone during a run.") from error
+
+
+def _read(path: Path, key: str) -> Tensor:
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > path.stat().st_size:
+            raise EOFError("it is no safetensors file")
+        entry = json.loads(file.read(length))[key]
+        dtypes = {said: dtype for dtype, said in _TYPES.items()}
+        values = torch.empty(entry["shape"], dtype=dtypes[entry["dtype"]])
+        file.seek(8 + length + entry["data_offsets"][0])
+        if file.readinto(values.view(-1).view(torch.uint8).numpy().data) != values.nbytes:
+            raise EOFError(f"{key} is cut short")
+    return values
