@@ -3,6 +3,7 @@
     python benchmarks/signals.py ratio --model minilm
     python benchmarks/signals.py ratio --model qwen3
     python benchmarks/signals.py release
+    python benchmarks/signals.py compile --model minilm
 
 ``ratio`` alternates the whole signals pass (Fisher and mean gradient of every linear weight of the blocks) with a
 plain forward and backward (weights requiring gradients) over the same batches, texts and padding.
@@ -11,25 +12,30 @@ plain forward and backward (weights requiring gradients) over the same batches, 
 process of its own; texts padded to 512 tokens, batches of 4, gradients cloned to the host) and ours, one process that
 does both kinds of data in batches of 4 as well, within a small memory budget. Time and peak resident memory are of
 whole processes, imports and loading included.
+
+``compile`` alternates a plain forward and backward without weight gradients, which is all that ``torch.compile`` could
+make faster, with the same through compiled blocks (dynamic shapes).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
 
-from gaprune.anatomy import Matrix, matrices, select
+from gaprune.anatomy import Matrix, blocks, matrices, select
 from gaprune.config import SignalOptions
 from gaprune.data import Triplets, read_triplets
 from gaprune.demo import demo_model
@@ -37,7 +43,7 @@ from gaprune.models import Prompts, load_model, resolve_prompts
 from gaprune.progress import quiet
 from gaprune.signals import info_nce, measure
 from gaprune.signals.batches import batches_of
-from gaprune.signals.passes import Embedder, Objective, measure_batch
+from gaprune.signals.passes import Embedder, Objective, frozen, measure_batch, starting_at
 from gaprune.signals.taps import Watch
 from testbed import RESULTS, Lines, machine, testbed
 
@@ -90,41 +96,70 @@ def _qwen3() -> SentenceTransformer:
     return SentenceTransformer(modules=[transformer, Pooling(512, pooling_mode="lasttoken")], device="cpu")
 
 
-def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
-    """Return the times of both, taken in turn, and the median of their ratios."""
-    model = loaded(name)
-    triplets, prompts, options = calibration(DOMAIN, count), Prompts(), SignalOptions()
-    chosen = select(matrices(model), ["all"])
-
-    def ours() -> None:
-        measure(model, triplets, chosen, quantities=QUANTITIES, prompts=prompts, options=options)
-
-    def plain() -> None:
-        model.eval().requires_grad_(requires_grad=True)
+def passes(model: SentenceTransformer, triplets: Triplets, *, all_weights: bool) -> None:
+    """Run every batch forward and backward, to all weights or through the blocks alone."""
+    options, prompts = SignalOptions(), Prompts()
+    with ExitStack() as stack:
+        if all_weights:
+            model.eval().requires_grad_(requires_grad=True)
+        else:
+            stack.enter_context(frozen(model, gradients=True))
+            stack.enter_context(starting_at(model, select(matrices(model), ["all"])))
         embedder = Embedder(model, prompts, Watch())
         for batch in batches_of(model, triplets, prompts, options):
             measure_batch(embedder, batch, [], Objective(options, projected=False), at_once=batch.tokens)
-        model.zero_grad()
+    model.zero_grad()
 
-    for warm in (plain, ours):
-        warm()
-    sides = {"plain": plain, "signals": ours}
-    clocks: dict[str, dict[str, list[float]]] = {each: {side: [] for side in sides} for each in ("processor", "wall")}
-    for _ in range(repeats):
-        for side, run in sides.items():
-            for clock, taken in _timed(run).items():
-                clocks[clock][side].append(taken)
-    ratios = {
-        clock: [mine / its for mine, its in zip(times["signals"], times["plain"], strict=True)]
-        for clock, times in clocks.items()
-    }
+
+def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
+    """Return the times of the signals pass and a plain one, taken in turn, and the median of their ratios."""
+    model, triplets = loaded(name), calibration(DOMAIN, count)
+    chosen = select(matrices(model), ["all"])
+
+    def ours() -> None:
+        measure(model, triplets, chosen, quantities=QUANTITIES, prompts=Prompts(), options=SignalOptions())
+
+    batches = batches_of(model, triplets, Prompts(), SignalOptions())
     return {
         "benchmark": "ratio",
         "model": name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "measured": sum(matrix.module.weight.numel() for matrix in chosen),
         "triplets": count,
-        "tokens": sum(batch.tokens for batch in batches_of(model, triplets, prompts, options)),
+        "tokens": sum(batch.tokens for batch in batches),
+        **in_turn({"plain": lambda: passes(model, triplets, all_weights=True), "signals": ours}, repeats),
+    }
+
+
+def compiled(name: str, count: int, repeats: int) -> dict[str, object]:
+    """Return the times of passes through the blocks as they are and compiled, taken in turn."""
+    model, triplets = loaded(name), calibration(DOMAIN, count)
+    faster = copy.deepcopy(model)
+    for block in blocks(faster):
+        block.compile(dynamic=True)
+    warm = _timed(lambda: passes(faster, triplets, all_weights=False))
+    sides = {
+        "eager": lambda: passes(model, triplets, all_weights=False),
+        "compiled": lambda: passes(faster, triplets, all_weights=False),
+    }
+    return {
+        "benchmark": "compile", "model": name, "triplets": count, "first_pass": warm, **in_turn(sides, repeats)
+    }  # fmt: skip
+
+
+def in_turn(sides: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, object]:
+    """Return the times of two sides, run in turn after a run of each, and the second over the first."""
+    for run in sides.values():
+        run()
+    clocks: dict[str, dict[str, list[float]]] = {each: {side: [] for side in sides} for each in ("processor", "wall")}
+    for _ in range(repeats):
+        for side, run in sides.items():
+            for clock, taken in _timed(run).items():
+                clocks[clock][side].append(taken)
+    ratios = {
+        clock: [mine / its for its, mine in zip(*times.values(), strict=True)] for clock, times in clocks.items()
+    }
+    return {
         "seconds": clocks,
         "ratio": {clock: median(each) for clock, each in ratios.items()},
         "ratios": ratios,
@@ -245,9 +280,9 @@ def _gradient(matrix: Matrix) -> torch.Tensor:
 def main() -> None:
     """Run what the command line asks for and keep the numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["ratio", "release", "part"])
+    parser.add_argument("what", choices=["ratio", "release", "compile", "part"])
     parser.add_argument("--model", choices=["minilm", "qwen3"], default="minilm")
-    parser.add_argument("--triplets", type=int, default=None, help="64 for ratio, 200 a side for release by default")
+    parser.add_argument("--triplets", type=int, default=None, help="64, 200 a side for release, by default")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of both sides; one, where others use the machine")
     parser.add_argument("--part", default="ours", help="one process of release")
@@ -258,11 +293,11 @@ def main() -> None:
         if arguments.what == "part":
             part(arguments.part, arguments.triplets)
             return
-        cell = (
-            ratio(arguments.model, arguments.triplets or 64, arguments.repeats)
-            if arguments.what == "ratio"
-            else release(arguments.triplets or 200, Lines(arguments.out))
-        )
+        if arguments.what == "release":
+            cell = release(arguments.triplets or 200, Lines(arguments.out))
+        else:
+            alternate = {"ratio": ratio, "compile": compiled}[arguments.what]
+            cell = alternate(arguments.model, arguments.triplets or 64, arguments.repeats)
     cell["machine"] = machine()
     Lines(arguments.out).add(cell)
     sys.stdout.write(json.dumps(cell, indent=2) + "\n")
