@@ -65,10 +65,10 @@ def main() -> None:
 def cells(domain: str) -> list[tuple[str, str, str, bool]]:
     """Return every cell of a domain: what is cut, by which criterion, and whether it is repaired."""
     found = [(domain, "dense", "", False)]
-    for size, options in SIZES.items():
+    for size in SIZES:
         for criterion in CRITERIA if size != "vocabulary" else ("dai",):
-            both = size == "width 0.5" or (criterion == "dai" and "width" in options)
-            repairs = (False, True) if both else ("width" in options,)
+            both = size in ("width 0.5", "depth 2") or (criterion == "dai" and size != "vocabulary")
+            repairs = (False, True) if both else (size != "vocabulary",)
             found += [(domain, size, criterion, repair) for repair in repairs]
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +13,7 @@ from gaprune.errors import ConfigError, ModelError, suggest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Prompts", "Role", "limit_length", "load_model", "resolve_prompts"]
+__all__ = ["Prompts", "Role", "evaluating", "limit_length", "load_model", "resolve_prompts"]
 
 Role = Literal["query", "passage"]
 
@@ -87,6 +89,18 @@ def _check_device(device: str) -> None:
         raise ConfigError(
             f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave device (--device) out."
         ) from error
+
+
+@contextmanager
+def evaluating(model: SentenceTransformer) -> Iterator[None]:
+    """Evaluation mode; afterwards every module is in the mode it was in."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def limit_length(model: SentenceTransformer, max_length: int | None) -> None:

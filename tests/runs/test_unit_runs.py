@@ -312,8 +312,8 @@ def test_a_recipe_written_out_means_the_same(options):
 
 
 def test_nothing_to_repair(bert, toy_triplets):
-    with pytest.raises(ConfigError, match="repair: there is nothing to refit where only layers or tokens go"):
-        gaprune.prune(bert, domain=toy_triplets, depth=1, repair=True)
+    with pytest.raises(ConfigError, match="repair: there is nothing to refit where only tokens go"):
+        gaprune.prune(bert, domain=toy_triplets, granularity="vocabulary", repair=True)
 
 
 def test_losses_that_are_not_finite_choose_nothing(bert, toy_triplets):

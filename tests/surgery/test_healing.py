@@ -7,15 +7,19 @@ import copy
 import pytest
 import torch
 
-from gaprune.anatomy import matrices, select, unit_groups
+from gaprune.anatomy import matrices, removable_layers, select, unit_groups
 from gaprune.models import Prompts, load_model
-from gaprune.signals import BlockStream
-from gaprune.surgery import heal
+from gaprune.signals import BlockStream, Course
+from gaprune.surgery import heal, remove_layers
 from gaprune.surgery.repair import refit_columns
 
 
 def stream(model, triplets):
     return BlockStream(model, triplets, prompts=Prompts(), batch_size=8, label="toy")
+
+
+def course(changing, parent, triplets, stays=None):
+    return Course(stream(changing, triplets), stream(parent, triplets), stays)
 
 
 def half(groups):
@@ -32,7 +36,7 @@ def test_blocks_are_repaired_one_after_the_other(model, toy_triplets):
     keep = half(groups)
     expected = copy.deepcopy(model)
     for group in groups:
-        by_hand = stream(expected, toy_triplets)
+        by_hand = course(expected, model, toy_triplets)
         for _ in range(group.layer):
             by_hand.advance()
         linear = modules(expected)[group.name]
@@ -44,7 +48,7 @@ def test_blocks_are_repaired_one_after_the_other(model, toy_triplets):
             if bias is not None:
                 linear.bias.copy_(repaired.bias)
     healed = copy.deepcopy(model)
-    heal(healed, keep, [(1.0, stream(healed, toy_triplets))], ridge=0.1)
+    heal(healed, keep, [(1.0, course(healed, model, toy_triplets))], ridge=0.1)
     for name, linear in modules(healed).items():
         torch.testing.assert_close(linear.weight, modules(expected)[name].weight, rtol=1e-3, atol=1e-4)
         changed = not torch.equal(linear.weight, modules(model)[name].weight)
@@ -57,7 +61,7 @@ def test_entries_of_every_matrix(model, toy_triplets):
     generator = torch.Generator().manual_seed(0)
     keep = {matrix.name: torch.rand(matrix.module.weight.shape, generator=generator) < 0.6 for matrix in chosen}
     healed, cut = copy.deepcopy(model), copy.deepcopy(model)
-    heal(healed, keep, [(1.0, stream(healed, toy_triplets))], ridge=0.01)
+    heal(healed, keep, [(1.0, course(healed, model, toy_triplets))], ridge=0.01)
     with torch.no_grad():
         for name, mask in keep.items():
             modules(cut)[name].weight *= mask
@@ -68,6 +72,32 @@ def test_entries_of_every_matrix(model, toy_triplets):
     assert (repaired - dense).norm() < (plain - dense).norm()
     for name, mask in keep.items():
         assert not modules(healed)[name].weight[~mask].any()
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_layers_that_are_gone(model, family, toy_triplets, gone):
+    """What is left makes up for a layer, whether blocks come after it or none.
+
+    Gemma norms what is added to the residual stream, so that nothing is left that could make up for its last block.
+    """
+    if gone not in removable_layers(model):
+        pytest.skip("its first block is built differently")
+    cut = remove_layers(model, [gone])
+    healed = copy.deepcopy(cut)
+    keep = {
+        matrix.name: torch.ones(matrix.module.in_features, dtype=torch.bool)
+        for matrix in matrices(cut)
+        if matrix.layer is not None
+    }
+    heal(healed, keep, [(1.0, course(healed, model, toy_triplets, stays=[1 - gone]))], ridge=0.01)
+    texts = [item.positive for item in toy_triplets]
+    dense, repaired, plain = (
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+    )
+    if (family, gone) == ("gemma", 1):
+        torch.testing.assert_close(repaired, plain)
+    else:
+        assert (repaired - dense).norm() < 0.9 * (plain - dense).norm()
 
 
 def test_shares_of_two_kinds_of_texts(bert, toy_triplets):
@@ -83,8 +113,8 @@ def test_shares_of_two_kinds_of_texts(bert, toy_triplets):
         for part in parts
     ]
     together, mixed = copy.deepcopy(bert), copy.deepcopy(bert)
-    heal(together, keep, [(1.0, stream(together, toy_triplets))], ridge=0.1)
-    shares = [(count / sum(tokens), stream(mixed, part)) for count, part in zip(tokens, parts, strict=True)]
+    heal(together, keep, [(1.0, course(together, bert, toy_triplets))], ridge=0.1)
+    shares = [(count / sum(tokens), course(mixed, bert, part)) for count, part in zip(tokens, parts, strict=True)]
     heal(mixed, keep, shares, ridge=0.1)
     for name in keep:
         torch.testing.assert_close(modules(mixed)[name].weight, modules(together)[name].weight, rtol=1e-3, atol=1e-4)
@@ -99,7 +129,7 @@ def test_the_genuine_model_loses_less(genuine):
     triplets = read_triplets(sample_triplets("finance"))
     keep = half(unit_groups(model, "width"))
     healed, cut = copy.deepcopy(model), copy.deepcopy(model)
-    heal(healed, keep, [(1.0, stream(healed, triplets[:100]))], ridge=0.1)
+    heal(healed, keep, [(1.0, course(healed, model, triplets[:100]))], ridge=0.1)
     with torch.no_grad():
         for name, mask in keep.items():
             modules(cut)[name].weight *= mask

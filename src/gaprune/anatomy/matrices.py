@@ -19,7 +19,7 @@ from gaprune.errors import ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Kind", "Matrix", "matrices"]
+__all__ = ["Kind", "Matrix", "closing_matrices", "matrices"]
 
 Kind = Literal["mlp", "attention", "other"]
 
@@ -68,6 +68,12 @@ def matrices(model: SentenceTransformer) -> list[Matrix]:
             "Models whose blocks keep their weights in torch.nn.Linear can be pruned; please report this one.",
         )
     return found
+
+
+def closing_matrices(model: SentenceTransformer) -> list[Matrix]:
+    """Return the last matrix of attention and of the MLP of every block: what they give joins the residual stream."""
+    last = {(matrix.layer, matrix.kind): matrix for matrix in matrices(model) if matrix.layer is not None}
+    return list(last.values())
 
 
 def _place(name: str, blocks: str) -> tuple[int | None, str]:

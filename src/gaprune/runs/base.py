@@ -117,8 +117,8 @@ class Run(ABC):
             )
         if recipe.repair and not able:
             raise ConfigError(
-                "repair: there is nothing to refit where only layers or tokens go.",
-                "Leave --repair (repair=True) out, or cut neurons or heads too.",
+                "repair: there is nothing to refit where only tokens go.",
+                "Leave --repair (repair=True) out, or cut neurons, heads or layers too.",
             )
         return able and (recipe.repair if recipe.repair is not None else "domain" in named)
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from gaprune.anatomy import blocks
 from gaprune.calibration import Calibration
 from gaprune.config import Recipe
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, SignalError
-from gaprune.signals import BlockStream, Whole
-from gaprune.surgery import heal
+from gaprune.models import evaluating
+from gaprune.signals import BlockStream, Course, Whole
+from gaprune.surgery import heal, remove_layers
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -61,16 +63,20 @@ def repaired(
     cut: Callable[[SentenceTransformer, bool], SentenceTransformer],
     calibration: Calibration,
     recipe: Recipe,
+    *,
+    gone: Collection[int] = (),
 ) -> tuple[SentenceTransformer, RepairReport]:
     """Return the cut model with what stays refit, or just cut if held-out triplets of any kind show that repair loses.
 
     Args:
         parent: The model; it is left as it is.
-        keep: What stays of each matrix, as :func:`gaprune.surgery.heal` takes it.
-        cut: Takes away what goes from a model, of which it may make use if the second argument is true.
+        keep: What stays of each matrix, as :func:`gaprune.surgery.heal` takes it, by its name without the layers gone.
+        cut: Takes away what else goes from a model without those layers, of which it may make use if the second
+            argument is true.
         calibration: The triplets of a run: of each kind ``recipe.repair_triplets`` are fitted on, and others, one in
             five but no more than half as many as that, are held out; drawn by the seed.
         recipe: Ridges to try, share of general texts, batch size, loss.
+        gone: Layers that go altogether.
 
     Raises:
         ConfigError: If there are too few triplets to hold any out.
@@ -90,7 +96,7 @@ def repaired(
     def mixed(found: Mapping[str, float]) -> float:
         return sum(shares[kind] * harm for kind, harm in found.items())
 
-    plain = cut(parent, False)
+    plain = cut(remove_layers(parent, gone) if gone else parent, False)
     before = harms(plain)
     best: tuple[SentenceTransformer, dict[str, float], float] | None = None
 
@@ -99,7 +105,7 @@ def repaired(
         return not all(found[kind] <= before[kind] for kind in judged), mixed(found)
 
     for ridge in recipe.ridge:
-        healed = cut(_healed(parent, keep, fitted, shares, calibration, recipe, ridge), True)
+        healed = cut(_healed(parent, keep, gone, fitted, shares, calibration, recipe, ridge), True)
         after = harms(healed)
         if not all(map(math.isfinite, after.values())):
             raise SignalError(
@@ -119,6 +125,7 @@ def repaired(
 def _healed(
     parent: SentenceTransformer,
     keep: Mapping[str, Tensor],
+    gone: Collection[int],
     fitted: Mapping[str, Triplets],
     shares: Mapping[str, float],
     calibration: Calibration,
@@ -126,23 +133,21 @@ def _healed(
     ridge: float,
 ) -> SentenceTransformer:
     """Return a copy of the parent that is pruned and refit block by block, in the parent's own mode."""
-    healed = copy.deepcopy(parent).eval()
-    streams = [
-        (
-            shares[kind],
-            BlockStream(
-                healed,
-                triplets,
-                prompts=calibration.prompts,
-                batch_size=2 * recipe.triplets_per_batch,
-                label=kind,
-            ),
-        )
-        for kind, triplets in fitted.items()
-        if shares[kind]
-    ]
-    heal(healed, keep, streams, ridge=ridge)
-    return healed.train(parent.training)
+    healed = remove_layers(parent, gone) if gone else copy.deepcopy(parent)
+    stays = [layer for layer in range(len(blocks(parent))) if layer not in gone]
+
+    def stream(model: SentenceTransformer, kind: str) -> BlockStream:
+        size = 2 * recipe.triplets_per_batch
+        return BlockStream(model, fitted[kind], prompts=calibration.prompts, batch_size=size, label=kind)
+
+    with evaluating(healed), evaluating(parent):
+        courses = [
+            (shares[kind], Course(stream(healed, kind), stream(parent, kind), stays))
+            for kind in fitted
+            if shares[kind]
+        ]
+        heal(healed, keep, courses, ridge=ridge)
+    return healed
 
 
 def split(calibration: Calibration, recipe: Recipe) -> tuple[dict[str, Triplets], dict[str, Triplets]]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import torch
 from torch import Tensor
 
-from gaprune.anatomy import UnitGroup, UnitKind, blocks, transformer_of, unit_groups
+from gaprune.anatomy import UnitGroup, UnitKind, blocks, matrices, transformer_of, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
 from gaprune.calibration import Kind, Needs
 from gaprune.config import Recipe
@@ -94,8 +95,9 @@ class UnitRun(Run):
 
     @classmethod
     def can_repair(cls, recipe: Recipe) -> bool:
-        """Return whether neurons or heads go: what reads them can be refit."""
-        return bool(Asked.of(recipe).kinds)
+        """Return whether neurons, heads or layers go: what is left can be refit."""
+        asked = Asked.of(recipe)
+        return bool(asked.kinds) or asked.layers
 
     @classmethod
     def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[Kind]) -> Needs:
@@ -180,27 +182,38 @@ class UnitRun(Run):
         """Return the smaller model, what went, and what repair did."""
         model, repair = self.parent, None
         cuts: list[Cut] = []
+        gone: tuple[int, ...] = ()
         selection = Selection(self.parent)
         if plan.depth:
             selection.add_blocks()
             choice = plan.layers or choose_layers(model, criterion, self.calibration, self.recipe, count=plan.depth)
-            stay = [layer for layer in range(len(blocks(model))) if layer not in choice.order]
+            gone = choice.order
+            stay = [layer for layer in range(len(blocks(model))) if layer not in gone]
             cuts.append(Cut("depth", plan.depth, len(blocks(model)), {"layers": stay}, choice.found))
-            model = remove_layers(model, choice.order)
+            model = remove_layers(model, gone)
+        keep: dict[str, Tensor] = {}
         if plan.heads or plan.width:
-            model, made, repair = self._cut_units(model, criterion, plan)
+            keep, made = self._choose_units(model, criterion, plan)
             cuts += made
             selection.add_units(group for kind in self.kinds for group in unit_groups(self.parent, kind))
+        if self.repairs and (gone or keep):
+            columns = self._columns(model, keep)
+            cut = partial(self._without_units, keep)
+            model, repair = repaired(self.parent, columns, cut, self.calibration, self.recipe, gone=gone)
+        else:
+            model = self._without_units(keep, model)
         if plan.vocabulary:
             selection.add_table()
-            model, cut = cut_vocabulary(model, self._tokens_kept(model, plan.tokens))
-            cuts.append(Cut("vocabulary", cut.removed, cut.rows, found={"kept_for": dict(cut.reasons)}))
+            model, cut_tokens = cut_vocabulary(model, self._tokens_kept(model, plan.tokens))
+            cuts.append(
+                Cut("vocabulary", cut_tokens.removed, cut_tokens.rows, found={"kept_for": dict(cut_tokens.reasons)})
+            )
         return model, selection.cuts(cuts, model), repair
 
-    def _cut_units(
+    def _choose_units(
         self, model: SentenceTransformer, criterion: Criterion, plan: UnitPlan
-    ) -> tuple[SentenceTransformer, list[Cut], RepairReport | None]:
-        """Cut heads and neurons by one measurement of ``model``, and repair what reads them."""
+    ) -> tuple[dict[str, Tensor], list[Cut]]:
+        """Return which heads and neurons stay by one measurement of ``model``, ``(units,)`` by group, and the cuts."""
         groups = {kind: unit_groups(model, kind) for kind in self.kinds}
         importances = self._importances(model, [group for found in groups.values() for group in found], criterion)
         keep: dict[str, Tensor] = {}
@@ -211,21 +224,27 @@ class UnitRun(Run):
             indices = {name: mask.nonzero().squeeze(1).tolist() for name, mask in mine.items()}
             cuts.append(Cut(kind, found[0].units - kept, found[0].units, indices))
             keep |= mine
+        return keep, cuts
 
-        def cut(given: SentenceTransformer, _own: bool) -> SentenceTransformer:
-            for kind in self.kinds:
-                given = remove_units(given, unit_groups(given, kind), keep)
-            return given
+    def _without_units(
+        self, keep: Mapping[str, Tensor], model: SentenceTransformer, _own: bool = False
+    ) -> SentenceTransformer:
+        """Return ``model`` without the units that do not stay."""
+        for kind in self.kinds if keep else ():
+            model = remove_units(model, unit_groups(model, kind), keep)
+        return model
 
-        if not self.repairs:
-            return cut(model, False), cuts, None
+    def _columns(self, model: SentenceTransformer, keep: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what stays of every matrix of the blocks, ``(in,)`` by name: all that can make up for what goes."""
         columns = {
-            group.name: keep[group.name].repeat_interleave(group.consumer.unit)
-            for found in groups.values()
-            for group in found
+            matrix.name: torch.ones(matrix.module.in_features, dtype=torch.bool)
+            for matrix in matrices(model)
+            if matrix.layer is not None
         }
-        child, report = repaired(model, columns, cut, self.calibration, self.recipe)
-        return child, cuts, report
+        for kind in self.kinds if keep else ():
+            for group in unit_groups(model, kind):
+                columns[group.name] = keep[group.name].repeat_interleave(group.consumer.unit)
+        return columns
 
     def _recover(self, model: SentenceTransformer, sparsity: float) -> list[dict[str, Any]]:
         """Retrain the smaller model in place where that is asked for, and return what the provenance says of it."""
@@ -261,9 +280,9 @@ class UnitRun(Run):
     ) -> tuple[Signals | None, Signals | None]:
         shape = hashlib.sha256(f"{model!r} {transformer_of(model).config}".encode()).hexdigest()
         identity = {"parent": self.identity["weights_sha256"], "modules": shape}
-        matrices = [group.consumer for group in groups]
+        consumers = [group.consumer for group in groups]
         part = "" if model is self.parent else shape[:16]
-        return self.calibration.measure(model, matrices, needs, self.recipe, identity, part=part)
+        return self.calibration.measure(model, consumers, needs, self.recipe, identity, part=part)
 
     def _texts_identity(self) -> dict[str, Any]:
         """Return what identifies the texts, beside the triplets, whose tokens stay."""

@@ -16,7 +16,7 @@ from gaprune.anatomy import blocks
 from gaprune.config import SignalOptions
 from gaprune.data import Triplets
 from gaprune.errors import SignalError
-from gaprune.models import Prompts
+from gaprune.models import Prompts, evaluating
 from gaprune.progress import track
 from gaprune.signals.loss import info_nce
 
@@ -177,18 +177,13 @@ class _Influence:
 
 def _embed(model: SentenceTransformer, triplets: Triplets, prompts: Prompts) -> tuple[Tensor, Tensor]:
     """Return the embeddings of queries and of all passages, ``(texts, dim)`` each."""
-    training = {module: module.training for module in model.modules()}  # encode switches it off
     queries, passages = [item.query for item in triplets], [text for item in triplets for text in item.passages]
-    try:
+    options: dict[str, Any] = {"convert_to_tensor": True, "show_progress_bar": False}
+    with evaluating(model):  # encode would leave it so
         return (
-            model.encode_query(queries, prompt=prompts.query, convert_to_tensor=True, show_progress_bar=False).float(),
-            model.encode_document(
-                passages, prompt=prompts.passage, convert_to_tensor=True, show_progress_bar=False
-            ).float(),
+            model.encode_query(queries, prompt=prompts.query, **options).float(),
+            model.encode_document(passages, prompt=prompts.passage, **options).float(),
         )
-    finally:
-        for module, mode in training.items():
-            module.training = mode
 
 
 def _loss(embeddings: tuple[Tensor, Tensor], triplets: Triplets, options: SignalOptions) -> Tensor:

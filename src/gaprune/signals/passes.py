@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from gaprune.anatomy import Matrix, blocks, transformer_of
 from gaprune.config import SignalOptions
 from gaprune.errors import SignalError
-from gaprune.models import Prompts, Role
+from gaprune.models import Prompts, Role, evaluating
 from gaprune.signals.accumulators import PROJECTED
 from gaprune.signals.batches import TASKS, Batch
 from gaprune.signals.loss import info_nce, projection
@@ -214,14 +214,11 @@ def frozen(model: SentenceTransformer, *, gradients: bool) -> Iterator[None]:
     """Evaluation mode, no parameter differentiated."""
     parameters = list(model.parameters())
     required = [parameter.requires_grad for parameter in parameters]
-    training = {module: module.training for module in model.modules()}
-    model.requires_grad_(requires_grad=False).eval()
+    model.requires_grad_(requires_grad=False)
     try:
-        with torch.set_grad_enabled(gradients):
+        with evaluating(model), torch.set_grad_enabled(gradients):
             yield
     finally:
-        for module, mode in training.items():
-            module.training = mode
         for parameter, was_required in zip(parameters, required, strict=True):
             parameter.requires_grad_(was_required)
 

@@ -1,4 +1,4 @@
-"""Block by block: what the inputs of a block's matrices are when the blocks before it have already changed.
+"""Block by block: texts on their way through a model whose blocks change meanwhile.
 
 The texts run through the model once. From then on only the hidden states between two blocks are kept, one block runs
 at a time, and the next one sees what the block before it gives *now*.
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gaprune.anatomy import Matrix, blocks, transformer_of
+from gaprune.anatomy import blocks, transformer_of
 from gaprune.errors import SignalError
-from gaprune.models import Prompts, Role
+from gaprune.models import Prompts, Role, evaluating
 from gaprune.progress import track
 
 if TYPE_CHECKING:
@@ -24,28 +24,7 @@ if TYPE_CHECKING:
 
     from gaprune.data import Triplets
 
-__all__ = ["BlockStream", "Moments"]
-
-
-@dataclass(frozen=True)
-class Moments:
-    """First and second moments of the inputs of a matrix over real tokens, in fp32.
-
-    Args:
-        mean: ``E[a]``, ``(in,)``.
-        gram: ``E[a aᵀ]``, ``(in, in)``.
-    """
-
-    mean: Tensor
-    gram: Tensor
-
-    def mixed(self, other: Moments, share: float) -> Moments:
-        """Return the moments of a mixture with this share of ``other``."""
-        return Moments(torch.lerp(self.mean, other.mean, share), torch.lerp(self.gram, other.gram, share))
-
-    def seen(self, *, centred: bool) -> Tensor:
-        """Return what weights see: the covariance where a bias takes the mean, else the second moments."""
-        return self.gram - torch.outer(self.mean, self.mean) if centred else self.gram
+__all__ = ["BlockStream"]
 
 
 @dataclass
@@ -66,6 +45,8 @@ class _Batch:
 class BlockStream:
     """The texts of some triplets on their way through a model, one block at a time.
 
+    ``model`` is the model, ``blocks`` are its blocks, and ``next`` is the index of the one that the texts come to.
+
     Args:
         model: The model, in evaluation mode; its blocks may change between steps.
         triplets: Whose texts.
@@ -80,53 +61,37 @@ class BlockStream:
     def __init__(
         self, model: SentenceTransformer, triplets: Triplets, *, prompts: Prompts, batch_size: int, label: str
     ) -> None:
-        self._blocks = blocks(model)
-        self._next = 0
+        self.model = model
+        self.blocks = blocks(model)
+        self.next = 0
         self._batches = []
         batches = list(_batches(triplets, batch_size))
-        entrance = _Entrance(model, self._blocks)
+        entrance = _Entrance(model, self.blocks)
         with _uncached(model), torch.no_grad():
             for role, texts in track(batches, f"Reading {label} texts"):
                 self._batches.append(entrance.enter(texts, role, prompts.of(role)))
 
-    @torch.no_grad()
-    def moments(self, matrices: Sequence[Matrix]) -> dict[str, Moments]:
-        """Return the moments of the inputs of ``matrices``, all of the next block, as that block is now."""
-        device = self._batches[0].hidden.device
-        means = {m.name: torch.zeros(m.module.in_features, device=device) for m in matrices}
-        grams = {name: torch.zeros(len(mean), len(mean), device=mean.device) for name, mean in means.items()}
-        tokens = 0
-        mask = torch.empty(0)
-
-        def add(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-            def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-                rows = args[0][mask.to(args[0].device)].float().to(device)
-                means[name] += rows.sum(0)
-                grams[name].addmm_(rows.T, rows)
-
-            return hook
-
-        with ExitStack() as stack:
-            for matrix in matrices:
-                stack.callback(matrix.module.register_forward_pre_hook(add(matrix.name)).remove)
-            for batch in self._batches:
-                mask = batch.mask
-                tokens += int(mask.sum())
-                self._run(batch)
-        return {name: Moments(mean / tokens, grams[name] / tokens) for name, mean in means.items()}
+    @property
+    def masks(self) -> list[Tensor]:
+        """True for real tokens, ``(texts, tokens)`` of every batch."""
+        return [batch.mask for batch in self._batches]
 
     @torch.no_grad()
-    def advance(self) -> None:
-        """Run the next block as it is now, and go on to the one after it."""
-        for batch in self._batches:
-            batch.hidden = self._run(batch)
-        self._next += 1
-
-    def _run(self, batch: _Batch) -> Tensor:
-        args, kwargs = batch.calls[self._next]
-        output = self._blocks[self._next](batch.hidden, *args, **kwargs)
-        hidden: Tensor = output[0] if isinstance(output, tuple) else output
+    def run(self, index: int, count: int = 1) -> Tensor:
+        """Return what the next ``count`` blocks give for one batch, as they are now; the stream stays where it is."""
+        batch = self._batches[index]
+        hidden = batch.hidden
+        for block in range(self.next, self.next + count):
+            args, kwargs = batch.calls[block]
+            output = self.blocks[block](hidden, *args, **kwargs)
+            hidden = output[0] if isinstance(output, tuple) else output
         return hidden
+
+    def advance(self, count: int = 1) -> None:
+        """Run the next ``count`` blocks as they are now, and go on to the one after them."""
+        for index, batch in enumerate(self._batches):
+            batch.hidden = self.run(index, count)
+        self.next += count
 
 
 def _batches(triplets: Triplets, size: int) -> Iterator[tuple[Role, list[str]]]:
@@ -236,14 +201,11 @@ def _uncached(model: SentenceTransformer) -> Iterator[None]:
     """Evaluation mode, and no cache of keys and values, which a block run twice would grow."""
     config = transformer_of(model).config
     cached = getattr(config, "use_cache", None)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     if cached is not None:
         config.use_cache = False
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         if cached is not None:
             config.use_cache = cached
-        for module, mode in training.items():
-            module.training = mode

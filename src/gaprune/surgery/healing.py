@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gaprune.anatomy import Kind, Matrix, blocks, matrices
+from gaprune.anatomy import Kind, Matrix, blocks, closing_matrices, matrices
 from gaprune.progress import track
-from gaprune.signals import BlockStream, Moments
+from gaprune.signals import Course, Moments
 from gaprune.surgery.repair import refit_columns, refit_entries
 
 if TYPE_CHECKING:
@@ -26,28 +26,31 @@ _KINDS: tuple[Kind, ...] = ("attention", "mlp")
 def heal(
     model: SentenceTransformer,
     keep: Mapping[str, Tensor],
-    streams: Sequence[tuple[float, BlockStream]],
+    courses: Sequence[tuple[float, Course]],
     *,
     ridge: float,
 ) -> None:
     """Take away and repair, in place, block by block.
 
     Args:
-        model: The model that ``streams`` run through; its weights and biases change.
-        keep: By name of a matrix in a block, true for entries ``(out, in)`` or for columns ``(in,)`` that stay.
-        streams: Calibration texts, none of which has advanced, with their shares in the mixture.
+        model: The model that ``courses`` run through; its weights and biases change.
+        keep: By name of a matrix in a block, true for entries ``(out, in)`` or for columns ``(in,)`` that stay; all
+            matrices named are refit.
+        courses: Calibration texts, none of which has advanced, with their shares in the mixture.
         ridge: Pull towards the original weights, see :mod:`gaprune.surgery.repair`.
 
     Raises:
         SignalError: If a matrix cannot be repaired.
     """
     for stages in track(_stages(model, keep), f"Repairing layers (ridge {ridge:g})"):
+        for _, course in courses if stages else ():
+            course.bridge()
         for here in stages:
-            moments = _mixed([(share, stream.moments(here)) for share, stream in streams])
+            moments = _mixed([(share, course.moments(here)) for share, course in courses])
             for matrix in here:
                 _refit(matrix, moments[matrix.name], keep[matrix.name], ridge)
-        for _, stream in streams:
-            stream.advance()
+        for _, course in courses:
+            course.advance()
 
 
 def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list[list[Matrix]]]:
@@ -55,14 +58,14 @@ def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list
 
     Those that come last in attention and in the FFN read what the others give, and so come after them.
     """
-    found = matrices(model)
+    found, last = matrices(model), {matrix.module for matrix in closing_matrices(model)}
     stages: list[list[list[Matrix]]] = []
     for layer in range(len(blocks(model))):
         stages.append([])
         for kind in _KINDS:
-            here = [matrix for matrix in found if (matrix.layer, matrix.kind) == (layer, kind)]
-            for group in (here[:-1], here[-1:]):
-                stages[-1].append([matrix for matrix in group if matrix.name in keep])
+            here = [matrix for matrix in found if (matrix.layer, matrix.kind) == (layer, kind) and matrix.name in keep]
+            for closes in (False, True):
+                stages[-1].append([matrix for matrix in here if (matrix.module in last) is closes])
         stages[-1] = [group for group in stages[-1] if group]
     while stages and not stages[-1]:
         stages.pop()

@@ -1,12 +1,13 @@
-"""Closed-form repair: what stays of a matrix is refit so that its output stays as near as it can.
+"""Closed-form repair: what stays of a matrix is refit so that its output comes as near to its goal as it can.
 
 For a matrix ``W`` with bias ``b`` that loses entries, the repaired ``W'`` and ``b'`` minimise
 
-    E |(W' - W) a + (b' - b)|^2 + ridge · mean(diag C) · |W' - W|^2
+    E |(W' - W) a + (b' - b) - g|^2 + ridge · mean(diag C) · |W' - W|^2
 
-over the inputs ``a`` of the calibration texts, among all ``W'`` that are zero where the decision says so. The best
-bias makes up for the mean of what went; the weights then see the inputs' covariance ``C`` alone. Without a bias they
-see the second moments.
+over the inputs ``a`` of the calibration texts, among all ``W'`` that are zero where the decision says so. The gap
+``g`` is what ``W a + b`` already falls short of the goal, because other matrices have changed before it. The best bias
+makes up for the means of the gap and of what went; the weights then see the inputs' covariance ``C``, and the gap's
+with them, ``X``. Without a bias they see the second moments.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ def refit_columns(
     """Refit a matrix that loses whole columns, by one direct solve for all rows.
 
     With ``C`` the covariance (or second moments), ``S`` the columns that stay and ``R`` those that go,
-    ``W'_S = W_S + W_R C_RS (C_SS + ridge · mean(diag C) I)⁻¹``.
+    ``W'_S = W_S + (X_S + W_R C_RS) (C_SS + ridge · mean(diag C) I)⁻¹``.
 
     Args:
         weight: ``W``, ``(out, in)``.
         bias: ``b``, ``(out,)``.
-        moments: Of the inputs that this matrix sees.
+        moments: Of the inputs that this matrix sees, and of the gaps.
         keep: True for columns that stay, ``(in,)``.
         ridge: Pull towards the original weights, as a fraction of the mean diagonal; larger changes less.
         name: Of the matrix, for the error.
@@ -59,6 +60,7 @@ def refit_columns(
         SignalError: If the moments of the columns that stay are singular even with the ridge.
     """
     seen = moments.seen(centred=bias is not None).double()
+    missed = moments.missed(centred=bias is not None).double()
     wide = weight.double()
     scale = seen.diagonal().mean()
     loaded = seen[keep][:, keep] + ridge * torch.where(scale > 0, scale, 1) * torch.eye(int(keep.sum())).to(seen)
@@ -68,7 +70,7 @@ def refit_columns(
         raise SignalError(
             f"{name}: the moments of the inputs that stay are singular.", "Use more triplets, or a larger ridge."
         ) from error
-    change = torch.cholesky_solve((wide[:, ~keep] @ seen[~keep][:, keep]).T, factor).T
+    change = torch.cholesky_solve((missed[:, keep] + wide[:, ~keep] @ seen[~keep][:, keep]).T, factor).T
     repaired = torch.zeros_like(wide)
     repaired[:, keep] = wide[:, keep] + change
     return _with_bias(weight, bias, moments, repaired.float())
@@ -85,7 +87,7 @@ def refit_entries(
     Args:
         weight: ``W``, ``(out, in)``.
         bias: ``b``, ``(out,)``.
-        moments: Of the inputs that this matrix sees.
+        moments: Of the inputs that this matrix sees, and of the gaps.
         keep: True for entries that stay, ``(out, in)``.
         ridge: Pull towards the original weights, as a fraction of the mean diagonal; larger changes less.
         name: Of the matrix, for the error.
@@ -98,7 +100,7 @@ def refit_entries(
     loaded = seen + ridge * torch.where(scale > 0, scale, 1) * torch.eye(len(seen)).to(seen)
     keeps = keep.to(weight.dtype)
     change = -weight * (1 - keeps)
-    residual = -(change @ loaded) * keeps
+    residual = (moments.missed(centred=bias is not None) - change @ loaded) * keeps
     diagonal = loaded.diagonal().clamp_min(torch.finfo(loaded.dtype).tiny)
     start = _norm(residual)
     limit = _TOLERANCE * start
@@ -134,7 +136,7 @@ def _ratio(above: Tensor, below: Tensor) -> Tensor:
 
 
 def _with_bias(weight: Tensor, bias: Tensor | None, moments: Moments, repaired: Tensor) -> Repaired:
-    """Return the repaired matrix with a bias that makes up for the mean of what went."""
+    """Return the repaired matrix with a bias that makes up for the means of the gap and of what went."""
     if bias is None:
         return Repaired(repaired, None)
-    return Repaired(repaired, bias + (weight - repaired) @ moments.mean)
+    return Repaired(repaired, bias + moments.gap + (weight - repaired) @ moments.mean)
