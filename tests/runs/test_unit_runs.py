@@ -17,7 +17,7 @@ from gaprune.config import Recipe
 from gaprune.errors import ConfigError, ModelError, SignalError
 from gaprune.models import Prompts
 from gaprune.runs import repair
-from gaprune.signals import contrastive_loss, layer_effects
+from gaprune.signals import Whole, layer_effects
 from gaprune.surgery import remove_layers, remove_units
 from toys import GENERAL, tasks_folder
 
@@ -35,7 +35,7 @@ def embed(model, texts=TEXTS):
 
 def harm(parent, child, triplets, prompts):
     """Increase of the loss and, five times, the mean distance of embeddings, by encode alone."""
-    losses = [contrastive_loss(each, triplets, prompts=prompts, options=Recipe()) for each in (parent, child)]
+    losses = [Whole(each, triplets, prompts=prompts, options=Recipe()).loss for each in (parent, child)]
     texts = [(prompts.query, item.query) for item in triplets]
     texts += [(prompts.passage, text) for item in triplets for text in item.passages]
     rows = [

@@ -9,7 +9,7 @@ from torch.nn import functional
 from gaprune.anatomy import blocks
 from gaprune.config import SignalOptions
 from gaprune.models import Prompts
-from gaprune.signals import contrastive_loss, info_nce, layer_effects
+from gaprune.signals import Whole, info_nce, layer_effects
 from gaprune.surgery import remove_layers
 
 PROMPTS = Prompts("cash: ", "a ")
@@ -34,7 +34,7 @@ def test_effects_are_those_of_models_without_the_layer(model, family, toy_triple
     assert [effect.layer for effect in effects] == layers
     in_batch = negatives == "in-batch"
     dense = loss(model, toy_triplets, in_batch=in_batch)
-    assert contrastive_loss(model, toy_triplets, prompts=PROMPTS, options=options) == pytest.approx(dense, abs=1e-4)
+    assert Whole(model, toy_triplets, prompts=PROMPTS, options=options).loss == pytest.approx(dense, abs=1e-4)
     for effect in effects:
         cut = remove_layers(model, [effect.layer])
         assert effect.loss == pytest.approx(loss(cut, toy_triplets, in_batch=in_batch) - dense, abs=1e-3)
@@ -42,7 +42,7 @@ def test_effects_are_those_of_models_without_the_layer(model, family, toy_triple
         cosines = torch.cat([functional.cosine_similarity(*pair) for pair in pairs])
         assert effect.distance == pytest.approx((1 - cosines).mean().item(), abs=1e-4)
         assert 0 < effect.influence < 2
-    assert contrastive_loss(model, toy_triplets, prompts=PROMPTS, options=options) == pytest.approx(dense, abs=1e-4)
+    assert Whole(model, toy_triplets, prompts=PROMPTS, options=options).loss == pytest.approx(dense, abs=1e-4)
 
 
 def test_beside_layers_that_are_gone_already(bert, toy_triplets):

@@ -2,7 +2,7 @@
 
 from gaprune.signals.checkpoint import Checkpoint
 from gaprune.signals.course import Course, Moments
-from gaprune.signals.layers import PRESERVATION, LayerEffect, Whole, contrastive_loss, layer_effects, skipping
+from gaprune.signals.layers import PRESERVATION, LayerEffect, Whole, layer_effects, skipping
 from gaprune.signals.loss import info_nce
 from gaprune.signals.measure import measure, plan_measurement
 from gaprune.signals.placement import check_placement
@@ -23,7 +23,6 @@ __all__ = [
     "Signals",
     "Whole",
     "check_placement",
-    "contrastive_loss",
     "info_nce",
     "layer_effects",
     "measure",

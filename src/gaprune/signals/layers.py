@@ -23,7 +23,7 @@ from gaprune.signals.loss import info_nce
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PRESERVATION", "LayerEffect", "Whole", "contrastive_loss", "layer_effects", "skipping"]
+__all__ = ["PRESERVATION", "LayerEffect", "Whole", "layer_effects", "skipping"]
 
 PRESERVATION = 5.0
 """Weight of the distance of embeddings beside the increase of the loss, wherever harm to a model is judged.
@@ -58,6 +58,8 @@ class Whole:
         triplets: What the loss is taken on, all passages being candidates.
         prompts: Put before queries and passages.
         options: Temperature and kind of negatives.
+
+    ``loss`` is its mean InfoNCE loss.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Whole:
     ) -> None:
         self._model, self._triplets, self._prompts, self._options = model, triplets, prompts, options
         self._embeddings = _embed(model, triplets, prompts)
-        self._loss = _loss(self._embeddings, triplets, options)
+        self.loss = float(_loss(self._embeddings, triplets, options))
 
     def harm(self, model: SentenceTransformer | None = None, *, preservation: float = PRESERVATION) -> float:
         """Return the increase of the loss + ``preservation`` times the distance of embeddings, of :meth:`changed`."""
@@ -79,14 +81,7 @@ class Whole:
         """
         now = _embed(model or self._model, self._triplets, self._prompts)
         cosines = torch.cat([functional.cosine_similarity(*pair) for pair in zip(self._embeddings, now, strict=True)])
-        return float(_loss(now, self._triplets, self._options) - self._loss), float((1 - cosines).mean())
-
-
-def contrastive_loss(
-    model: SentenceTransformer, triplets: Triplets, *, prompts: Prompts, options: SignalOptions
-) -> float:
-    """Return the mean InfoNCE loss of ``triplets``, every passage of all of them a candidate; no gradients."""
-    return float(_loss(_embed(model, triplets, prompts), triplets, options))
+        return float(_loss(now, self._triplets, self._options)) - self.loss, float((1 - cosines).mean())
 
 
 def layer_effects(
