@@ -74,12 +74,8 @@ class Course:
         self._last = {matrix.module for matrix in closing_matrices(changing.model)}
 
     @property
-    def is_bridge(self) -> bool:
-        """Whether blocks are gone between the next block and the one after it, or behind it."""
-        return self._gone > 0
-
-    @property
     def _gone(self) -> int:
+        """How many blocks are gone between the next block and the one after it, or behind it."""
         place = self._changing.next
         return self._stays[place + 1] - self._stays[place] - 1
 
@@ -91,10 +87,10 @@ class Course:
         return sum_sites(block, paths, lambda: self._changing.run(0))
 
     def bridge(self) -> None:
-        """Give the next block the norm that the last of the blocks gone after it ended with, if a sum goes into it."""
+        """Where blocks are gone after the next one, give it the norm that they ended with, if a sum goes into it."""
+        block = self._changing.blocks[self._changing.next]
         for path, site in self._sums.items():
-            block = self._changing.blocks[self._changing.next]
-            if self._closes(path) and site.side == "input":
+            if self._gone and self._closes(path) and site.side == "input":
                 last = self._parent.blocks[self._parent.next + self._gone]
                 block.get_submodule(site.path).load_state_dict(last.get_submodule(site.path).state_dict())
 
