@@ -1,6 +1,6 @@
 """The choice between forms of domain importance, on held-out calibration triplets of finance alone.
 
-    python benchmarks/forms.py [--write]
+    python benchmarks/forms.py [--only "dai,dai + repair"] [--write]
 
 All linear weights of all-MiniLM-L6-v2 at 65 %, and half of its FFN neurons; InfoNCE over all held-out passages,
 nDCG@10 of the positive among them and the mean cosine distance of their embeddings to the parent's, for 160 finance
@@ -69,21 +69,22 @@ def quality(model: SentenceTransformer, triplets: Triplets) -> tuple[float, floa
 def main() -> None:
     """Run what is missing, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="these rows alone, comma-separated")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     parser.add_argument("--write", action="store_true", help="put the table into docs/science.md")
     args = parser.parse_args()
     lines = Lines(RESULTS / "forms.jsonl")
     done = {(line["setting"], line["row"]): line for line in lines if line["constants"] == constants(line["row"])}
     cells = [*((SETTING, row) for row in ROWS), *((WIDTH, row) for row in WIDTH_ROWS)]
-    if not args.table and any(cell not in done for cell in cells):
+    only = set(filter(None, args.only.split(",")))
+    missing = [cell for cell in cells if cell not in done and (not only or cell[1] in only)]
+    if missing and not args.table:
         (domain, domain_held), (general, general_held) = split("finance"), split("general")
-        missing = [row for row in ROWS if row != "dense" and (SETTING, row) not in done]
-        sample = Sample("finance", 0, data=Data(domain, general), rows=missing)
+        rows = [row for setting, row in missing if setting == SETTING and row != "dense"]
+        sample = Sample("finance", 0, data=Data(domain, general), rows=rows)
         held = (domain_held, general_held)
         dense = [quality(rounded(sample.model), triplets)[2] for triplets in held]
-        for setting, row in cells:
-            if (setting, row) in done:
-                continue
+        for setting, row in missing:
             model, report = sample.pruned(row if row == "dense" else setting, row)
             numbers: list[float] = []
             for triplets, before in zip(held, dense, strict=True):
@@ -96,9 +97,9 @@ def main() -> None:
             done[setting, row] = line
             lines.add(line)
             sys.stderr.write(f"{setting}, {row}: {[round(number, 4) for number in numbers]}\n")
-    rows = [[*cell, *(f"{number:.4f}" for number in done[cell]["numbers"])] for cell in cells if cell in done]
+    table = [[*cell, *(f"{number:.4f}" for number in done[cell]["numbers"])] for cell in cells if cell in done]
     header = ["cut", "form", *(f"{kind} {what}" for kind in ("finance", "general") for what in QUALITIES)]
-    text = markdown_table(header, rows)
+    text = markdown_table(header, table)
     sys.stdout.write(text)
     if args.write:
         put_table("forms", text, page="science.md")
