@@ -169,7 +169,7 @@ class Sample:
         if setting == "dense":
             return self.model, None
         if setting == WIDTH:
-            options = {"criterion": name, "repair": row != name, "seed": self.seed, "max_length": RECIPE["max_length"]}
+            options = {"criterion": name, "repair": row != name, "seed": self.seed}
             result = gaprune.prune(
                 self.model,
                 domain=self.calibration.domain,
