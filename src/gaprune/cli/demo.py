@@ -37,7 +37,7 @@ def demo(
     overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline and unrepaired, and compare DAI with baselines."""
+    """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline, no repair, and compare DAI with baselines."""
     check_destination(out, overwrite=overwrite)
     model = demo_model()
     tasks = [task for task in find_tasks(sample_evaluation()) if task.domain in (domain, "general")]
