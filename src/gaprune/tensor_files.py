@@ -14,7 +14,7 @@ from torch import Tensor
 from gaprune.errors import ConfigError, OutputError
 from gaprune.files import replacing
 
-__all__ = ["Layout", "StoredTensors", "read_tensor", "writing_tensors"]
+__all__ = ["Layout", "StoredTensors", "writing_tensors"]
 
 Layout = Mapping[str, tuple[torch.dtype, Sequence[int]]]
 """Type and shape of every tensor of a file by its name, in the order of the file."""
@@ -114,7 +114,13 @@ class StoredTensors(Mapping[str, Tensor]):
         self._scales = dict(scales)
 
     def __getitem__(self, name: str) -> Tensor:
-        values = read_tensor(self._path, self._keys[name]).float()
+        key = self._keys[name]
+        try:
+            values = _read(self._path, key).float()
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"{self._path} can no longer be read: {error}", "Leave it alone during a run."
+            ) from error
         return values * self._scales[name] if name in self._scales else values
 
     def __iter__(self) -> Iterator[str]:
@@ -124,19 +130,8 @@ class StoredTensors(Mapping[str, Tensor]):
         return len(self._keys)
 
 
-def read_tensor(path: Path, key: str) -> Tensor:
-    """Return one tensor of a file that :func:`writing_tensors` wrote, and read no other.
-
-    Raises:
-        ConfigError: If it cannot be read any more.
-    """
-    try:
-        return _read(path, key)
-    except (OSError, EOFError, ValueError, KeyError) as error:
-        raise ConfigError(f"{path} can no longer be read: {error}", "Leave it alone during a run.") from error
-
-
 def _read(path: Path, key: str) -> Tensor:
+    """Return one tensor of a file, and read no other."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > path.stat().st_size:
