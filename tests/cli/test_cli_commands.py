@@ -509,7 +509,7 @@ class TestUnits:
     def test_criteria_say_what_they_score(self, gaprune):
         assert "What they say of whole units" in gaprune("criteria").out
         listed = json.loads(gaprune("criteria", "--json").out)
-        assert listed["dai"]["layers"].startswith("what skipping it does: increase of the loss")
+        assert listed["dai"]["layers"].startswith("what its absence does: increase of the loss")
         assert listed["obd"]["units"] is None
 
 

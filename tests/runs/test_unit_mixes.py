@@ -151,13 +151,14 @@ class TestMix:
 
     def test_harm_counts_embeddings_too(self, bert, toy_triplets):
         """Of two mixes with the same loss the one that moves embeddings less is better, as among layers."""
-        options = {"domain": toy_triplets, "target_params": "15k", **SMALL}
+        options = {"domain": toy_triplets, "target_params": "15k", "repair": False, **SMALL}
         measured = {
             weight: gaprune.prune(bert, criterion_options={"preservation": weight}, **options).provenance()["method"]
             for weight in (0.0, 5.0)
         }
         found = {weight: method["target"]["harm_by_depth"] for weight, method in measured.items()}
-        effects = layer_effects(bert, toy_triplets.take(5, seed=0), layers=[0, 1], prompts=Prompts(), options=Recipe())
+        texts = {"domain": toy_triplets.take(5, seed=0)}
+        effects = layer_effects(bert, texts, layers=[0, 1], prompts=Prompts(), options=Recipe())["domain"].values()
         for weight, (nothing, one) in found.items():
             assert nothing == 0
             assert min(abs(one - (each.loss + weight * each.distance)) for each in effects) < 1e-4

@@ -13,9 +13,10 @@ import gaprune
 from families import TEXTS
 from gaprune.anatomy import blocks, transformer_of, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
+from gaprune.calibration import Data, prepare_calibration
 from gaprune.config import Recipe
 from gaprune.errors import ConfigError, ModelError, SignalError
-from gaprune.models import Prompts
+from gaprune.models import Prompts, load_model
 from gaprune.runs import repair
 from gaprune.signals import Whole, layer_effects
 from gaprune.surgery import remove_layers, remove_units
@@ -168,12 +169,45 @@ class TestDepth:
         (cut,) = result.provenance()["method"]["cuts"]
         layers = [1] if family == "modernbert" else [0, 1]
         options = Recipe()
-        effects = layer_effects(model, toy_triplets, layers=layers, prompts=result.prompts, options=options)
-        worst = min(effects, key=lambda effect: effect.loss + 5 * effect.distance).layer
+        texts = {"domain": toy_triplets}
+        effects = layer_effects(model, texts, layers=layers, prompts=result.prompts, options=options)["domain"]
+        worst = min(effects.values(), key=lambda effect: effect.loss + 5 * effect.distance).layer
         assert cut["kept"]["layers"] == [layer for layer in (0, 1) if layer != worst]
         expected = remove_layers(model, [worst])
         torch.testing.assert_close(embed(result.model), embed(expected), rtol=0, atol=1e-6)
         assert result.selected == sum(weight.numel() for block in blocks(model) for weight in block.parameters())
+
+    def test_with_repair_what_can_be_made_up_for_goes(self, bert, toy_triplets):
+        """The second layer adds the same vector to every token: much to lose, and nothing once a bias gives it."""
+        second = blocks(bert)[1]
+        for matrix in (second.attention.output.dense, second.output.dense):
+            torch.nn.init.zeros_(matrix.weight)
+        with torch.no_grad():
+            second.output.dense.bias.copy_(4 * torch.randn(32, generator=torch.Generator().manual_seed(0)))
+        found = {}
+        for repairs in (False, True):
+            result = gaprune.prune(bert, domain=toy_triplets, depth=1, repair=repairs)
+            (cut,) = result.provenance()["method"]["cuts"]
+            (round_,) = cut["found"]["rounds"]
+            found[repairs] = round_["importance"]
+            assert cut["kept"]["layers"] == [int(not repairs)]
+        assert found[False][1] > found[False][0]
+        assert found[True][1] < found[True][0]
+        assert found[True][1] < found[False][1] / 4
+
+    def test_neurons_are_chosen_in_what_repair_leaves(self, genuine, toy_triplets):
+        """After layers went, neurons are told apart in a model that makes up for them."""
+        options = {"domain": toy_triplets, "width": 0.5}
+        parent = load_model(genuine, device="cpu", max_length=16)
+        both = gaprune.prune(parent, depth=2, **options)
+        layers, width = both.provenance()["method"]["cuts"]
+        gone = {*range(6)} - {*layers["kept"]["layers"]}
+        calibration = prepare_calibration(parent, both.recipe, Data(toy_triplets, None))
+        draft = repair.drafted(parent, calibration, both.recipe, gone)
+        expected = gaprune.prune(draft, repair=False, **options).provenance()["method"]["cuts"][0]
+        assert width["kept"] == expected["kept"]
+        bare = gaprune.prune(remove_layers(parent, gone), repair=False, **options).provenance()["method"]["cuts"][0]
+        assert width["kept"] != bare["kept"]
 
     def test_greedy_measures_again(self, genuine, toy_triplets):
         options = {"domain": toy_triplets, "depth": 2, "device": "cpu", "max_length": 16, "repair": False}

@@ -30,8 +30,9 @@ def loss(model, triplets, *, in_batch=True):
 def test_effects_are_those_of_models_without_the_layer(model, family, toy_triplets, negatives):
     options = SignalOptions(negatives=negatives)
     layers = [1] if family == "modernbert" else [0, 1]
-    effects = layer_effects(model, toy_triplets, layers=layers, prompts=PROMPTS, options=options)
-    assert [effect.layer for effect in effects] == layers
+    found = layer_effects(model, {"domain": toy_triplets}, layers=layers, prompts=PROMPTS, options=options)
+    effects = list(found["domain"].values())
+    assert [effect.layer for effect in effects] == list(found["domain"]) == layers
     in_batch = negatives == "in-batch"
     dense = loss(model, toy_triplets, in_batch=in_batch)
     assert Whole(model, toy_triplets, prompts=PROMPTS, options=options).loss == pytest.approx(dense, abs=1e-4)
@@ -46,19 +47,39 @@ def test_effects_are_those_of_models_without_the_layer(model, family, toy_triple
 
 
 def test_beside_layers_that_are_gone_already(bert, toy_triplets):
-    """Of what is left without layer 0, layer 1 takes what it takes from the model without it."""
-    options = SignalOptions()
-    (beside,) = layer_effects(bert, toy_triplets, layers=[1], prompts=PROMPTS, options=options, skipped=[0])
-    first = layer_effects(bert, toy_triplets, layers=[0], prompts=PROMPTS, options=options)[0].loss
-    with_both = loss(bert, toy_triplets) + first + beside.loss
+    """Of both layers together the whole model suffers what it suffers without any."""
+    texts = {"domain": toy_triplets, "general": toy_triplets[:3]}
+    found = layer_effects(bert, texts, layers=[1], prompts=PROMPTS, options=SignalOptions(), skipped=[0])
+    whole = {kind: (loss(bert, each), torch.cat(embed(bert, each))) for kind, each in texts.items()}
     for block in blocks(bert):
         block.forward = lambda hidden, *_args, **_kwargs: hidden
-    assert with_both == pytest.approx(loss(bert, toy_triplets), abs=1e-3)
+    for kind, each in texts.items():
+        effect = found[kind][1]
+        assert effect.loss == pytest.approx(loss(bert, each) - whole[kind][0], abs=1e-3)
+        cosines = functional.cosine_similarity(whole[kind][1], torch.cat(embed(bert, each)), dim=1)
+        assert effect.distance == pytest.approx(float((1 - cosines).mean()), abs=1e-4)
+
+
+def test_models_that_make_up_for_what_goes(bert, toy_triplets):
+    """Where others give the model without the layers, it is theirs that is held against the whole."""
+    asked = []
+
+    def without(gone):
+        asked.append(set(gone))
+        return remove_layers(bert, [1])
+
+    options = {"prompts": PROMPTS, "options": SignalOptions()}
+    found = layer_effects(bert, {"domain": toy_triplets}, layers=[0, 1], without=without, **options)["domain"]
+    (plain,) = layer_effects(bert, {"domain": toy_triplets}, layers=[1], **options)["domain"].values()
+    assert asked == [{0}, {1}]
+    for effect in found.values():
+        assert (effect.loss, effect.distance) == pytest.approx((plain.loss, plain.distance), abs=1e-4)
 
 
 def test_influence_turns_states(bert, toy_triplets):
     """A block that doubles its input turns nothing."""
     blocks(bert)[0].forward = lambda hidden, *_args, **_kwargs: hidden * 2
-    first, second = layer_effects(bert, toy_triplets, layers=[0, 1], prompts=PROMPTS, options=SignalOptions())
+    texts, options = {"domain": toy_triplets}, SignalOptions()
+    first, second = layer_effects(bert, texts, layers=[0, 1], prompts=PROMPTS, options=options)["domain"].values()
     assert first.influence == pytest.approx(0, abs=1e-5)
     assert second.influence > 0.01

@@ -116,7 +116,7 @@ class LayerEvidence:
     seed: int = 0
 
     def effect(self, data: Literal["domain", "general"]) -> LayerEffect:
-        """Return what skipping it does on one kind of data.
+        """Return what its absence does on one kind of data.
 
         Raises:
             SignalError: If it was not measured.

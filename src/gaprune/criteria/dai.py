@@ -81,7 +81,7 @@ class DomainAlignmentImportance(Criterion):
     unit_summary: ClassVar[str | None] = "order of removal that moves embeddings least, units seen together"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/science.md"
     layer_summary: ClassVar[str | None] = (
-        f"what skipping it does: increase of the loss + {PRESERVATION:g} x distance of the embeddings"
+        f"what its absence does: increase of the loss + {PRESERVATION:g} x distance of the embeddings"
     )
     terms: ClassVar[Mapping[str, object]] = MappingProxyType(
         {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0}
@@ -182,7 +182,7 @@ class DomainAlignmentImportance(Criterion):
         return frozenset({"domain", "general"} if self.general else {"domain"})
 
     def layer_importance(self, evidence: LayerEvidence) -> float:
-        """Return what skipping the layer does: increase of the loss and, weighted, distance of the embeddings.
+        """Return what the layer's absence does: increase of the loss and, weighted, distance of the embeddings.
 
         The loss of some dozens of triplets alone is noisy, and can even fall without a layer that other texts need.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,12 +17,15 @@ from gaprune.criteria import Criterion, LayerEvidence, UnitEvidence
 from gaprune.errors import ConfigError, SignalError
 from gaprune.masks import lowest
 from gaprune.processes import gather
-from gaprune.signals import LayerEffect, Signals, layer_effects
+from gaprune.runs.repair import drafted, split
+from gaprune.signals import Signals, layer_effects
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["LayerChoice", "choose_layers", "choose_units", "unit_importances"]
+    from gaprune.data import Triplets
+
+__all__ = ["LayerChoice", "choose_layers", "choose_units", "effect_triplets", "unit_importances"]
 
 
 class LayerChoice:
@@ -42,16 +46,23 @@ class LayerChoice:
 
 
 def choose_layers(
-    model: SentenceTransformer, criterion: Criterion, calibration: Calibration, recipe: Recipe, *, count: int
+    model: SentenceTransformer,
+    criterion: Criterion,
+    calibration: Calibration,
+    recipe: Recipe,
+    *,
+    count: int,
+    repairs: bool,
 ) -> LayerChoice:
     """Return the layers that go, the least important first.
 
     Args:
         model: The parent.
         criterion: Scores the layers.
-        calibration: Triplets; layers are skipped on the first ``recipe.effect_triplets`` of each kind.
+        calibration: Triplets; layers are left out on ``recipe.effect_triplets`` of each kind.
         recipe: Whether effects are measured again after each layer (``greedy``), loss and seed.
         count: How many go.
+        repairs: Whether what is left will be repaired: then effects are what the layer before makes up for no more.
 
     Raises:
         ConfigError: If fewer can go.
@@ -67,7 +78,7 @@ def choose_layers(
     rounds = []
     while len(gone) < count:
         left = [layer for layer in can_go if layer not in gone]
-        evidence = _layer_evidence(model, criterion, calibration, recipe, left, gone)
+        evidence = _layer_evidence(model, criterion, calibration, recipe, left, gone, repairs=repairs)
         importance = {each.layer: criterion.layer_importance(each) for each in evidence}
         order = gather(sorted(left, key=lambda layer: importance[layer]))[0]  # the first process decides for all
         gone += order[:1] if recipe.greedy else order[:count]
@@ -82,26 +93,48 @@ def _layer_evidence(
     recipe: Recipe,
     layers: Sequence[int],
     gone: Sequence[int],
+    *,
+    repairs: bool,
 ) -> list[LayerEvidence]:
-    effects: dict[str, dict[int, LayerEffect]] = {"domain": {}, "general": {}}
-    for kind, triplets in (("domain", calibration.domain), ("general", calibration.general)):
-        if kind in criterion.layer_needs and triplets is not None:
-            found = layer_effects(
-                model,
-                triplets.take(min(recipe.effect_triplets, len(triplets)), seed=recipe.seed),
-                layers=layers,
-                prompts=calibration.prompts,
-                options=recipe,
-                skipped=gone,
-            )
-            effects[kind] = {effect.layer: effect for effect in found}
+    wanted: dict[str, Triplets] = {
+        kind: triplets
+        for kind, triplets in (("domain", calibration.domain), ("general", calibration.general))
+        if kind in criterion.layer_needs and triplets is not None
+    }
+    effects = layer_effects(
+        model,
+        effect_triplets(wanted, calibration, recipe, repairs=repairs),
+        layers=layers,
+        prompts=calibration.prompts,
+        options=recipe,
+        skipped=gone,
+        without=partial(drafted, model, calibration, recipe) if repairs else None,
+    )
     squares = [
         sum(float(weight.detach().float().square().sum()) for weight in block.parameters()) for block in blocks(model)
     ]
     return [
-        LayerEvidence(layer, squares[layer], effects["domain"].get(layer), effects["general"].get(layer), recipe.seed)
+        LayerEvidence(
+            layer,
+            squares[layer],
+            **{kind: found[layer] for kind, found in effects.items()},
+            seed=recipe.seed,
+        )
         for layer in layers
     ]
+
+
+def effect_triplets(
+    wanted: Mapping[str, Triplets], calibration: Calibration, recipe: Recipe, *, repairs: bool
+) -> dict[str, Triplets]:
+    """Return the few triplets of each kind that effects are measured on; repair, where it runs, does not see them."""
+    if repairs:
+        _, judged = split(calibration, recipe)
+        return {kind: judged[kind][: recipe.effect_triplets] for kind in wanted}
+    return {
+        kind: triplets.take(min(recipe.effect_triplets, len(triplets)), seed=recipe.seed)
+        for kind, triplets in wanted.items()
+    }
 
 
 def _effects(evidence: LayerEvidence) -> dict[str, Any]:

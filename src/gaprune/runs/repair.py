@@ -6,11 +6,13 @@ import copy
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
-from gaprune.anatomy import blocks
+from gaprune.anatomy import blocks, closing_matrices
 from gaprune.calibration import Calibration
 from gaprune.config import Recipe
 from gaprune.data import Triplets
@@ -22,7 +24,7 @@ from gaprune.surgery import heal, remove_layers
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["RepairReport", "repaired", "split"]
+__all__ = ["RepairReport", "drafted", "repaired", "split"]
 
 _HELD_OUT = 5
 """At most one triplet in so many is held out to judge the repair."""
@@ -83,8 +85,7 @@ def repaired(
         SignalError: If the model's blocks cannot be run one by one, or the repaired model's loss is not finite.
     """
     fitted, judged = split(calibration, recipe)
-    share = recipe.general_share if "general" in fitted else 0.0
-    shares = {"domain": 1 - share, "general": share}
+    shares = _shares(fitted, recipe)
 
     wholes = {
         kind: Whole(parent, triplets, prompts=calibration.prompts, options=recipe) for kind, triplets in judged.items()
@@ -105,7 +106,7 @@ def repaired(
         return not all(found[kind] <= before[kind] for kind in judged), mixed(found)
 
     for ridge in recipe.ridge:
-        healed = cut(_healed(parent, keep, gone, fitted, shares, calibration, recipe, ridge), True)
+        healed = cut(_healed(parent, keep, gone, fitted, calibration, recipe, ridge), True)
         after = harms(healed)
         if not all(map(math.isfinite, after.values())):
             raise SignalError(
@@ -118,7 +119,8 @@ def repaired(
         raise ConfigError("ridge: no value is given.", "Name one or more: --ridge 0.1.")
     healed, after, ridge = best
     kept = not rank(after)[0]
-    report = RepairReport(kept, ridge, share, len(fitted["domain"]), len(judged["domain"]), before, after)
+    general, counts = shares.get("general", 0.0), (len(fitted["domain"]), len(judged["domain"]))
+    report = RepairReport(kept, ridge, general, *counts, before, after)
     return (healed if kept else plain), report
 
 
@@ -127,7 +129,6 @@ def _healed(
     keep: Mapping[str, Tensor],
     gone: Collection[int],
     fitted: Mapping[str, Triplets],
-    shares: Mapping[str, float],
     calibration: Calibration,
     recipe: Recipe,
     ridge: float,
@@ -142,12 +143,55 @@ def _healed(
 
     with evaluating(healed), evaluating(parent):
         courses = [
-            (shares[kind], Course(stream(healed, kind), stream(parent, kind), stays))
-            for kind in fitted
-            if shares[kind]
+            (share, Course(stream(healed, kind), stream(parent, kind), stays))
+            for kind, share in _shares(fitted, recipe).items()
+            if share
         ]
         heal(healed, keep, courses, ridge=ridge)
     return healed
+
+
+def drafted(
+    parent: SentenceTransformer,
+    calibration: Calibration,
+    recipe: Recipe,
+    gone: Collection[int] = (),
+    keep: Mapping[str, Tensor] = MappingProxyType({}),
+) -> SentenceTransformer:
+    """Return what repair would begin with, fitted on fewer texts: enough to see what had better go.
+
+    Only matrices that lose something are refit, and the last one before each gap.
+
+    Args:
+        parent: The model; it is left as it is.
+        calibration: The triplets of a run: ``recipe.effect_triplets`` of those that repair would be fitted on are.
+        recipe: Ridge (of several the first), share of general texts, batch size.
+        gone: Layers that go altogether.
+        keep: What stays of each matrix that loses something, true for columns ``(in,)``, by its name without the
+            layers gone; the others are set to zero.
+
+    Raises:
+        ConfigError: If there are too few triplets to hold any out.
+        SignalError: If the model's blocks cannot be run one by one.
+    """
+    fitted, _ = split(calibration, recipe)
+    stays = [layer for layer in range(len(blocks(parent))) if layer not in gone]
+    last = {matrix.layer: matrix for matrix in closing_matrices(parent)}
+    # The blocks that stay have the places, and so the names, of as many from the first.
+    bridges = {
+        last[place].name: torch.ones(last[layer].module.in_features, dtype=torch.bool)
+        for place, layer in enumerate(stays)
+        if layer + 1 in gone
+    }
+    few = {kind: triplets[: recipe.effect_triplets] for kind, triplets in fitted.items()}
+    return _healed(parent, bridges | dict(keep), gone, few, calibration, recipe, recipe.ridge[0])
+
+
+def _shares(fitted: Mapping[str, Triplets], recipe: Recipe) -> dict[str, float]:
+    """Return the share of each kind of texts in what repair is fitted on."""
+    if "general" not in fitted:
+        return {"domain": 1.0}
+    return {"domain": 1 - recipe.general_share, "general": recipe.general_share}
 
 
 def split(calibration: Calibration, recipe: Recipe) -> tuple[dict[str, Triplets], dict[str, Triplets]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -23,8 +23,9 @@ from gaprune.errors import ConfigError, SignalError
 from gaprune.memory import parse_bytes
 from gaprune.processes import gather
 from gaprune.progress import track
-from gaprune.runs.choose import choose_layers, choose_units
+from gaprune.runs.choose import choose_layers, choose_units, effect_triplets
 from gaprune.runs.plan import UnitPlan
+from gaprune.runs.repair import drafted
 from gaprune.signals import PRESERVATION, Whole, skipping
 
 if TYPE_CHECKING:
@@ -182,13 +183,14 @@ def choose_plan(
     calibration: Calibration,
     recipe: Recipe,
     tokens: int | None,
+    repairs: bool,
 ) -> tuple[UnitPlan, dict[str, Any]]:
     """Return the mix of layers and neurons that reaches the target at the least estimated harm, and how it was found.
 
     The harm is the increase of the loss on domain triplets and, weighted as `dai` does for layers, the distance of
     their embeddings: the loss of some dozens of triplets can fall without a layer that other texts need. It is
-    measured with more and more layers skipped, and with more and more neurons switched off; that of a mix is estimated
-    by the sum of the two.
+    measured without more and more layers, and without more and more neurons; that of a mix is estimated by the sum of
+    the two.
 
     Args:
         model: The parent.
@@ -196,29 +198,38 @@ def choose_plan(
         groups: Its FFN neurons.
         importances: Of the neurons, by name of the group.
         criterion: Ranks the layers.
-        calibration: Its first ``recipe.effect_triplets`` domain triplets are measured on.
+        calibration: ``recipe.effect_triplets`` of its domain triplets are measured on.
         recipe: Loss, and the multiple of neurons that stays.
         tokens: Tokens that stay, where the vocabulary is cut too.
+        repairs: Whether what is left will be repaired: then it is measured with a draft of that.
 
     Raises:
         SignalError: If what is measured is not finite.
     """
     costs = Costs.of(model, groups)
     rows = costs.rows if tokens is None else tokens
-    triplets = _domain(calibration)
-    triplets = triplets.take(min(recipe.effect_triplets, len(triplets)), seed=recipe.seed)
-    choice = choose_layers(model, criterion, calibration, recipe, count=_deepest(model))
+    domain = _domain(calibration)
+    triplets = effect_triplets({"domain": domain}, calibration, recipe, repairs=repairs)["domain"]
+    choice = choose_layers(model, criterion, calibration, recipe, count=_deepest(model), repairs=repairs)
     widths = [0.0, *_FRACTIONS]
     whole = Whole(model, triplets, prompts=calibration.prompts, options=recipe)
     preservation = _preservation(criterion)
 
-    by_depth, by_width = [0.0], [0.0]
-    for count in track(range(1, len(choice.order) + 1), "Measuring depths"):
-        with skipping(model, choice.order[:count]):
-            by_depth.append(whole.harm(preservation=preservation))
-    for fraction in track(_FRACTIONS, "Measuring widths"):
-        with _switched_off(groups, choose_units(importances, round(costs.units * (1 - fraction)))):
-            by_width.append(whole.harm(preservation=preservation))
+    def harm(gone: Collection[int], keep: Mapping[str, Tensor]) -> float:
+        columns = {
+            group.name: keep[group.name].repeat_interleave(group.consumer.unit)
+            for group in groups
+            if group.name in keep
+        }
+        if repairs:
+            return whole.harm(drafted(model, calibration, recipe, gone, columns), preservation=preservation)
+        with skipping(model, gone), _switched_off(groups, columns):
+            return whole.harm(preservation=preservation)
+
+    counts = track(range(1, len(choice.order) + 1), "Measuring depths")
+    by_depth = [0.0, *(harm(choice.order[:count], {}) for count in counts)]
+    kept = (round(costs.units * (1 - fraction)) for fraction in track(_FRACTIONS, "Measuring widths"))
+    by_width = [0.0, *(harm((), choose_units(importances, count)) for count in kept)]
     if not all(map(math.isfinite, (*by_depth, *by_width))):
         raise SignalError(
             "The loss is not finite with some layers or neurons switched off.",
@@ -277,8 +288,8 @@ def _domain(calibration: Calibration) -> Triplets:
 
 
 @contextmanager
-def _switched_off(groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]) -> Iterator[None]:
-    """Let the matrices that read units see zeros where units do not stay."""
+def _switched_off(groups: Sequence[UnitGroup], columns: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let the matrices that read units see zeros in the columns that do not stay."""
 
     def hook(mask: Tensor) -> Any:
         def switch(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -287,7 +298,6 @@ def _switched_off(groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]) -> It
         return switch
 
     with ExitStack() as stack:
-        for group in groups:
-            columns = keep[group.name].repeat_interleave(group.consumer.unit)
-            stack.callback(group.consumer.module.register_forward_pre_hook(hook(columns)).remove)
+        for group in groups if columns else ():
+            stack.callback(group.consumer.module.register_forward_pre_hook(hook(columns[group.name])).remove)
         yield

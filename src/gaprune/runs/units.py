@@ -23,13 +23,13 @@ from gaprune.data import read_texts
 from gaprune.errors import ConfigError
 from gaprune.result import Result
 from gaprune.runs.base import Run
-from gaprune.runs.choose import choose_layers, choose_units, unit_importances
+from gaprune.runs.choose import choose_layers, choose_units
 from gaprune.runs.plan import UnitPlan, plan_units, units_kept
-from gaprune.runs.repair import RepairReport, repaired
+from gaprune.runs.repair import RepairReport, drafted, repaired
 from gaprune.runs.retraining import turns
 from gaprune.runs.sizes import Selection
 from gaprune.runs.targets import Target, choose_plan
-from gaprune.signals import Signals
+from gaprune.runs.unit_signals import UnitSignals
 from gaprune.surgery import close_vocabulary, cut_vocabulary, rank_tokens, remove_layers, remove_units, used_tokens
 from gaprune.surgery.rebuild import changed_config
 from gaprune.surgery.tokenizers import check_extra
@@ -160,6 +160,19 @@ class UnitRun(Run):
                 del result, model
                 gc.collect()
 
+    @cached_property
+    def _evidence(self) -> UnitSignals:
+        groups = [group for kind in self.kinds for group in unit_groups(self.parent, kind)]
+        return UnitSignals(
+            self.parent,
+            groups,
+            self.needs,
+            calibration=self.calibration,
+            recipe=self.recipe,
+            weights_sha256=self.identity["weights_sha256"],
+            repairs=self.repairs,
+        )
+
     def _plan(self, criterion: Criterion, sparsity: float) -> tuple[UnitPlan, dict[str, Any] | None]:
         """Return what goes, and how a target led to it."""
         if self.target is None:
@@ -171,11 +184,12 @@ class UnitRun(Run):
             self.parent,
             self.target,
             groups=groups,
-            importances=self._importances(self.parent, groups, criterion),
+            importances=self._evidence.importances(self.parent, groups, criterion),
             criterion=criterion,
             calibration=self.calibration,
             recipe=self.recipe,
             tokens=tokens,
+            repairs=self.repairs,
         )
 
     def _cut(self, criterion: Criterion, plan: UnitPlan) -> tuple[SentenceTransformer, Cuts, RepairReport | None]:
@@ -186,14 +200,17 @@ class UnitRun(Run):
         selection = Selection(self.parent)
         if plan.depth:
             selection.add_blocks()
-            choice = plan.layers or choose_layers(model, criterion, self.calibration, self.recipe, count=plan.depth)
+            choice = plan.layers or choose_layers(
+                model, criterion, self.calibration, self.recipe, count=plan.depth, repairs=self.repairs
+            )
             gone = choice.order
             stay = [layer for layer in range(len(blocks(model))) if layer not in gone]
             cuts.append(Cut("depth", plan.depth, len(blocks(model)), {"layers": stay}, choice.found))
             model = remove_layers(model, gone)
         keep: dict[str, Tensor] = {}
         if plan.heads or plan.width:
-            keep, made = self._choose_units(model, criterion, plan)
+            seen = drafted(self.parent, self.calibration, self.recipe, gone) if self.repairs and gone else model
+            keep, made = self._choose_units(seen, criterion, plan, gone)
             cuts += made
             selection.add_units(group for kind in self.kinds for group in unit_groups(self.parent, kind))
         if self.repairs and (gone or keep):
@@ -211,11 +228,12 @@ class UnitRun(Run):
         return model, selection.cuts(cuts, model), repair
 
     def _choose_units(
-        self, model: SentenceTransformer, criterion: Criterion, plan: UnitPlan
+        self, model: SentenceTransformer, criterion: Criterion, plan: UnitPlan, gone: Collection[int]
     ) -> tuple[dict[str, Tensor], list[Cut]]:
         """Return which heads and neurons stay by one measurement of ``model``, ``(units,)`` by group, and the cuts."""
         groups = {kind: unit_groups(model, kind) for kind in self.kinds}
-        importances = self._importances(model, [group for found in groups.values() for group in found], criterion)
+        found_groups = [group for found in groups.values() for group in found]
+        importances = self._evidence.importances(model, found_groups, criterion, gone)
         keep: dict[str, Tensor] = {}
         cuts = []
         for kind, found in groups.items():
@@ -258,31 +276,6 @@ class UnitRun(Run):
         if groups[0].kind == "width":
             return units_kept(groups, plan.width or 0.0, round_to=self.recipe.round_to)
         return units_kept(groups, plan.heads or 0.0, round_to=1)
-
-    def _importances(
-        self, model: SentenceTransformer, groups: list[UnitGroup], criterion: Criterion
-    ) -> dict[str, Tensor]:
-        """Return the importance of every unit of ``model``; the parent is measured once for all criteria."""
-        if model is self.parent:
-            domain, general = self._signals
-        else:
-            needs = Needs.of_units([criterion], units=True, layers=False)
-            domain, general = self._measure(model, groups, needs)
-        return unit_importances(groups, criterion, domain=domain, general=general, seed=self.recipe.seed)
-
-    @cached_property
-    def _signals(self) -> tuple[Signals | None, Signals | None]:
-        groups = [group for kind in self.kinds for group in unit_groups(self.parent, kind)]
-        return self._measure(self.parent, groups, self.needs)
-
-    def _measure(
-        self, model: SentenceTransformer, groups: list[UnitGroup], needs: Needs
-    ) -> tuple[Signals | None, Signals | None]:
-        shape = hashlib.sha256(f"{model!r} {transformer_of(model).config}".encode()).hexdigest()
-        identity = {"parent": self.identity["weights_sha256"], "modules": shape}
-        consumers = [group.consumer for group in groups]
-        part = "" if model is self.parent else shape[:16]
-        return self.calibration.measure(model, consumers, needs, self.recipe, identity, part=part)
 
     def _texts_identity(self) -> dict[str, Any]:
         """Return what identifies the texts, beside the triplets, whose tokens stay."""

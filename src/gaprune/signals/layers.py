@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,12 @@ The loss of some dozens of triplets alone is noisy: it can fall where embeddings
 
 @dataclass(frozen=True)
 class LayerEffect:
-    """What skipping one layer does.
+    """What a model suffers without one layer, and without others that are gone already.
 
     Args:
         layer: Index of the block.
         loss: Increase of the mean InfoNCE loss.
-        distance: Mean of one minus the cosine between a text's embeddings with and without the layer.
+        distance: Mean of one minus the cosine between a text's embeddings by the whole model and without the layers.
         influence: Mean of one minus the cosine between a token's state before and after the layer in the whole model
             (Men et al. 2024, ShortGPT, arXiv 2403.03853).
     """
@@ -86,53 +86,59 @@ class Whole:
 
 def layer_effects(
     model: SentenceTransformer,
-    triplets: Triplets,
+    triplets: Mapping[str, Triplets],
     *,
     layers: Collection[int],
     prompts: Prompts,
     options: SignalOptions,
     skipped: Collection[int] = (),
-) -> list[LayerEffect]:
-    """Return what skipping each of ``layers`` does, beside those already ``skipped``.
+    without: Callable[[Collection[int]], SentenceTransformer] | None = None,
+) -> dict[str, dict[int, LayerEffect]]:
+    """Return what the model suffers without each of ``layers`` and without those already ``skipped``.
 
     Args:
         model: The model; it is left as it is.
-        triplets: What the loss is taken on, all passages being candidates.
+        triplets: What the loss is taken on by kind of data, all passages being candidates.
         layers: Indices of blocks to try.
         prompts: Put before queries and passages.
         options: Temperature and kind of negatives.
-        skipped: Indices of blocks that are skipped throughout.
+        skipped: Indices of blocks that are gone throughout.
+        without: Gives the model without these blocks; by default they are skipped, and nothing makes up for them.
+
+    Returns:
+        By kind of data, the effect by layer.
+
+    Raises:
+        SignalError: If the loss without a layer is not finite.
     """
+    wholes = {kind: Whole(model, each, prompts=prompts, options=options) for kind, each in triplets.items()}
+    influences = {kind: _influences(model, whole, skipped) for kind, whole in wholes.items()}
+    effects: dict[str, dict[int, LayerEffect]] = {kind: {} for kind in triplets}
+    for layer in track(sorted(layers), "Leaving layers out"):
+        gone = {*skipped, layer}
+        other = without(gone) if without else None
+        with skipping(model, () if other else gone):
+            for kind, whole in wholes.items():
+                loss, distance = whole.changed(other)
+                if not math.isfinite(loss):
+                    raise SignalError(
+                        f"layer {layer}: the loss without it is not finite.",
+                        "Load the model in float32 or bfloat16 (dtype, --dtype).",
+                    )
+                effects[kind][layer] = LayerEffect(layer, loss, distance, influence=influences[kind][layer])
+    return effects
+
+
+def _influences(model: SentenceTransformer, whole: Whole, skipped: Collection[int]) -> list[float]:
+    """Return how far every block turns the states of tokens, beside those that are skipped."""
     found = blocks(model)
     influences = [_Influence() for _ in found]
-    handles = [
-        block.register_forward_hook(influence, with_kwargs=True)
-        for block, influence in zip(found, influences, strict=True)
-    ]
-    with skipping(model, skipped):
-        try:
-            whole = Whole(model, triplets, prompts=prompts, options=options)
-        finally:
-            for handle in handles:
-                handle.remove()
-    effects = []
-    for layer in track(sorted(layers), "Skipping layers"):
-        with skipping(model, {*skipped, layer}):
-            loss, distance = whole.changed()
-        if not math.isfinite(loss):
-            raise SignalError(
-                f"layer {layer}: the loss without it is not finite.",
-                "Load the model in float32 or bfloat16 (dtype, --dtype).",
-            )
-        effects.append(
-            LayerEffect(
-                layer,
-                loss=loss,
-                distance=distance,
-                influence=influences[layer].mean,
-            )
-        )
-    return effects
+    with ExitStack() as stack:
+        for block, influence in zip(found, influences, strict=True):
+            stack.callback(block.register_forward_hook(influence, with_kwargs=True).remove)
+        stack.enter_context(skipping(model, skipped))
+        whole.changed()
+    return [influence.mean for influence in influences]
 
 
 @contextmanager
