@@ -30,13 +30,14 @@ from testbed import RESULTS, Lines, machine, put_table, testbed
 CALIBRATION, HELD_OUT = 512, 160
 SETTING = "all 0.65"
 ROWS = (
-    "dense", "magnitude", "wanda", "wanda-mix", "obd", "dai:exchanges=0", "dai:exchanges=0:tempering=0",
-    "dai:exchanges=0:tempering=1", "dai:tempering=0", "dai:tempering=0.25", "dai", "dai:tempering=0.75",
-    "dai:tempering=1", "dai:exchanges=16", "dai:exchanges=512", "dai:general=0.3", "dai:alpha=0.3", "sparsegpt",
-    "sparsegpt-mix", "wanda + repair", "dai:exchanges=0 + repair", "dai + repair", "dai:general=0.3 + repair",
+    "dense", "magnitude", "wanda", "wanda-mix", "obd", "dai:general=0:exchanges=0",
+    "dai:general=0:exchanges=0:tempering=0", "dai:general=0:exchanges=0:tempering=1", "dai:general=0:tempering=0",
+    "dai:general=0:tempering=0.25", "dai:general=0", "dai:general=0:tempering=0.75", "dai:general=0:tempering=1",
+    "dai:general=0:exchanges=16", "dai:general=0:exchanges=512", "dai:general=0:alpha=0.3", "dai", "sparsegpt",
+    "sparsegpt-mix", "wanda + repair", "dai:general=0:exchanges=0 + repair", "dai:general=0 + repair", "dai + repair",
 )  # fmt: skip
 WIDTH_ROWS = (
-    "magnitude", "activation", "wanda", "dai", "dai:general=0.3", "activation + repair", "dai + repair",
+    "magnitude", "activation", "wanda", "dai:general=0", "dai", "activation + repair", "dai + repair",
 )  # fmt: skip
 QUALITIES = ("loss", "nDCG@10", "distance")
 

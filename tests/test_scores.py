@@ -39,7 +39,7 @@ def measured(bert, toy_triplets):
 
     def make(name: str) -> tuple[Scores, dict[str, torch.Tensor]]:
         chosen = select(matrices(bert), ["mlp"])
-        criterion = create(name)
+        criterion = create(name).with_data({"domain"})
         signals = measure(
             bert,
             toy_triplets,

@@ -97,9 +97,9 @@ def compare(
         require_model(built)
     else:
         refuse_loading_options(built)
-    variants = make_variants(criteria, ablate=ablate, sweeps=sweep or {})
-    created = variants.create()
     named = named_data(built, domain=domain_triplets, general=general_triplets)
+    variants = make_variants(criteria, kinds=named, ablate=ablate, sweeps=sweep or {})
+    created = variants.create(named)
     needs = {name: run_kind(built).needs_of(built, {name: each}, named) for name, each in created.items()}
     _check_options(built, needs.values(), counts)
     found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())

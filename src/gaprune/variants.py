@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gaprune.criteria import Criterion, create, with_option
@@ -51,16 +51,19 @@ class Variants:
     by_name: Mapping[str, Variant] = field(default_factory=dict)
     sweeps: tuple[Sweep, ...] = ()
 
-    def create(self) -> dict[str, Criterion]:
-        """Return the criteria by name."""
-        return {name: create(name) for name in self.by_name}
+    def create(self, kinds: Collection[str]) -> dict[str, Criterion]:
+        """Return the criteria by name, as they are where data of these kinds are named."""
+        return {name: create(name).with_data(kinds) for name in self.by_name}
 
 
-def make_variants(criteria: Sequence[str], *, ablate: bool, sweeps: Mapping[str, Sequence[object]]) -> Variants:
+def make_variants(
+    criteria: Sequence[str], *, kinds: Collection[str], ablate: bool, sweeps: Mapping[str, Sequence[object]]
+) -> Variants:
     """Return the criteria asked for, each followed by its variants.
 
     Args:
         criteria: Names, with constants of their own where wanted.
+        kinds: Of data that are named, ``domain`` and ``general``.
         ablate: Whether each term of each criterion that is on is switched off in turn.
         sweeps: Constants and their values; each criterion that has the constant takes them, one at a time.
 
@@ -69,7 +72,7 @@ def make_variants(criteria: Sequence[str], *, ablate: bool, sweeps: Mapping[str,
     """
     by_name: dict[str, Variant] = {}
     found: list[Sweep] = []
-    created = {name: create(name) for name in criteria}
+    created = {name: create(name).with_data(kinds) for name in criteria}
     for option in sweeps:
         _check_option(option, created)
     for base, criterion in created.items():

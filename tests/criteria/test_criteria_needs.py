@@ -70,9 +70,20 @@ def test_everything_it_needs_is_read(evidence, name, options):
 
 
 def test_dai_needs_general_data_only_where_they_count():
-    default, guarded = create("dai"), create("dai", {"general": 0.2})
-    assert default.domain_needs == guarded.domain_needs == guarded.general_needs == {"gram", "output_square"}
-    assert default.general_needs == frozenset()
+    alone, guarded = create("dai", {"general": 0}), create("dai")
+    assert alone.domain_needs == guarded.domain_needs == guarded.general_needs == {"gram", "output_square"}
+    assert alone.general_needs == frozenset()
+
+
+def test_by_default_dai_does_without_general_data_where_none_are_named():
+    """What is asked for in words stays: then such data are read, or their absence is an error."""
+    assert create("dai").with_data({"domain", "general"}) == create("dai")
+    assert create("dai").with_data({"domain"}) == create("dai", {"general": 0})
+    asked = create("dai", {"general": 0.3})
+    assert asked.with_data({"domain"}) == asked
+    assert asked.with_data({"domain"}).general_needs
+    for name in ("wanda-mix", "dai-paper", "fisher-general"):
+        assert create(name).with_data({"domain"}) == create(name)
 
 
 def test_weights_alone_suffice_for_random_and_magnitude():

@@ -89,7 +89,7 @@ def test_units_that_cancel_go_together():
     weight = torch.eye(2)[:, [0, 0, 1]][:, :, None]
     inputs = torch.tensor([[1.0, -1.0, 0.3], [2.0, -2.0, -0.3], [-1.0, 1.0, 0.3]])
     signals = MatrixSignals("down", triplets=1, tokens=3, gram_sum=moments(inputs), output_gram_sum=3 * torch.eye(2))
-    places = create("dai").unit_importance(UnitEvidence("down", weight, torch.ones(3), signals))
+    places = create("dai", {"general": 0}).unit_importance(UnitEvidence("down", weight, torch.ones(3), signals))
     assert places.tolist() == [1.0, 2.0, 0.0]
     loss = (weight.flatten(1).T @ weight.flatten(1)) * moments(inputs)
     loss[2, 2] = 7.0
@@ -103,7 +103,7 @@ def test_alignment_scales_what_units_cost_by_the_cosine_of_gates(evidence):
     left = evidence.weight.flatten(1)
     loss = (left.T @ domain.output_gram @ left * domain.gram).view(UNITS, COLUMNS, UNITS, COLUMNS).sum((1, 3))
     factor = (1 + 0.9 * cosine).sqrt()
-    aligned = create("dai", {"alpha": 0.9}).unit_importance(evidence)
+    aligned = create("dai", {"alpha": 0.9, "general": 0}).unit_importance(evidence)
     assert torch.equal(aligned, removal_order(factor[:, None] * loss * factor))
 
 
@@ -189,14 +189,16 @@ def test_layers():
         for name in (
             "dai",
             "dai:preservation=0",
+            "dai:general=0",
             "dai:preservation=0:general=0.5",
             "magnitude",
             "activation",
             "activation-mix",
         )
     }
-    assert scored["dai"] == [1.0, 1.5, 2.0]
-    assert scored["dai:preservation=0"] == [1.0, 1.0, 1.0]
+    assert scored["dai:general=0"] == [1.0, 1.5, 2.0]
+    assert scored["dai"] == pytest.approx([1.9, 2.55, 3.2])
+    assert scored["dai:preservation=0"] == pytest.approx([1.9, 1.9, 1.9])
     assert scored["dai:preservation=0:general=0.5"] == [2.5, 2.5, 2.5]
     assert scored["magnitude"] == [10.0, 9.0, 8.0]
     assert scored["activation"] == scored["activation-mix"] == pytest.approx([0.2, 0.3, 0.4])
@@ -212,7 +214,7 @@ def test_random_layers_depend_on_the_seed_alone():
 
 def test_layers_need_what_they_look_at():
     bare = LayerEvidence(2, 1.0)
-    for name in ("dai", "activation"):
+    for name in ("dai:general=0", "activation"):
         with pytest.raises(SignalError, match=r"layer 2: no domain data were looked at"):
             create(name).layer_importance(bare)
     with pytest.raises(ConfigError, match=r"Wanda does not score layers such as layer 2.\n.*such as dai"):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 from torch import Tensor
@@ -147,6 +147,10 @@ class Criterion(Options, ABC):
     """One line: the formula for whole units; ``None`` where it tells none apart."""
     layer_summary: ClassVar[str | None] = None
     """One line: the formula for whole layers; ``None`` where it tells none apart."""
+
+    def with_data(self, kinds: Collection[str]) -> Self:  # noqa: ARG002 (for those that can do without)
+        """Return the criterion as it is where data of these kinds, ``domain`` and ``general``, are named."""
+        return self
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:

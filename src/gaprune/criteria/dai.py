@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -74,7 +74,8 @@ class DomainAlignmentImportance(Criterion):
     The curvature of that distance (Gauss-Newton, which is the Fisher of embeddings with unit normal noise) is taken in
     Kronecker form: second moments of a matrix's inputs ``A`` and of its output gradients ``D``. It is seen as a whole:
     what goes is chosen together, so that contributions that cancel go together (:mod:`gaprune.criteria.exchange`).
-    General data as a guard and the alignment of domain and general gradients are there to switch on.
+    General data, where they are named, are mixed in as a guard. The alignment of domain and general gradients can be
+    switched on.
     """
 
     summary: ClassVar[str] = "(D A)-weighted w^2, rows tempered; then weights are exchanged while a row loses less"
@@ -87,7 +88,9 @@ class DomainAlignmentImportance(Criterion):
         {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0}
     )
 
-    general: float = Field(0.0, ge=0, description="Weight of general data beside the domain's.")
+    general: float = Field(
+        0.3, ge=0, description="Weight of general data beside the domain's; by default only where such are named."
+    )
     tempering: float = Field(
         0.5, ge=0, le=1, description="Power of a row's curvature: 0 weighs all rows alike, 1 as the curvature says."
     )
@@ -105,6 +108,12 @@ class DomainAlignmentImportance(Criterion):
         ge=0,
         description="Layers: weight of the cosine distance of embeddings with and without a layer.",
     )
+
+    def with_data(self, kinds: Collection[str]) -> Self:
+        """Return it without general data where none are named, unless they were asked for."""
+        if "general" in kinds or "general" in self.model_fields_set:
+            return self
+        return self.model_copy(update={"general": 0.0})
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:

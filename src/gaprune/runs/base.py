@@ -57,12 +57,13 @@ class Run(ABC):
         earlier: Run | None = None,
     ) -> None:
         self.recipe = recipe
-        self.criteria: dict[str, Criterion] = (
+        self.named = named_data(recipe, domain=domain, general=general)
+        made = (
             {name: create(name) for name in criteria}
             if criteria
             else {recipe.criterion: create(recipe.criterion, recipe.criterion_options)}
         )
-        self.named = named_data(recipe, domain=domain, general=general)
+        self.criteria: dict[str, Criterion] = {name: each.with_data(self.named) for name, each in made.items()}
         self.repairs = self.repaired(recipe, self.named)
         self.check_options()
         join()
