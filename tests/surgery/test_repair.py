@@ -122,3 +122,5 @@ def test_inputs_that_never_fire(layer):
     torch.testing.assert_close(entries.weight, repaired.weight, rtol=1e-3, atol=1e-3)
     with pytest.raises(SignalError, match=r"down: the moments of the inputs that stay are singular.\n.*larger ridge"):
         refit_columns(weight, bias, both, keep, ridge=0.0, name="down")
+    with pytest.raises(SignalError, match=r"down: the moments of the inputs that stay are singular.\n.*larger ridge"):
+        refit_entries(weight, bias, both, keep.expand(6, 10), ridge=0.0, name="down")

@@ -62,14 +62,7 @@ def refit_columns(
     seen = moments.seen(centred=bias is not None).double()
     missed = moments.missed(centred=bias is not None).double()
     wide = weight.double()
-    scale = seen.diagonal().mean()
-    loaded = seen[keep][:, keep] + ridge * torch.where(scale > 0, scale, 1) * torch.eye(int(keep.sum())).to(seen)
-    try:
-        factor = torch.linalg.cholesky(loaded)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise SignalError(
-            f"{name}: the moments of the inputs that stay are singular.", "Use more triplets, or a larger ridge."
-        ) from error
+    factor = _factor(_loaded(seen, ridge)[keep][:, keep], name)
     change = torch.cholesky_solve((missed[:, keep] + wide[:, ~keep] @ seen[~keep][:, keep]).T, factor).T
     repaired = torch.zeros_like(wide)
     repaired[:, keep] = wide[:, keep] + change
@@ -81,8 +74,8 @@ def refit_entries(
 ) -> Repaired:
     """Refit a matrix that loses single entries, every row with a choice of its own.
 
-    All rows are solved together by conjugate gradients with the diagonal as preconditioner; each step costs one
-    product of the size of ``W C``.
+    All rows are solved together by conjugate gradients. The inverse of the whole covariance, of which every row takes
+    its own part, is the preconditioner: a few dozen steps do, of two products of the size of ``W C`` each.
 
     Args:
         weight: ``W``, ``(out, in)``.
@@ -93,18 +86,17 @@ def refit_entries(
         name: Of the matrix, for the error.
 
     Raises:
-        SignalError: If it does not converge.
+        SignalError: If the moments are singular even with the ridge, or it does not converge.
     """
-    seen = moments.seen(centred=bias is not None)
-    scale = seen.diagonal().mean()
-    loaded = seen + ridge * torch.where(scale > 0, scale, 1) * torch.eye(len(seen)).to(seen)
+    wide = _loaded(moments.seen(centred=bias is not None).double(), ridge)
+    inverse = torch.cholesky_inverse(_factor(wide, name)).to(weight.dtype)
+    loaded = wide.to(weight.dtype)
     keeps = keep.to(weight.dtype)
     change = -weight * (1 - keeps)
     residual = (moments.missed(centred=bias is not None) - change @ loaded) * keeps
-    diagonal = loaded.diagonal().clamp_min(torch.finfo(loaded.dtype).tiny)
     start = _norm(residual)
     limit = _TOLERANCE * start
-    direction = preconditioned = residual / diagonal
+    direction = preconditioned = (residual @ inverse) * keeps
     product = (residual * preconditioned).sum(1, keepdim=True)
     for _ in range(_STEPS):
         if bool((_norm(residual) <= limit).all()):
@@ -113,7 +105,7 @@ def refit_entries(
         step = _ratio(product, (direction * image).sum(1, keepdim=True))
         change = change + step * direction
         residual = residual - step * image
-        preconditioned = residual / diagonal
+        preconditioned = (residual @ inverse) * keeps
         following = (residual * preconditioned).sum(1, keepdim=True)
         direction = preconditioned + _ratio(following, product) * direction
         product = following
@@ -123,6 +115,22 @@ def refit_entries(
             "Use a larger ridge (--ridge), or leave repair out (--no-repair).",
         )
     return _with_bias(weight, bias, moments, (weight + change) * keeps)
+
+
+def _loaded(seen: Tensor, ridge: float) -> Tensor:
+    """Return the moments with the pull towards the original weights on the diagonal."""
+    scale = seen.diagonal().mean()
+    return seen + ridge * torch.where(scale > 0, scale, 1) * torch.eye(len(seen)).to(seen)
+
+
+def _factor(loaded: Tensor, name: str) -> Tensor:
+    try:
+        factor: Tensor = torch.linalg.cholesky(loaded)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise SignalError(
+            f"{name}: the moments of the inputs that stay are singular.", "Use more triplets, or a larger ridge."
+        ) from error
+    return factor
 
 
 def _norm(rows: Tensor) -> Tensor:
