@@ -39,7 +39,7 @@ def measured(bert, toy_triplets):
 
     def make(name: str) -> tuple[Scores, dict[str, torch.Tensor]]:
         chosen = select(matrices(bert), ["mlp"])
-        criterion = create(name).with_data({"domain"})
+        criterion = create(name).for_run({"domain"}, refits=True)
         signals = measure(
             bert,
             toy_triplets,

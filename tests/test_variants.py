@@ -58,7 +58,7 @@ def test_terms_are_constants_and_can_be_switched_off(name):
 
 def test_ablation_switches_off_each_term_that_is_on():
     criteria = ["dai:tempering=0.5:general=0.2:alpha=0", "dai-paper", "magnitude"]
-    found = make_variants(criteria, kinds={"domain"}, ablate=True, sweeps={})
+    found = make_variants(criteria, kinds={"domain"}, refits=False, ablate=True, sweeps={})
     assert {name: variant.change for name, variant in found.by_name.items()} == {
         "dai:tempering=0.5:general=0.2:alpha=0": "",
         "dai:tempering=0.5:general=0:alpha=0": "without general",
@@ -71,21 +71,23 @@ def test_ablation_switches_off_each_term_that_is_on():
         "magnitude": "",
     }
     assert found.sweeps == ()
-    assert list(found.create({"domain"})) == list(found.by_name)
+    assert list(found.create({"domain"}, refits=False)) == list(found.by_name)
 
 
 def test_what_no_data_are_named_for_is_no_term():
     """Without general data their weight is nothing already, in ablations and as the own value of a sweep."""
     for kinds, own in (({"domain"}, 0.0), ({"domain", "general"}, 0.3)):
-        found = make_variants(["dai"], kinds=kinds, ablate=True, sweeps={"general": [1]})
+        found = make_variants(["dai"], kinds=kinds, refits=True, ablate=True, sweeps={"general": [1]})
         assert ("without general" in {each.change for each in found.by_name.values()}) == (own > 0)
         assert found.sweeps[0].points == ((own, "dai"), (1.0, "dai:general=1"))
-        assert found.create(kinds)["dai"].general == own
+        assert found.create(kinds, refits=True)["dai"].general == own
 
 
 def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
     sweeps = {"alpha": ["0.3", "0"], "beta": [1, 2]}
-    found = make_variants(["dai:tempering=0.5", "dai-paper", "obd"], kinds={"domain"}, ablate=False, sweeps=sweeps)
+    found = make_variants(
+        ["dai:tempering=0.5", "dai-paper", "obd"], kinds={"domain"}, refits=False, ablate=False, sweeps=sweeps
+    )
     assert [(sweep.base, sweep.option, sweep.points) for sweep in found.sweeps] == [
         ("dai:tempering=0.5", "alpha", ((0.0, "dai:tempering=0.5"), (0.3, "dai:tempering=0.5:alpha=0.3"))),
         ("dai-paper", "alpha", ((0.0, "dai-paper:alpha=0"), (0.2, "dai-paper"), (0.3, "dai-paper:alpha=0.3"))),
@@ -96,12 +98,14 @@ def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
 
 
 def test_words_are_swept_in_the_order_asked():
-    (sweep,) = make_variants(["dai-paper"], kinds={"domain"}, ablate=False, sweeps={"alignment": ["matrix"]}).sweeps
+    (sweep,) = make_variants(
+        ["dai-paper"], kinds={"domain"}, refits=False, ablate=False, sweeps={"alignment": ["matrix"]}
+    ).sweeps
     assert sweep.points == (("weight", "dai-paper"), ("matrix", "dai-paper:alignment=matrix"))
 
 
 def test_a_variant_that_is_both_stands_once():
-    found = make_variants(["dai-paper"], kinds={"domain"}, ablate=True, sweeps={"alpha": [0]})
+    found = make_variants(["dai-paper"], kinds={"domain"}, refits=False, ablate=True, sweeps={"alpha": [0]})
     assert found.by_name["dai-paper:alpha=0"].change == "without alpha"
     assert len(found.by_name) == 4
 
@@ -126,4 +130,4 @@ def test_a_variant_that_is_both_stands_once():
 )
 def test_what_cannot_be_varied(criteria, options, problem):
     with pytest.raises(ConfigError, match=problem):
-        make_variants(criteria, **({"kinds": (), "ablate": False, "sweeps": {}} | options))
+        make_variants(criteria, **({"kinds": (), "refits": False, "ablate": False, "sweeps": {}} | options))

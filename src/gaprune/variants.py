@@ -51,19 +51,25 @@ class Variants:
     by_name: Mapping[str, Variant] = field(default_factory=dict)
     sweeps: tuple[Sweep, ...] = ()
 
-    def create(self, kinds: Collection[str]) -> dict[str, Criterion]:
-        """Return the criteria by name, as they are where data of these kinds are named."""
-        return {name: create(name).with_data(kinds) for name in self.by_name}
+    def create(self, kinds: Collection[str], *, refits: bool) -> dict[str, Criterion]:
+        """Return the criteria by name, as :meth:`gaprune.criteria.Criterion.for_run` gives them."""
+        return {name: create(name).for_run(kinds, refits=refits) for name in self.by_name}
 
 
 def make_variants(
-    criteria: Sequence[str], *, kinds: Collection[str], ablate: bool, sweeps: Mapping[str, Sequence[object]]
+    criteria: Sequence[str],
+    *,
+    kinds: Collection[str],
+    refits: bool,
+    ablate: bool,
+    sweeps: Mapping[str, Sequence[object]],
 ) -> Variants:
     """Return the criteria asked for, each followed by its variants.
 
     Args:
         criteria: Names, with constants of their own where wanted.
         kinds: Of data that are named, ``domain`` and ``general``.
+        refits: Whether whole units go and what is left is refit.
         ablate: Whether each term of each criterion that is on is switched off in turn.
         sweeps: Constants and their values; each criterion that has the constant takes them, one at a time.
 
@@ -72,7 +78,7 @@ def make_variants(
     """
     by_name: dict[str, Variant] = {}
     found: list[Sweep] = []
-    created = {name: create(name).with_data(kinds) for name in criteria}
+    created = {name: create(name).for_run(kinds, refits=refits) for name in criteria}
     for option in sweeps:
         _check_option(option, created)
     for base, criterion in created.items():

@@ -77,13 +77,13 @@ def test_dai_needs_general_data_only_where_they_count():
 
 def test_by_default_dai_does_without_general_data_where_none_are_named():
     """What is asked for in words stays: then such data are read, or their absence is an error."""
-    assert create("dai").with_data({"domain", "general"}) == create("dai")
-    assert create("dai").with_data({"domain"}) == create("dai", {"general": 0})
+    assert create("dai").for_run({"domain", "general"}, refits=True) == create("dai")
+    assert create("dai").for_run({"domain"}, refits=True) == create("dai", {"general": 0})
     asked = create("dai", {"general": 0.3})
-    assert asked.with_data({"domain"}) == asked
-    assert asked.with_data({"domain"}).general_needs
+    assert asked.for_run({"domain"}, refits=True) == asked
+    assert asked.for_run({"domain"}, refits=True).general_needs
     for name in ("wanda-mix", "dai-paper", "fisher-general"):
-        assert create(name).with_data({"domain"}) == create(name)
+        assert create(name).for_run({"domain"}, refits=True) == create(name)
 
 
 def test_weights_alone_suffice_for_random_and_magnitude():

@@ -74,7 +74,7 @@ def test_dai_removes_what_moves_embeddings_least_together(evidence, inputs, grad
         domain, other = (moved(evidence, data, inputs, gradients, units) for data in BOTH)
         return domain + general * other
 
-    dai = create("dai", {"general": general})
+    dai = create("dai", {"general": general, "refit": False})
     domain, other = evidence.domain, evidence.general
     if general:  # the guard mixes moments, so that only inputs or only gradients may differ for sums to be exact
         other = MatrixSignals("down", triplets=7, tokens=TOKENS, gram_sum=other.gram_sum,
@@ -89,7 +89,9 @@ def test_units_that_cancel_go_together():
     weight = torch.eye(2)[:, [0, 0, 1]][:, :, None]
     inputs = torch.tensor([[1.0, -1.0, 0.3], [2.0, -2.0, -0.3], [-1.0, 1.0, 0.3]])
     signals = MatrixSignals("down", triplets=1, tokens=3, gram_sum=moments(inputs), output_gram_sum=3 * torch.eye(2))
-    places = create("dai", {"general": 0}).unit_importance(UnitEvidence("down", weight, torch.ones(3), signals))
+    places = create("dai", {"general": 0, "refit": False}).unit_importance(
+        UnitEvidence("down", weight, torch.ones(3), signals)
+    )
     assert places.tolist() == [1.0, 2.0, 0.0]
     loss = (weight.flatten(1).T @ weight.flatten(1)) * moments(inputs)
     loss[2, 2] = 7.0
@@ -103,7 +105,7 @@ def test_alignment_scales_what_units_cost_by_the_cosine_of_gates(evidence):
     left = evidence.weight.flatten(1)
     loss = (left.T @ domain.output_gram @ left * domain.gram).view(UNITS, COLUMNS, UNITS, COLUMNS).sum((1, 3))
     factor = (1 + 0.9 * cosine).sqrt()
-    aligned = create("dai", {"alpha": 0.9, "general": 0}).unit_importance(evidence)
+    aligned = create("dai", {"alpha": 0.9, "general": 0, "refit": False}).unit_importance(evidence)
     assert torch.equal(aligned, removal_order(factor[:, None] * loss * factor))
 
 

@@ -197,7 +197,7 @@ class TestDepth:
 
     def test_neurons_are_chosen_in_what_repair_leaves(self, genuine, toy_triplets):
         """After layers went, neurons are told apart in a model that makes up for them."""
-        options = {"domain": toy_triplets, "width": 0.5}
+        options = {"domain": toy_triplets, "width": 0.5, "criterion_options": {"refit": True}}
         parent = load_model(genuine, device="cpu", max_length=16)
         both = gaprune.prune(parent, depth=2, **options)
         layers, width = both.provenance()["method"]["cuts"]

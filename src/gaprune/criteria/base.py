@@ -148,8 +148,13 @@ class Criterion(Options, ABC):
     layer_summary: ClassVar[str | None] = None
     """One line: the formula for whole layers; ``None`` where it tells none apart."""
 
-    def with_data(self, kinds: Collection[str]) -> Self:  # noqa: ARG002 (for those that can do without)
-        """Return the criterion as it is where data of these kinds, ``domain`` and ``general``, are named."""
+    def for_run(self, kinds: Collection[str], *, refits: bool) -> Self:  # noqa: ARG002 (for those that can tell)
+        """Return the criterion as it is in a run, which settles defaults that depend on it.
+
+        Args:
+            kinds: Of data that are named, ``domain`` and ``general``.
+            refits: Whether whole units go and what is left is refit.
+        """
         return self
 
     @property

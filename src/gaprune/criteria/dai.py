@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from gaprune.criteria.base import Criterion, Evidence, LayerEvidence, UnitEvidence
 from gaprune.criteria.exchange import exchange, removal_order
+from gaprune.criteria.refit import refit_order
 from gaprune.criteria.registry import register
 from gaprune.signals import PRESERVATION, Quantity
 
@@ -85,7 +86,7 @@ class DomainAlignmentImportance(Criterion):
         f"what its absence does: increase of the loss + {PRESERVATION:g} x distance of the embeddings"
     )
     terms: ClassVar[Mapping[str, object]] = MappingProxyType(
-        {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0}
+        {"tempering": 0.0, "exchanges": 0, "refit": False, "general": 0.0, "alpha": 0.0}
     )
 
     general: float = Field(
@@ -100,6 +101,11 @@ class DomainAlignmentImportance(Criterion):
         description="Pairs of a weight that goes and one that stays that change places in a row while it loses less "
         "by it, at most.",
     )
+    refit: bool = Field(
+        True,
+        description="Units: what refitting the matrix that reads them makes up for is no loss; by default only where "
+        "the run repairs.",
+    )
     alpha: float = Field(
         0.0, ge=0, lt=1, description="Weight of the cosine of a row's (a unit's) domain and general gradients."
     )
@@ -109,11 +115,11 @@ class DomainAlignmentImportance(Criterion):
         description="Layers: weight of the cosine distance of embeddings with and without a layer.",
     )
 
-    def with_data(self, kinds: Collection[str]) -> Self:
-        """Return it without general data where none are named, unless they were asked for."""
-        if "general" in kinds or "general" in self.model_fields_set:
-            return self
-        return self.model_copy(update={"general": 0.0})
+    def for_run(self, kinds: Collection[str], *, refits: bool) -> Self:
+        """Return it without general data where none are named and without a refit where none comes, unless asked."""
+        off = {"general": 0.0} if "general" not in kinds else {}
+        off |= {"refit": False} if not refits else {}
+        return self.model_copy(update={key: value for key, value in off.items() if key not in self.model_fields_set})
 
     @property
     def domain_needs(self) -> frozenset[Quantity]:
@@ -172,18 +178,21 @@ class DomainAlignmentImportance(Criterion):
         """Return the place of every unit in the order in which they go.
 
         Without the units ``R`` embeddings move by ``sum over k, l in R of tr(W_kᵀ D W_l A_lk)``, ``W_k`` the columns
-        that read unit ``k``: each time the unit goes that adds least to it, given those that went before.
+        that read unit ``k``: each time the unit goes that adds least to it, given those that went before. Where a
+        refit is foreseen, it is what that leaves of it: see :func:`gaprune.criteria.refit.refit_order`.
         """
-        left = evidence.weight.flatten(1)
-        loss = (left.T @ self._mixed(evidence, "output_gram") @ left) * self._mixed(evidence, "gram")
-        loss = loss.view(evidence.units, len(loss) // evidence.units, evidence.units, -1).sum((1, 3))
+        weight = evidence.weight
         if self.alpha:
             domain, general = evidence.signals("domain"), evidence.signals("general")
             spread = (domain.gate_fisher * general.gate_fisher).sqrt()
             cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
-            factor = (1 + self.alpha * cosine).sqrt()
-            loss = factor[:, None] * loss * factor
-        return removal_order(loss)
+            weight = weight * (1 + self.alpha * cosine).sqrt()[:, None]
+        columns, left = weight.shape[2], weight.flatten(1)
+        inputs, outputs = self._mixed(evidence, "gram"), self._mixed(evidence, "output_gram")
+        if self.refit:
+            return refit_order(left, inputs, outputs, columns=columns, name=evidence.name)
+        loss = (left.T @ outputs @ left) * inputs
+        return removal_order(loss.view(evidence.units, columns, evidence.units, columns).sum((1, 3)))
 
     @property
     def layer_needs(self) -> frozenset[Literal["domain", "general"]]:

@@ -58,13 +58,16 @@ class Run(ABC):
     ) -> None:
         self.recipe = recipe
         self.named = named_data(recipe, domain=domain, general=general)
+        self.repairs = self.repaired(recipe, self.named)
+        refits = self.repairs and recipe.cuts_units
         made = (
             {name: create(name) for name in criteria}
             if criteria
             else {recipe.criterion: create(recipe.criterion, recipe.criterion_options)}
         )
-        self.criteria: dict[str, Criterion] = {name: each.with_data(self.named) for name, each in made.items()}
-        self.repairs = self.repaired(recipe, self.named)
+        self.criteria: dict[str, Criterion] = {
+            name: each.for_run(self.named, refits=refits) for name, each in made.items()
+        }
         self.check_options()
         join()
         check_placement(recipe)
