@@ -765,7 +765,7 @@ class TestProvenance:
                 "sha256": drawn.fingerprint,
             }
         assert said["prompts"] == {"query": "query: ", "passage": "passage: "}
-        assert said["method"]["options"] == create("dai", {"general": 0.2}).model_dump()
+        assert said["method"]["options"] == create("dai", {"general": 0.2, "refit": False}).model_dump()
         assert said["made"].endswith("+00:00")
         by_task = {score["task"]: score for score in said["evaluation"]["scores"]}
         assert by_task.keys() == {"Search", "Similar"}
