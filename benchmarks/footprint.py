@@ -29,7 +29,7 @@ from testbed import RESULTS, Lines, machine, put_table
 from units import MAX_LENGTH, SIZES, chosen_tasks, corpus_file, mean, triplets
 
 DOMAIN = "finance"
-WORKLOAD: dict[str, Any] = {"batch_sizes": (1, 32), "lengths": (32, MAX_LENGTH), "rounds": 5}
+WORKLOAD: dict[str, Any] = {"batch_sizes": (1, 32), "lengths": (32, MAX_LENGTH), "rounds": 5, "threads": 2}
 MEASURES = {
     "parameters": "parameters",
     "bytes on disk": "disk",
