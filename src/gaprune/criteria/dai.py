@@ -80,7 +80,9 @@ class DomainAlignmentImportance(Criterion):
     """
 
     summary: ClassVar[str] = "(D A)-weighted w^2, rows tempered; then weights are exchanged while a row loses less"
-    unit_summary: ClassVar[str | None] = "order of removal that moves embeddings least, units seen together"
+    unit_summary: ClassVar[str | None] = (
+        "order of removal that moves embeddings least, units seen together, after a refit where one comes"
+    )
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844, changed by measurement: docs/science.md"
     layer_summary: ClassVar[str | None] = (
         f"what its absence does: increase of the loss + {PRESERVATION:g} x distance of the embeddings"
