@@ -99,8 +99,8 @@ def encoding_with(model: SentenceTransformer, exported: gaprune.ExportedModel) -
     """Return a model that embeds by its export, so that it can be evaluated as any other."""
     wrapped = copy.copy(model)
 
-    def encode(texts: Any, *, convert_to_tensor: bool = False, normalize_embeddings: bool = False, **_: Any) -> Any:
-        embeddings: Tensor = torch.from_numpy(exported.encode(list(texts), prompt=""))
+    def encode(inputs: Any, *, convert_to_tensor: bool = False, normalize_embeddings: bool = False, **_: Any) -> Any:
+        embeddings: Tensor = torch.from_numpy(exported.encode(list(inputs), prompt=""))
         if normalize_embeddings:
             embeddings = torch.nn.functional.normalize(embeddings, dim=1)
         return embeddings if convert_to_tensor else embeddings.numpy()
