@@ -67,7 +67,7 @@ def cells(domain: str) -> list[tuple[str, str, str, bool]]:
     found = [(domain, "dense", "", False)]
     for size in SIZES:
         for criterion in CRITERIA if size != "vocabulary" else ("dai",):
-            both = size in ("width 0.5", "depth 2") or (criterion == "dai" and size != "vocabulary")
+            both = size in ("width 0.5", "depth 2") or (size == "all three" and criterion in ("activation", "dai"))
             repairs = (False, True) if both else (size != "vocabulary",)
             found += [(domain, size, criterion, repair) for repair in repairs]
     return found
