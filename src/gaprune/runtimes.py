@@ -184,6 +184,8 @@ def _onnx(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Ru
         raise MissingExtraError("Running an ONNX model", "onnx") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
+    # Threads that wait by spinning would take the processor from other models measured in turn in this process.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the errors of ONNX Runtime have no base of their own

@@ -88,5 +88,5 @@ def test_dai_foresees_the_refit_where_one_comes():
 
 def test_moments_that_are_not_finite():
     broken = torch.full((4, 4), torch.nan)
-    with pytest.raises(SignalError, match=r"^down: the moments of its inputs are not finite"):
+    with pytest.raises(SignalError, match=r"^down: the input second moments are not positive definite"):
         refit_order(draw(0, 2, 4), broken, torch.eye(2), columns=1, name="down")

@@ -259,7 +259,7 @@ def test_not_positive_definite_is_an_error_that_names_the_matrix(gram):
     with pytest.raises(SignalError) as caught:
         create("sparsegpt").importance(Evidence("layer.3.down", torch.ones(3, 2), domain=signals))
     assert caught.value.problem == "layer.3.down: the input second moments are not positive definite."
-    assert caught.value.remedy == "Use more triplets, or raise damping: sparsegpt:damping=0.05 as the criterion."
+    assert caught.value.remedy == "Use more triplets, or more damping where it is sparsegpt's: sparsegpt:damping=0.05."
     with pytest.raises(SignalError, match="not positive definite"):
         solve(torch.ones(3, 2), gram, zeros=1)
 

@@ -17,12 +17,13 @@ from families import TEXTS
 from gaprune import calibration
 from gaprune.anatomy import blocks, matrices, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
+from gaprune.calibration import Data, prepare_calibration
 from gaprune.config import Recipe
 from gaprune.errors import ConfigError
 from gaprune.models import Prompts
 from gaprune.report import target_text
-from gaprune.runs import choose
-from gaprune.signals import layer_effects, skipping
+from gaprune.runs import choose, repair
+from gaprune.signals import Whole, layer_effects, skipping
 from toys import triplets_file
 
 HEADS = ("qwen3", "mistral", "llama", "gemma")
@@ -163,6 +164,20 @@ class TestMix:
             assert nothing == 0
             assert min(abs(one - (each.loss + weight * each.distance)) for each in effects) < 1e-4
         assert found[5.0][1] > found[0.0][1]
+
+    def test_harm_is_what_repair_leaves(self, bert, toy_triplets):
+        """Where the run repairs, depths and widths are measured on models with a draft of it."""
+        result = gaprune.prune(bert, domain=toy_triplets, target_params="15k", **SMALL)
+        found = result.provenance()["method"]["target"]
+        drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None))
+        _, judged = repair.split(drawn, result.recipe)
+        whole = Whole(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
+        drafts = {layer: whole.harm(repair.drafted(bert, drawn, result.recipe, [layer])) for layer in (0, 1)}
+        assert found["harm_by_depth"][1] == pytest.approx(min(drafts.values()), abs=1e-4)
+        skipped = gaprune.prune(bert, domain=toy_triplets, target_params="15k", repair=False, **SMALL)
+        bare = skipped.provenance()["method"]["target"]["harm_by_width"]
+        assert found["harm_by_width"].keys() == bare.keys()
+        assert found["harm_by_width"]["0.5"] != bare["0.5"]
 
     def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):
         monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))

@@ -17,7 +17,7 @@ from gaprune.calibration import Data, prepare_calibration
 from gaprune.config import Recipe
 from gaprune.errors import ConfigError, ModelError, SignalError
 from gaprune.models import Prompts, load_model
-from gaprune.runs import repair
+from gaprune.runs import choose, repair
 from gaprune.signals import Whole, layer_effects
 from gaprune.surgery import remove_layers, remove_units
 from toys import GENERAL, tasks_folder
@@ -194,6 +194,12 @@ class TestDepth:
         assert found[False][1] > found[False][0]
         assert found[True][1] < found[True][0]
         assert found[True][1] < found[False][1] / 4
+
+    def test_nothing_is_drafted_for_those_that_look_at_no_effects(self, bert, toy_triplets, monkeypatch):
+        monkeypatch.setattr(choose, "drafted", lambda *_: pytest.fail("a draft was made"))
+        result = gaprune.prune(bert, domain=toy_triplets, depth=1, criterion="magnitude")
+        assert len(blocks(result.model)) == 1
+        assert result.provenance()["method"]["repair"] is not None
 
     def test_neurons_are_chosen_in_what_repair_leaves(self, genuine, toy_triplets):
         """After layers went, neurons are told apart in a model that makes up for them."""

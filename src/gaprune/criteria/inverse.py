@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gaprune.errors import SignalError
 
-__all__ = ["inverse_factor"]
+__all__ = ["damped_inverse", "inverse_factor"]
 
 
 def inverse_factor(gram: Tensor, *, damping: float, name: str) -> Tensor:
@@ -24,9 +24,22 @@ def inverse_factor(gram: Tensor, *, damping: float, name: str) -> Tensor:
     Raises:
         SignalError: If ``H`` is not positive definite even so.
     """
-    inverse = torch.cholesky_inverse(_cholesky(gram, damping, name))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True).to(gram.dtype)
-    return factor
+    factor: Tensor = torch.linalg.cholesky(damped_inverse(gram, damping=damping, name=name), upper=True)
+    return factor.to(gram.dtype)
+
+
+def damped_inverse(gram: Tensor, *, damping: float, name: str) -> Tensor:
+    """Return ``(H + damping mean(diag H) I)⁻¹``, ``(in, in)``, in double precision.
+
+    Args:
+        gram: Input second moments ``H``, ``(in, in)``.
+        damping: Ridge as a fraction of the mean diagonal.
+        name: Of the matrix, for the error.
+
+    Raises:
+        SignalError: If ``H`` is not positive definite even so.
+    """
+    return torch.cholesky_inverse(_cholesky(gram, damping, name))
 
 
 def _cholesky(gram: Tensor, damping: float, name: str) -> Tensor:
@@ -38,6 +51,6 @@ def _cholesky(gram: Tensor, damping: float, name: str) -> Tensor:
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise SignalError(
             f"{name}: the input second moments are not positive definite.",
-            "Use more triplets, or raise damping: sparsegpt:damping=0.05 as the criterion.",
+            "Use more triplets, or more damping where it is sparsegpt's: sparsegpt:damping=0.05.",
         ) from error
     return factor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaprune.errors import SignalError
+from gaprune.criteria.inverse import damped_inverse
 
 __all__ = ["refit_order"]
 
@@ -37,20 +37,13 @@ def refit_order(weight: Tensor, moments: Tensor, curvature: Tensor, *, columns: 
         ``(units,)``: 0 for the first that goes; the last stays longest.
 
     Raises:
-        SignalError: If the moments are not finite.
+        SignalError: If the moments are not positive definite even with the ridge: not finite, that is.
 
     Source:
         Optimal Brain Surgeon (Hassibi and Stork 1993) for columns, as ZipLM has it (Kurtic et al. 2023,
         arXiv 2302.04089), with the curvature of the outputs for weight.
     """
-    wide = moments.double()
-    loaded = wide + _RIDGE * wide.diagonal().mean().clamp_min(torch.finfo(wide.dtype).tiny) * torch.eye(len(wide)).to(
-        wide
-    )
-    try:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(loaded)).to(weight.dtype)
-    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise SignalError(f"{name}: the moments of its inputs are not finite.", "Check the model.") from error
+    inverse = damped_inverse(moments, damping=_RIDGE, name=name).to(weight.dtype)
     left = _Left(weight, inverse, curvature, columns)
     units = weight.shape[1] // columns
     place = torch.empty(units, dtype=weight.dtype, device=weight.device)

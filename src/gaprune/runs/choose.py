@@ -101,14 +101,18 @@ def _layer_evidence(
         for kind, triplets in (("domain", calibration.domain), ("general", calibration.general))
         if kind in criterion.layer_needs and triplets is not None
     }
-    effects = layer_effects(
-        model,
-        effect_triplets(wanted, calibration, recipe, repairs=repairs),
-        layers=layers,
-        prompts=calibration.prompts,
-        options=recipe,
-        skipped=gone,
-        without=partial(drafted, model, calibration, recipe) if repairs else None,
+    effects = (
+        layer_effects(
+            model,
+            effect_triplets(wanted, calibration, recipe, repairs=repairs),
+            layers=layers,
+            prompts=calibration.prompts,
+            options=recipe,
+            skipped=gone,
+            without=partial(drafted, model, calibration, recipe) if repairs else None,
+        )
+        if wanted
+        else {}
     )
     squares = [
         sum(float(weight.detach().float().square().sum()) for weight in block.parameters()) for block in blocks(model)
