@@ -12,7 +12,6 @@ go to stdout, and with --write into docs/science.md.
 from __future__ import annotations
 
 import argparse
-import copy
 import gc
 import sys
 from collections.abc import Collection, Iterator
@@ -20,7 +19,6 @@ from functools import cache, cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
@@ -36,7 +34,7 @@ from gaprune.report import markdown_table
 from gaprune.runs.repair import repaired
 from gaprune.scores import score
 from gaprune.surgery import Pruning, apply
-from testbed import RESULTS, Lines, machine, put_table, testbed
+from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 DOMAINS = ("finance", "chemistry")
 TASKS = {
@@ -209,8 +207,8 @@ def tasks(folder: str) -> list[Task]:
 
 
 def quality(model: SentenceTransformer, chosen: list[Task]) -> dict[str, float]:
-    """Return the score of every task, encoded in bfloat16 (the dense model too)."""
-    found = evaluate(copy.deepcopy(model).to(torch.bfloat16), chosen)
+    """Return the score of every task."""
+    found = evaluate(for_encoding(model), chosen)
     return {each.task: each.value for each in found.scores}
 
 

@@ -25,7 +25,7 @@ from gaprune.demo import demo_model
 from gaprune.evaluation import Task, evaluate
 from gaprune.models import load_model
 from gaprune.report import markdown_table
-from testbed import RESULTS, Lines, machine, put_table
+from testbed import RESULTS, Lines, for_encoding, machine, put_table
 from units import MAX_LENGTH, SIZES, chosen_tasks, corpus_file, mean, triplets
 
 DOMAIN = "finance"
@@ -78,7 +78,7 @@ def run(missing: list[str], folder: Path, done: dict[str, dict[str, Any]], lines
             line["cosine"] = {"lowest": exported.cosine_min, "mean": exported.cosine_mean}
             line["scores"] = quality(encoding_with(model, gaprune.ExportedModel(place)), tasks)
         else:
-            line["scores"] = quality(copy.deepcopy(model).to(torch.bfloat16), tasks)
+            line["scores"] = quality(for_encoding(model), tasks)
         found = gaprune.bench(place, own, **WORKLOAD)
         line["rows"] = {row.measure: [row.model, row.ratio] for row in found.rows() if row.measure in MEASURES}
         lines.add(line)

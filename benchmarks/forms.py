@@ -11,7 +11,6 @@ benchmarks/results/forms.jsonl.
 from __future__ import annotations
 
 import argparse
-import copy
 import random
 import sys
 
@@ -25,7 +24,7 @@ from gaprune.calibration import Data
 from gaprune.data import Triplets, read_triplets
 from gaprune.report import markdown_table
 from gaprune.signals import info_nce
-from testbed import RESULTS, Lines, machine, put_table, testbed
+from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 CALIBRATION, HELD_OUT = 512, 160
 SETTING = "all 0.65"
@@ -84,12 +83,12 @@ def main() -> None:
         rows = [row for setting, row in missing if setting == SETTING and row != "dense"]
         sample = Sample("finance", 0, data=Data(domain, general), rows=rows)
         held = (domain_held, general_held)
-        dense = [quality(rounded(sample.model), triplets)[2] for triplets in held]
+        dense = [quality(for_encoding(sample.model), triplets)[2] for triplets in held]
         for setting, row in missing:
             model, report = sample.pruned(row if row == "dense" else setting, row)
             numbers: list[float] = []
             for triplets, before in zip(held, dense, strict=True):
-                loss, ndcg, embeddings = quality(rounded(model), triplets)
+                loss, ndcg, embeddings = quality(for_encoding(model), triplets)
                 numbers += [loss, ndcg, 1 - float(functional.cosine_similarity(embeddings, before, dim=1).mean())]
             line = {
                 "setting": setting, "row": row, "constants": constants(row), "numbers": numbers, "repair": report,
@@ -104,11 +103,6 @@ def main() -> None:
     sys.stdout.write(text)
     if args.write:
         put_table("forms", text, page="science.md")
-
-
-def rounded(model: SentenceTransformer) -> SentenceTransformer:
-    """Return a copy in bfloat16."""
-    return copy.deepcopy(model).to(torch.bfloat16)
 
 
 if __name__ == "__main__":

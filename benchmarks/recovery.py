@@ -23,15 +23,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import torch
-
 import gaprune
 from gaprune.config import RecoveryOptions
 from gaprune.demo import demo_model
 from gaprune.evaluation import find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
-from testbed import RESULTS, Lines, machine, put_table, testbed
+from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 from units import TASKS as UNITS_TASKS
 
 TASKS = {domain: UNITS_TASKS[domain] for domain in ("finance", "chemistry")}
@@ -201,12 +199,12 @@ def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int,
 
 
 def quality(model: Any, domain: str) -> dict[str, Any]:
-    """Return the scores in the tasks of the domain and in general ones, encoded in bfloat16."""
+    """Return the scores in the tasks of the domain and in general ones."""
     model.max_seq_length = MAX_LENGTH
     found = {}
     for kind, folder, names in (("domain", domain, TASKS[domain]), ("general", "general", GENERAL_TASKS)):
         tasks = [task for task in find_tasks(testbed() / "evaluation" / folder) if task.name in names]
-        scores = {score.task: score.value for score in gaprune.evaluate(model.to(torch.bfloat16), tasks=tasks).scores}
+        scores = {score.task: score.value for score in gaprune.evaluate(for_encoding(model), tasks=tasks).scores}
         found |= {f"{kind}_scores": scores, f"{kind}_mean": fmean(scores.values())}
     return found
 

@@ -11,14 +11,12 @@ docs/benchmarks.md.
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import tempfile
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
@@ -28,7 +26,7 @@ from gaprune.demo import demo_model
 from gaprune.evaluation import Task, evaluate, find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
-from testbed import RESULTS, Lines, machine, put_table, testbed
+from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 CRITERIA = ("random", "magnitude", "activation", "dai")
 TASKS = {
@@ -135,8 +133,8 @@ def corpus_file(domain: str, folder: Path) -> str:
 
 
 def quality(model: SentenceTransformer, tasks: list[Task]) -> dict[str, float]:
-    """Return the score of every task, encoded in bfloat16 (the dense model too)."""
-    found = evaluate(copy.deepcopy(model).to(torch.bfloat16), tasks)
+    """Return the score of every task."""
+    found = evaluate(for_encoding(model), tasks)
     return {score.task: score.value for score in found.scores}
 
 
