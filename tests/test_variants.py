@@ -52,13 +52,14 @@ class TestNames:
 @pytest.mark.parametrize("name", list(available()))
 def test_terms_are_constants_and_can_be_switched_off(name):
     criterion = create(name)
-    for option, off in criterion.terms.items():
-        assert getattr(create(with_option(name, option, off)), option) == off
+    for terms in criterion.terms.values():
+        for option, off in terms.items():
+            assert getattr(create(with_option(name, option, off)), option) == off
 
 
 def test_ablation_switches_off_each_term_that_is_on():
     criteria = ["dai:tempering=0.5:general=0.2:alpha=0", "dai-paper", "magnitude"]
-    found = make_variants(criteria, kinds={"domain"}, refits=False, ablate=True, sweeps={})
+    found = make_variants(criteria, kinds={"domain"}, refits=False, grains=("weights",), ablate=True, sweeps={})
     assert {name: variant.change for name, variant in found.by_name.items()} == {
         "dai:tempering=0.5:general=0.2:alpha=0": "",
         "dai:tempering=0.5:general=0:alpha=0": "without general",
@@ -74,10 +75,28 @@ def test_ablation_switches_off_each_term_that_is_on():
     assert list(found.create({"domain"}, refits=False)) == list(found.by_name)
 
 
+@pytest.mark.parametrize(
+    ("grains", "without"),
+    [
+        (("weights",), {"tempering", "exchanges", "general"}),
+        (("units",), {"refit", "general"}),
+        (("layers",), {"preservation", "general"}),
+        (("units", "layers"), {"refit", "preservation", "general"}),
+    ],
+)
+def test_terms_are_those_of_what_goes(grains, without):
+    found = make_variants(
+        ["dai"], kinds={"domain", "general"}, refits=True, grains=grains, ablate=True, sweeps={}
+    ).by_name.values()
+    assert {each.change for each in found} == {"", *(f"without {option}" for option in without)}
+
+
 def test_what_no_data_are_named_for_is_no_term():
     """Without general data their weight is nothing already, in ablations and as the own value of a sweep."""
     for kinds, own in (({"domain"}, 0.0), ({"domain", "general"}, 0.3)):
-        found = make_variants(["dai"], kinds=kinds, refits=True, ablate=True, sweeps={"general": [1]})
+        found = make_variants(
+            ["dai"], kinds=kinds, refits=True, grains=("units",), ablate=True, sweeps={"general": [1]}
+        )
         assert ("without general" in {each.change for each in found.by_name.values()}) == (own > 0)
         assert found.sweeps[0].points == ((own, "dai"), (1.0, "dai:general=1"))
         assert found.create(kinds, refits=True)["dai"].general == own
@@ -86,7 +105,12 @@ def test_what_no_data_are_named_for_is_no_term():
 def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
     sweeps = {"alpha": ["0.3", "0"], "beta": [1, 2]}
     found = make_variants(
-        ["dai:tempering=0.5", "dai-paper", "obd"], kinds={"domain"}, refits=False, ablate=False, sweeps=sweeps
+        ["dai:tempering=0.5", "dai-paper", "obd"],
+        kinds={"domain"},
+        refits=False,
+        grains=("weights",),
+        ablate=False,
+        sweeps=sweeps,
     )
     assert [(sweep.base, sweep.option, sweep.points) for sweep in found.sweeps] == [
         ("dai:tempering=0.5", "alpha", ((0.0, "dai:tempering=0.5"), (0.3, "dai:tempering=0.5:alpha=0.3"))),
@@ -98,14 +122,22 @@ def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
 
 
 def test_words_are_swept_in_the_order_asked():
-    (sweep,) = make_variants(
-        ["dai-paper"], kinds={"domain"}, refits=False, ablate=False, sweeps={"alignment": ["matrix"]}
-    ).sweeps
+    found = make_variants(
+        ["dai-paper"],
+        kinds={"domain"},
+        refits=False,
+        grains=("weights",),
+        ablate=False,
+        sweeps={"alignment": ["matrix"]},
+    )
+    (sweep,) = found.sweeps
     assert sweep.points == (("weight", "dai-paper"), ("matrix", "dai-paper:alignment=matrix"))
 
 
 def test_a_variant_that_is_both_stands_once():
-    found = make_variants(["dai-paper"], kinds={"domain"}, refits=False, ablate=True, sweeps={"alpha": [0]})
+    found = make_variants(
+        ["dai-paper"], kinds={"domain"}, refits=False, grains=("weights",), ablate=True, sweeps={"alpha": [0]}
+    )
     assert found.by_name["dai-paper:alpha=0"].change == "without alpha"
     assert len(found.by_name) == 4
 
@@ -120,7 +152,9 @@ def test_a_variant_that_is_both_stands_once():
         ),
         (["dai"], {"sweeps": {"tempering": [2]}}, r"^criterion dai: tempering: "),
         (["dai"], {"sweeps": {"tempering": ["a:b"]}}, r"^criterion 'dai:tempering=a:b': 'b' is none"),
-        (["magnitude", "obd"], {"ablate": True}, r"^ablate: magnitude, obd have no term that is on"),
+        (["magnitude", "obd"], {"ablate": True}, r"^ablate: magnitude, obd have no term that is on for weights"),
+        (["dai-paper"], {"ablate": True, "grains": ("units", "layers")}, r"has no term that is on for units and lay"),
+        (["dai"], {"ablate": True, "grains": ()}, r"^ablate: dai has no term that is on for tokens"),
         (
             ["dai:tempering=0:exchanges=0:general=0:alpha=0"],
             {"ablate": True},
@@ -130,4 +164,7 @@ def test_a_variant_that_is_both_stands_once():
 )
 def test_what_cannot_be_varied(criteria, options, problem):
     with pytest.raises(ConfigError, match=problem):
-        make_variants(criteria, **({"kinds": (), "refits": False, "ablate": False, "sweeps": {}} | options))
+        make_variants(
+            criteria,
+            **({"kinds": (), "refits": False, "grains": ("weights",), "ablate": False, "sweeps": {}} | options),
+        )

@@ -98,10 +98,13 @@ def compare(
     else:
         refuse_loading_options(built)
     named = named_data(built, domain=domain_triplets, general=general_triplets)
-    refits = built.cuts_units and run_kind(built).repaired(built, named)
-    variants = make_variants(criteria, kinds=named, refits=refits, ablate=ablate, sweeps=sweep or {})
+    kind = run_kind(built)
+    refits = built.cuts_units and kind.repaired(built, named)
+    variants = make_variants(
+        criteria, kinds=named, refits=refits, grains=kind.grains(built), ablate=ablate, sweeps=sweep or {}
+    )
     created = variants.create(named, refits=refits)
-    needs = {name: run_kind(built).needs_of(built, {name: each}, named) for name, each in created.items()}
+    needs = {name: kind.needs_of(built, {name: each}, named) for name, each in created.items()}
     _check_options(built, needs.values(), counts)
     found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())
     if not found:

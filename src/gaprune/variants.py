@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gaprune.criteria import Criterion, create, with_option
+from gaprune.criteria import Criterion, Grain, create, with_option
 from gaprune.errors import ConfigError, suggest
 
 __all__ = ["Sweep", "Variant", "Variants", "make_variants"]
@@ -61,6 +61,7 @@ def make_variants(
     *,
     kinds: Collection[str],
     refits: bool,
+    grains: Collection[Grain],
     ablate: bool,
     sweeps: Mapping[str, Sequence[object]],
 ) -> Variants:
@@ -70,7 +71,8 @@ def make_variants(
         criteria: Names, with constants of their own where wanted.
         kinds: Of data that are named, ``domain`` and ``general``.
         refits: Whether whole units go and what is left is refit.
-        ablate: Whether each term of each criterion that is on is switched off in turn.
+        grains: What goes.
+        ablate: Whether each term that is on in a criterion's formulas for what goes is switched off in turn.
         sweeps: Constants and their values; each criterion that has the constant takes them, one at a time.
 
     Raises:
@@ -83,7 +85,8 @@ def make_variants(
         _check_option(option, created)
     for base, criterion in created.items():
         by_name[base] = Variant(base)
-        for option, off in criterion.terms.items() if ablate else ():
+        terms = {option: off for grain in grains for option, off in criterion.terms.get(grain, {}).items()}
+        for option, off in terms.items() if ablate else ():
             if getattr(criterion, option) != off:
                 by_name[with_option(base, option, off)] = Variant(base, f"without {option}")
         for option, values in sweeps.items():
@@ -94,7 +97,8 @@ def make_variants(
                 found.append(sweep)
     if ablate and not any(variant.change.startswith("without") for variant in by_name.values()):
         raise ConfigError(
-            f"ablate: {', '.join(created)} {'has' if len(created) == 1 else 'have'} no term that is on.",
+            f"ablate: {', '.join(created)} {'has' if len(created) == 1 else 'have'} no term that is on for "
+            f"{' and '.join(grains) or 'tokens'}.",
             "Switch one on (dai:alpha=0.2), name another criterion, or leave --ablate (ablate=True) out.",
         )
     return Variants(by_name, tuple(found))

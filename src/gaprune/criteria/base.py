@@ -20,6 +20,7 @@ __all__ = [
     "Calibration",
     "Criterion",
     "Evidence",
+    "Grain",
     "LayerEvidence",
     "Reconstruction",
     "Solution",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 Calibration = Literal["domain", "general", "mix"]
+Grain = Literal["weights", "units", "layers"]
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ class Criterion(Options, ABC):
     """Where the formula comes from."""
     default_allocation: ClassVar[Allocation] = "global"
     """Where its authors compare the budget."""
-    terms: ClassVar[Mapping[str, object]] = MappingProxyType({})
-    """The constants that are terms of the formula, each with the value that switches its term off."""
+    terms: ClassVar[Mapping[Grain, Mapping[str, object]]] = MappingProxyType({})
+    """The constants that are terms of the formula for a grain, each with the value that switches its term off."""
 
     unit_summary: ClassVar[str | None] = None
     """One line: the formula for whole units; ``None`` where it tells none apart."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from gaprune.criteria.base import Criterion, Evidence, LayerEvidence, UnitEvidence
+from gaprune.criteria.base import Criterion, Evidence, Grain, LayerEvidence, UnitEvidence
 from gaprune.criteria.exchange import exchange, removal_order
 from gaprune.criteria.refit import refit_order
 from gaprune.criteria.registry import register
@@ -26,7 +26,9 @@ class PaperDai(Criterion):
 
     summary: ClassVar[str] = "[(F_dom - beta F_gen)|w| + gamma sqrt|w|] (1 + alpha s), the factor within [0.8, 1.2]"
     source: ClassVar[str] = "GAPrune, arXiv 2509.10844"
-    terms: ClassVar[Mapping[str, object]] = MappingProxyType({"alpha": 0.0, "beta": 0.0, "gamma": 0.0})
+    terms: ClassVar[Mapping[Grain, Mapping[str, object]]] = MappingProxyType(
+        {"weights": {"alpha": 0.0, "beta": 0.0, "gamma": 0.0}}
+    )
 
     alpha: float = Field(0.2, description="Weight of the alignment s.")
     beta: float = Field(1.0, description="Weight of the general Fisher that is subtracted.")
@@ -87,8 +89,12 @@ class DomainAlignmentImportance(Criterion):
     layer_summary: ClassVar[str | None] = (
         f"what its absence does: increase of the loss + {PRESERVATION:g} x distance of the embeddings"
     )
-    terms: ClassVar[Mapping[str, object]] = MappingProxyType(
-        {"tempering": 0.0, "exchanges": 0, "refit": False, "general": 0.0, "alpha": 0.0}
+    terms: ClassVar[Mapping[Grain, Mapping[str, object]]] = MappingProxyType(
+        {
+            "weights": {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0},
+            "units": {"refit": False, "general": 0.0, "alpha": 0.0},
+            "layers": {"preservation": 0.0, "general": 0.0},
+        }
     )
 
     general: float = Field(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.calibration import KINDS, Kind, Needs, checkpoint_of, prepare_calibration, read_data
 from gaprune.config import Recipe
-from gaprune.criteria import Criterion, Reconstruction, create
+from gaprune.criteria import Criterion, Grain, Reconstruction, create
 from gaprune.errors import ConfigError
 from gaprune.evaluation import Evaluation, Task, evaluate
 from gaprune.export import parent_identity, versions
@@ -125,6 +125,11 @@ class Run(ABC):
                 "Leave --repair (repair=True) out, or cut neurons, heads or layers too.",
             )
         return able and (recipe.repair if recipe.repair is not None else "domain" in named)
+
+    @classmethod
+    @abstractmethod
+    def grains(cls, recipe: Recipe) -> tuple[Grain, ...]:
+        """Return what a run of this recipe takes away, as criteria tell it apart; tokens need none."""
 
     @classmethod
     @abstractmethod

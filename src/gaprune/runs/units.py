@@ -17,7 +17,7 @@ from gaprune.anatomy import UnitGroup, UnitKind, blocks, matrices, transformer_o
 from gaprune.anatomy.vocabulary import vocabulary
 from gaprune.calibration import Kind, Needs
 from gaprune.config import Recipe
-from gaprune.criteria import Criterion
+from gaprune.criteria import Criterion, Grain
 from gaprune.cuts import Cut, Cuts
 from gaprune.data import read_texts
 from gaprune.errors import ConfigError
@@ -80,13 +80,10 @@ class UnitRun(Run):
         asked = Asked.of(self.recipe)
         self.kinds, self.cuts_tokens = asked.kinds, asked.tokens
         for name, criterion in self.criteria.items():
-            for wanted, summary, what in (
-                (bool(asked.kinds), criterion.unit_summary, "units"),
-                (asked.layers, criterion.layer_summary, "layers"),
-            ):
-                if wanted and summary is None:
+            for grain in self.grains(self.recipe):
+                if (criterion.unit_summary if grain == "units" else criterion.layer_summary) is None:
                     raise ConfigError(
-                        f"criterion: {name} does not tell {what} apart.",
+                        f"criterion: {name} does not tell {grain} apart.",
                         "Choose another: `gaprune criteria` says what each can score.",
                     )
         if asked.tokens:
@@ -94,10 +91,15 @@ class UnitRun(Run):
         self.texts = [] if self.recipe.vocabulary is None else read_texts(Path(self.recipe.vocabulary))
 
     @classmethod
-    def can_repair(cls, recipe: Recipe) -> bool:
-        """Return whether neurons, heads or layers go: what is left can be refit."""
+    def grains(cls, recipe: Recipe) -> tuple[Grain, ...]:
+        """Return whether heads or neurons, and whether layers go."""
         asked = Asked.of(recipe)
-        return bool(asked.kinds) or asked.layers
+        return (*(("units",) if asked.kinds else ()), *(("layers",) if asked.layers else ()))
+
+    @classmethod
+    def can_repair(cls, recipe: Recipe) -> bool:
+        """Return whether anything but tokens goes: what is left can be refit."""
+        return bool(cls.grains(recipe))
 
     @classmethod
     def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[Kind]) -> Needs:

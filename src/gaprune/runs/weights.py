@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gaprune.anatomy import matrices, select
 from gaprune.calibration import Kind, Needs
 from gaprune.config import Recipe
-from gaprune.criteria import Criterion, Reconstruction
+from gaprune.criteria import Criterion, Grain, Reconstruction
 from gaprune.errors import ConfigError
 from gaprune.files import temporary_folder
 from gaprune.masks import check_pattern
@@ -44,6 +44,11 @@ class WeightRun(Run):
                     raise ConfigError(
                         f"repair: {name} updates the weights that stay itself.", "Leave --repair out (repair=None)."
                     )
+
+    @classmethod
+    def grains(cls, recipe: Recipe) -> tuple[Grain, ...]:  # noqa: ARG003 (the other road looks at it)
+        """Return that single weights go."""
+        return ("weights",)
 
     @classmethod
     def can_repair(cls, recipe: Recipe) -> bool:  # noqa: ARG003 (the other road looks at it)
