@@ -14,8 +14,10 @@ from __future__ import annotations
 import argparse
 import gc
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache, cached_property
+from itertools import product
+from math import nan
 from statistics import fmean, stdev
 from typing import Any
 
@@ -212,20 +214,20 @@ def quality(model: SentenceTransformer, chosen: list[Task]) -> dict[str, float]:
     return {each.task: each.value for each in found.scores}
 
 
-def means(done: dict[Any, Any], domain: str, setting: str, row: str, kind: str = "domain") -> list[float]:
-    """Return the means over tasks of every seed that was run."""
-    found = [line for (d, s, r, _), line in done.items() if (d, s, r) == (domain, setting, row)]
-    return [fmean(line["scores"][kind].values()) for line in found]
+def by_seed(done: dict[Any, Any], domain: str, setting: str, row: str, kind: str = "domain") -> dict[int, float]:
+    """Return the mean over tasks of every seed that was run."""
+    found = {seed: line for (d, s, r, seed), line in done.items() if (d, s, r) == (domain, setting, row)}
+    return {seed: fmean(line["scores"][kind].values()) for seed, line in sorted(found.items())}
 
 
 def table(domain: str, done: dict[Any, Any]) -> str:
     """Return the Markdown of a domain: a block on its tasks and one on general ones, a row a criterion."""
     parts = []
     for kind in ("domain", "general"):
-        (dense, *_) = means(done, domain, "dense", "dense", kind) or [float("nan")]
+        dense = by_seed(done, domain, "dense", "dense", kind).get(0, nan)
         rows = []
         for row in dict.fromkeys((*SEEDED, *OTHERS, *WIDTH_SEEDED)):
-            found = [means(done, domain, setting, row, kind) for setting in SETTINGS]
+            found = [by_seed(done, domain, setting, row, kind) for setting in SETTINGS]
             if any(found):
                 rows.append([row, *(entry(values, dense) for values in found)])
         names = ", ".join(TASKS[domain if kind == "domain" else "general"])
@@ -237,35 +239,53 @@ def table(domain: str, done: dict[Any, Any]) -> str:
 
 
 def summary(done: dict[Any, Any]) -> str:
-    """Return how far `dai` is ahead of the best baseline of each setting, by the first seed and over seeds."""
+    """Return how far `dai` is ahead of the best baseline of each setting, both on the same samples.
+
+    The spread of the mean is that of the means of single samples, of those that all settings were run with.
+    """
     rows = []
     for title, ours, rivals in (
         ("mask only", "dai", (*MASK_ONLY, "activation")),
         ("updated", "dai + repair", ("sparsegpt", "sparsegpt-mix", "activation + repair")),
     ):
-        for domain in DOMAINS:
-            for setting in SETTINGS:
-                mine = means(done, domain, setting, ours)
-                others = {rival: fmean(values) for rival in rivals if (values := means(done, domain, setting, rival))}
-                if mine and others:
-                    best = max(others, key=lambda rival: others[rival])
-                    ahead = 100 * (fmean(mine) - others[best])
-                    rows.append(
-                        [title, domain, setting, entry(mine, None), best, f"{others[best]:.4f}", f"{ahead:+.2f}"]
-                    )
-    for title in dict.fromkeys(row[0] for row in rows):
-        ahead = [float(row[-1]) for row in rows if row[0] == title]
-        rows.append([title, "both", f"mean of {len(ahead)}", "", "", "", f"{fmean(ahead):+.2f}"])
+        leads: list[dict[int, float]] = []
+        for domain, setting in product(DOMAINS, SETTINGS):
+            mine = by_seed(done, domain, setting, ours)
+            ahead = {rival: lead(mine, by_seed(done, domain, setting, rival)) for rival in rivals}
+            found = {rival: points for rival, points in ahead.items() if points}
+            if found:
+                best = min(found, key=lambda rival: fmean(found[rival].values()))
+                leads.append(found[best])
+                theirs = by_seed(done, domain, setting, best)
+                rows.append([title, domain, setting, entry(mine), best, entry(theirs), spread(found[best].values())])
+        if leads:
+            mean = f"{fmean(fmean(each.values()) for each in leads):+.2f}"
+            everywhere = set.intersection(*(set(each) for each in leads))
+            if len(everywhere) > 1:
+                mean += f" ± {stdev(fmean(each[seed] for each in leads) for seed in everywhere):.2f}"
+            rows.append([title, "both", f"mean of {len(leads)}", "", "", "", mean])
     header = ["", "domain", "setting", "dai", "best baseline", "its score", "points ahead"]
     return f"### Ahead of the best baseline\n\n{markdown_table(header, rows)}"
 
 
-def entry(values: list[float], dense: float | None) -> str:
+def lead(mine: Mapping[int, float], theirs: Mapping[int, float]) -> dict[int, float]:
+    """Return by how many points one is ahead of the other, by seed that both were run with."""
+    return {seed: 100 * (mine[seed] - theirs[seed]) for seed in mine if seed in theirs}
+
+
+def spread(points: Iterable[float]) -> str:
+    """Return mean and standard deviation of leads, of one without the latter."""
+    found = list(points)
+    return f"{fmean(found):+.2f}" + (f" ± {stdev(found):.2f}" if len(found) > 1 else "")
+
+
+def entry(values: Mapping[int, float], dense: float | None = None) -> str:
     """Return mean, spread over seeds where there are several, and the change against the dense model."""
     if not values:
         return ""
-    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{fmean(values):.4f}{spread}" + ("" if dense is None else f" ({fmean(values) / dense - 1:+.1%})")
+    mean = fmean(values.values())
+    deviation = f" ± {stdev(values.values()):.4f}" if len(values) > 1 else ""
+    return f"{mean:.4f}{deviation}" + ("" if dense is None else f" ({mean / dense - 1:+.1%})")
 
 
 if __name__ == "__main__":
