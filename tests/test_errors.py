@@ -46,7 +46,7 @@ def test_a_missing_extra_says_what_to_install():
     error = MissingExtraError("mteb's benchmarks", "mteb")
     assert error.extra == "mteb"
     assert error.problem.startswith("mteb's benchmarks needs the optional dependencies of the extra 'mteb'")
-    assert error.remedy == "Install them with: pip install 'gaprune[mteb]'"
+    assert error.remedy == "Install them with: pip install 'gaprune[mteb]' (in a clone: '.[mteb]')"
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ class MissingExtraError(GapruneError):
     def __init__(self, feature: str, extra: str, otherwise: str = "") -> None:
         super().__init__(
             f"{feature} needs the optional dependencies of the extra '{extra}', which are not installed.",
-            f"Install them with: pip install 'gaprune[{extra}]'" + (f", or {otherwise}" if otherwise else ""),
+            f"Install them with: pip install 'gaprune[{extra}]' (in a clone: '.[{extra}]')"
+            + (f", or {otherwise}" if otherwise else ""),
         )
         self.extra = extra
 

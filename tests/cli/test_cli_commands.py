@@ -13,9 +13,11 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import gaprune as package
+from gaprune.config import RecoveryOptions
 from gaprune.criteria import available
 from gaprune.data import read_triplets
 from gaprune.evaluation import Evaluation
+from gaprune.evaluation.workload import Workload
 
 
 class TestPrune:
@@ -429,7 +431,7 @@ class TestHelp:
     @pytest.mark.parametrize(
         "command",
         [[], ["prune"], ["evaluate"], ["compare"], ["inspect"], ["criteria"], ["demo"], ["data"], ["data", "check"],
-         ["data", "sample"], ["data", "from-texts"]],
+         ["data", "sample"], ["data", "from-texts"], ["recover"], ["bench"], ["export"], ["unpack"]],
         ids=" ".join,
     )  # fmt: skip
     def test_every_command_explains_itself(self, gaprune, command):
@@ -447,6 +449,21 @@ class TestHelp:
         for name in package.Recipe.model_fields:
             if name != "model":
                 assert f"--{special.get(name, name.replace('_', '-'))}" in text, name
+
+    @pytest.mark.parametrize(
+        ("command", "options"),
+        [("prune", package.Recipe), ("recover", RecoveryOptions), ("bench", Workload)],
+    )
+    def test_defaults_are_shown(self, gaprune, command, options):
+        text = " ".join(gaprune(command, "--help").out.replace("│", " ").split())
+        missing = [
+            name
+            for name, field in options.model_fields.items()
+            if isinstance(field.default, int | float)
+            and not isinstance(field.default, bool)
+            and f"{field.description.removesuffix('.')}; default: {field.default}." not in text
+        ]
+        assert missing == []
 
     def test_what_most_calls_name_comes_first(self, gaprune):
         text = gaprune("prune", "--help").out

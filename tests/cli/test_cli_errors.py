@@ -237,7 +237,7 @@ class TestTheProgram:
         assert done.code == 2
         assert done.err == (
             f"error: {long} needs the optional dependencies of the extra 'mteb', which are not installed.\n"
-            "  → Install them with: pip install 'gaprune[mteb]'\n"
+            "  → Install them with: pip install 'gaprune[mteb]' (in a clone: '.[mteb]')\n"
         )
 
     def test_an_interrupt(self, gaprune, files, empty, monkeypatch):

@@ -52,7 +52,7 @@ def test_the_extra_missing(monkeypatch, gaprune, tmp_path):
     )
     done = gaprune("demo", "--out", tmp_path / "out")
     assert done.code == 2
-    assert "→ Install them with: pip install 'gaprune[demo]'" in done.err
+    assert "→ Install them with: pip install 'gaprune[demo]' (in a clone: '.[demo]')" in done.err
     assert not list(tmp_path.iterdir())
 
 

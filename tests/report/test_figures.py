@@ -49,7 +49,8 @@ def test_without_matplotlib(monkeypatch, tmp_path):
     with pytest.raises(MissingExtraError, match=r"Drawing figures needs .* extra 'plots'") as caught:
         require_plots()
     assert (
-        caught.value.remedy == "Install them with: pip install 'gaprune[plots]', or leave them out with --no-figures"
+        caught.value.remedy == "Install them with: pip install 'gaprune[plots]' (in a clone: '.[plots]'), "
+        "or leave them out with --no-figures"
     )
     with pytest.raises(MissingExtraError):
         write_figures([CURVES], tmp_path)

@@ -10,7 +10,7 @@ import typer
 from gaprune import bench as verb
 from gaprune.bench import check_card
 from gaprune.bench import write_card as put_card
-from gaprune.cli.options import JsonFlag, QuietFlag, silence
+from gaprune.cli.options import JsonFlag, QuietFlag, silence, with_default
 from gaprune.cli.output import say, show, show_json
 from gaprune.evaluation.workload import Workload
 from gaprune.report import benchmark_table
@@ -20,18 +20,15 @@ __all__ = ["bench"]
 _FIELDS = Workload.model_fields
 
 
-def _default(name: str) -> str:
-    value = _FIELDS[name].default
-    return f"{_FIELDS[name].description} [default: {','.join(map(str, value)) if isinstance(value, tuple) else value}]"
-
-
 def bench(
     model: Annotated[Path, typer.Argument(help="Folder of a model; an exported one runs in its own runtime.")],
     parent: Annotated[Path | None, typer.Argument(help="Folder of what to compare it with.")] = None,
-    batch_sizes: Annotated[str | None, typer.Option(help=_default("batch_sizes"), show_default=False)] = None,
-    lengths: Annotated[str | None, typer.Option(help=_default("lengths"), show_default=False)] = None,
-    rounds: Annotated[int | None, typer.Option(help=_default("rounds"), show_default=False)] = None,
-    threads: Annotated[int | None, typer.Option(help=_FIELDS["threads"].description, show_default=False)] = None,
+    batch_sizes: Annotated[
+        str | None, typer.Option(help=with_default(_FIELDS["batch_sizes"]), show_default=False)
+    ] = None,
+    lengths: Annotated[str | None, typer.Option(help=with_default(_FIELDS["lengths"]), show_default=False)] = None,
+    rounds: Annotated[int | None, typer.Option(help=with_default(_FIELDS["rounds"]), show_default=False)] = None,
+    threads: Annotated[int | None, typer.Option(help=with_default(_FIELDS["threads"]), show_default=False)] = None,
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure memory, which loads every model once more.")
     ] = True,

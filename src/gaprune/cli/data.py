@@ -48,7 +48,8 @@ def check(
 ) -> None:
     """Tell size, lengths, duplicates and overlaps of calibration data before they are used.
 
-    Exit code 2 if the data cannot be used: a positive among its own negatives, or no negative anywhere.
+    Exit code 2 if the data cannot be used: a positive among its own negatives, or nothing that could
+    be a negative, of its own or of another triplet.
     """
     embedder = None if model is None else load_model(model, trust_remote_code=trust_remote_code)
     report = data.check(
@@ -124,7 +125,8 @@ def from_texts(
     kinds: Annotated[
         str | None,
         typer.Option(
-            help=f"What to make, comma-separated: {', '.join(data.KINDS)}; query for your own. Default: all."
+            help=f"What to make, comma-separated: {', '.join(data.KINDS)}, query (your own); default: the "
+            "first four, or query alone where --queries are given."
         ),
     ] = None,
     negatives: Annotated[int, typer.Option(min=0, help="Negatives of each; 0 makes pairs.")] = 1,

@@ -18,7 +18,7 @@ from gaprune.config import CommandOptions, Recipe, load_recipe
 from gaprune.errors import ConfigError
 from gaprune.progress import quiet
 
-__all__ = ["JsonFlag", "QuietFlag", "pairs", "recipe_options", "silence"]
+__all__ = ["JsonFlag", "QuietFlag", "pairs", "recipe_options", "silence", "with_default"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
@@ -100,6 +100,15 @@ def pairs(values: Sequence[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+def with_default(field: FieldInfo) -> str:
+    """Return what a field is, and its default if it has one that says something."""
+    description, default = field.description or "", field.default
+    if default is None or default is PydanticUndefined or default is False or default in ((), ""):
+        return description
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return f"{description.removesuffix('.')}; default: {shown}."
+
+
 @contextmanager
 def silence(is_quiet: bool, is_json: bool) -> Iterator[None]:
     """Hide progress bars where a command was asked to be quiet or to print JSON."""
@@ -111,7 +120,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     flags = [f"--{_flag(name)}", *_ALIASES.get(name, ())]
     if _plain(field) is bool:
         flags = [f"--{_flag(name)}/--no-{_flag(name)}"]
-    option = typer.Option(*flags, help=_help(field), show_default=False)
+    option = typer.Option(*flags, help=with_default(field), show_default=False)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(field), option]
     )
@@ -120,14 +129,6 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 def _flag(name: str) -> str:
     """Return the option's name."""
     return _SINGULAR.get(name, name.replace("_", "-"))
-
-
-def _help(field: FieldInfo) -> str:
-    default = field.default
-    if default is None or default is PydanticUndefined or default is False or default in ((), ""):
-        return field.description or ""
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-    return f"{field.description} [default: {shown}]"
 
 
 def _plain(field: FieldInfo) -> Any:

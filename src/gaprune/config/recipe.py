@@ -55,7 +55,7 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
         None, description="Keep the scores in this .safetensors file, and reuse them when it fits the run."
     )
     scores_dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="Type the scores are kept in; bfloat16 is scaled by matrix and half the size."
+        "float32", description="Type that importances are kept in; bfloat16, scaled by matrix, takes half of the room."
     )
     recover: int = Field(
         0, ge=0, description="Then retrain for this many steps on the domain's triplets, zeros held; 0 for none."

@@ -32,7 +32,11 @@ class UnitOptions(Options):
     )
     round_to: int = Field(64, ge=1, description="Keep a multiple of this many FFN neurons.")
     greedy: bool = Field(False, description="Depth: measure again after each layer that goes.")
-    effect_triplets: int = Field(64, ge=1, description="Triplets on which the absence of layers is measured.")
+    effect_triplets: int = Field(
+        64,
+        ge=1,
+        description="Triplets of each kind on which layers are left out; where repair runs, of those it holds out.",
+    )
     target_params: str | None = Field(None, description="Choose a mix that leaves at most so many parameters: 12M.")
     target_size: str | None = Field(None, description="Choose a mix whose weights take at most so much: 25MB.")
     target_speedup: float | None = Field(
