@@ -36,7 +36,7 @@ TASKS = {domain: UNITS_TASKS[domain] for domain in ("finance", "chemistry")}
 GENERAL_TASKS = ("SelQA", "ImageCaptionsSTS", "Clinc150")
 MAX_LENGTH = 64
 PRUNINGS: dict[str, dict[str, Any]] = {
-    "none": {},
+    "unpruned": {},
     "dai 0.5 mlp": {"criterion": "dai", "sparsity": 0.5, "targets": "mlp"},
     "dai 0.5 all": {"criterion": "dai", "sparsity": 0.5, "targets": "all"},
     "magnitude 0.5 mlp": {"criterion": "magnitude", "sparsity": 0.5, "targets": "mlp"},
@@ -58,15 +58,15 @@ COMMON = {
     "device": "cpu",
 }
 RECOVERIES: dict[str, dict[str, Any]] = {
-    "none": {},
+    "not retrained": {},
     "contrastive": {"general_ratio": 0.0},
     "contrastive + distil, general 0.25": {"distil": True, "general_ratio": 0.25},
     "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_ratio": 0.25},
 }
 PLAIN, CONTRASTIVE, MIXED, DISTILLED = RECOVERIES
 ORDER = (
-    ("none", PLAIN),
-    ("none", CONTRASTIVE),  # the control: the parent with the same steps
+    ("unpruned", PLAIN),
+    ("unpruned", CONTRASTIVE),  # the control: the parent with the same steps
     ("dai 0.5 mlp", CONTRASTIVE),
     ("width 0.5", CONTRASTIVE),
     ("dai 0.5 mlp", PLAIN),
@@ -76,7 +76,7 @@ ORDER = (
     ("depth -2", CONTRASTIVE),
     ("dai 0.5 mlp", DISTILLED),
     ("dai 0.5 mlp", MIXED),
-    ("none", MIXED),
+    ("unpruned", MIXED),
     ("width 0.5", DISTILLED),
     ("width 0.5", MIXED),
     ("dai 0.5 all", CONTRASTIVE),
@@ -88,7 +88,7 @@ ORDER = (
     ("dai 0.5 all", PLAIN),
     ("dai 0.5 all", DISTILLED),
     ("dai 0.5 all", MIXED),
-    ("none", DISTILLED),
+    ("unpruned", DISTILLED),
     ("magnitude 0.5 mlp", PLAIN),
     ("random 0.5 mlp", PLAIN),
     ("magnitude 0.5 all", PLAIN),
@@ -99,7 +99,7 @@ ORDER = (
 RATES = (5e-5, 2e-4, 1e-4, 2e-5, 4e-4)
 """Learning rates that are compared, in the order they are run."""
 
-TUNED = ("dai 0.5 mlp", "width 0.5", "none", "dai 0.5 all", "depth -2")
+TUNED = ("dai 0.5 mlp", "width 0.5", "unpruned", "dai 0.5 all", "depth -2")
 TUNING = {"max_length": 32, "hard_negatives": 0}
 """What is cheaper where rates are compared."""
 
@@ -129,7 +129,7 @@ def cells(domains: tuple[str, ...], seeds: int) -> Iterator[Cell]:
     """Yield every cell in the order it is run; the untouched parent has one seed."""
     for seed in range(seeds):
         for (pruning, recovery), domain in product(ORDER, domains):
-            if seed == 0 or (pruning, recovery) != ("none", PLAIN):
+            if seed == 0 or (pruning, recovery) != ("unpruned", PLAIN):
                 yield domain, pruning, recovery, seed
 
 
@@ -172,7 +172,7 @@ def told(recovery: str) -> dict[str, Any]:
 
 def pruned(work: Path, domain: str, pruning: str, seed: int) -> Path:
     """Return the folder of a pruned model, made once."""
-    if pruning == "none":
+    if pruning == "unpruned":
         return Path(demo_model())
     out = work / f"{domain} {pruning} {seed}"
     if not out.exists():
@@ -192,7 +192,7 @@ def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int,
     options = {**COMMON, **RECOVERIES[recovery], **more}
     if options["general_ratio"]:
         options["general"] = data / "general.jsonl"
-    if pruning == "none":
+    if pruning == "unpruned":
         options |= {"parent": demo_model()}
     result = gaprune.recover(folder, domain=data / f"{domain}.jsonl", seed=seed, **options)
     return result.model, result.training.as_dict()
@@ -214,7 +214,7 @@ def table(lines: list[dict[str, Any]], domain: str) -> str:
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for line in lines:
         found.setdefault((line["pruning"], line["recovery"]), []).append(line)
-    dense = found.get(("none", PLAIN))
+    dense = found.get(("unpruned", PLAIN))
     rows = []
     for pruning, recovery in product(PRUNINGS, RECOVERIES):
         here = found.get((pruning, recovery))
