@@ -25,7 +25,6 @@ from sentence_transformers import SentenceTransformer
 
 import gaprune
 from gaprune.anatomy import matrices, select
-from gaprune.calibration import Calibration, Data, Needs, prepare_calibration
 from gaprune.config import Recipe
 from gaprune.criteria import create
 from gaprune.data import read_triplets
@@ -33,6 +32,7 @@ from gaprune.demo import demo_model
 from gaprune.evaluation import Task, evaluate, find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
+from gaprune.runs.calibration import Calibration, Data, Needs, prepare_calibration
 from gaprune.runs.repair import repaired
 from gaprune.scores import score
 from gaprune.surgery import Pruning, apply

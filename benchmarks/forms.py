@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from criteria import WIDTH, Sample, constants
-from gaprune.calibration import Data
 from gaprune.data import Triplets, read_triplets
 from gaprune.report import markdown_table
+from gaprune.runs.calibration import Data
 from gaprune.signals import info_nce
 from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 

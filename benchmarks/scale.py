@@ -33,11 +33,11 @@ from sentence_transformers.base.modules import Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from gaprune import api, calibration, preflight
+import gaprune
 from gaprune.data import read_triplets, sample_triplets, write_triplets
 from gaprune.report import markdown_table
-from gaprune.runs import base, weights
-from gaprune.tensor_files import writing_tensors
+from gaprune.runs import base, calibration, preflight, weights
+from gaprune.scores.tensor_files import writing_tensors
 from testbed import RESULTS, Lines, machine
 
 GIB = 1 << 30
@@ -177,7 +177,7 @@ def child(options: Mapping[str, Any]) -> None:
     clock(base.Result, "save", "save")
     start = peak()
     with stage("all"):
-        result = api.prune(recipe=options)
+        result = gaprune.prune(recipe=options)
     found = {"start": start, "peak": peak(), "stages": stages, "zeros": result.change.zeros}
     sys.stdout.write(json.dumps(found | {"parameters": result.footprint.parameters}) + "\n")
 

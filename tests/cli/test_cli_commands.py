@@ -13,6 +13,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import gaprune as package
+from gaprune.api import inspecting
 from gaprune.config import RecoveryOptions
 from gaprune.criteria import available
 from gaprune.data import read_triplets
@@ -291,8 +292,8 @@ class TestInspect:
         assert "the layers it names are not those of this model" in done.out
 
     def test_nothing_is_claimed_of_a_model_on_the_hub(self, gaprune, files, monkeypatch):
-        genuine = package.api.load_model
-        monkeypatch.setattr(package.api, "load_model", lambda _name, **options: genuine(files.model, device="cpu"))
+        genuine = inspecting.load_model
+        monkeypatch.setattr(inspecting, "load_model", lambda _name, **options: genuine(files.model, device="cpu"))
         done = gaprune("inspect", "some-organisation/some-model", "--revision", "v1")
         assert done.code == 0
         assert "did not make" not in done.out

@@ -8,10 +8,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from gaprune import calibration
 from gaprune.cli import app as program
 from gaprune.cli import prune as command
 from gaprune.errors import MissingExtraError
+from gaprune.runs import calibration
 
 
 @pytest.fixture
@@ -158,7 +158,12 @@ class TestOutputs:
         def fail(*_args, **_kwargs):
             raise AssertionError("loaded too early")
 
-        for module in ("gaprune.preflight", "gaprune.api", "gaprune.cli.data"):
+        for module in (
+            "gaprune.runs.preflight",
+            "gaprune.api.evaluating",
+            "gaprune.api.inspecting",
+            "gaprune.cli.data",
+        ):
             monkeypatch.setattr(f"{module}.load_model", fail)
         (empty / "file").write_text("mine")
         words = {"MODEL": files.model, "TASKS": files.tasks, "DOMAIN": files.domain}

@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 import gaprune
-from gaprune import conversion
+from gaprune.api import exporting
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
 from gaprune.export import graph, read_provenance
 from gaprune.models import load_model
@@ -24,7 +24,7 @@ TEXTS = ["cash", "the bank raised the rate of interest on every loan " * 9, "a d
 
 @pytest.fixture(autouse=True)
 def _few_texts(monkeypatch):
-    monkeypatch.setattr(conversion, "_TEXTS", 2)
+    monkeypatch.setattr(exporting, "_TEXTS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
     assert found.keys() > {"export"}
     assert found["export"]["parameters"] == sum(parameter.numel() for parameter in smaller.parameters())
     assert {key: found[key] for key in found if key != "export"} == read_provenance(tmp_path / "pruned")
-    assert result.texts == len(conversion._texts(None)) + 2, "the domain's texts are compared too"
+    assert result.texts == len(exporting._texts(None)) + 2, "the domain's texts are compared too"
     assert result.cosine_min > 1 - 1e-6, "a bfloat16 model is exported in fp32"
 
 
@@ -143,7 +143,7 @@ class TestErrors:
 
     def test_checked_before_the_model_is_loaded(self, folder_of, exported, tmp_path, monkeypatch):
         done = exported("bert", "onnx").path
-        monkeypatch.setattr(conversion, "load_model", lambda *_args, **_options: pytest.fail("loaded"))
+        monkeypatch.setattr(exporting, "load_model", lambda *_args, **_options: pytest.fail("loaded"))
         bert = folder_of("bert")
         with pytest.raises(ConfigError, match=r"to: 'onx' is no target\. Did you mean 'onnx'"):
             gaprune.export_model(bert, to="onx", out=tmp_path / "out")
@@ -160,7 +160,7 @@ class TestErrors:
     def test_prompts_left_out_of_pooling(self, bert):
         bert.set_pooling_include_prompt(include_prompt=False)
         with pytest.raises(ModelError, match="leaves the tokens of its prompt out of pooling"):
-            conversion._check(bert)
+            exporting._check(bert)
 
     def test_folders_that_do_not_open(self, folder_of, exported, tmp_path):
         with pytest.raises(ModelError, match="holds no exported model"):

@@ -7,10 +7,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from gaprune.comparison import Summary
-from gaprune.curves import Curves, Panel
 from gaprune.errors import MissingExtraError, OutputError
 from gaprune.report import figures, require_plots, write_figures
+from gaprune.results.comparison import Summary
+from gaprune.results.curves import Curves, Panel
 
 LINES = {
     "dai": [(0.5, Summary(0.6, 0.01, -0.1)), (0.7, Summary(0.4, None, -0.3))],

@@ -14,15 +14,14 @@ from sentence_transformers import SentenceTransformer
 
 import gaprune
 from families import TEXTS
-from gaprune import calibration
 from gaprune.anatomy import blocks, matrices, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
-from gaprune.calibration import Data, prepare_calibration
 from gaprune.config import Recipe
 from gaprune.errors import ConfigError
 from gaprune.models import Prompts
 from gaprune.report import target_text
-from gaprune.runs import choose, repair
+from gaprune.runs import calibration, choose, repair
+from gaprune.runs.calibration import Data, prepare_calibration
 from gaprune.signals import Whole, layer_effects, skipping
 from toys import triplets_file
 

@@ -13,11 +13,11 @@ import gaprune
 from families import TEXTS
 from gaprune.anatomy import blocks, transformer_of, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
-from gaprune.calibration import Data, prepare_calibration
 from gaprune.config import Recipe
 from gaprune.errors import ConfigError, ModelError, SignalError
 from gaprune.models import Prompts, load_model
 from gaprune.runs import choose, repair
+from gaprune.runs.calibration import Data, prepare_calibration
 from gaprune.signals import Whole, layer_effects
 from gaprune.surgery import remove_layers, remove_units
 from toys import GENERAL, tasks_folder
@@ -269,7 +269,7 @@ class TestVocabulary:
 
 class TestSeveral:
     def test_one_measurement_for_all_sparsities(self, bert, toy_triplets, tmp_path, monkeypatch):
-        from gaprune import calibration
+        from gaprune.runs import calibration
 
         calls = []
         measure = calibration.measure

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gaprune import bench as verb
-from gaprune.bench import check_card
-from gaprune.bench import write_card as put_card
+from gaprune.api import bench as verb
+from gaprune.api.benchmarking import check_card
+from gaprune.api.benchmarking import write_card as put_card
 from gaprune.cli.options import JsonFlag, QuietFlag, silence, with_default
 from gaprune.cli.output import say, show, show_json
 from gaprune.evaluation.workload import Workload

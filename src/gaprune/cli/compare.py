@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gaprune import compare as verb
+from gaprune.api import compare as verb
 from gaprune.cli.options import JsonFlag, QuietFlag, pairs, recipe_options, silence
 from gaprune.cli.output import say, show, show_json
-from gaprune.curves import make_curves
 from gaprune.files import check_file, write_json, write_text
 from gaprune.report import comparison_table, require_plots, write_figures
+from gaprune.results import make_curves
 
 __all__ = ["compare"]
 

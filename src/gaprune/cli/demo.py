@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
+from gaprune.api import compare
 from gaprune.cli.options import QuietFlag, silence
 from gaprune.cli.output import say, show
-from gaprune.compare import compare
 from gaprune.data import SampleDomain, sample_evaluation, sample_triplets
 from gaprune.demo import demo_model
 from gaprune.evaluation import find_tasks
 from gaprune.export import check_destination
 from gaprune.report import comparison_table, percent
-from gaprune.result import Result
+from gaprune.results import Result
 
 __all__ = ["demo"]
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from gaprune.api.exporting import Exported, export_model
 from gaprune.cli.options import JsonFlag, QuietFlag, silence
 from gaprune.cli.output import show, show_json
-from gaprune.conversion import Exported, export_model
 from gaprune.errors import ConfigError
 from gaprune.export import Packed, pack
 from gaprune.export import unpack as unpack_archive

@@ -13,7 +13,7 @@ from gaprune.cli.output import say, show, show_json, training_lines
 from gaprune.errors import ConfigError
 from gaprune.processes import join, rank
 from gaprune.report import evaluation_table, harm_text, target_text
-from gaprune.result import Result
+from gaprune.results import Result
 
 __all__ = ["prune"]
 

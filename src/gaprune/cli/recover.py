@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from gaprune.api import recover as verb
 from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
 from gaprune.cli.output import say, show, show_json, training_lines
 from gaprune.config import RecoveryOptions
 from gaprune.errors import ConfigError
-from gaprune.recover import recover as verb
-from gaprune.recovered import Recovered
 from gaprune.report import evaluation_table
+from gaprune.results import Recovered
 
 __all__ = ["recover"]
 

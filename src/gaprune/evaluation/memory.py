@@ -20,10 +20,10 @@ import sys, types
 package = types.ModuleType("gaprune")
 package.__path__ = [sys.argv[1]]
 sys.modules["gaprune"] = package
-from gaprune.resident import main
+from gaprune.runtimes.resident import main
 main()
 """
-"""Runs :mod:`gaprune.resident` without what ``import gaprune`` loads: PyTorch, which an exported model needs not."""
+"""Runs :mod:`gaprune.runtimes.resident` without what ``import gaprune`` loads: PyTorch, which exports need not."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from gaprune.errors import MissingExtraError, OutputError
 from gaprune.files import replacing
 
 if TYPE_CHECKING:
-    from gaprune.curves import Curves, Panel
+    from gaprune.results.curves import Curves, Panel
 
 __all__ = ["require_plots", "write_figures"]
 

@@ -9,10 +9,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gaprune.benchmark import Benchmark
-    from gaprune.comparison import Comparison
     from gaprune.data import CheckReport, TextsReport
     from gaprune.evaluation import Evaluation, Footprint
+    from gaprune.results import Benchmark, Comparison
 
 __all__ = [
     "benchmark_table",

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from gaprune.calibration import KINDS, Kind, Needs, checkpoint_of, prepare_calibration, read_data
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Grain, Reconstruction, create
 from gaprune.errors import ConfigError
 from gaprune.evaluation import Evaluation, Task, evaluate
 from gaprune.export import parent_identity, versions
 from gaprune.models import limit_length
-from gaprune.preflight import check_finite, load_parent, outputs, require_model
 from gaprune.processes import join, rank
-from gaprune.result import Result
+from gaprune.results import Result
+from gaprune.runs.calibration import KINDS, Kind, Needs, checkpoint_of, prepare_calibration, read_data
+from gaprune.runs.preflight import check_finite, load_parent, outputs, require_model
 from gaprune.runs.retraining import Retraining
 from gaprune.signals import check_placement
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from gaprune.anatomy import UnitGroup, blocks, removable_layers
-from gaprune.calibration import Calibration
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, LayerEvidence, UnitEvidence
 from gaprune.errors import ConfigError, SignalError
 from gaprune.masks import lowest
 from gaprune.processes import gather
+from gaprune.runs.calibration import Calibration
 from gaprune.runs.repair import drafted, split
 from gaprune.signals import Signals, layer_effects
 

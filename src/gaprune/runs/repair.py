@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from gaprune.anatomy import blocks, closing_matrices
-from gaprune.calibration import Calibration
 from gaprune.config import Recipe
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, SignalError
 from gaprune.models import evaluating
+from gaprune.runs.calibration import Calibration
 from gaprune.signals import BlockStream, Course, Whole
 from gaprune.surgery import heal, remove_layers
 

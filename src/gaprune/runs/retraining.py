@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from gaprune.config import Recipe, RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.files import temporary_folder
-from gaprune.recovered import record
 from gaprune.recovery import (
     Teacher,
     check_extras,
@@ -24,6 +23,7 @@ from gaprune.recovery import (
     zeros_of,
 )
 from gaprune.recovery.teacher import default_cache
+from gaprune.results.recovered import record
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

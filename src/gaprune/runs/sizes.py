@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.anatomy import UnitGroup, blocks
 from gaprune.anatomy.vocabulary import vocabulary
-from gaprune.cuts import Cut, Cuts
+from gaprune.results import Cut, Cuts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from gaprune.anatomy import UnitGroup, blocks, matrices, removable_layers, transformer_of
-from gaprune.calibration import Calibration
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion
 from gaprune.criteria.dai import DomainAlignmentImportance
@@ -23,6 +22,7 @@ from gaprune.errors import ConfigError, SignalError
 from gaprune.memory import parse_bytes
 from gaprune.processes import gather
 from gaprune.progress import track
+from gaprune.runs.calibration import Calibration
 from gaprune.runs.choose import choose_layers, choose_units, effect_triplets
 from gaprune.runs.plan import UnitPlan
 from gaprune.runs.repair import drafted

@@ -9,9 +9,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from gaprune.anatomy import UnitGroup, transformer_of
-from gaprune.calibration import Calibration, Needs
 from gaprune.config import Recipe, RepairOptions
 from gaprune.criteria import Criterion
+from gaprune.runs.calibration import Calibration, Needs
 from gaprune.runs.choose import unit_importances
 
 if TYPE_CHECKING:

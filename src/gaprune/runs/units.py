@@ -15,14 +15,13 @@ from torch import Tensor
 
 from gaprune.anatomy import UnitGroup, UnitKind, blocks, matrices, transformer_of, unit_groups
 from gaprune.anatomy.vocabulary import vocabulary
-from gaprune.calibration import Kind, Needs
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Grain
-from gaprune.cuts import Cut, Cuts
 from gaprune.data import read_texts
 from gaprune.errors import ConfigError
-from gaprune.result import Result
+from gaprune.results import Cut, Cuts, Result
 from gaprune.runs.base import Run
+from gaprune.runs.calibration import Kind, Needs
 from gaprune.runs.choose import choose_layers, choose_units
 from gaprune.runs.plan import UnitPlan, plan_units, units_kept
 from gaprune.runs.repair import RepairReport, drafted, repaired

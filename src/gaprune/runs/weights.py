@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.anatomy import matrices, select
-from gaprune.calibration import Kind, Needs
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Grain, Reconstruction
 from gaprune.errors import ConfigError
 from gaprune.files import temporary_folder
 from gaprune.masks import check_pattern
-from gaprune.preflight import require_same
 from gaprune.processes import rank
-from gaprune.result import Result
+from gaprune.results import Result
 from gaprune.runs.base import Run
+from gaprune.runs.calibration import Kind, Needs
+from gaprune.runs.preflight import require_same
 from gaprune.runs.repair import RepairReport, repaired
 from gaprune.runs.retraining import Turn, turns
 from gaprune.scores import Scores, writing_scores

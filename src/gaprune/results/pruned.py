@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gaprune.config import Recipe
-from gaprune.cuts import Cuts
 from gaprune.evaluation import Evaluation, Footprint, Task, evaluate, footprint
 from gaprune.export import save
 from gaprune.models import Prompts
 from gaprune.report import model_card, percent
+from gaprune.results.cuts import Cuts
 from gaprune.surgery import Pruning
 
 if TYPE_CHECKING:

@@ -7,18 +7,17 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaprune.api import build_recipe, refuse_loading_options, split_source
-from gaprune.calibration import Data, Needs, read_data
-from gaprune.comparison import Cell, Comparison
+from gaprune.api.options import build_recipe, refuse_loading_options, split_source
 from gaprune.config import Recipe, load_recipe
 from gaprune.criteria import Criterion
+from gaprune.criteria.variants import make_variants
 from gaprune.errors import ConfigError
 from gaprune.evaluation import Task, find_tasks
 from gaprune.export import versions
-from gaprune.preflight import require_model
-from gaprune.result import Result
+from gaprune.results import Cell, Comparison, Result
 from gaprune.runs import Run, make_run, named_data, run_kind
-from gaprune.variants import make_variants
+from gaprune.runs.calibration import Data, Needs, read_data
+from gaprune.runs.preflight import require_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

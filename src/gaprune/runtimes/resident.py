@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from gaprune.runtimes import format_of, open_encoder
+from gaprune.runtimes.encoders import format_of, open_encoder
 
 __all__ = ["main"]
 

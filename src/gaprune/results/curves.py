@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from gaprune.comparison import Comparison, Summary
+from gaprune.results.comparison import Comparison, Summary
 
 __all__ = ["Curves", "Panel", "make_curves"]
 

@@ -16,14 +16,14 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune import calibration
 from gaprune.anatomy import matrices
-from gaprune.api import build_recipe
+from gaprune.api.options import build_recipe
 from gaprune.config import Recipe
 from gaprune.criteria import available, create
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError, SelectionError
 from gaprune.models import load_model
+from gaprune.runs import calibration
 from gaprune.runs import weights as weight_runs
 from toys import GENERAL, tasks_folder, triplets_file
 
@@ -386,7 +386,7 @@ class TestMemory:
     def test_no_room_for_the_scores_is_found_before_measuring(
         self, bert, toy_triplets, tmp_path, never_measured, monkeypatch
     ):
-        monkeypatch.setattr("gaprune.tensor_files.disk_usage", lambda _: SimpleNamespace(free=1000))
+        monkeypatch.setattr("gaprune.scores.tensor_files.disk_usage", lambda _: SimpleNamespace(free=1000))
         with pytest.raises(OutputError, match="free there") as caught:
             gaprune.prune(bert, domain=toy_triplets, out=tmp_path / "out")
         assert caught.value.remedy == "Make room, or name a file on another disk: --scores FILE."

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from gaprune.errors import ConfigError, OutputError
-from gaprune.tensor_files import StoredTensors, writing_tensors
+from gaprune.scores.tensor_files import StoredTensors, writing_tensors
 
 TENSORS = {
     "b": torch.arange(15.0).view(3, 5),
@@ -60,7 +60,7 @@ class TestWriting:
         assert not list(tmp_path.iterdir())
 
     def test_a_full_disk_is_found_before_anything_is_written(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("gaprune.tensor_files.disk_usage", lambda _: SimpleNamespace(free=3_000_000))
+        monkeypatch.setattr("gaprune.scores.tensor_files.disk_usage", lambda _: SimpleNamespace(free=3_000_000))
         layout = {"large": (torch.float32, (1000, 1000))}
         with pytest.raises(OutputError) as caught, writing_tensors(tmp_path / "file", layout, {}):
             pytest.fail("begun all the same")

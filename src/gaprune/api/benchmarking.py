@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaprune.benchmark import Benchmark, Cost
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.flops import Flops, count_flops
 from gaprune.evaluation.footprint import footprint
@@ -20,6 +19,7 @@ from gaprune.export import PROVENANCE_FILE, read_provenance, versions
 from gaprune.files import write_text
 from gaprune.progress import track
 from gaprune.report import put_section
+from gaprune.results import Benchmark, Cost
 from gaprune.runtimes import Encoder, TorchModel, open_encoder
 
 __all__ = ["bench", "check_card", "write_card"]

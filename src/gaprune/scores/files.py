@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gaprune.errors import ConfigError, SignalError
-from gaprune.tensor_files import StoredTensors, writing_tensors
+from gaprune.scores.tensor_files import StoredTensors, writing_tensors
 
 __all__ = ["Header", "StorageType", "reading", "writing"]
 

@@ -9,13 +9,11 @@ from statistics import fmean, stdev
 import pytest
 
 import gaprune
-from gaprune import calibration, result
-from gaprune.comparison import Cell, Comparison
-from gaprune.curves import make_curves
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation import Evaluation
 from gaprune.evaluation.scores import Score
-from gaprune.runs import base
+from gaprune.results import Cell, Comparison, make_curves, pruned
+from gaprune.runs import base, calibration
 from toys import GENERAL, tasks_folder
 
 CRITERIA = ("dai-paper", "magnitude", "random", "wanda-mix")
@@ -396,7 +394,7 @@ class TestResults:
 
     def test_batch_size_of_the_evaluation(self, bert, tasks, monkeypatch):
         asked = []
-        for module in (base, result):
+        for module in (base, pruned):
 
             def spy(*args, evaluate=module.evaluate, **kwargs):
                 asked.append(kwargs["batch_size"])

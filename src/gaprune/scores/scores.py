@@ -17,7 +17,7 @@ from gaprune.criteria import Criterion, Evidence, Reconstruction, create
 from gaprune.errors import ConfigError, SignalError
 from gaprune.masks import keep_masks, pattern_mask, zeros_per_matrix
 from gaprune.progress import track
-from gaprune.score_files import Header, StorageType, reading, writing
+from gaprune.scores.files import Header, StorageType, reading, writing
 from gaprune.signals import Signals
 from gaprune.surgery import Pruning
 

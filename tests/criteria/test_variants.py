@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gaprune.criteria import available, create, split_name, with_option
+from gaprune.criteria.variants import make_variants
 from gaprune.errors import ConfigError
-from gaprune.variants import make_variants
 
 
 class TestNames:

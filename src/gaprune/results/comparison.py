@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
+from gaprune.criteria.variants import Variant, Variants
 from gaprune.errors import ConfigError
 from gaprune.evaluation import Evaluation
 from gaprune.report.markdown import markdown_table
-from gaprune.variants import Variant, Variants
 
 __all__ = ["Cell", "Comparison", "Summary"]
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import gaprune
-from gaprune import api, evaluation
+from gaprune import evaluation
+from gaprune.api import evaluating
 from gaprune.errors import ConfigError, DataError, MissingExtraError
 from gaprune.evaluation.task import ENCODING_BATCH_SIZE
 from gaprune.models import Prompts, load_model
@@ -29,7 +30,7 @@ def never_loaded(monkeypatch):
     def fail(*_args, **_kwargs):
         raise AssertionError("loaded before everything was checked")
 
-    monkeypatch.setattr(api, "load_model", fail)
+    monkeypatch.setattr(evaluating, "load_model", fail)
 
 
 def values(found):
@@ -57,8 +58,8 @@ class TestEvaluate:
 
     def test_a_benchmark(self, bert, pruned, monkeypatch):
         asked = []
-        monkeypatch.setattr(api, "resolve_benchmark", asked.append)
-        monkeypatch.setattr(api, "evaluate_benchmark", lambda *args, **options: asked.append((args, options)))
+        monkeypatch.setattr(evaluating, "resolve_benchmark", asked.append)
+        monkeypatch.setattr(evaluating, "evaluate_benchmark", lambda *args, **options: asked.append((args, options)))
         gaprune.evaluate(pruned, benchmark="Small", parent=bert)
         assert asked == ["Small", ((pruned, "Small"), {"parent": bert, "batch_size": ENCODING_BATCH_SIZE})]
 
@@ -97,7 +98,7 @@ class TestEvaluate:
 
     def test_a_revision_is_of_the_model_on_the_hub(self, bert, folder_of, tasks, monkeypatch):
         asked = []
-        monkeypatch.setattr(api, "load_model", lambda name, **options: asked.append((name, options)) or bert)
+        monkeypatch.setattr(evaluating, "load_model", lambda name, **options: asked.append((name, options)) or bert)
         gaprune.evaluate(folder_of("bert"), tasks=tasks, parent="hub/parent", revision="v1", device=None)
         assert asked == [(folder_of("bert"), {"revision": "v1"}), ("hub/parent", {"revision": "v1"})]
 

@@ -10,17 +10,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaprune.api import split_source
+from gaprune.api.options import split_source
 from gaprune.config import RecoveryOptions, load_recipe
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation import find_tasks
 from gaprune.export import check_destination, parent_identity, read_provenance, weights_fingerprint
 from gaprune.models import limit_length, load_model, resolve_prompts
-from gaprune.preflight import check_finite
-from gaprune.recovered import Recovered, origin, record
 from gaprune.recovery import Corpus, Teacher, check_extras, held_matrices, is_by_units, read_corpus, train, zeros_of
 from gaprune.recovery.folder import check_checkpoints, clear, last_checkpoint, require_same_run
 from gaprune.recovery.teacher import default_cache, refuse_other_width
+from gaprune.results.recovered import Recovered, origin, record
+from gaprune.runs.preflight import check_finite
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import gaprune
-from gaprune.bench import check_card, write_card
+from gaprune.api.benchmarking import check_card, write_card
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation import latency
 from gaprune.evaluation.flops import Flops, count_flops
