@@ -690,6 +690,13 @@ class TestRefusedBeforeMeasuring:
         gaprune.prune(bert, domain=toy_triplets, columns={"query": "frage"}, **BOTH)
         assert asked["source"] is asked["columns"] is None
 
+    @pytest.mark.parametrize(("options", "count"), [({}, 7), ({"triplets": 3}, 3), ({"general_split": "train"}, 60)])
+    def test_as_many_are_drawn_of_the_default_general_data(self, bert, toy_triplets, monkeypatch, options, count):
+        many = Triplets([item for _ in range(10) for item in GENERAL], "many")
+        monkeypatch.setattr(calibration, "read_general", lambda *_args, **_options: many)
+        result = gaprune.prune(bert, domain=toy_triplets, repair=False, **BOTH, **options)
+        assert result.origin["calibration"]["general"]["triplets"] == count
+
 
 class TestRecipes:
     def test_file_mapping_and_object_alike(self, tmp_path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from gaprune.anatomy import Matrix
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion
-from gaprune.data import Triplet, Triplets, check_source, mine_negatives, read_general, read_triplets
+from gaprune.data import CLUSTERS, Triplet, Triplets, check_source, mine_negatives, read_general, read_triplets
 from gaprune.errors import ConfigError
 from gaprune.models import Prompts, resolve_prompts
 from gaprune.signals import Checkpoint, Quantity, Signals, measure
@@ -200,7 +200,8 @@ def read_data(
 ) -> Data:
     """Read the triplets that ``needs`` call for; triplets given here are used instead of the recipe's files.
 
-    No model is needed for it, so every fault of the data is found before one is loaded.
+    No model is needed for it, so every fault of the data is found before one is loaded. Where nothing says how many of
+    the public general data are wanted, as many are drawn as the domain has, or else the 5,000 of the paper's sample.
 
     Raises:
         ConfigError: If domain data are needed and none are named, or fewer are there than are to be drawn.
@@ -229,6 +230,9 @@ def read_data(
             columns=general_columns,
             require_negatives=must,
         )
+        if all(each is None for each in (recipe.general, recipe.general_split, recipe.triplets)):
+            count = CLUSTERS if domain is None else len(domain)
+            general = general.take(min(count, len(general)), seed=recipe.seed)
     elif general is None and recipe.general is not None:
         check_source(recipe.general, columns=general_columns)
     found = Data(domain if needs.wants("domain") else None, general if needs.wants("general") else None)
