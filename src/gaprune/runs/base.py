@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,27 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.data import Triplet
+    from gaprune.results import Cuts
+    from gaprune.surgery import Pruning
 
-__all__ = ["Run", "named_data"]
+__all__ = ["Made", "Run", "named_data"]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model that a run has made.
+
+    Args:
+        model: The pruned model.
+        change: Which weights stayed, or which units went.
+        method: What the provenance says of how that was chosen.
+        recoveries: What it says of every recovery that followed.
+    """
+
+    model: SentenceTransformer
+    change: Pruning | Cuts
+    method: Mapping[str, Any]
+    recoveries: Sequence[Mapping[str, Any]]
 
 
 class Run(ABC):
@@ -166,15 +186,26 @@ class Run(ABC):
             label="Evaluating the parent",
         )
 
-    def finish(self, result: Result, dense: Evaluation | None) -> Result:
-        """Evaluate and write a result as the recipe says."""
+    def finish(self, made: Made, name: str, sparsity: float, dense: Evaluation | None) -> Result:
+        """Return the result by a criterion at a sparsity, evaluated and written as the recipe says."""
+        result = Result(
+            model=made.model,
+            recipe=self.recipe.model_copy(update={"criterion": name}),
+            sparsity=sparsity,
+            change=made.change,
+            prompts=self.calibration.prompts,
+            own_length=self.own_length,
+            origin=self._origin(name, made.method),
+            out=self.outputs[sparsity],
+            recoveries=made.recoveries,
+        )
         if dense is not None:
             result = result.evaluate(self.tasks, parent=dense)
         if result.out is not None:
             result.save(result.out, overwrite=self.recipe.overwrite)
         return result
 
-    def origin(self, name: str, method: dict[str, Any]) -> dict[str, Any]:
+    def _origin(self, name: str, method: Mapping[str, Any]) -> dict[str, Any]:
         """Return the provenance as far as it is the same for every sparsity."""
         return {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),

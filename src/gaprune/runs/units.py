@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,7 +21,7 @@ from gaprune.criteria import Criterion, Grain
 from gaprune.data import read_texts
 from gaprune.errors import ConfigError
 from gaprune.results import Cut, Cuts, Result
-from gaprune.runs.base import Run
+from gaprune.runs.base import Made, Run
 from gaprune.runs.calibration import Kind, Needs
 from gaprune.runs.choose import choose_layers, choose_units
 from gaprune.runs.plan import UnitPlan, plan_units, units_kept
@@ -131,35 +132,21 @@ class UnitRun(Run):
 
     def results(self, *, inplace: bool = False) -> Iterator[Result]:  # noqa: ARG002 (nothing to gain)
         """Yield a result for every criterion and sparsity; a smaller model is a new one, ``inplace`` or not."""
-        for name, criterion in self.criteria.items():
-            for sparsity, out in self.outputs.items():
-                plan, chosen = self._plan(criterion, sparsity)
-                model, cuts, repair = self._cut(criterion, plan)
-                recoveries = self._recover(model, sparsity)
-                origin = self.origin(
-                    name,
-                    {
-                        "granularity": "+".join(cut.kind for cut in cuts.cuts),
-                        "cuts": cuts.as_list(),
-                        "texts": self._texts_identity() if self.cuts_tokens else None,
-                        "target": chosen,
-                        "repair": repair and repair.as_dict(),
-                    },
-                )
-                result = Result(
-                    model=model,
-                    recipe=self.recipe.model_copy(update={"criterion": name}),
-                    sparsity=sparsity,
-                    change=cuts,
-                    prompts=self.calibration.prompts,
-                    own_length=self.own_length,
-                    origin=origin,
-                    out=out,
-                    recoveries=recoveries,
-                )
-                yield self.finish(result, self.dense)
-                del result, model
-                gc.collect()
+        for name, sparsity in product(self.criteria, self.outputs):
+            yield self.finish(self._prune(self.criteria[name], sparsity), name, sparsity, self.dense)
+            gc.collect()
+
+    def _prune(self, criterion: Criterion, sparsity: float) -> Made:
+        plan, chosen = self._plan(criterion, sparsity)
+        model, cuts, repair = self._cut(criterion, plan)
+        method = {
+            "granularity": "+".join(cut.kind for cut in cuts.cuts),
+            "cuts": cuts.as_list(),
+            "texts": self._texts_identity() if self.cuts_tokens else None,
+            "target": chosen,
+            "repair": repair and repair.as_dict(),
+        }
+        return Made(model, cuts, method, self._recover(model, sparsity))
 
     @cached_property
     def _evidence(self) -> UnitSignals:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from gaprune.files import temporary_folder
 from gaprune.masks import check_pattern
 from gaprune.processes import rank
 from gaprune.results import Result
-from gaprune.runs.base import Run
+from gaprune.runs.base import Made, Run
 from gaprune.runs.calibration import Kind, Needs
 from gaprune.runs.preflight import require_same
 from gaprune.runs.repair import RepairReport, repaired
@@ -84,32 +85,17 @@ class WeightRun(Run):
             inplace: Whether the last result is the parent itself, pruned, and no copy, where nothing is repaired;
                 nothing else may use it then.
         """
-        jobs = [(name, sparsity, out) for name in self.criteria for sparsity, out in self.outputs.items()]
+        jobs = list(product(self.criteria, self.outputs))
         with ExitStack() as stack:
             scores = self._scores(stack)
-            for name, sparsity, out in jobs:
+            for name, sparsity in jobs:
                 dense = self.dense  # before its weights go
-                last = inplace and (name, sparsity, out) == jobs[-1]
-                model, pruning, repair, recoveries = self._prune(name, scores[name], sparsity, inplace=last)
-                result = Result(
-                    model=model,
-                    recipe=self.recipe.model_copy(update={"criterion": name}),
-                    sparsity=sparsity,
-                    change=pruning,
-                    prompts=self.calibration.prompts,
-                    own_length=self.own_length,
-                    origin=self.origin(name, self._method(name) | {"repair": repair and repair.as_dict()}),
-                    out=out,
-                    recoveries=recoveries,
-                )
-                yield self.finish(result, dense)
-                del result, pruning, model
+                last = inplace and (name, sparsity) == jobs[-1]
+                yield self.finish(self._prune(name, scores[name], sparsity, inplace=last), name, sparsity, dense)
                 gc.collect()  # models hold themselves in cycles; without this the last one would stay beside the next
 
-    def _prune(
-        self, name: str, scores: Scores, sparsity: float, *, inplace: bool
-    ) -> tuple[SentenceTransformer, Pruning, RepairReport | None, list[dict[str, Any]]]:
-        """Return the pruned model, what went, the last repair and every recovery, by turns if so asked for."""
+    def _prune(self, name: str, scores: Scores, sparsity: float, *, inplace: bool) -> Made:
+        """Return the pruned model, with the last repair and every recovery, by turns if so asked for."""
         first, *later = turns(self.recipe, sparsity)
         pruning = self._decide(scores, self.parent, first)
         model, repair = self._zero(name, self.parent, pruning, inplace=inplace)
@@ -118,7 +104,7 @@ class WeightRun(Run):
             pruning = self._decide_again(name, model, pruning, turn)
             model, repair = self._zero(name, model, pruning, inplace=True)
             recoveries += self._recover(model, repair, turn)
-        return model, pruning, repair, recoveries
+        return Made(model, pruning, self._method(name) | {"repair": repair and repair.as_dict()}, recoveries)
 
     def _decide(self, scores: Scores, model: SentenceTransformer, turn: Turn) -> Pruning:
         """Return what is gone after a round."""
