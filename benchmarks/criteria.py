@@ -32,7 +32,7 @@ from gaprune.demo import demo_model
 from gaprune.evaluation import Task, evaluate, find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
-from gaprune.runs.calibration import Calibration, Data, Needs, prepare_calibration
+from gaprune.runs.calibration import KINDS, Calibration, Data, Needs, prepare_calibration
 from gaprune.runs.repair import repaired
 from gaprune.scores import score
 from gaprune.surgery import Pruning, apply
@@ -143,7 +143,8 @@ class Sample:
         self.recipe = Recipe.build(RECIPE, {"seed": seed})
         self.model = load_model(demo_model(), device="cpu", max_length=RECIPE["max_length"])
         folder = testbed() / "calibration"
-        data = data or Data(*(read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general")))
+        if data is None:
+            data = Data(*(read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general")), frozenset(KINDS))
         self.rows = rows
         self.calibration: Calibration = prepare_calibration(self.model, self.recipe, data)
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 from criteria import WIDTH, Sample, constants
 from gaprune.data import Triplets, read_triplets
 from gaprune.report import markdown_table
-from gaprune.runs.calibration import Data
+from gaprune.runs.calibration import KINDS, Data
 from gaprune.signals import info_nce
 from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 
@@ -81,7 +81,7 @@ def main() -> None:
     if missing and not args.table:
         (domain, domain_held), (general, general_held) = split("finance"), split("general")
         rows = [row for setting, row in missing if setting == SETTING and row != "dense"]
-        sample = Sample("finance", 0, data=Data(domain, general), rows=rows)
+        sample = Sample("finance", 0, data=Data(domain, general, frozenset(KINDS)), rows=rows)
         held = (domain_held, general_held)
         dense = [quality(for_encoding(sample.model), triplets)[2] for triplets in held]
         for setting, row in missing:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gaprune.data import Triplet, Triplets
 
-__all__ = ["GENERAL", "jsonl", "tasks_folder", "triplets_file"]
+__all__ = ["GENERAL", "jsonl", "nli", "tasks_folder", "triplets_file"]
 
 GENERAL = Triplets(
     [
@@ -52,6 +52,14 @@ _PAIRS = (
     ("net income", "a dog", 0.5),
     ("green grass", "shares were sold", 0.0),
 )
+
+
+def nli(count: int) -> Any:
+    """Return a data set as the public general data are on the hub."""
+    import datasets
+
+    texts = {name: [f"{name} {number}" for number in range(count)] for name in ("anchor", "positive", "negative")}
+    return datasets.Dataset.from_dict(texts)
 
 
 def jsonl(path: Path, rows: Iterable[Any]) -> Path:

@@ -47,10 +47,15 @@ def check_file(path: str | Path, *, overwrite: bool = False) -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a file beside ``path`` to write: it takes its name at the end of the block, or goes if that fails."""
+def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Give a file beside ``path`` to write: it takes its name at the end of the block, or goes if that fails.
+
+    Args:
+        path: The file.
+        shared: Whether other programs may write the same file meanwhile, each its own; the last one stays.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial" if shared else f".{path.name}.partial")
     try:
         yield partial
         partial.replace(path)

@@ -14,10 +14,15 @@ from torch import Tensor, distributed
 
 from gaprune.errors import SignalError
 
-__all__ = ["agree", "gather", "join", "rank", "size", "sum_over_processes"]
+__all__ = ["agree", "announced", "gather", "join", "rank", "size", "sum_over_processes"]
 
 _PATIENCE = timedelta(days=2)
 """How long a process waits for the others, which may have longer texts; one that dies is noticed at once."""
+
+
+def announced() -> int:
+    """Return the number of processes that the launcher announces in the environment."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def join() -> None:
@@ -26,7 +31,7 @@ def join() -> None:
     Raises:
         SignalError: If another process ended meanwhile.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
+    if announced() < 2 or distributed.is_initialized():
         return
     cuda = torch.cuda.is_available()
     if cuda:

@@ -25,7 +25,7 @@ from gaprune.errors import ConfigError, DataError, ModelError, OutputError, Sele
 from gaprune.models import load_model
 from gaprune.runs import calibration
 from gaprune.runs import weights as weight_runs
-from toys import GENERAL, tasks_folder, triplets_file
+from toys import GENERAL, nli, tasks_folder, triplets_file
 
 TEXTS = ["a dog runs over green grass", "net income of the quarter of 2019", "cash"]
 OWN_KINDS = {"mlp", "attention"}
@@ -692,8 +692,7 @@ class TestRefusedBeforeMeasuring:
 
     @pytest.mark.parametrize(("options", "count"), [({}, 7), ({"triplets": 3}, 3), ({"general_split": "train"}, 60)])
     def test_as_many_are_drawn_of_the_default_general_data(self, bert, toy_triplets, monkeypatch, options, count):
-        many = Triplets([item for _ in range(10) for item in GENERAL], "many")
-        monkeypatch.setattr(calibration, "read_general", lambda *_args, **_options: many)
+        monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_options: nli(60))
         result = gaprune.prune(bert, domain=toy_triplets, repair=False, **BOTH, **options)
         assert result.origin["calibration"]["general"]["triplets"] == count
 

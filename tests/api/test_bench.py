@@ -83,6 +83,12 @@ class TestWorkload:
         with pytest.raises(ConfigError, match=problem):
             gaprune.bench("missing", **options)
 
+    def test_a_device_beside_an_exported_model(self, folder_of, tmp_path):
+        (tmp_path / "exported" / "onnx").mkdir(parents=True)
+        (tmp_path / "exported" / "onnx" / "model.onnx").write_bytes(b"")
+        with pytest.raises(ConfigError, match=r"^device: .*exported is exported and runs on the CPU"):
+            gaprune.bench(tmp_path / "exported", folder_of("bert"), device="cuda")
+
     def test_words_and_numbers(self):
         assert Workload.build(batch_sizes="8, 1,8", lengths=16) == Workload.build(batch_sizes=(1, 8), lengths="16")
 

@@ -16,6 +16,7 @@ from gaprune.results import Cell, Comparison, make_curves, pruned
 from gaprune.runs import base, calibration
 from toys import GENERAL, tasks_folder
 
+RECOVER = {"batch_size": 2, "held_out": 0}
 CRITERIA = ("dai-paper", "magnitude", "random", "wanda-mix")
 SPARSITIES = (0.5, 0.8)
 
@@ -312,6 +313,11 @@ class TestRefusedBeforeMeasuring:
         with pytest.raises(DataError, match="holds no task"):
             gaprune.compare(bert, criteria=["magnitude"], tasks=tmp_path)
 
+    def test_several_processes(self, bert, tasks, monkeypatch):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(ConfigError, match=r"^compare: 2 processes were started"):
+            gaprune.compare(bert, criteria=["magnitude"], tasks=tasks)
+
     def test_no_domain(self, bert, tasks):
         with pytest.raises(ConfigError, match=r"^domain: "):
             gaprune.compare(bert, criteria=["magnitude", "wanda"], tasks=tasks)
@@ -325,7 +331,6 @@ class TestRefusedBeforeMeasuring:
         [
             ("out", "out"),
             ("scores", "s.safetensors"),
-            ("scores_dtype", "bfloat16"),
             ("criterion", "dai"),
             ("criterion_options", {"general": 0.1}),
             ("overwrite", True),
@@ -375,6 +380,53 @@ class TestRefusedBeforeMeasuring:
     def test_how_to_load_a_model_that_is_loaded(self, bert, tasks):
         with pytest.raises(ConfigError, match=r"^dtype: the parent is a loaded model"):
             gaprune.compare(bert, criteria=["magnitude"], tasks=tasks, dtype="bfloat16")
+
+
+class TestDataOfOthers:
+    """A criterion sees what it would see alone, whatever the others ask for."""
+
+    def test_public_general_data_are_for_those_that_ask(self, bert, tasks, toy_triplets, monkeypatch):
+        monkeypatch.setattr(calibration, "read_general", lambda *_args, **_options: GENERAL)
+        options = {"tasks": tasks, "domain": toy_triplets, "recover": 2, "recover_options": RECOVER, "sparsity": 0.6}
+        alone = gaprune.compare(bert, criteria=["dai"], **options)
+        beside = gaprune.compare(bert, criteria=["fisher-general", "dai"], **options)
+        (own,), (_, same) = alone.cells, beside.cells
+        assert same.criterion == "dai"
+        assert [score.value for score in same.evaluation.scores] == [score.value for score in own.evaluation.scores]
+        assert beside.settings["criteria"]["dai"]["general"] == 0
+
+    def test_recovery_reads_what_no_criterion_looks_at(self, bert, tasks, toy_triplets):
+        found = gaprune.compare(
+            bert, criteria=["magnitude"], tasks=tasks, domain=toy_triplets, repair=False, recover=2,
+            recover_options=RECOVER,
+        )  # fmt: skip
+        assert len(found.cells) == 1
+
+
+class TestCheckpoints:
+    def test_samples_of_several_sizes_are_kept_apart(self, bert, tasks, toy_triplets, tmp_path):
+        options = {"criteria": ["obd"], "tasks": tasks, "domain": toy_triplets, "repair": False, "triplets": [3, 5]}
+        kept = gaprune.compare(bert, checkpoint=tmp_path / "kept", **options)
+        again = gaprune.compare(bert, checkpoint=tmp_path / "kept", resume=True, **options)
+        plain = gaprune.compare(bert, **options)
+        assert [cell.evaluation.mean() for cell in kept.cells] == [cell.evaluation.mean() for cell in plain.cells]
+        assert [cell.evaluation.mean() for cell in again.cells] == [cell.evaluation.mean() for cell in plain.cells]
+
+    def test_variants_share_what_is_measured_without_layers(self, bert, tasks, toy_triplets, tmp_path):
+        options = {"depth": 1, "width": 0.5, "round_to": 1, "tasks": tasks, "domain": toy_triplets}
+        names = ["dai", "activation", "dai:refit=false"]
+        kept = gaprune.compare(bert, criteria=names, checkpoint=tmp_path / "kept", **options)
+        plain = gaprune.compare(bert, criteria=names, **options)
+        assert [cell.evaluation.mean() for cell in kept.cells] == [cell.evaluation.mean() for cell in plain.cells]
+
+
+def test_a_target_is_one_column_whatever_it_led_to(bert, tasks, toy_triplets):
+    found = gaprune.compare(
+        bert, criteria=["dai", "magnitude"], tasks=tasks, domain=toy_triplets, target_speedup=1.6, round_to=1,
+        seeds=2, triplets=5, repair=False,
+    )  # fmt: skip
+    assert found.sparsities == (pytest.approx(1 - 1 / 1.6),)
+    assert found.summary("dai", found.sparsities[0], found.domains[0]).spread is not None
 
 
 class TestResults:

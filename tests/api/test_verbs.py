@@ -56,6 +56,15 @@ class TestEvaluate:
         found = gaprune.evaluate(folder_of("bert"), tasks=tasks, query_prompt="cash ", max_length=5, device="cpu")
         assert values(found) == wanted
 
+    def test_each_model_keeps_the_prompt_that_is_not_given(self, bert, folder_of, tasks):
+        parent = load_model(folder_of("bert"), device="cpu")
+        parent.prompts = {"query": "", "passage": "the loan "}
+        found = gaprune.evaluate(bert, tasks=tasks, parent=parent, query_prompt="cash ")
+        own = (Prompts(query="cash ", passage=passage) for passage in (None, "the loan "))
+        for model, prompts, kind in zip((bert, parent), own, ("value", "parent"), strict=True):
+            alone = evaluation.evaluate(model, evaluation.find_tasks(tasks), prompts=prompts)
+            assert [getattr(score, kind) for score in found.scores] == [score.value for score in alone.scores]
+
     def test_a_benchmark(self, bert, pruned, monkeypatch):
         asked = []
         monkeypatch.setattr(evaluating, "resolve_benchmark", asked.append)

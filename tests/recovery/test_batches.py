@@ -39,12 +39,15 @@ def test_no_text_twice_in_a_batch():
 
 def test_what_is_held_out_is_not_trained_on():
     triplets = Triplets([Triplet(f"query {i}", f"passage {i // 2}") for i in range(60)], "pairs")
-    rest, held = hold_out(triplets, 0.4, most=100, batch_size=9, parts=2, seed=0)
+    rest, held, size = hold_out(triplets, 0.4, most=100, batch_size=9, parts=2, seed=0)
     assert not {item.positive for item in rest} & {item.positive for item in held}
-    assert len(held) == 24
+    assert (len(held), size) == (24, 8)
     assert len(rest) == 36
-    rest, held = hold_out(triplets, 0.4, most=10, batch_size=9, parts=1, seed=0)
-    assert (len(rest), len(held)) == (50, 10)
+    rest, held, size = hold_out(triplets, 0.4, most=10, batch_size=9, parts=1, seed=0)
+    assert (len(rest), len(held), size) == (50, 10, 5)
+    pairs = Triplets([Triplet(f"query {i}", f"passage {i}") for i in range(650)], "pairs")
+    _, held, size = hold_out(pairs, 0.1, most=512, batch_size=32, parts=1, seed=0)
+    assert (len(held), size) == (63, 21), "no batch of a few, which would count as much as a full one"
     with pytest.raises(ConfigError, match=r"^held_out: 0.01 of the 60 triplets of pairs leaves fewer than 4"):
         hold_out(triplets, 0.01, most=100, batch_size=9, parts=2, seed=0)
 

@@ -32,7 +32,7 @@ def folder(folder_of, tmp_path):
 def test_like_one(folder, folder_of, many, tmp_path, more):
     options = ["--domain", str(triplets_file(tmp_path / "many.jsonl", many)), "--parent", str(folder_of("bert"))]
     options += ["--steps", "4", "--batch-size", "8", "--evaluate-every", "2", "--held-out", "0.2", *more]
-    options += ["--device", "cpu", "--quiet", "--teacher-cache", str(tmp_path / "cache")]
+    options += ["--device", "cpu", "--json", "--teacher-cache", str(tmp_path / "cache")]
     call = tmp_path / "call.py"
     call.write_text("from gaprune.cli import main\n\nmain()\n", encoding="utf-8")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -44,6 +44,7 @@ def test_like_one(folder, folder_of, many, tmp_path, more):
             [*launch, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
         )
         assert done.returncode == 0, done.stderr[-3000:]
+        assert json.loads(done.stdout)["recovery"], "one process speaks for all"
     one, two = (load_file(tmp_path / f"out{processes}" / "model.safetensors") for processes in (1, 2))
     start = load_file(folder / "model.safetensors")
     apart = torch.stack([(one[name] - two[name]).norm() for name in one]).norm()

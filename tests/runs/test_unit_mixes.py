@@ -168,7 +168,7 @@ class TestMix:
         """Where the run repairs, depths and widths are measured on models with a draft of it."""
         result = gaprune.prune(bert, domain=toy_triplets, target_params="15k", **SMALL)
         found = result.provenance()["method"]["target"]
-        drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None))
+        drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None, frozenset({"domain"})))
         _, judged = repair.split(drawn, result.recipe)
         whole = Whole(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
         drafts = {layer: whole.harm(repair.drafted(bert, drawn, result.recipe, [layer])) for layer in (0, 1)}

@@ -120,7 +120,8 @@ class TestWidth:
                 return harms.get(model, (1.0, 1.0))[self.kind]
 
         monkeypatch.setattr(repair, "Whole", Whole)
-        calibration = SimpleNamespace(domain=toy_triplets, general=GENERAL, prompts=Prompts())
+        both = {"domain": toy_triplets, "general": GENERAL}
+        calibration = SimpleNamespace(of_user=lambda: both, prompts=Prompts())
         cut = lambda model, own: model if own else "cut"  # noqa: E731
         for ridges, expected in (((0.1, 0.2, 0.3), 0.1), ((0.2, 0.1), 0.1), ((0.2,), "cut")):
             recipe = Recipe(width=0.5, ridge=ridges)
@@ -208,7 +209,7 @@ class TestDepth:
         both = gaprune.prune(parent, depth=2, **options)
         layers, width = both.provenance()["method"]["cuts"]
         gone = {*range(6)} - {*layers["kept"]["layers"]}
-        calibration = prepare_calibration(parent, both.recipe, Data(toy_triplets, None))
+        calibration = prepare_calibration(parent, both.recipe, Data(toy_triplets, None, frozenset({"domain"})))
         draft = repair.drafted(parent, calibration, both.recipe, gone)
         expected = gaprune.prune(draft, repair=False, **options).provenance()["method"]["cuts"][0]
         assert width["kept"] == expected["kept"]
@@ -333,6 +334,7 @@ class TestSeveral:
         ({"depth": 1, "fisher": "batch"}, "fisher: units are told apart without it"),
         ({"repair": False, "ridge": 1.0}, "ridge: repair is switched off"),
         ({"repair": False, "general_share": 0.1}, "general_share: repair is switched off"),
+        ({"scores_dtype": "bfloat16"}, "scores_dtype: no scores are kept, so this has no effect"),
         ({"target_params": "1M", "width": 0.5}, "target_params: the tool chooses the mix for it; leave width out"),
         ({"target_params": "1M", "target_speedup": 2}, "target_params: the tool chooses the mix"),
     ],

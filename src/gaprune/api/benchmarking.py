@@ -20,7 +20,7 @@ from gaprune.files import write_text
 from gaprune.progress import track
 from gaprune.report import put_section
 from gaprune.results import Benchmark, Cost
-from gaprune.runtimes import Encoder, TorchModel, open_encoder
+from gaprune.runtimes import Encoder, TorchModel, format_of, open_encoder
 
 __all__ = ["bench", "check_card", "write_card"]
 
@@ -69,6 +69,12 @@ def bench(
     if memory and not is_measurable():
         raise ConfigError(
             "memory: this system does not tell it (there is no /proc).", "Leave it out: --no-memory (memory=False)."
+        )
+    exported = [folder for folder in folders if format_of(folder) != "torch"]
+    if device is not None and exported:
+        raise ConfigError(
+            f"device: {exported[0]} is exported and runs on the CPU, so a device would be that of the other alone.",
+            "Leave --device (device=...) out.",
         )
     device = device or _DEVICE
     with computing_with(workload.threads) as running:

@@ -14,6 +14,7 @@ from gaprune.criteria.variants import make_variants
 from gaprune.errors import ConfigError
 from gaprune.evaluation import Task, find_tasks
 from gaprune.export import versions
+from gaprune.processes import announced
 from gaprune.results import Cell, Comparison, Result
 from gaprune.runs import Run, make_run, named_data, run_kind
 from gaprune.runs.calibration import Data, Needs, read_data
@@ -73,6 +74,11 @@ def compare(
     Raises:
         GapruneError: One of its kinds, before anything is measured.
     """
+    if announced() > 1:
+        raise ConfigError(
+            f"compare: {announced()} processes were started, and a comparison is of one.",
+            "Start it without a launcher; `gaprune prune` measures in several processes.",
+        )
     if not criteria or seeds < 1:
         raise ConfigError(
             "criteria, seeds: at least one of each is needed.",
@@ -98,7 +104,7 @@ def compare(
         refuse_loading_options(built)
     named = named_data(built, domain=domain_triplets, general=general_triplets)
     kind = run_kind(built)
-    refits = built.cuts_units and kind.repaired(built, named)
+    refits = built.cuts_units and kind.will_repair(built, named)
     variants = make_variants(
         criteria, kinds=named, refits=refits, grains=kind.grains(built), ablate=ablate, sweeps=sweep or {}
     )
@@ -127,9 +133,10 @@ def compare(
             built.model_copy(update={"seed": seed, "triplets": count}),
             criteria=names,
             model=parent,
-            domain=data.domain,
-            general=data.general,
+            domain=domain_triplets,
+            general=general_triplets,
             tasks=found,
+            data=data,
             earlier=run,
         )
         calibrations.append({"seed": seed, "triplets": count} | run.calibration.as_dict())
@@ -203,13 +210,21 @@ def _settings(
     }
 
 
+def _asked(result: Result) -> float:
+    """Return the part that was to go, the same for all criteria and samples."""
+    if result.recipe.by_sparsity:
+        return result.sparsity
+    target = result.origin["method"].get("target")
+    return result.sparsity_of_selected if target is None else float(target["asked"])
+
+
 def _cell(result: Result, triplets: int | None) -> Cell:
     if result.evaluation is None:
         raise ConfigError("tasks: there is none to compare on.", "Name a folder of evaluation tasks.")
     repair = result.origin["method"]["repair"]
     return Cell(
         result.recipe.criterion,
-        result.sparsity if result.recipe.by_sparsity else result.sparsity_of_selected,
+        _asked(result),
         result.recipe.seed,
         result.evaluation,
         triplets,

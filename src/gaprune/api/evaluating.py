@@ -68,9 +68,8 @@ def evaluate(
     dense = parents[0] if parents else None
     if benchmark is not None:
         return evaluate_benchmark(child, benchmark, parent=dense, batch_size=batch_size)
-    own = query_prompt is None and passage_prompt is None
-    prompts = None if own else resolve_prompts(child, query=query_prompt, passage=passage_prompt)
-    return evaluate_tasks(child, found, prompts=prompts, parent=dense, batch_size=batch_size)
+    put = [resolve_prompts(each, query=query_prompt, passage=passage_prompt) for each in (child, *parents)]
+    return evaluate_tasks(child, found, prompts=put[0], parent_prompts=put[-1], parent=dense, batch_size=batch_size)
 
 
 def _check_what(

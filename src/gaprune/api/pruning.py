@@ -35,7 +35,7 @@ def prune(
 
     Args:
         model: The parent: a folder, a hub id, or a loaded model, which is left as it is; one that is loaded for the
-            purpose becomes the result, so that no second model is in memory.
+            purpose becomes the result where nothing is repaired, so that no second model is in memory.
         domain: Triplets of the domain, or where to read them.
         general: Triplets of general language, or where to read them; a public set of the hub by default.
         sparsity: Fraction of the selected weights to remove, between 0 and 1.
@@ -77,7 +77,8 @@ def prune_many(
 
     Arguments are those of :func:`prune`. With ``out``, a lone sparsity is written to it and several to
     ``out/sparsity-0.5`` and so on, each as soon as it is there. All but the last are copies of the parent: let go of
-    a result before asking for the next, and there are never more than two models in memory.
+    a result before asking for the next, and there are never more than two models in memory (with repair, which is on
+    where domain data are named, two more while it runs).
     """
     model_name, parent = split_source(model)
     domain_name, domain_triplets = split_source(domain)

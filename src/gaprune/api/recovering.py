@@ -16,11 +16,13 @@ from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation import find_tasks
 from gaprune.export import check_destination, parent_identity, read_provenance, weights_fingerprint
 from gaprune.models import limit_length, load_model, resolve_prompts
+from gaprune.processes import join
 from gaprune.recovery import Corpus, Teacher, check_extras, held_matrices, is_by_units, read_corpus, train, zeros_of
 from gaprune.recovery.folder import check_checkpoints, clear, last_checkpoint, require_same_run
 from gaprune.recovery.teacher import default_cache, refuse_other_width
 from gaprune.results.recovered import Recovered, origin, record
-from gaprune.runs.preflight import check_finite
+from gaprune.runs.preflight import check_finite, check_outside
+from gaprune.runtimes import format_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -93,22 +95,31 @@ class _Job:
         teacher: SentenceTransformer | None,
         stack: ExitStack,
     ) -> None:
-        self.options, self.loaded, self.teacher = options, loaded, teacher
+        self.options, self.loaded, self.teacher, self.stack = options, loaded, teacher, stack
         check_extras(options)
         self.processes = _processes(options)
         if loaded is None and options.model is None:
             raise ConfigError("model: no model to recover is named.", "Name the folder of a pruned model.")
         if loaded is not None:
-            for option in ("model", "trust_remote_code", "device"):
+            loads_parent = teacher is None and options.parent is not None
+            for option in ("model", *(() if loads_parent else ("trust_remote_code", "device"))):
                 if getattr(options, option):
                     raise ConfigError(
                         f"{option}: the model is a loaded model, so this has no effect.", "Leave it out."
                     )
         self.out = None if options.out is None else check_destination(options.out, overwrite=options.overwrite)
-        if self.out is not None and options.model is not None and Path(options.model).resolve() == self.out:
-            raise ConfigError(f"out: {self.out} is the model itself.", "Choose another --out.")
+        if self.out is not None:
+            check_outside(
+                {self.out},
+                read={name: getattr(options, name) for name in ("model", "parent", "domain", "general", "tasks")},
+                written={name: getattr(options, name) for name in ("checkpoints", "teacher_cache")},
+            )
         self.checkpoints = _checkpoints(options, self.out, self.processes.num_processes, stack)
         self.tasks = find_tasks(Path(options.tasks)) if options.tasks else []
+        if options.model is not None and format_of(options.model) != "torch":
+            raise ConfigError(
+                f"model: {options.model} is exported, and cannot be trained.", "Name the folder it was made from."
+            )
         self.provenance = None if options.model is None else read_provenance(options.model)
         self.parent_name = _parent_name(options, self.provenance, teacher, needed=options.distil)
 
@@ -117,7 +128,8 @@ class _Job:
         options = self.options
         corpus = read_corpus(options, domain=domain, general=general, parts=self.processes.num_processes)
         model = self._load()
-        own_length = model.max_seq_length
+        limits = self.stack.enter_context(ExitStack())
+        limits.callback(setattr, model, "max_seq_length", model.max_seq_length)
         limit_length(model, options.max_length)
         check_finite(model)
         identity = parent_identity(model, options.model or "a model in memory", None)
@@ -125,7 +137,7 @@ class _Job:
         prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
         if options.mine_negatives:
             corpus = corpus.with_negatives(model, options.mine_negatives, prompts)
-        teacher_identity = self._load_parent(model)
+        teacher_identity = self._load_parent(model, limits)
         run = {
             "options": options.model_dump(mode="json", exclude=set(_WHERE)),
             "model": identity["weights_sha256"],
@@ -148,12 +160,12 @@ class _Job:
             teacher=self._embeddings(corpus, teacher_identity),
             resume_from=last_checkpoint(self.checkpoints) if options.resume else None,
         )
+        limits.close()
         result = Recovered(
             model=model,
             options=options,
             training=training,
             prompts=prompts,
-            own_length=own_length,
             base=self.provenance or origin(model, identity, options),
             record=record(options, corpus, training, teacher_identity if options.distil else None),
         )
@@ -167,7 +179,6 @@ class _Job:
             beside = self.teacher
             if beside is None:  # no parent is known of a model that others made: it stands beside itself as it was
                 beside = self._load()
-                limit_length(beside, self.options.max_length)
             result = result.evaluate(self.tasks, parent=beside)
         if self.out is not None:
             result.save(self.out, overwrite=self.options.overwrite)
@@ -180,8 +191,8 @@ class _Job:
         options = self.options
         return load_model(str(options.model), trust_remote_code=options.trust_remote_code, device=options.device)
 
-    def _load_parent(self, model: SentenceTransformer) -> dict[str, Any] | None:
-        """Load the parent where it is needed; return what identifies it."""
+    def _load_parent(self, model: SentenceTransformer, limits: ExitStack) -> dict[str, Any] | None:
+        """Load the parent where it is needed, with texts cut until ``limits`` close; return what identifies it."""
         options = self.options
         if not (options.distil or self.tasks):
             return None
@@ -202,6 +213,7 @@ class _Job:
                 )
         own_limit = self.teacher.max_seq_length
         if options.max_length is not None and (own_limit is None or own_limit > options.max_length):
+            limits.callback(setattr, self.teacher, "max_seq_length", own_limit)
             limit_length(self.teacher, options.max_length)
         if options.distil:
             refuse_other_width(model, self.teacher, weight=options.embedding_weight)
@@ -228,6 +240,7 @@ def _processes(options: RecoveryOptions) -> Any:
     import torch
     from accelerate import PartialState
 
+    join()  # with more patience than accelerate has: one process embeds, evaluates and writes for all
     return PartialState(cpu=options.device == "cpu" or not torch.cuda.is_available())
 
 

@@ -16,9 +16,10 @@ from pydantic_core import PydanticUndefined
 
 from gaprune.config import CommandOptions, Recipe, load_recipe
 from gaprune.errors import ConfigError
+from gaprune.processes import join, rank
 from gaprune.progress import quiet
 
-__all__ = ["JsonFlag", "QuietFlag", "pairs", "recipe_options", "silence", "with_default"]
+__all__ = ["JsonFlag", "QuietFlag", "first_speaks", "pairs", "recipe_options", "silence", "with_default"]
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
@@ -107,6 +108,12 @@ def with_default(field: FieldInfo) -> str:
         return description
     shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
     return f"{description.removesuffix('.')}; default: {shown}."
+
+
+def first_speaks(is_quiet: bool, is_json: bool) -> tuple[bool, bool]:
+    """Join the other processes, where there are any, and return both flags so that the first one speaks for all."""
+    join()
+    return (True, False) if rank() else (is_quiet, is_json)
 
 
 @contextmanager

@@ -8,10 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from gaprune.api import prune_many
-from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
+from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
 from gaprune.cli.output import say, show, show_json, training_lines
 from gaprune.errors import ConfigError
-from gaprune.processes import join, rank
 from gaprune.report import evaluation_table, harm_text, target_text
 from gaprune.results import Result
 
@@ -36,9 +35,7 @@ def prune(
     """
     if options.get("out") is None and (options.get("scores") is None or options.get("recover")):
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (or keep --scores FILE).")
-    join()
-    if rank():  # the first process speaks for all
-        quiet, as_json = True, False
+    quiet, as_json = first_speaks(quiet, as_json)
     kept = options.get("scores")
     is_reused = kept is not None and Path(kept).exists()
     written = []
@@ -76,7 +73,7 @@ def _show_data(calibration: dict[str, Any], reused: str | None) -> None:
             without = "" if own == count else f", the others {others}"
             show(f"{kind}: {count:,} triplets of {data['name']}, {own:,} with negatives of their own{without}.")
     if reused is not None:
-        show(f"Scores kept in {reused} were used again; nothing was measured.")
+        show(f"Scores kept in {reused} were used again.")
 
 
 def _show(result: Result) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from gaprune.api import recover as verb
-from gaprune.cli.options import JsonFlag, QuietFlag, recipe_options, silence
+from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
 from gaprune.cli.output import say, show, show_json, training_lines
 from gaprune.config import RecoveryOptions
 from gaprune.errors import ConfigError
@@ -30,6 +30,7 @@ def recover(
     """
     if options.get("out") is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR.")
+    quiet, as_json = first_speaks(quiet, as_json)
     with silence(quiet, as_json):
         result = verb(model, recipe=options)
     if as_json:

@@ -169,6 +169,8 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
             for option in ("ridge", "repair_triplets", "general_share"):
                 if self._is_set(option):
                     raise ValueError(f"{option}: repair is switched off, so this has no effect; leave it out")
+        if self._is_set("scores_dtype") and self.scores is None:
+            raise ValueError("scores_dtype: no scores are kept, so this has no effect; name a file (--scores)")
         if not self.cuts_units:
             return
         targeted = any(name.startswith("target") for name in self.unit_fields)

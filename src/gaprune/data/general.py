@@ -46,6 +46,8 @@ def read_general(
     subset: str | None = None,
     split: str | None = None,
     require_negatives: bool = False,
+    most: int | None = None,
+    seed: int = 0,
 ) -> Triplets:
     """Read general triplets from ``source``, or :data:`DEFAULT_GENERAL` from the hub where none is given.
 
@@ -55,6 +57,8 @@ def read_general(
         subset: As for :func:`read_triplets`; only with a source.
         split: As for :func:`read_triplets`; with the default it may be a slice of it, ``train[:20000]``.
         require_negatives: Whether every triplet must have a negative of its own.
+        most: How many to draw of the default at the most, where ``split`` is not given: it is large.
+        seed: Of that draw.
 
     Raises:
         ConfigError: If ``columns`` or ``subset`` is given without a source.
@@ -72,7 +76,7 @@ def read_general(
     try:
         records = read_hub(default.name, subset=default.subset, split=split or default.split)
         items = list(parse_records(records, default.columns, require_negatives=require_negatives))
-        return Triplets(items, default.name)
+        found = Triplets(items, default.name)
     except DataError as error:
         raise DataError(
             f"the default general data cannot be used: {error.problem}",
@@ -80,3 +84,4 @@ def read_general(
             f"sample set of this package will do: --general {sample_triplets('general')}",
             source=default.name,
         ) from error
+    return found if most is None or split is not None else found.take(min(most, len(found)), seed=seed)

@@ -65,6 +65,11 @@ class Triplets(Sequence[Triplet]):
         self._items = tuple(items)
         self.name = name
 
+    @classmethod
+    def of(cls, items: Sequence[Triplet], name: str) -> Triplets:
+        """Return a list of triplets as one set of that name; a set stays the one it is."""
+        return items if isinstance(items, Triplets) else cls(items, name)
+
     def __len__(self) -> int:
         return len(self._items)
 

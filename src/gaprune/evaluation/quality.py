@@ -25,6 +25,7 @@ def evaluate(
     tasks: Sequence[Task],
     *,
     prompts: Prompts | None = None,
+    parent_prompts: Prompts | None = None,
     batch_size: int = ENCODING_BATCH_SIZE,
     parent: SentenceTransformer | Evaluation | None = None,
     label: str = "Evaluating",
@@ -36,6 +37,7 @@ def evaluate(
         tasks: What :func:`find_tasks` found.
         prompts: Put before queries and passages in retrieval and triplets, for the parent too; each model's own
             where none are given. The other tasks use the model's default prompt, as ``model.encode`` does.
+        parent_prompts: Put before the parent's instead.
         batch_size: Texts encoded at a time.
         parent: The dense model, or its evaluation on the same tasks, which then is not repeated.
         label: A few words shown before the progress bar.
@@ -47,12 +49,12 @@ def evaluate(
     if not tasks:
         raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
     check_batch_size(batch_size)
-    models = [model]
+    models = [(model, prompts)]
     if isinstance(parent, Evaluation):
         parent.require_tasks(task.key for task in tasks)
     elif parent is not None:
-        models.append(parent)
-    runs = [(each, prompts or resolve_prompts(each), task) for each in models for task in tasks]
+        models.append((parent, parent_prompts or prompts))
+    runs = [(each, put or resolve_prompts(each), task) for each, put in models for task in tasks]
     scores = tuple(task.evaluate(each, prompts=put, batch_size=batch_size) for each, put, task in track(runs, label))
     found = Evaluation(scores[: len(tasks)])
     if len(models) > 1:

@@ -83,7 +83,7 @@ def plan(
 
 def hold_out(
     triplets: Triplets, fraction: float, *, most: int, batch_size: int, parts: int, seed: int
-) -> tuple[Triplets, Triplets]:
+) -> tuple[Triplets, Triplets, int]:
     """Split triplets into those trained on and those held out, which come in batches of equal size.
 
     Triplets that share a query or a positive stay together, so that nothing held out is trained on.
@@ -97,7 +97,8 @@ def hold_out(
         seed: Seed of the choice.
 
     Returns:
-        Trained on, held out; at most ``fraction`` of all and ``most``, to a multiple of the batches.
+        Trained on; held out, at most ``fraction`` of all and ``most``, to a multiple of the batches; the size of
+        these batches.
 
     Raises:
         ConfigError: If fewer than two triplets a process can be held out.
@@ -121,7 +122,7 @@ def hold_out(
     rest = sorted(set(range(len(triplets))) - set(chosen))
     if not rest:
         raise DataError("has nothing left to train on.", "Lower --held-out.", source=triplets.name)
-    return _pick(triplets, rest), _pick(triplets, held)
+    return _pick(triplets, rest), _pick(triplets, held), size
 
 
 def _pick(triplets: Triplets, indices: Iterable[int]) -> Triplets:

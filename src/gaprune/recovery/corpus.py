@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ class Corpus:
         held_out: Held out of the domain, in batches of equal size; ``None`` for none.
         negatives: Negatives of its own that each query has.
         ratio: Share of general triplets.
+        held_out_batch: Triplets of a batch of those held out.
     """
 
     domain: Triplets
@@ -39,6 +40,7 @@ class Corpus:
     held_out: Triplets | None
     negatives: int
     ratio: float
+    held_out_batch: int = 1
 
     @property
     def columns(self) -> dict[str, Role]:
@@ -76,7 +78,7 @@ class Corpus:
             return mine_negatives(triplets, model, count=count, prompts=prompts)
 
         domain = mined(self.domain) or self.domain
-        return Corpus(domain, mined(self.general), mined(self.held_out), self.negatives, self.ratio)
+        return replace(self, domain=domain, general=mined(self.general), held_out=mined(self.held_out))
 
     def texts(self, trainings: Iterable[RecoveryOptions]) -> Iterator[tuple[Role, str]]:
         """Yield every text that is embedded in one of the trainings, with its role; some come more than once."""
@@ -150,13 +152,15 @@ def read_corpus(
             subset=options.general_subset,
             split=options.general_split,
             columns=options.general_columns or None,
+            most=len(domain) if options.triplets is None else None,
+            seed=options.seed,
         )
-    drawn = _triplets(domain, "domain").take(options.triplets, seed=options.seed)
-    mixed = None if general is None else _triplets(general, "general").take(options.triplets, seed=options.seed)
-    held: Triplets | None = None
+    drawn = Triplets.of(domain, "domain").take(options.triplets, seed=options.seed)
+    mixed = None if general is None else Triplets.of(general, "general").take(options.triplets, seed=options.seed)
+    held, held_batch = None, 1
     negatives = _negatives(options, [drawn] if mixed is None else [drawn, mixed])
     if options.held_out:
-        drawn, held = hold_out(
+        drawn, held, held_batch = hold_out(
             drawn,
             options.held_out,
             most=MOST_HELD_OUT,
@@ -164,7 +168,7 @@ def read_corpus(
             parts=parts,
             seed=options.seed,
         )
-    corpus = Corpus(drawn, mixed, held, negatives, ratio)
+    corpus = Corpus(drawn, mixed, held, negatives, ratio, held_batch)
     corpus.plan(options.model_copy(update={"steps": 1}))  # refuses a batch that is too large for the data
     return corpus
 
@@ -175,22 +179,17 @@ def _negatives(options: RecoveryOptions, sets: Sequence[Triplets]) -> int:
     if options.hard_negatives is None:
         return int(all(triplets.have_negatives or mined for triplets in sets))
     for triplets in sets:
-        if mined and not triplets.have_negatives:
-            if mined < options.hard_negatives:
-                raise ConfigError(
-                    f"hard_negatives: {options.hard_negatives} asked for, {mined} are mined.",
-                    "Raise --mine-negatives, or lower --hard-negatives.",
-                )
-            continue
+        mines = mined and not triplets.have_negatives
+        if mines and mined < options.hard_negatives:
+            raise ConfigError(
+                f"hard_negatives: {options.hard_negatives} asked for, {mined} are mined.",
+                "Raise --mine-negatives, or lower --hard-negatives.",
+            )
         for item in triplets:
-            if len(item.negatives) < options.hard_negatives:
+            if len(item.negatives) < options.hard_negatives and not (mines and not item.negatives):
                 raise DataError(
                     f"has {len(item.negatives)} of the {options.hard_negatives} negatives asked for.",
-                    "Lower --hard-negatives, or mine some with --mine-negatives.",
+                    "Lower --hard-negatives, or give more; --mine-negatives mines for those that have none.",
                     source=item.source or triplets.name,
                 )
     return options.hard_negatives
-
-
-def _triplets(items: Sequence[Triplet], name: str) -> Triplets:
-    return items if isinstance(items, Triplets) else Triplets(items, name)

@@ -177,14 +177,13 @@ def _arguments(
     on_cpu = model.device.type == "cpu"
     parts = PartialState(cpu=on_cpu).num_processes
     held = 0 if corpus.held_out is None else len(corpus.held_out)
-    held_batches = -(-held // options.batch_size)
     routed = any(isinstance(module, Router) for module in model.children())
     tasks = {"query": "query", "passage": "document"}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints.absolute()),
         max_steps=options.steps,
         per_device_train_batch_size=options.batch_size // parts,
-        per_device_eval_batch_size=held // held_batches // parts if held else 1,
+        per_device_eval_batch_size=corpus.held_out_batch // parts if held else 1,
         learning_rate=rate,
         warmup_steps=round(options.warmup * options.steps),
         lr_scheduler_type="linear",

@@ -77,7 +77,7 @@ def model_card(provenance: Mapping[str, Any], evaluation: Evaluation | None) -> 
                 *_parent_rows(parent, method),
                 *(_unit_rows(method, sparsity) if units else _weight_rows(method, sparsity)),
                 *([("repair", repair_text(method["repair"]))] if pruned else ()),
-                *_limit_rows(provenance["recipe"]),
+                *_limit_rows(provenance["recipe"], recovered=bool(recoveries)),
             ],
         ),
     ]
@@ -142,12 +142,11 @@ def _unit_rows(method: Mapping[str, Any], sparsity: Mapping[str, Any]) -> list[t
     ]
 
 
-def _limit_rows(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return (
-        []
-        if recipe["max_length"] is None
-        else [("texts cut in calibration and evaluation", f"at {recipe['max_length']} tokens")]
-    )
+def _limit_rows(recipe: Mapping[str, Any], *, recovered: bool) -> list[tuple[str, str]]:
+    if recipe["max_length"] is None:
+        return []
+    where = "calibration" if recovered else "calibration and evaluation"
+    return [(f"texts cut in {where}", f"at {recipe['max_length']} tokens")]
 
 
 def _data_section(calibration: Mapping[str, Any]) -> str:

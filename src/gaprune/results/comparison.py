@@ -21,7 +21,8 @@ class Cell:
 
     Args:
         criterion: Name of the criterion, with its constants where it is a variant.
-        sparsity: Fraction of the selected weights removed.
+        sparsity: Fraction removed of the selected weights, or for a target the one asked for, of the parent's
+            parameters, bytes or operations.
         seed: Seed of the calibration sample.
         evaluation: Its scores, with the dense parent's beside them.
         triplets: Triplets a side that were asked for; ``None`` for all there are, or a criterion that looks at none.

@@ -48,7 +48,6 @@ class Recovered:
         options: What was asked for.
         training: How it went.
         prompts: Put before queries and passages.
-        own_length: The model's own limit of text length, which the saved model has whatever training was cut at.
         base: Provenance of the model that was recovered.
         record: What the provenance says of this recovery.
         evaluation: Its quality, where it was evaluated.
@@ -58,7 +57,6 @@ class Recovered:
     options: RecoveryOptions
     training: Training
     prompts: Prompts
-    own_length: int | None
     base: Mapping[str, Any]
     record: Mapping[str, Any]
     evaluation: Evaluation | None = None
@@ -77,8 +75,25 @@ class Recovered:
         """Return everything that made this model, as plain data for JSON: its pruning, and every recovery in turn."""
         return {
             **self.base,
+            "sparsity": self._sparsity(),
             "recovery": [*self.base.get("recovery", ()), self.record],
             "evaluation": None if self.evaluation is None else self.evaluation.as_dict(),
+        }
+
+    def _sparsity(self) -> Mapping[str, Any]:
+        """Return the sparsity as it is now: zeros outside the targets of a recovery were not held."""
+        said: Mapping[str, Any] = self.base["sparsity"]
+        if "cuts" in self.base["method"]:
+            return said
+        size = footprint(self.model)
+        found = [each for each in size.matrices if each.name in said["by_matrix"]]
+        zeros = sum(each.zeros for each in found)
+        return {
+            **said,
+            "of_selected": zeros / said["selected"],
+            "of_model": zeros / size.parameters,
+            "removed": zeros,
+            "by_matrix": {each.name: each.zeros / each.size for each in found},
         }
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
@@ -88,13 +103,8 @@ class Recovered:
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
         provenance = self.provenance()
-        cut_at = self.model.max_seq_length
-        self.model.max_seq_length = self.own_length
-        try:
-            card = model_card(provenance, self.evaluation)
-            return save(self.model, out, card=card, provenance=provenance, overwrite=overwrite)
-        finally:
-            self.model.max_seq_length = cut_at
+        card = model_card(provenance, self.evaluation)
+        return save(self.model, out, card=card, provenance=provenance, overwrite=overwrite)
 
 
 def origin(model: SentenceTransformer, identity: Mapping[str, Any], options: RecoveryOptions) -> dict[str, Any]:
@@ -133,5 +143,5 @@ def origin(model: SentenceTransformer, identity: Mapping[str, Any], options: Rec
             "by_matrix": {each.name: each.zeros / each.size for each in found},
         },
         "calibration": {},
-        "recipe": {"max_length": options.max_length},
+        "recipe": {"max_length": None},
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gaprune.runs.base import Run, named_data
+from gaprune.runs.base import Run
+from gaprune.runs.calibration import named_data
 from gaprune.runs.units import UnitRun
 from gaprune.runs.weights import WeightRun
 

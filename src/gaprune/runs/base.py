@@ -17,7 +17,7 @@ from gaprune.export import parent_identity, versions
 from gaprune.models import limit_length
 from gaprune.processes import join, rank
 from gaprune.results import Result
-from gaprune.runs.calibration import KINDS, Kind, Needs, checkpoint_of, prepare_calibration, read_data
+from gaprune.runs.calibration import Data, Kind, Needs, checkpoint_of, named_data, prepare_calibration, read_data
 from gaprune.runs.preflight import check_finite, load_parent, outputs, require_model
 from gaprune.runs.retraining import Retraining
 from gaprune.signals import check_placement
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gaprune.results import Cuts
     from gaprune.surgery import Pruning
 
-__all__ = ["Made", "Run", "named_data"]
+__all__ = ["Made", "Run"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Run(ABC):
         domain: Triplets used instead of those the recipe names.
         general: Likewise.
         tasks: What every result is evaluated on, beside the parent.
+        data: The same data where they are read already, perhaps for other runs too.
         earlier: A run of the same model and tasks, whose parent and its evaluation are taken over.
 
     Raises:
@@ -74,11 +75,12 @@ class Run(ABC):
         domain: Sequence[Triplet] | None = None,
         general: Sequence[Triplet] | None = None,
         tasks: Sequence[Task] = (),
+        data: Data | None = None,
         earlier: Run | None = None,
     ) -> None:
         self.recipe = recipe
         self.named = named_data(recipe, domain=domain, general=general)
-        self.repairs = self.repaired(recipe, self.named)
+        self.repairs = self.will_repair(recipe, self.named)
         refits = self.repairs and recipe.cuts_units
         made = (
             {name: create(name) for name in criteria}
@@ -96,7 +98,7 @@ class Run(ABC):
         if model is None:
             require_model(recipe)
         self.needs = self.needs_of(recipe, self.criteria, self.named)
-        data = read_data(recipe, self.needs, domain=domain, general=general)
+        data = data or read_data(recipe, self.needs, domain=domain, general=general)
         self.retraining = Retraining(recipe, domain=domain, general=general) if recipe.recover else None
         checkpoint = checkpoint_of(recipe, {})
         if checkpoint is not None:
@@ -124,10 +126,10 @@ class Run(ABC):
         """Return what a run by these criteria looks at, where data of the kinds ``named`` are there."""
         needs = cls.find_needs(recipe, criteria.values(), named)
         repaired = [name for name, each in criteria.items() if not isinstance(each, Reconstruction)]
-        return needs.with_texts(named) if repaired and cls.repaired(recipe, named) else needs
+        return needs.with_texts(named) if repaired and cls.will_repair(recipe, named) else needs
 
     @classmethod
-    def repaired(cls, recipe: Recipe, named: Collection[Kind]) -> bool:
+    def will_repair(cls, recipe: Recipe, named: Collection[Kind]) -> bool:
         """Return whether a run repairs what it has pruned.
 
         Raises:
@@ -225,9 +227,3 @@ class Run(ABC):
 
 def _name_of(model: SentenceTransformer) -> str:
     return str(getattr(model.config, "_name_or_path", "") or "a model in memory")
-
-
-def named_data(recipe: Recipe, *, domain: object, general: object) -> frozenset[Kind]:
-    """Return the kinds of data that are there, in memory or by name."""
-    given = {"domain": (domain, recipe.domain), "general": (general, recipe.general)}
-    return frozenset(kind for kind in KINDS if any(each is not None for each in given[kind]))

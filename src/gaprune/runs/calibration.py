@@ -18,7 +18,17 @@ from gaprune.signals import Checkpoint, Quantity, Signals, measure
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["KINDS", "Calibration", "Data", "Kind", "Needs", "checkpoint_of", "prepare_calibration", "read_data"]
+__all__ = [
+    "KINDS",
+    "Calibration",
+    "Data",
+    "Kind",
+    "Needs",
+    "checkpoint_of",
+    "named_data",
+    "prepare_calibration",
+    "read_data",
+]
 
 Kind = Literal["domain", "general"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -89,10 +99,13 @@ class Data:
     Args:
         domain: Triplets of the domain; ``None`` where no criterion looks at them.
         general: General triplets; likewise.
+        named: Kinds that the user named. Public general data, which some criteria read where none are named, are for
+            those criteria alone.
     """
 
     domain: Triplets | None
     general: Triplets | None
+    named: frozenset[Kind]
 
     def check_count(self, count: int | None) -> None:
         """Refuse to draw more triplets a side than there are.
@@ -118,6 +131,7 @@ class Calibration:
         domain: Triplets of the domain; ``None`` where no criterion looks at them.
         general: General triplets; likewise.
         prompts: Put before queries and passages.
+        named: Kinds that the user named, which repair is fitted and judged on.
         mined: Negatives that were mined for each triplet that had none; 0 where none were.
         own_negatives: Number of triplets of either kind that had negatives of their own.
     """
@@ -125,6 +139,7 @@ class Calibration:
     domain: Triplets | None
     general: Triplets | None
     prompts: Prompts
+    named: frozenset[Kind]
     mined: int
     own_negatives: Mapping[str, int]
 
@@ -165,6 +180,11 @@ class Calibration:
 
         return one(self.domain, needs.domain, "domain"), one(self.general, needs.general, "general")
 
+    def of_user(self) -> dict[Kind, Triplets]:
+        """Return the triplets of the kinds that the user named."""
+        kinds: dict[Kind, Triplets | None] = {"domain": self.domain, "general": self.general}
+        return {kind: triplets for kind, triplets in kinds.items() if kind in self.named and triplets is not None}
+
     def as_dict(self) -> dict[str, object]:
         """Return names, sizes, where negatives come from, and fingerprints, for the provenance."""
         return {
@@ -184,11 +204,18 @@ class Calibration:
 
 
 def checkpoint_of(recipe: Recipe, identity: Mapping[str, object], part: str = "") -> Checkpoint | None:
-    """Return where the recipe keeps measurements, those of every sample (seed) apart; ``None`` where it keeps none."""
+    """Return where the recipe keeps measurements, if it does, those of every sample (seed, size) apart."""
     if recipe.checkpoint is None:
         return None
-    folder = Path(recipe.checkpoint) / f"seed-{recipe.seed}" / part
+    drawn = "" if recipe.triplets is None else f"-triplets-{recipe.triplets}"
+    folder = Path(recipe.checkpoint) / f"seed-{recipe.seed}{drawn}" / part
     return Checkpoint(folder, resume=recipe.resume, every=recipe.checkpoint_every, identity=identity)
+
+
+def named_data(recipe: Recipe, *, domain: object, general: object) -> frozenset[Kind]:
+    """Return the kinds of data that the user names, in memory or in the recipe."""
+    given = {"domain": (domain, recipe.domain), "general": (general, recipe.general)}
+    return frozenset(kind for kind in KINDS if any(each is not None for each in given[kind]))
 
 
 def read_data(
@@ -207,8 +234,9 @@ def read_data(
         ConfigError: If domain data are needed and none are named, or fewer are there than are to be drawn.
         DataError: If a file cannot be used.
     """
-    domain = None if domain is None else _as_triplets(domain, "domain")
-    general = None if general is None else _as_triplets(general, "general")
+    named = named_data(recipe, domain=domain, general=general)
+    domain = None if domain is None else Triplets.of(domain, "domain")
+    general = None if general is None else Triplets.of(general, "general")
     must = recipe.negatives == "explicit" and not recipe.mine_negatives
     columns, general_columns = recipe.columns or None, recipe.general_columns or None
     if needs.wants("domain") and domain is None:
@@ -229,15 +257,21 @@ def read_data(
             split=recipe.general_split,
             columns=general_columns,
             require_negatives=must,
+            most=_most(recipe, domain),
+            seed=recipe.seed,
         )
-        if all(each is None for each in (recipe.general, recipe.general_split, recipe.triplets)):
-            count = CLUSTERS if domain is None else len(domain)
-            general = general.take(min(count, len(general)), seed=recipe.seed)
     elif general is None and recipe.general is not None:
         check_source(recipe.general, columns=general_columns)
-    found = Data(domain if needs.wants("domain") else None, general if needs.wants("general") else None)
+    found = Data(domain if needs.wants("domain") else None, general if needs.wants("general") else None, named)
     found.check_count(recipe.triplets)
     return found
+
+
+def _most(recipe: Recipe, domain: Triplets | None) -> int | None:
+    """Return how many triplets of the public general data are wanted; ``None`` where the recipe says how many."""
+    if recipe.triplets is not None:
+        return None
+    return CLUSTERS if domain is None else len(domain)
 
 
 def prepare_calibration(model: SentenceTransformer, recipe: Recipe, data: Data) -> Calibration:
@@ -261,9 +295,4 @@ def prepare_calibration(model: SentenceTransformer, recipe: Recipe, data: Data) 
         return drawn
 
     domain, general = finish(data.domain, "domain"), finish(data.general, "general")
-    return Calibration(domain, general, prompts, mined=recipe.mine_negatives, own_negatives=own)
-
-
-def _as_triplets(items: Sequence[Triplet], name: str) -> Triplets:
-    """Return a list of triplets as one set; a set stays the one it is."""
-    return items if isinstance(items, Triplets) else Triplets(items, name)
+    return Calibration(domain, general, prompts, data.named, mined=recipe.mine_negatives, own_negatives=own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from gaprune.models import load_model
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_finite", "load_parent", "outputs", "require_model", "require_same"]
+__all__ = ["check_finite", "check_outside", "load_parent", "outputs", "require_model", "require_same"]
 
 
 def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
@@ -33,18 +33,38 @@ def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
         value: check_destination(out / f"sparsity-{value}" if several else out, overwrite=recipe.overwrite)
         for value in recipe.sparsity
     }
-    for option in ("model", "domain", "general", "vocabulary", "tasks"):
-        source = getattr(recipe, option)
-        if source is not None and Path(source).exists() and _within(Path(source).resolve(), set(folders.values())):
-            raise ConfigError(f"out: {out} would replace the {option} {source}.", "Choose another --out (out=...).")
-    if scores is not None and _within(scores, set(folders.values())):
-        raise ConfigError(f"scores: {scores} lies in the output folder.", "Name a file outside --out (out=...).")
+    check_outside(
+        set(folders.values()),
+        read={option: getattr(recipe, option) for option in ("model", "domain", "general", "vocabulary", "tasks")},
+        written={"scores": recipe.scores, "checkpoint": recipe.checkpoint},
+    )
     return folders
 
 
-def _within(path: Path, folders: set[Path]) -> bool:
-    """Return whether ``path`` is one of ``folders`` or lies in one."""
-    return not folders.isdisjoint([path, *path.parents])
+def check_outside(
+    folders: Collection[Path], *, read: Mapping[str, str | Path | None], written: Mapping[str, str | Path | None]
+) -> None:
+    """Refuse output folders that would replace what is read, or in which something else is to be written.
+
+    Args:
+        folders: Where results will be, resolved.
+        read: What is read, by option; names on the hub are no paths.
+        written: What is written beside the results, by option.
+
+    Raises:
+        ConfigError: If anything of it is one of the folders or lies in one.
+    """
+
+    def holding(path: str | Path | None) -> Path | None:
+        resolved = Path(path or "/").resolve()
+        return next((folder for folder in folders if folder in (resolved, *resolved.parents)), None)
+
+    for option, source in read.items():
+        if source is not None and Path(source).exists() and (out := holding(source)):
+            raise ConfigError(f"out: {out} would replace the {option} {source}.", "Choose another --out (out=...).")
+    for option, place in written.items():
+        if holding(place):
+            raise ConfigError(f"{option}: {place} lies in the output folder.", "Name a place outside --out (out=...).")
 
 
 def require_model(recipe: Recipe) -> str:

@@ -76,7 +76,8 @@ def repaired(
         cut: Takes away what else goes from a model without those layers, of which it may make use if the second
             argument is true.
         calibration: The triplets of a run: of each kind ``recipe.repair_triplets`` are fitted on, and others, one in
-            five but no more than half as many as that, are held out; drawn by the seed.
+            five (but two at least) and no more than half as many as that, are held out; drawn by the seed. Only kinds
+            that the user named.
         recipe: Ridges to try, share of general texts, batch size, loss.
         gone: Layers that go altogether.
 
@@ -101,8 +102,8 @@ def repaired(
     before = harms(plain)
     best: tuple[SentenceTransformer, dict[str, float], float] | None = None
 
-    def rank(found: Mapping[str, float]) -> tuple[bool, float]:
-        """Whatever loses for a kind of data comes after all that loses nowhere."""
+    def place(found: Mapping[str, float]) -> tuple[bool, float]:
+        """Return what to order by: whatever loses for a kind of data comes after all that loses nowhere."""
         return not all(found[kind] <= before[kind] for kind in judged), mixed(found)
 
     for ridge in recipe.ridge:
@@ -113,12 +114,13 @@ def repaired(
                 "The repaired model's loss is not finite.",
                 "Use a larger ridge (--ridge), or leave repair out (--no-repair).",
             )
-        if best is None or rank(after) < rank(best[1]):
+        if best is None or place(after) < place(best[1]):
             best = healed, after, ridge
+        del healed  # or the last one would stay beside the next
     if best is None:
         raise ConfigError("ridge: no value is given.", "Name one or more: --ridge 0.1.")
     healed, after, ridge = best
-    kept = not rank(after)[0]
+    kept = not place(after)[0]
     general, counts = shares.get("general", 0.0), (len(fitted["domain"]), len(judged["domain"]))
     report = RepairReport(kept, ridge, general, *counts, before, after)
     return (healed if kept else plain), report
@@ -200,15 +202,15 @@ def split(calibration: Calibration, recipe: Recipe) -> tuple[dict[str, Triplets]
     Raises:
         ConfigError: If there are too few.
     """
-    fitted, judged = {}, {}
-    for kind, triplets in (("domain", calibration.domain), ("general", calibration.general)):
-        if triplets is not None:
-            last = max(2, min(len(triplets) // _HELD_OUT, recipe.repair_triplets // 2))
-            if len(triplets) <= last:
-                raise ConfigError(
-                    f"repair: {len(triplets)} {kind} triplets are too few to fit on some and judge on others.",
-                    "Name at least three, or leave repair out: --no-repair (repair=False).",
-                )
-            shuffled = triplets.take(len(triplets), seed=recipe.seed)
-            judged[kind], fitted[kind] = shuffled[:last], shuffled[last:][: recipe.repair_triplets]
+    fitted: dict[str, Triplets] = {}
+    judged: dict[str, Triplets] = {}
+    for kind, triplets in calibration.of_user().items():
+        last = max(2, min(len(triplets) // _HELD_OUT, recipe.repair_triplets // 2))
+        if len(triplets) <= last:
+            raise ConfigError(
+                f"repair: {len(triplets)} {kind} triplets are too few to fit on some and judge on others.",
+                "Name at least three, or leave repair out: --no-repair (repair=False).",
+            )
+        shuffled = triplets.take(len(triplets), seed=recipe.seed)
+        judged[kind], fitted[kind] = shuffled[:last], shuffled[last:][: recipe.repair_triplets]
     return fitted, judged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gaprune.config import Recipe, RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.files import temporary_folder
+from gaprune.processes import announced
 from gaprune.recovery import (
     Teacher,
     check_extras,
@@ -63,6 +63,15 @@ class Turn:
     steps: int
 
 
+def _instead(option: str) -> str:
+    """Return the way out for an option that recovery has by itself alone."""
+    if option == "steps":
+        return "Give the steps as --recover (recover=...)."
+    if option in Recipe.model_fields:
+        return "Say it to prune itself."
+    return "Prune first, then give it to `gaprune recover` (gaprune.recover)."
+
+
 def turns(recipe: Recipe, sparsity: float) -> list[Turn]:
     """Return the rounds that lead to a sparsity."""
     count = recipe.rounds
@@ -87,8 +96,8 @@ class Retraining:
     ) -> None:
         for option in recipe.recover_options:
             if option in _NOT_HERE:
-                raise ConfigError(f"recover_options: {option} is no option here.", "Say it to prune itself.")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                raise ConfigError(f"recover_options: {option} is no option here.", _instead(option))
+        if announced() > 1:
             raise ConfigError(
                 "recover: several processes measure together, and this would train in each of them.",
                 "Prune first, then start `gaprune recover` with torchrun.",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Costs", "Target", "choose_plan"]
 
 _FRACTIONS = (0.25, 0.5, 0.75, 0.9)
-"""Widths at which the loss is measured; between them it is interpolated."""
+"""Parts of the neurons without which harm is measured, beside the most that can go; between them is interpolated."""
 _COUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmb]?)\s*", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
@@ -132,6 +132,11 @@ class Target:
             return costs.speedup(depth=depth, width=width) >= self.limit
         return left * (costs.bytes_each if self.kind == "size" else 1) <= self.limit
 
+    def fraction(self, costs: Costs) -> float:
+        """Return which part of the parent's parameters, bytes or operations is to go."""
+        whole = {"params": costs.parameters, "size": costs.parameters * costs.bytes_each}
+        return 1 - (1 / self.limit if self.kind == "speedup" else self.limit / whole[self.kind])
+
     def check(
         self, model: SentenceTransformer, groups: Sequence[UnitGroup], round_to: int, tokens: int | None
     ) -> None:
@@ -211,7 +216,9 @@ def choose_plan(
     domain = _domain(calibration)
     triplets = effect_triplets({"domain": domain}, calibration, recipe, repairs=repairs)["domain"]
     choice = choose_layers(model, criterion, calibration, recipe, count=_deepest(model), repairs=repairs)
-    widths = [0.0, *_FRACTIONS]
+    narrowest = 1 - recipe.round_to / costs.units
+    fractions = [each for each in _FRACTIONS if each < narrowest] + [narrowest]
+    widths = [0.0, *fractions]
     whole = Whole(model, triplets, prompts=calibration.prompts, options=recipe)
     preservation = _preservation(criterion)
 
@@ -228,7 +235,7 @@ def choose_plan(
 
     counts = track(range(1, len(choice.order) + 1), "Measuring depths")
     by_depth = [0.0, *(harm(choice.order[:count], {}) for count in counts)]
-    kept = (round(costs.units * (1 - fraction)) for fraction in track(_FRACTIONS, "Measuring widths"))
+    kept = (round(costs.units * (1 - fraction)) for fraction in track(fractions, "Measuring widths"))
     by_width = [0.0, *(harm((), choose_units(importances, count)) for count in kept)]
     if not all(map(math.isfinite, (*by_depth, *by_width))):
         raise SignalError(
@@ -265,6 +272,7 @@ def choose_plan(
     )
     found = {
         "target": {target.kind: target.limit},
+        "asked": target.fraction(costs),
         "parent": {"depth": costs.layers, "width": costs.units, "tokens": costs.rows},
         "chosen": best,
         "candidates": candidates,

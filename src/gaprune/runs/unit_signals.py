@@ -52,6 +52,8 @@ class UnitSignals:
         self._parent, self._groups, self._needs = parent, groups, needs
         self._calibration, self._recipe = calibration, recipe
         self._weights_sha256, self._repairs = weights_sha256, repairs
+        self._last: tuple[tuple[frozenset[int], Needs], _Measured] | None = None
+        self._begun: set[str] = set()  # what this run has kept, and may find again
 
     def importances(
         self, model: SentenceTransformer, groups: Sequence[UnitGroup], criterion: Criterion, gone: Collection[int] = ()
@@ -67,16 +69,23 @@ class UnitSignals:
         Raises:
             SignalError: If something measured is not finite.
         """
-        if gone:
-            needs = Needs.of_units([criterion], units=True, layers=False)
-            domain, general = self._measure(model, groups, needs, gone)
-        else:
-            domain, general = self._of_parent
+        domain, general = self._of_shallower(model, groups, criterion, gone) if gone else self._of_parent
         return unit_importances(groups, criterion, domain=domain, general=general, seed=self._recipe.seed)
 
     @cached_property
     def _of_parent(self) -> _Measured:
         return self._measure(self._parent, self._groups, self._needs, ())
+
+    def _of_shallower(
+        self, model: SentenceTransformer, groups: Sequence[UnitGroup], criterion: Criterion, gone: Collection[int]
+    ) -> _Measured:
+        """Return what is measured of a model without layers; what the criterion before asked for too is kept."""
+        needs = Needs.of_units([criterion], units=True, layers=False)
+        key = frozenset(gone), needs
+        if self._last is None or self._last[0] != key:
+            self._last = None  # its memory goes before the next is measured
+            self._last = key, self._measure(model, groups, needs, gone)
+        return self._last[1]
 
     def _measure(
         self, model: SentenceTransformer, groups: Sequence[UnitGroup], needs: Needs, gone: Collection[int]
@@ -89,6 +98,9 @@ class UnitSignals:
             if self._repairs:
                 refit_by = {*RepairOptions.model_fields, "effect_triplets"}
                 identity |= self._recipe.model_dump(mode="json", include=refit_by)
-            part = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+            looked_at = sorted(needs.domain), sorted(needs.general)
+            part = hashlib.sha256(json.dumps([identity, looked_at], sort_keys=True).encode()).hexdigest()[:16]
         consumers = [group.consumer for group in groups]
-        return self._calibration.measure(model, consumers, needs, self._recipe, identity, part=part)
+        recipe = self._recipe.model_copy(update={"resume": True}) if part in self._begun else self._recipe
+        self._begun.add(part)
+        return self._calibration.measure(model, consumers, needs, recipe, identity, part=part)

@@ -197,8 +197,7 @@ class UnitRun(Run):
             model = remove_layers(model, gone)
         keep: dict[str, Tensor] = {}
         if plan.heads or plan.width:
-            seen = drafted(self.parent, self.calibration, self.recipe, gone) if self.repairs and gone else model
-            keep, made = self._choose_units(seen, criterion, plan, gone)
+            keep, made = self._choose_units(model, criterion, plan, gone)
             cuts += made
             selection.add_units(group for kind in self.kinds for group in unit_groups(self.parent, kind))
         if self.repairs and (gone or keep):
@@ -218,7 +217,12 @@ class UnitRun(Run):
     def _choose_units(
         self, model: SentenceTransformer, criterion: Criterion, plan: UnitPlan, gone: Collection[int]
     ) -> tuple[dict[str, Tensor], list[Cut]]:
-        """Return which heads and neurons stay by one measurement of ``model``, ``(units,)`` by group, and the cuts."""
+        """Return which heads and neurons stay by one measurement, ``(units,)`` by name of the group, and the cuts.
+
+        ``model`` is measured, or where layers are gone and repair comes, one that makes up for them.
+        """
+        if self.repairs and gone:
+            model = drafted(self.parent, self.calibration, self.recipe, gone)
         groups = {kind: unit_groups(model, kind) for kind in self.kinds}
         found_groups = [group for found in groups.values() for group in found]
         importances = self._evidence.importances(model, found_groups, criterion, gone)
@@ -272,7 +276,7 @@ class UnitRun(Run):
 
     def _tokens_kept(self, model: SentenceTransformer, sparsity: float | None) -> tuple[int, ...]:
         """Return the tokens that are wanted: those of all texts, or the most frequent of them."""
-        triplets = [item for data in (self.calibration.domain, self.calibration.general) for item in data or ()]
+        triplets = [item for data in self.calibration.of_user().values() for item in data]
         texts = [*self.texts, *(text for item in triplets for text in (item.query, *item.passages))]
         prompts = {self.calibration.prompts.query, self.calibration.prompts.passage} - {""}
         counts = used_tokens(model, [*texts, *(prompt + text for prompt in prompts for text in texts)])

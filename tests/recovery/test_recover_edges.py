@@ -1,0 +1,109 @@
+"""What recovery does at its edges: limits of text length, zeros that are not held, places, negatives that are few."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+import gaprune
+from gaprune.config import RecoveryOptions
+from gaprune.data import Triplet, Triplets
+from gaprune.errors import ConfigError, DataError
+from gaprune.evaluation import find_tasks, footprint
+from gaprune.models import load_model
+from gaprune.recovery import read_corpus
+from toys import nli, tasks_folder
+
+QUICK = {"steps": 2, "batch_size": 6, "held_out": 0, "learning_rate": 1e-2}
+
+
+def test_texts_are_cut_in_training_alone(bert, many, tmp_path):
+    parent = copy.deepcopy(bert)
+    own = bert.max_seq_length
+    tasks = tasks_folder(tmp_path / "tasks")
+    options = {"max_length": 4, "distil": True, "teacher_cache": tmp_path / "cache", **QUICK}
+    result = gaprune.recover(bert, domain=many, parent=parent, tasks=tasks, **options)
+    assert bert.max_seq_length == parent.max_seq_length == result.model.max_seq_length == own
+    whole = gaprune.evaluate(result.model, tasks=find_tasks(tasks), parent=parent)
+    assert [(score.value, score.parent) for score in result.evaluation.scores] == [
+        (score.value, score.parent) for score in whole.scores
+    ]
+
+
+def test_zeros_that_are_not_held_are_counted_anew(bert, many, tmp_path):
+    gaprune.prune(bert, criterion="magnitude", targets="mlp", sparsity=0.5, out=tmp_path / "pruned")
+    result = gaprune.recover(tmp_path / "pruned", domain=many, targets="attention", device="cpu", **QUICK)
+    zeros = {each.name: each.zeros for each in footprint(result.model).matrices}
+    said = result.provenance()["sparsity"]
+    assert said["removed"] == sum(zeros[name] for name in said["by_matrix"]) < said["selected"] / 4
+    assert said["of_selected"] == said["removed"] / said["selected"]
+    held = gaprune.recover(tmp_path / "pruned", domain=many, device="cpu", **QUICK)
+    assert held.provenance()["sparsity"]["of_selected"] == pytest.approx(0.5, abs=0.01)
+
+
+def test_negatives_of_their_own_that_are_too_few_are_not_mined_for():
+    items = [Triplet(f"q{i}", f"p{i}", ("only one",) if i == 3 else (), f"f:{i}") for i in range(8)]
+    options = RecoveryOptions(mine_negatives=3, hard_negatives=2, held_out=0, batch_size=2)
+    with pytest.raises(DataError, match=r"^f:3: has 1 of the 2 negatives asked for"):
+        read_corpus(options, domain=Triplets(items, "f"))
+    found = read_corpus(options, domain=Triplets([each for each in items if not each.negatives], "f"))
+    assert found.negatives == 2
+
+
+@pytest.mark.parametrize(("options", "count"), [({}, 20), ({"triplets": 5}, 5), ({"general_split": "train"}, 60)])
+def test_as_many_are_drawn_of_the_default_general_data(monkeypatch, options, count):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_options: nli(60))
+    domain = Triplets([Triplet(f"q{i}", f"p{i}") for i in range(20)], "domain")
+    asked = RecoveryOptions(general_ratio=0.25, held_out=0, batch_size=4, **options)
+    assert len(read_corpus(asked, domain=domain).general) == count
+
+
+class TestPlaces:
+    @pytest.mark.parametrize(
+        ("given", "problem"),
+        [
+            ({"checkpoints": "out/kept"}, r"^checkpoints: .*out/kept lies in the output folder"),
+            ({"teacher_cache": "out"}, r"^teacher_cache: .*out lies in the output folder"),
+        ],
+    )
+    def test_nothing_else_is_written_into_the_output(self, bert, many, tmp_path, given, problem):
+        paths = {name: tmp_path / path for name, path in given.items()}
+        with pytest.raises(ConfigError, match=problem):
+            gaprune.recover(bert, domain=many, out=tmp_path / "out", **paths, **QUICK)
+
+    def test_the_parent_is_not_replaced(self, bert, many, tmp_path):
+        gaprune.prune(bert, criterion="magnitude", out=tmp_path / "ours")
+        asked = {"parent": tmp_path / "ours", "out": tmp_path / "ours", "overwrite": True}
+        with pytest.raises(ConfigError, match=r"^out: .*ours would replace the parent .*ours"):
+            gaprune.recover(bert, domain=many, **asked, **QUICK)
+        assert load_model(tmp_path / "ours", device="cpu")
+
+
+def test_exported_models_are_refused(many, tmp_path):
+    (tmp_path / "exported" / "onnx").mkdir(parents=True)
+    (tmp_path / "exported" / "onnx" / "model.onnx").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"^model: .*exported is exported, and cannot be trained"):
+        gaprune.recover(tmp_path / "exported", domain=many, **QUICK)
+
+
+def test_a_parent_by_name_may_be_told_how_to_load(bert, folder_of, many):
+    options = {"distil": True, "device": "cpu", **QUICK}
+    assert gaprune.recover(bert, domain=many, parent=folder_of("bert"), **options).training.steps == 2
+    with pytest.raises(ConfigError, match=r"^device: the model is a loaded model"):
+        gaprune.recover(bert, domain=many, parent=bert, **options)
+
+
+@pytest.mark.parametrize(
+    ("option", "way_out"),
+    [
+        ("steps", "--recover"),
+        ("seed", "prune itself"),
+        ("parent", "gaprune recover"),
+        ("checkpoints", "gaprune recover"),
+    ],
+)
+def test_options_of_recovery_that_pruning_decides(bert, many, option, way_out):
+    with pytest.raises(ConfigError, match=rf"^recover_options: {option} is no option here") as caught:
+        gaprune.prune(bert, domain=many, criterion="magnitude", recover=2, recover_options={option: "x"})
+    assert way_out in caught.value.remedy
