@@ -10,7 +10,7 @@ from gaprune.config.data import DataOptions
 from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Fractions, Source, Words
 from gaprune.config.repair import RepairOptions
 from gaprune.config.signals import SignalOptions
-from gaprune.config.units import UNITS, UnitOptions
+from gaprune.config.units import UNITS, Unit, UnitOptions
 
 __all__ = ["Allocation", "Recipe"]
 
@@ -136,6 +136,17 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
         return not (self.unit_fields or self.remove is not None or self.granularity == "vocabulary")
 
     @property
+    def targets_given(self) -> list[str]:
+        """The options given that say which size or speed is to be reached."""
+        return [name for name in self.unit_fields if name.startswith("target")]
+
+    @property
+    def units(self) -> frozenset[Unit]:
+        """Kinds of units that go; for a target layers and neurons can."""
+        named = {self.granularity, *self.unit_fields, *(("width", "depth") if self.targets_given else ())}
+        return frozenset(unit for unit in UNITS if unit in named)
+
+    @property
     def unit_fields(self) -> list[str]:
         """The options given that say which units go."""
         names = ("width", "heads", "depth", "vocabulary", "target_params", "target_size", "target_speedup")
@@ -173,15 +184,12 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
             raise ValueError("scores_dtype: no scores are kept, so this has no effect; name a file (--scores)")
         if not self.cuts_units:
             return
-        targeted = any(name.startswith("target") for name in self.unit_fields)
-        layers = targeted or self.granularity == "depth" or self.depth is not None
-        neurons = targeted or self.granularity == "width" or self.width is not None
-        for option, goes, what in (
-            ("greedy", layers, "layers"),
-            ("effect_triplets", layers, "layers"),
-            ("round_to", neurons, "neurons"),
+        for option, unit, what in (
+            ("greedy", "depth", "layers"),
+            ("effect_triplets", "depth", "layers"),
+            ("round_to", "width", "neurons"),
         ):
-            if self._is_set(option) and not goes:
+            if self._is_set(option) and unit not in self.units:
                 raise ValueError(f"{option}: no {what} go, so this has no effect; leave it out")
         if self._is_set("fisher"):
             raise ValueError("fisher: units are told apart without it, so this has no effect; leave it out")
@@ -198,7 +206,7 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
             raise ValueError(f"granularity: {fields[0]} says already what goes; leave --granularity out")
         if self._is_set("sparsity") or (own is not None and own != "vocabulary"):
             raise ValueError(f"sparsity: {fields[0]} says already how much goes; leave one of the two out")
-        targets = [name for name in fields if name.startswith("target")]
+        targets = self.targets_given
         if len(targets) > 1 or (targets and set(fields) - {"vocabulary", *targets}):
             others = " and ".join(field for field in fields if field != targets[0])
             raise ValueError(f"{targets[0]}: the tool chooses the mix for it; leave {others} out")

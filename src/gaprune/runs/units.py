@@ -5,11 +5,10 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -40,35 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["UnitRun"]
 
 _KINDS: tuple[UnitKind, ...] = ("heads", "width")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a recipe wants cut.
-
-    Args:
-        kinds: Units inside the layers.
-        layers: Whether layers go.
-        tokens: Whether tokens go.
-        target: Whether a size or speed is to be reached, by layers and neurons.
-    """
-
-    kinds: tuple[UnitKind, ...]
-    layers: bool
-    tokens: bool
-    target: bool
-
-    @classmethod
-    def of(cls, recipe: Recipe) -> Self:
-        """Return what ``recipe`` wants cut."""
-        target = any(name.startswith("target") for name in recipe.unit_fields)
-        wanted = {"heads": recipe.heads is not None, "width": recipe.width is not None or target}
-        return cls(
-            kinds=tuple(kind for kind in _KINDS if recipe.granularity == kind or wanted[kind]),
-            layers=target or recipe.granularity == "depth" or recipe.depth is not None,
-            tokens=recipe.granularity == "vocabulary" or recipe.vocabulary is not None,
-            target=target,
-        )
+"""Units inside the layers."""
 
 
 class UnitRun(Run):
@@ -77,8 +48,8 @@ class UnitRun(Run):
     def check_options(self) -> None:
         """Refuse criteria that cannot tell the units apart; read the texts whose tokens stay."""
         self.target = Target.of(self.recipe)
-        asked = Asked.of(self.recipe)
-        self.kinds, self.cuts_tokens = asked.kinds, asked.tokens
+        units = self.recipe.units
+        self.kinds, self.cuts_tokens = [kind for kind in _KINDS if kind in units], "vocabulary" in units
         for name, criterion in self.criteria.items():
             for grain in self.grains(self.recipe):
                 if (criterion.unit_summary if grain == "units" else criterion.layer_summary) is None:
@@ -86,15 +57,15 @@ class UnitRun(Run):
                         f"criterion: {name} does not tell {grain} apart.",
                         "Choose another: `gaprune criteria` says what each can score.",
                     )
-        if asked.tokens:
+        if self.cuts_tokens:
             check_extra()
         self.texts = [] if self.recipe.vocabulary is None else read_texts(Path(self.recipe.vocabulary))
 
     @classmethod
     def grains(cls, recipe: Recipe) -> tuple[Grain, ...]:
         """Return whether heads or neurons, and whether layers go."""
-        asked = Asked.of(recipe)
-        return (*(("units",) if asked.kinds else ()), *(("layers",) if asked.layers else ()))
+        found: dict[Grain, bool] = {"units": not recipe.units.isdisjoint(_KINDS), "layers": "depth" in recipe.units}
+        return tuple(grain for grain, goes in found.items() if goes)
 
     @classmethod
     def can_repair(cls, recipe: Recipe) -> bool:
@@ -104,11 +75,11 @@ class UnitRun(Run):
     @classmethod
     def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[Kind]) -> Needs:
         """Return what the criteria look at, and the triplets whose tokens stay."""
-        asked = Asked.of(recipe)
-        needs = Needs.of_units(criteria, units=bool(asked.kinds), layers=asked.layers)
-        if asked.target:
+        grains = cls.grains(recipe)
+        needs = Needs.of_units(criteria, units="units" in grains, layers="layers" in grains)
+        if recipe.targets_given:
             needs = needs.with_texts({"domain"})
-        if asked.tokens:
+        if "vocabulary" in recipe.units:
             needs = needs.with_texts(named if named or recipe.vocabulary else {"domain"})
         return needs
 
