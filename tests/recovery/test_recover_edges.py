@@ -92,6 +92,8 @@ def test_a_parent_by_name_may_be_told_how_to_load(bert, folder_of, many):
     assert gaprune.recover(bert, domain=many, parent=folder_of("bert"), **options).training.steps == 2
     with pytest.raises(ConfigError, match=r"^device: the model is a loaded model"):
         gaprune.recover(bert, domain=many, parent=bert, **options)
+    with pytest.raises(ConfigError, match=r"^device: the model is a loaded model"):  # nothing loads the parent
+        gaprune.recover(bert, domain=many, parent=folder_of("bert"), **options | {"distil": False})
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,14 @@ class TestMix:
         assert found["harm_by_width"].keys() == bare.keys()
         assert found["harm_by_width"]["0.5"] != bare["0.5"]
 
+    def test_where_all_neurons_stay_nothing_is_measured_without_some(self, bert, toy_triplets):
+        neurons = bert[0].auto_model.config.intermediate_size
+        options = SMALL | {"round_to": neurons, "criterion": "activation", "repair": False}
+        result = gaprune.prune(bert, domain=toy_triplets, target_params="15k", **options)
+        found = result.provenance()["method"]["target"]
+        assert found["harm_by_width"] == {"0.0": 0.0}
+        assert {each["width"] for each in found["candidates"]} == {neurons}
+
     def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):
         monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))
         with pytest.raises(ConfigError, match=r"target_params: 1000 is out of reach: .* are the least.*\n.*--vocab"):

@@ -101,7 +101,7 @@ class _Job:
         if loaded is None and options.model is None:
             raise ConfigError("model: no model to recover is named.", "Name the folder of a pruned model.")
         if loaded is not None:
-            loads_parent = teacher is None and options.parent is not None
+            loads_parent = teacher is None and options.parent is not None and bool(options.distil or options.tasks)
             for option in ("model", *(() if loads_parent else ("trust_remote_code", "device"))):
                 if getattr(options, option):
                     raise ConfigError(

@@ -217,8 +217,7 @@ def choose_plan(
     triplets = effect_triplets({"domain": domain}, calibration, recipe, repairs=repairs)["domain"]
     choice = choose_layers(model, criterion, calibration, recipe, count=_deepest(model), repairs=repairs)
     narrowest = 1 - recipe.round_to / costs.units
-    fractions = [each for each in _FRACTIONS if each < narrowest] + [narrowest]
-    widths = [0.0, *fractions]
+    widths = sorted({0.0, *(each for each in _FRACTIONS if each < narrowest), narrowest})
     whole = Whole(model, triplets, prompts=calibration.prompts, options=recipe)
     preservation = _preservation(criterion)
 
@@ -235,7 +234,7 @@ def choose_plan(
 
     counts = track(range(1, len(choice.order) + 1), "Measuring depths")
     by_depth = [0.0, *(harm(choice.order[:count], {}) for count in counts)]
-    kept = (round(costs.units * (1 - fraction)) for fraction in track(fractions, "Measuring widths"))
+    kept = (round(costs.units * (1 - fraction)) for fraction in track(widths[1:], "Measuring widths"))
     by_width = [0.0, *(harm((), choose_units(importances, count)) for count in kept)]
     if not all(map(math.isfinite, (*by_depth, *by_width))):
         raise SignalError(
