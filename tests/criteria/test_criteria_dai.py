@@ -176,7 +176,7 @@ def test_our_formula(evidence, tempering, general, alpha, exchanges):
 
 def test_our_defaults(evidence):
     assert create("dai").model_dump() == {
-        "general": 0.3, "tempering": 0.5, "exchanges": 128, "refit": True, "alpha": 0.0,
+        "general": 0.3, "tempering": 0.5, "exchanges": 128, "centred": True, "refit": True, "alpha": 0.0,
         "preservation": 5.0,
     }  # fmt: skip
     assert_close(create("dai").importance(evidence), ours(evidence))

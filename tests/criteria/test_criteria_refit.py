@@ -71,7 +71,12 @@ def test_dai_foresees_the_refit_where_one_comes():
     weight, inputs = draw(4, OUTPUTS, 12), draw(5, TOKENS, 12) @ draw(6, 12, 12)
     curvature = square(draw(7, TOKENS, OUTPUTS))
     signals = MatrixSignals(
-        "down", triplets=1, tokens=TOKENS, gram_sum=square(inputs) * TOKENS, output_gram_sum=curvature * TOKENS
+        "down",
+        triplets=1,
+        tokens=TOKENS,
+        gram_sum=square(inputs) * TOKENS,
+        input_sum=inputs.sum(0),
+        output_gram_sum=curvature * TOKENS,
     )
     evidence = UnitEvidence("down", weight[:, :, None], torch.ones(12), signals)
     orders = {}
@@ -79,7 +84,8 @@ def test_dai_foresees_the_refit_where_one_comes():
         dai = create("dai").for_run({"domain"}, refits=refits)
         assert dai.refit is refits
         orders[refits] = dai.unit_importance(evidence)
-    expected = refit_order(weight, square(inputs), curvature, columns=1, name="down")
+    covariance = square(inputs - inputs.mean(0))
+    expected = refit_order(weight, covariance, curvature, columns=1, name="down")
     assert torch.equal(orders[True], expected)
     assert not torch.equal(orders[True], orders[False])
     assert create("dai:refit=true").for_run({"domain"}, refits=False).refit

@@ -123,7 +123,7 @@ def test_unknown_constant_suggests_near_ones_and_lists_all():
     assert caught.value.problem == (
         "criterion dai: temperin: Extra inputs are not permitted. Did you mean 'tempering'?"
     )
-    assert caught.value.remedy == "Its constants: general, tempering, exchanges, refit, alpha, preservation."
+    assert caught.value.remedy == "Its constants: general, tempering, exchanges, centred, refit, alpha, preservation."
 
 
 def test_constant_of_a_criterion_without_any():

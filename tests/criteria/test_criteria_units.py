@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -41,6 +43,7 @@ def evidence(inputs, gradients):
             triplets=7,
             tokens=TOKENS,
             gram_sum=moments(inputs[data]),
+            input_sum=inputs[data].sum(0),
             input_square_sum=inputs[data].square().sum(0),
             output_gram_sum=moments(gradients[data]),
             gate_sum=gates.sum(0),
@@ -51,12 +54,18 @@ def evidence(inputs, gradients):
     return UnitEvidence("down", weight, draw(6, UNITS).square(), signals("domain", 7), signals("general", 8))
 
 
-def moved(evidence, data, inputs, gradients, units):
+def moved(evidence, inputs, gradients, units, *, general, centred):
     """How far outputs move, seen through the output gradients, without some units: token by token."""
     gone = evidence.weight.clone().double()
     gone[:, [unit for unit in range(UNITS) if unit not in units]] = 0
-    change = inputs[data].double() @ gone.flatten(1).T
-    return sum(float((gradient.double() @ each) ** 2) for each in change for gradient in gradients[data])
+    changes = {data: inputs[data].double() @ gone.flatten(1).T for data in BOTH}
+    alike = (changes["domain"].mean(0) + general * changes["general"].mean(0)) / (1 + general)
+    return sum(
+        weight * float((gradient.double() @ (each - alike * centred)) ** 2)
+        for data, weight in zip(BOTH, (1, general), strict=True)
+        for each in changes[data]
+        for gradient in gradients[data]
+    )
 
 
 def greedy(cost):
@@ -68,17 +77,16 @@ def greedy(cost):
     return torch.tensor([float(gone.index(unit)) for unit in range(UNITS)])
 
 
+@pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("general", [0.0, 0.5])
-def test_dai_removes_what_moves_embeddings_least_together(evidence, inputs, gradients, general):
+def test_dai_removes_what_moves_embeddings_least_together(evidence, inputs, gradients, general, centred):
     def cost(units):
-        domain, other = (moved(evidence, data, inputs, gradients, units) for data in BOTH)
-        return domain + general * other
+        return moved(evidence, inputs, gradients, units, general=general, centred=centred)
 
-    dai = create("dai", {"general": general, "refit": False})
+    dai = create("dai", {"general": general, "refit": False, "centred": centred})
     domain, other = evidence.domain, evidence.general
     if general:  # the guard mixes moments, so that only inputs or only gradients may differ for sums to be exact
-        other = MatrixSignals("down", triplets=7, tokens=TOKENS, gram_sum=other.gram_sum,
-                              output_gram_sum=domain.output_gram_sum)  # fmt: skip
+        other = replace(other, output_gram_sum=domain.output_gram_sum)
         gradients["general"] = gradients["domain"]
     given = UnitEvidence("down", evidence.weight, evidence.producer_square, domain, other)
     assert torch.equal(dai.unit_importance(given), greedy(cost))
@@ -89,7 +97,7 @@ def test_units_that_cancel_go_together():
     weight = torch.eye(2)[:, [0, 0, 1]][:, :, None]
     inputs = torch.tensor([[1.0, -1.0, 0.3], [2.0, -2.0, -0.3], [-1.0, 1.0, 0.3]])
     signals = MatrixSignals("down", triplets=1, tokens=3, gram_sum=moments(inputs), output_gram_sum=3 * torch.eye(2))
-    places = create("dai", {"general": 0, "refit": False}).unit_importance(
+    places = create("dai", {"general": 0, "refit": False, "centred": False}).unit_importance(
         UnitEvidence("down", weight, torch.ones(3), signals)
     )
     assert places.tolist() == [1.0, 2.0, 0.0]
@@ -98,12 +106,27 @@ def test_units_that_cancel_go_together():
     assert removal_order(loss).tolist() == [0.0, 1.0, 2.0]
 
 
+def test_what_all_tokens_lose_alike_is_no_loss():
+    """A unit that is dear to lose but always the same goes before one that is cheap and varies."""
+    inputs = torch.tensor([[5.0, 1.0], [5.0, -1.0], [5.0, 0.0]])
+    signals = MatrixSignals(
+        "down", triplets=1, tokens=3, gram_sum=moments(inputs), input_sum=inputs.sum(0), output_gram_sum=torch.eye(2)
+    )
+    evidence = UnitEvidence("down", torch.eye(2)[:, :, None], torch.ones(2), signals)
+    orders = {
+        centred: create("dai", {"general": 0, "centred": centred, "refit": False}).unit_importance(evidence).tolist()
+        for centred in (True, False)
+    }
+    assert orders == {True: [0.0, 1.0], False: [1.0, 0.0]}
+
+
 def test_alignment_scales_what_units_cost_by_the_cosine_of_gates(evidence):
     domain, general = evidence.domain, evidence.general
     cosine = domain.gate_sum * general.gate_sum / (domain.gate_square_sum * general.gate_square_sum).sqrt() / 7
     assert cosine.abs().max() <= 1
     left = evidence.weight.flatten(1)
-    loss = (left.T @ domain.output_gram @ left * domain.gram).view(UNITS, COLUMNS, UNITS, COLUMNS).sum((1, 3))
+    covariance = domain.gram - torch.outer(domain.input, domain.input)
+    loss = (left.T @ domain.output_gram @ left * covariance).view(UNITS, COLUMNS, UNITS, COLUMNS).sum((1, 3))
     factor = (1 + 0.9 * cosine).sqrt()
     aligned = create("dai", {"alpha": 0.9, "general": 0, "refit": False}).unit_importance(evidence)
     assert torch.equal(aligned, removal_order(factor[:, None] * loss * factor))
@@ -154,7 +177,8 @@ def test_every_criterion_scores_units_or_says_that_it_does_not(name, evidence):
 def test_needs_are_what_is_looked_at(name, evidence):
     """With only the signals it says it needs a criterion gives the same."""
     fields = {
-        "gram": "gram_sum", "input_square": "input_square_sum", "output_gram": "output_gram_sum", "gate": "gate_sum",
+        "gram": "gram_sum", "input": "input_sum", "input_square": "input_square_sum", "output_gram": "output_gram_sum",
+        "gate": "gate_sum",
     }  # fmt: skip
     options = {"general": 0.5, "alpha": 0.1} if name == "dai" else {}
     criterion = create(name, options)

@@ -79,9 +79,9 @@ def test_ablation_switches_off_each_term_that_is_on():
     ("grains", "without"),
     [
         (("weights",), {"tempering", "exchanges", "general"}),
-        (("units",), {"refit", "general"}),
+        (("units",), {"centred", "refit", "general"}),
         (("layers",), {"preservation", "general"}),
-        (("units", "layers"), {"refit", "preservation", "general"}),
+        (("units", "layers"), {"centred", "refit", "preservation", "general"}),
     ],
 )
 def test_terms_are_those_of_what_goes(grains, without):

@@ -12,10 +12,11 @@ from gaprune.models import Prompts
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_only_real_tokens_count(model, toy_triplets, measured, plain_inputs, batch_size):
-    signals = measured(model, toy_triplets, quantities={"gram", "input_square"}, batch_size=batch_size)
+    signals = measured(model, toy_triplets, quantities={"gram", "input", "input_square"}, batch_size=batch_size)
     for name, inputs in plain_inputs.items():
         assert signals[name].tokens == len(inputs)
         close(signals[name].gram, inputs.T @ inputs / len(inputs))
+        close(signals[name].input, inputs.mean(0))
         close(signals[name].input_square, inputs.square().mean(0))
 
 

@@ -92,7 +92,7 @@ class DomainAlignmentImportance(Criterion):
     terms: ClassVar[Mapping[Grain, Mapping[str, object]]] = MappingProxyType(
         {
             "weights": {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0},
-            "units": {"refit": False, "general": 0.0, "alpha": 0.0},
+            "units": {"centred": False, "refit": False, "general": 0.0, "alpha": 0.0},
             "layers": {"preservation": 0.0, "general": 0.0},
         }
     )
@@ -108,6 +108,10 @@ class DomainAlignmentImportance(Criterion):
         ge=0,
         description="Pairs of a weight that goes and one that stays that change places in a row while it loses less "
         "by it, at most.",
+    )
+    centred: bool = Field(
+        True,
+        description="Units: what moves the outputs alike for all tokens is no loss; most of it ranks nothing anew.",
     )
     refit: bool = Field(
         True,
@@ -174,20 +178,26 @@ class DomainAlignmentImportance(Criterion):
 
     @property
     def unit_domain_needs(self) -> frozenset[Quantity]:
-        """Second moments of inputs and output gradients, and gate gradients if alignment counts."""
-        return _UNIT_MOMENTS | frozenset({"gate"} if self.alpha else ())
+        """Moments of inputs and output gradients, and gate gradients if alignment counts."""
+        return self._unit_moments | frozenset({"gate"} if self.alpha else ())
 
     @property
     def unit_general_needs(self) -> frozenset[Quantity]:
-        """Second moments if general data guard, and gate gradients if alignment counts."""
-        return (_UNIT_MOMENTS if self.general else frozenset()) | frozenset({"gate"} if self.alpha else ())
+        """Moments if general data guard, and gate gradients if alignment counts."""
+        return (self._unit_moments if self.general else frozenset()) | frozenset({"gate"} if self.alpha else ())
+
+    @property
+    def _unit_moments(self) -> frozenset[Quantity]:
+        squares: frozenset[Quantity] = frozenset({"gram", "output_gram"})
+        return squares | frozenset({"input"} if self.centred else ())
 
     def unit_importance(self, evidence: UnitEvidence) -> Tensor:
         """Return the place of every unit in the order in which they go.
 
-        Without the units ``R`` embeddings move by ``sum over k, l in R of tr(W_kᵀ D W_l A_lk)``, ``W_k`` the columns
-        that read unit ``k``: each time the unit goes that adds least to it, given those that went before. Where a
-        refit is foreseen, it is what that leaves of it: see :func:`gaprune.criteria.refit.refit_order`.
+        Without the units ``R`` embeddings move by ``sum over k, l in R of tr(W_kᵀ D W_l C_lk)``, ``W_k`` the columns
+        that read unit ``k``, ``C`` the covariance of the inputs (if not centred, their second moments): each time the
+        unit goes that adds least to it, given those that went before. Where a refit is foreseen, it is what that
+        leaves of it: see :func:`gaprune.criteria.refit.refit_order`.
         """
         weight = evidence.weight
         if self.alpha:
@@ -197,6 +207,9 @@ class DomainAlignmentImportance(Criterion):
             weight = weight * (1 + self.alpha * cosine).sqrt()[:, None]
         columns, left = weight.shape[2], weight.flatten(1)
         inputs, outputs = self._mixed(evidence, "gram"), self._mixed(evidence, "output_gram")
+        if self.centred:
+            mean = self._mixed(evidence, "input")
+            inputs = inputs - torch.outer(mean, mean)
         if self.refit:
             return refit_order(left, inputs, outputs, columns=columns, name=evidence.name)
         loss = (left.T @ outputs @ left) * inputs
@@ -226,6 +239,3 @@ class DomainAlignmentImportance(Criterion):
             return domain
         general: Tensor = getattr(evidence.signals("general"), quantity)
         return torch.lerp(domain, general, self.general / (1 + self.general))
-
-
-_UNIT_MOMENTS: frozenset[Quantity] = frozenset({"gram", "output_gram"})

@@ -22,13 +22,13 @@ _LAZY = 64
 def refit_order(weight: Tensor, moments: Tensor, curvature: Tensor, *, columns: int, name: str) -> Tensor:
     """Return the place of every unit in the order in which they go, each time the one that costs least after a refit.
 
-    With ``B`` the inverse of the second moments of the inputs that are left, and ``D`` the curvature of the outputs,
+    With ``B`` the inverse of the moments of the inputs that are left, and ``D`` the curvature of the outputs,
     the unit with the columns ``K`` costs ``tr(W_Kᵀ D W_K B_KK⁻¹)`` beside those that are gone: what no other input can
     make up for. Then ``W`` is refit, ``W - W_K B_KK⁻¹ B_K``, and ``B`` loses ``K``.
 
     Args:
         weight: ``W``, ``(out, in)``.
-        moments: ``C``, second moments of the inputs, ``(in, in)``.
+        moments: ``C``, covariance or second moments of the inputs, ``(in, in)``.
         curvature: ``D``, ``(out, out)``.
         columns: Columns of a unit, side by side.
         name: Of the matrix, for the error.

@@ -101,6 +101,19 @@ class Gram(Accumulator):
         self.sums["gram_sum"].add_(grams.product(inputs, rows))
 
 
+class Input(Accumulator):
+    """The inputs themselves."""
+
+    @staticmethod
+    def shapes(matrix: Matrix, quantities: Collection[Quantity]) -> dict[str, tuple[int, ...]]:
+        """One ``(in,)``."""
+        return {"input_sum": (matrix.module.in_features,)} if "input" in quantities else {}
+
+    def forward(self, inputs: Tensor, rows: Tensor, grams: GramCache) -> None:  # noqa: ARG002 (the interface)
+        """Add ``a``."""
+        self.sums["input_sum"].add_(rows.sum(0))
+
+
 class InputSquare(Accumulator):
     """The diagonal of the inputs' second moments."""
 
@@ -217,7 +230,8 @@ class BatchGradients(WeightGradients):
 
 
 def _kinds(*, batch_fisher: bool) -> tuple[type[Accumulator], ...]:
-    return Gram, InputSquare, OutputGram, OutputSquare, Gates, BatchGradients if batch_fisher else WeightGradients
+    last = BatchGradients if batch_fisher else WeightGradients
+    return Gram, Input, InputSquare, OutputGram, OutputSquare, Gates, last
 
 
 def shapes_of(matrix: Matrix, quantities: Collection[Quantity]) -> dict[str, tuple[int, ...]]:

@@ -70,7 +70,7 @@ def measure(
         model: The model that holds the matrices.
         triplets: Calibration data.
         matrices: What to measure, from :func:`gaprune.anatomy.matrices`.
-        quantities: Which signals; with ``gram`` and ``input_square`` alone no backward is run.
+        quantities: Which signals; with those of inputs alone no backward is run.
         prompts: Put before queries and passages.
         options: Loss, Fisher kind, batch size, seed, memory budget and placement of the weights.
         label: Name of the data in the progress bar and the checkpoint.

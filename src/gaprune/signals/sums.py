@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MatrixSignals", "Quantity", "Signals"]
 
-Quantity = Literal["fisher", "gradient", "gram", "input_square", "output_gram", "output_square", "gate"]
+Quantity = Literal["fisher", "gradient", "gram", "input", "input_square", "output_gram", "output_square", "gate"]
 """What can be measured of a matrix."""
 
 
@@ -31,6 +31,7 @@ class MatrixSignals:
         fisher_sum: Sum of elementwise squared gradients, ``(out, in)``.
         gradient_sum: Sum of the gradients of all triplets, ``(out, in)``.
         gram_sum: Sum over tokens of ``a aᵀ`` for inputs ``a``, ``(in, in)``.
+        input_sum: Sum over tokens of ``a``, ``(in,)``.
         input_square_sum: Sum over tokens of ``a²``, the diagonal alone, ``(in,)``.
         output_gram_sum: Sum over tokens of ``d dᵀ``, ``(out, out)``, for output gradients ``d`` of random projections
             of the embeddings.
@@ -46,6 +47,7 @@ class MatrixSignals:
     fisher_sum: Tensor | None = None
     gradient_sum: Tensor | None = None
     gram_sum: Tensor | None = None
+    input_sum: Tensor | None = None
     input_square_sum: Tensor | None = None
     output_gram_sum: Tensor | None = None
     output_square_sum: Tensor | None = None
@@ -66,6 +68,11 @@ class MatrixSignals:
     def gram(self) -> Tensor:
         """Second moment ``(in, in)`` of the inputs: mean over tokens of ``a aᵀ``."""
         return self._mean("gram", self.gram_sum, self.tokens)
+
+    @property
+    def input(self) -> Tensor:
+        """Mean ``(in,)`` of the inputs over tokens."""
+        return self._mean("input", self.input_sum, self.tokens)
 
     @property
     def input_square(self) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gaprune.anatomy import Matrix
 from gaprune.errors import SignalError
-from gaprune.signals.accumulators import GramCache, Measured, accumulators_of
+from gaprune.signals.accumulators import BACKWARD, GramCache, Measured, accumulators_of
 from gaprune.signals.sums import MatrixSignals, Quantity
 from gaprune.signals.texts import Texts
 
@@ -104,7 +104,7 @@ class Tap:
         self._batch_fisher = batch_fisher
         self._watch = watch
         self._parts = accumulators_of(matrix, quantities, signals.sums(), batch_fisher=batch_fisher)
-        self._reads_forward = bool({"gram", "input_square"} & set(quantities))
+        self._reads_forward = bool(set(quantities) - BACKWARD)
         self._reads_input_gradients = any(part.reads_input_gradients for part in self._parts)
         self._calls: list[_Call] = []
         self._expected = 0
