@@ -36,7 +36,8 @@ ROWS = (
     "sparsegpt-mix", "wanda + repair", "dai:general=0:exchanges=0 + repair", "dai:general=0 + repair", "dai + repair",
 )  # fmt: skip
 WIDTH_ROWS = (
-    "magnitude", "activation", "wanda", "dai:general=0", "dai", "activation + repair", "dai + repair",
+    "magnitude", "activation", "wanda", "dai:centred=false", "dai:general=0", "dai", "activation + repair",
+    "dai:centred=false + repair", "dai + repair",
 )  # fmt: skip
 QUALITIES = ("loss", "nDCG@10", "distance")
 
