@@ -12,6 +12,9 @@ from gaprune.anatomy import matrices
 from gaprune.errors import ModelError
 from gaprune.models import load_model
 
+WRITERS = (".output.dense", ".attn.o", ".out_lin", ".lin2", ".Wo", ".o_proj", ".down_proj")
+"""What matrices that write to the residual stream are called, in all families."""
+
 
 @pytest.fixture
 def builder(family):
@@ -38,6 +41,15 @@ def test_counts(model, builder):
     assert kinds["mlp"] == 2 * len(builder.mlp)
     assert kinds["attention"] == 2 * len(builder.attention)
     assert kinds["other"] == len(builder.other)
+
+
+def test_one_matrix_of_each_half_of_a_block_writes_to_the_residual_stream(model):
+    found = matrices(model)
+    writers = [matrix for matrix in found if matrix.writes]
+    assert writers == [matrix for matrix in found if matrix.name.endswith(WRITERS)]
+    assert Counter((matrix.layer, matrix.kind) for matrix in writers) == {
+        (layer, kind): 1 for layer in range(2) for kind in ("attention", "mlp")
+    }
 
 
 def test_matrices_are_the_models_own_layers(model):

@@ -23,6 +23,7 @@ def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> Matr
         fisher_sum=torch.rand(OUT, IN, generator=generator) + 0.01,
         gradient_sum=torch.randn(OUT, IN, generator=generator),
         gram_sum=inputs.T @ inputs,
+        input_sum=inputs.sum(0),
         input_square_sum=inputs.square().sum(0),
         output_square_sum=deltas.square().sum(0),
     )
@@ -37,4 +38,5 @@ def evidence() -> Evidence:
         make_signals(1, samples=3, triplets=5, tokens=17),
         make_signals(2, samples=7, triplets=11, tokens=23),
         seed=13,
+        writes=True,
     )

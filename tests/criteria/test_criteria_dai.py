@@ -142,8 +142,8 @@ def test_paper_without_gradients_has_no_alignment(evidence, alignment):
     assert torch.equal(create("dai-paper", options).importance(still), unaligned)
 
 
-def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0):
-    """Row curvature to a power times the input's share of the second moments times the square of the weight."""
+def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0, centred=True):
+    """Row curvature to a power times the input's share of the variances times the square of the weight."""
     domain, other, weights = evidence.domain, evidence.general, lists(evidence.weight)
 
     def mixed(quantity):
@@ -151,6 +151,8 @@ def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0):
         return [(a + general * b) / (1 + general) for a, b in zip(first, second, strict=True)]
 
     columns, rows = mixed("input_square"), mixed("output_square")
+    if centred and evidence.writes:
+        columns = [square - mean**2 for square, mean in zip(columns, mixed("input"), strict=True)]
     mean = sum(columns) / len(columns)
     cosines = [
         sum(a * b for a, b in zip(*pair, strict=True)) / (norm([pair[0]]) * norm([pair[1]]))
@@ -169,8 +171,11 @@ def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0):
 @pytest.mark.parametrize("general", [0.0, 0.2, 3.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.9])
 @pytest.mark.parametrize("exchanges", [0, 128])
-def test_our_formula(evidence, tempering, general, alpha, exchanges):
-    options = {"tempering": tempering, "general": general, "alpha": alpha}
+@pytest.mark.parametrize("centred", [True, False])
+@pytest.mark.parametrize("writes", [True, False])
+def test_our_formula(evidence, tempering, general, alpha, exchanges, centred, writes):
+    evidence = replace(evidence, writes=writes)
+    options = {"tempering": tempering, "general": general, "alpha": alpha, "centred": centred}
     assert_close(create("dai", options | {"exchanges": exchanges}).importance(evidence), ours(evidence, **options))
 
 
@@ -184,15 +189,30 @@ def test_our_defaults(evidence):
 
 def test_untempered_rows_compare_as_the_curvature_says(evidence):
     """At a power of one it is the second-order change by the Kronecker form: ``D_ii A_jj w^2``."""
-    importance = create("dai", {"tempering": 1, "general": 0}).importance(evidence)
+    importance = create("dai", {"tempering": 1, "general": 0, "centred": False}).importance(evidence)
     rows, columns = evidence.domain.output_square, evidence.domain.input_square
     torch.testing.assert_close(importance, rows[:, None] * columns * evidence.weight.square())
 
 
 def test_dead_inputs_cost_nothing(evidence):
-    dead = replace(evidence.domain, gram_sum=torch.zeros_like(evidence.domain.gram_sum))
+    nothing = {name: torch.zeros_like(getattr(evidence.domain, name)) for name in ("gram_sum", "input_sum")}
+    dead = replace(evidence.domain, **nothing)
     importance = create("dai", {"general": 0}).importance(replace(evidence, domain=dead))
     assert torch.equal(importance, torch.zeros_like(evidence.weight))
+
+
+@pytest.mark.parametrize("exchanges", [0, 128])
+def test_inputs_that_never_change_cost_nothing_where_they_are_added_to_the_stream(evidence, exchanges):
+    """Exactly nothing: what rounding leaves of the variance, on either side of zero, is no importance."""
+    tokens = evidence.domain.tokens
+    value = torch.linspace(0.1, 1.7, evidence.weight.shape[1])
+    gram = torch.outer(value, value) * tokens
+    still = replace(
+        evidence.domain, gram_sum=gram, input_square_sum=gram.diagonal() * (1 - 1e-6), input_sum=value * tokens
+    )
+    dai = create("dai", {"general": 0, "exchanges": exchanges})
+    assert dai.importance(replace(evidence, domain=still)).max() < 1e-3
+    assert dai.importance(replace(evidence, domain=still, writes=False)).min() > 1e-3
 
 
 def test_alignment_lifts_rows_that_agree_and_lowers_rows_that_do_not(evidence):
@@ -205,8 +225,13 @@ def test_alignment_lifts_rows_that_agree_and_lowers_rows_that_do_not(evidence):
 
 
 def test_the_choice_is_refined_on_mixed_moments(evidence):
-    plain, guarded = create("dai", {"general": 0}), create("dai", {"general": 3.0})
-    assert torch.equal(plain.gram(evidence), evidence.domain.gram)
-    torch.testing.assert_close(guarded.gram(evidence), evidence.domain.gram / 4 + evidence.general.gram * 3 / 4)
+    plain, guarded = (create("dai", {"general": general}) for general in (0.0, 3.0))
+    within = replace(evidence, writes=False)
+    moments = evidence.domain.gram / 4 + evidence.general.gram * 3 / 4
+    mean = evidence.domain.input / 4 + evidence.general.input * 3 / 4
+    assert torch.equal(plain.gram(within), evidence.domain.gram)
+    torch.testing.assert_close(guarded.gram(within), moments)
+    torch.testing.assert_close(guarded.gram(evidence), moments - torch.outer(mean, mean))
+    torch.testing.assert_close(create("dai", {"general": 3.0, "centred": False}).gram(evidence), moments)
     assert plain.keeps_gram
     assert not create("dai", {"exchanges": 0}).keeps_gram

@@ -19,10 +19,11 @@ VARIANTS = [
     ("dai-paper", {"alignment": "matrix"}),
     ("dai", {}),
     *(
-        ("dai", {"general": general, "alpha": alpha, "exchanges": exchanges})
+        ("dai", {"general": general, "alpha": alpha, "exchanges": exchanges, "centred": centred})
         for general in (0, 0.2)
         for alpha in (0, 0.3)
         for exchanges in (0, 16)
+        for centred in (True, False)
     ),
 ]
 
@@ -31,7 +32,7 @@ def only(signals, quantities):
     """These quantities, or no signals at all where none is needed."""
     if not quantities:
         return None
-    missing = {"fisher", "gradient", "gram", "input_square", "output_square"} - set(quantities)
+    missing = {"fisher", "gradient", "gram", "input", "input_square", "output_square"} - set(quantities)
     return replace(signals, **{f"{quantity}_sum": None for quantity in missing})
 
 
@@ -71,7 +72,7 @@ def test_everything_it_needs_is_read(evidence, name, options):
 
 def test_dai_needs_general_data_only_where_they_count():
     alone, guarded = create("dai", {"general": 0}), create("dai")
-    assert alone.domain_needs == guarded.domain_needs == guarded.general_needs == {"gram", "output_square"}
+    assert alone.domain_needs == guarded.domain_needs == guarded.general_needs == {"gram", "input", "output_square"}
     assert alone.general_needs == frozenset()
 
 
@@ -93,7 +94,7 @@ def test_weights_alone_suffice_for_random_and_magnitude():
 
 def test_alignment_without_guard_needs_general_gradients_only():
     criterion = create("dai", {"general": 0, "alpha": 0.1})
-    assert criterion.domain_needs == {"gram", "output_square", "gradient"}
+    assert criterion.domain_needs == {"gram", "input", "output_square", "gradient"}
     assert criterion.general_needs == {"gradient"}
 
 

@@ -65,6 +65,7 @@ def test_ablation_switches_off_each_term_that_is_on():
         "dai:tempering=0.5:general=0:alpha=0": "without general",
         "dai:tempering=0:general=0.2:alpha=0": "without tempering",
         "dai:tempering=0.5:general=0.2:alpha=0:exchanges=0": "without exchanges",
+        "dai:tempering=0.5:general=0.2:alpha=0:centred=False": "without centred",
         "dai-paper": "",
         "dai-paper:alpha=0": "without alpha",
         "dai-paper:beta=0": "without beta",
@@ -78,7 +79,7 @@ def test_ablation_switches_off_each_term_that_is_on():
 @pytest.mark.parametrize(
     ("grains", "without"),
     [
-        (("weights",), {"tempering", "exchanges", "general"}),
+        (("weights",), {"tempering", "exchanges", "centred", "general"}),
         (("units",), {"centred", "refit", "general"}),
         (("layers",), {"preservation", "general"}),
         (("units", "layers"), {"centred", "refit", "preservation", "general"}),
@@ -156,9 +157,9 @@ def test_a_variant_that_is_both_stands_once():
         (["dai-paper"], {"ablate": True, "grains": ("units", "layers")}, r"has no term that is on for units and lay"),
         (["dai"], {"ablate": True, "grains": ()}, r"^ablate: dai has no term that is on for tokens"),
         (
-            ["dai:tempering=0:exchanges=0:general=0:alpha=0"],
+            ["dai:tempering=0:exchanges=0:centred=false:general=0:alpha=0"],
             {"ablate": True},
-            r"^ablate: dai:tempering=0:exchanges=0:general=0:alpha=0 has no term",
+            r"^ablate: dai:tempering=0:exchanges=0:centred=false:general=0:alpha=0 has no term",
         ),
     ],
 )

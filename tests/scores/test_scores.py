@@ -54,6 +54,13 @@ def measured(bert, toy_triplets):
     return make
 
 
+def test_inputs_are_seen_centred_in_matrices_that_write_to_the_residual_stream(bert, measured):
+    (centred, _), (plain, _) = measured("dai"), measured("dai:centred=false")
+    for matrix in select(matrices(bert), ["mlp"]):
+        means = plain.grams[matrix.name] - centred.grams[matrix.name]
+        assert torch.linalg.matrix_rank(means, rtol=1e-3) == int(matrix.writes)
+
+
 class TestAsking:
     @pytest.mark.parametrize("sparsity", [0.01, 0.3, 0.5, 0.999])
     @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])

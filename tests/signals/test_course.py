@@ -9,7 +9,7 @@ import torch
 from plain_loop import PlainLoop, close
 from torch import nn
 
-from gaprune.anatomy import blocks, closing_matrices, matrices, transformer_of
+from gaprune.anatomy import blocks, matrices, transformer_of
 from gaprune.errors import SignalError
 from gaprune.models import Prompts, load_model
 from gaprune.signals import BlockStream, Course
@@ -128,7 +128,7 @@ def test_where_the_residual_stream_is(family, folder_of):
     model = load_model(folder_of(family), device="cpu")
     block = blocks(model)[1]
     modules = {module: path for path, module in block.named_modules()}
-    closing = [modules[each.module] for each in closing_matrices(model) if each.module in modules]
+    closing = [modules[each.module] for each in matrices(model) if each.writes and each.module in modules]
     found = sum_sites(block, closing, lambda: model.encode(["cash"], show_progress_bar=False))
     assert [(site.path, site.side) for site in found.values()] == list(SITES[family])
 
@@ -158,7 +158,7 @@ def test_gaps_to_what_the_parent_gives(family, folder_of, toy_triplets):
     course.advance()
     found = course.moments(of_block(model, 1))
     mine, its = blocks(model)[1], blocks(parent)[1]
-    closing = [each.module for each in closing_matrices(model)]
+    closing = [each.module for each in matrices(model) if each.writes]
     sites = iter(SITES[family])
     pairs = []
     for matrix, other in zip(of_block(model, 1), of_block(parent, 1), strict=True):

@@ -1,7 +1,7 @@
 """Where a model keeps its weights, and one language to select them."""
 
 from gaprune.anatomy.blocks import block_path, blocks, layer_fields, removable_layers, transformer_of
-from gaprune.anatomy.matrices import Kind, Matrix, closing_matrices, matrices
+from gaprune.anatomy.matrices import Kind, Matrix, matrices
 from gaprune.anatomy.selection import select
 from gaprune.anatomy.units import Producer, UnitGroup, UnitKind, unit_groups
 
@@ -13,7 +13,6 @@ __all__ = [
     "UnitKind",
     "block_path",
     "blocks",
-    "closing_matrices",
     "layer_fields",
     "matrices",
     "removable_layers",

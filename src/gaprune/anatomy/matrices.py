@@ -8,7 +8,7 @@ Qwen3, Mistral, Llama and Gemma alike, with separate or fused projections.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from torch import nn
@@ -19,7 +19,7 @@ from gaprune.errors import ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Kind", "Matrix", "closing_matrices", "matrices"]
+__all__ = ["Kind", "Matrix", "matrices"]
 
 Kind = Literal["mlp", "attention", "other"]
 
@@ -37,6 +37,7 @@ class Matrix:
         kind: Which part of a block it belongs to; ``other`` outside the blocks.
         layer: Index of its block; ``None`` outside the blocks.
         unit: Input columns that make up one unit (FFN neuron, head group), neighbours; one for most matrices.
+        writes: Whether what it gives joins the residual stream: the last of attention and of the MLP in a block do.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Matrix:
     kind: Kind
     layer: int | None
     unit: int = 1
+    writes: bool = False
 
 
 def matrices(model: SentenceTransformer) -> list[Matrix]:
@@ -67,13 +69,8 @@ def matrices(model: SentenceTransformer) -> list[Matrix]:
             f"No linear layers were found in the blocks of this {type(transformer).__name__}.",
             "Models whose blocks keep their weights in torch.nn.Linear can be pruned; please report this one.",
         )
-    return found
-
-
-def closing_matrices(model: SentenceTransformer) -> list[Matrix]:
-    """Return the last matrix of attention and of the MLP of every block: what they give joins the residual stream."""
-    last = {(matrix.layer, matrix.kind): matrix for matrix in matrices(model) if matrix.layer is not None}
-    return list(last.values())
+    last = {(matrix.layer, matrix.kind): matrix for matrix in found if matrix.layer is not None}.values()
+    return [replace(matrix, writes=True) if matrix in last else matrix for matrix in found]
 
 
 def _place(name: str, blocks: str) -> tuple[int | None, str]:

@@ -41,6 +41,7 @@ class Evidence:
         domain: Signals on domain data, where the criterion asked for any.
         general: Signals on general data, likewise.
         seed: For criteria that draw.
+        writes: Whether what the matrix gives joins the residual stream.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Evidence:
     domain: MatrixSignals | None = None
     general: MatrixSignals | None = None
     seed: int = 0
+    writes: bool = False
 
     def signals(self, data: Literal["domain", "general"]) -> MatrixSignals:
         """Return the signals on one kind of data.

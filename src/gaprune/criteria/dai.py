@@ -91,7 +91,7 @@ class DomainAlignmentImportance(Criterion):
     )
     terms: ClassVar[Mapping[Grain, Mapping[str, object]]] = MappingProxyType(
         {
-            "weights": {"tempering": 0.0, "exchanges": 0, "general": 0.0, "alpha": 0.0},
+            "weights": {"tempering": 0.0, "exchanges": 0, "centred": False, "general": 0.0, "alpha": 0.0},
             "units": {"centred": False, "refit": False, "general": 0.0, "alpha": 0.0},
             "layers": {"preservation": 0.0, "general": 0.0},
         }
@@ -111,7 +111,8 @@ class DomainAlignmentImportance(Criterion):
     )
     centred: bool = Field(
         True,
-        description="Units: what moves the outputs alike for all tokens is no loss; most of it ranks nothing anew.",
+        description="What moves the residual stream alike for all tokens is no loss, for it ranks little anew: units, "
+        "and weights of the matrices that write to it.",
     )
     refit: bool = Field(
         True,
@@ -146,11 +147,20 @@ class DomainAlignmentImportance(Criterion):
     @property
     def _moments(self) -> frozenset[Quantity]:
         """Squares alone where nothing is exchanged."""
-        return frozenset({"gram" if self.exchanges else "input_square", "output_square"})
+        squares: frozenset[Quantity] = frozenset({"gram" if self.exchanges else "input_square", "output_square"})
+        return squares | self._means
+
+    @property
+    def _means(self) -> frozenset[Quantity]:
+        return frozenset({"input"} if self.centred else ())
 
     def importance(self, evidence: Evidence) -> Tensor:
-        """Return ``(D_ii m)^t (A_jj / m) w_ij^2``, ``m`` the mean of ``A_jj``, ``t`` the tempering, ``(out, in)``."""
-        inputs = self.gram(evidence).diagonal() if self.exchanges else self._mixed(evidence, "input_square")
+        """Return ``(D_ii m)^t (A_jj / m) w_ij^2``, ``m`` the mean of ``A_jj``, ``t`` the tempering, ``(out, in)``.
+
+        ``A`` is what :meth:`gram` returns.
+        """
+        inputs = self.gram(evidence).diagonal() if self.exchanges else self._input_square(evidence)
+        inputs = inputs.clamp_min(0)  # rounding, where an input hardly varies
         rows = self._mixed(evidence, "output_square")
         mean = inputs.mean().clamp_min(torch.finfo(inputs.dtype).tiny)
         importance = (rows * mean).pow(self.tempering)[:, None] * (inputs / mean) * evidence.weight.square()
@@ -162,12 +172,16 @@ class DomainAlignmentImportance(Criterion):
 
     @property
     def keeps_gram(self) -> bool:
-        """Whether it exchanges weights, which is done on the inputs' second moments."""
+        """Whether it exchanges weights, which is done on the inputs' moments."""
         return self.exchanges > 0
 
     def gram(self, evidence: Evidence) -> Tensor:
-        """Return the second moments of the inputs ``A``, ``(in, in)``."""
-        return self._mixed(evidence, "gram")
+        """Return ``A``, ``(in, in)``: the second moments of the inputs.
+
+        If centred, it is their covariance where the matrix writes to the residual stream. A shift that all tokens
+        share stays one when it is added there; before a nonlinearity, or in queries, it does more.
+        """
+        return self._covariance(evidence) if self._centres(evidence) else self._mixed(evidence, "gram")
 
     def refine(
         self, weight: Tensor, gram: Tensor, keep: Tensor, *, there: Tensor | None, pattern: tuple[int, int] | None
@@ -189,7 +203,7 @@ class DomainAlignmentImportance(Criterion):
     @property
     def _unit_moments(self) -> frozenset[Quantity]:
         squares: frozenset[Quantity] = frozenset({"gram", "output_gram"})
-        return squares | frozenset({"input"} if self.centred else ())
+        return squares | self._means
 
     def unit_importance(self, evidence: UnitEvidence) -> Tensor:
         """Return the place of every unit in the order in which they go.
@@ -206,10 +220,8 @@ class DomainAlignmentImportance(Criterion):
             cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
             weight = weight * (1 + self.alpha * cosine).sqrt()[:, None]
         columns, left = weight.shape[2], weight.flatten(1)
-        inputs, outputs = self._mixed(evidence, "gram"), self._mixed(evidence, "output_gram")
-        if self.centred:
-            mean = self._mixed(evidence, "input")
-            inputs = inputs - torch.outer(mean, mean)
+        inputs = self._covariance(evidence) if self.centred else self._mixed(evidence, "gram")
+        outputs = self._mixed(evidence, "output_gram")
         if self.refit:
             return refit_order(left, inputs, outputs, columns=columns, name=evidence.name)
         loss = (left.T @ outputs @ left) * inputs
@@ -231,6 +243,17 @@ class DomainAlignmentImportance(Criterion):
     def _layer_effect(self, evidence: LayerEvidence, data: Literal["domain", "general"]) -> float:
         effect = evidence.effect(data)
         return effect.loss + self.preservation * effect.distance
+
+    def _centres(self, evidence: Evidence) -> bool:
+        return self.centred and evidence.writes
+
+    def _covariance(self, evidence: Evidence | UnitEvidence) -> Tensor:
+        mean = self._mixed(evidence, "input")
+        return self._mixed(evidence, "gram") - torch.outer(mean, mean)
+
+    def _input_square(self, evidence: Evidence) -> Tensor:
+        squares = self._mixed(evidence, "input_square")
+        return squares - self._mixed(evidence, "input").square() if self._centres(evidence) else squares
 
     def _mixed(self, evidence: Evidence | UnitEvidence, quantity: Quantity) -> Tensor:
         """Return second moments on domain data, general ones mixed in by their weight."""

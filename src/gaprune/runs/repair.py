@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gaprune.anatomy import blocks, closing_matrices
+from gaprune.anatomy import blocks, matrices
 from gaprune.config import Recipe
 from gaprune.data import Triplets
 from gaprune.errors import ConfigError, SignalError
@@ -178,7 +178,7 @@ def drafted(
     """
     fitted, _ = split(calibration, recipe)
     stays = [layer for layer in range(len(blocks(parent))) if layer not in gone]
-    last = {matrix.layer: matrix for matrix in closing_matrices(parent)}
+    last = {matrix.layer: matrix for matrix in matrices(parent) if matrix.writes}
     # The blocks that stay have the places, and so the names, of as many from the first.
     bridges = {
         last[place].name: torch.ones(last[layer].module.in_features, dtype=torch.bool)

@@ -255,6 +255,7 @@ def _score(
         None if domain is None else domain[matrix.name],
         None if general is None else general[matrix.name],
         seed,
+        matrix.writes,
     )
     values = criterion.importance(evidence).float()
     if not torch.isfinite(values).all():

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from gaprune.anatomy import Matrix, closing_matrices
+from gaprune.anatomy import Matrix, matrices
 from gaprune.signals.sites import Site, sum_sites
 from gaprune.signals.stream import BlockStream
 
@@ -71,7 +71,7 @@ class Course:
         count = len(parent.blocks)
         self._stays = [*(range(count) if stays is None else stays), count]
         parent.advance(self._stays[0])
-        self._last = {matrix.module for matrix in closing_matrices(changing.model)}
+        self._last = {matrix.module for matrix in matrices(changing.model) if matrix.writes}
 
     @property
     def _gone(self) -> int:

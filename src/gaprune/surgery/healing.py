@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gaprune.anatomy import Kind, Matrix, blocks, closing_matrices, matrices
+from gaprune.anatomy import Kind, Matrix, blocks, matrices
 from gaprune.progress import track
 from gaprune.signals import Course, Moments
 from gaprune.surgery.repair import refit_columns, refit_entries
@@ -58,14 +58,14 @@ def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list
 
     Those that come last in attention and in the FFN read what the others give, and so come after them.
     """
-    found, last = matrices(model), {matrix.module for matrix in closing_matrices(model)}
+    found = matrices(model)
     stages: list[list[list[Matrix]]] = []
     for layer in range(len(blocks(model))):
         stages.append([])
         for kind in _KINDS:
             here = [matrix for matrix in found if (matrix.layer, matrix.kind) == (layer, kind) and matrix.name in keep]
             for closes in (False, True):
-                stages[-1].append([matrix for matrix in here if (matrix.module in last) is closes])
+                stages[-1].append([matrix for matrix in here if matrix.writes is closes])
         stages[-1] = [group for group in stages[-1] if group]
     while stages and not stages[-1]:
         stages.pop()
