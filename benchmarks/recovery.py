@@ -192,7 +192,7 @@ def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int,
     options = {**COMMON, **RECOVERIES[recovery], **more}
     if options["general_ratio"]:
         options["general"] = data / "general.jsonl"
-    if pruning == "unpruned":
+    if pruning == "unpruned" and options.get("distil"):
         options |= {"parent": demo_model()}
     result = gaprune.recover(folder, domain=data / f"{domain}.jsonl", seed=seed, **options)
     return result.model, result.training.as_dict()

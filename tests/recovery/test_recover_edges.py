@@ -74,7 +74,7 @@ class TestPlaces:
 
     def test_the_parent_is_not_replaced(self, bert, many, tmp_path):
         gaprune.prune(bert, criterion="magnitude", out=tmp_path / "ours")
-        asked = {"parent": tmp_path / "ours", "out": tmp_path / "ours", "overwrite": True}
+        asked = {"parent": tmp_path / "ours", "distil": True, "out": tmp_path / "ours", "overwrite": True}
         with pytest.raises(ConfigError, match=r"^out: .*ours would replace the parent .*ours"):
             gaprune.recover(bert, domain=many, **asked, **QUICK)
         assert load_model(tmp_path / "ours", device="cpu")
@@ -92,8 +92,14 @@ def test_a_parent_by_name_may_be_told_how_to_load(bert, folder_of, many):
     assert gaprune.recover(bert, domain=many, parent=folder_of("bert"), **options).training.steps == 2
     with pytest.raises(ConfigError, match=r"^device: the model is a loaded model"):
         gaprune.recover(bert, domain=many, parent=bert, **options)
-    with pytest.raises(ConfigError, match=r"^device: the model is a loaded model"):  # nothing loads the parent
-        gaprune.recover(bert, domain=many, parent=folder_of("bert"), **options | {"distil": False})
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_parent_that_nothing_asks_for_is_refused(bert, folder_of, many, named):
+    parent = folder_of("bert") if named else bert
+    with pytest.raises(ConfigError, match=r"^parent: nothing is distilled from it or evaluated beside it") as caught:
+        gaprune.recover(folder_of("bert"), domain=many, parent=parent, **QUICK)
+    assert caught.value.remedy == "Leave it out, or ask for --distil or --tasks."
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,8 @@ class TestUse:
         counts = used_tokens(model, ["sts"])
         assert counts.keys() == alone | met
         assert met - alone
+        further = used_tokens(model, ["sts"], prompts=["the co", "a ", ""])
+        assert further == counts + Counter(model.tokenizer("a sts")["input_ids"]), "each prompt once"
 
     def test_rank_keeps_the_most_frequent(self, parent):
         counts = used_tokens(parent, TEXTS)

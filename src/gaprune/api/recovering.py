@@ -100,8 +100,13 @@ class _Job:
         self.processes = _processes(options)
         if loaded is None and options.model is None:
             raise ConfigError("model: no model to recover is named.", "Name the folder of a pruned model.")
+        if (teacher is not None or options.parent is not None) and not (options.distil or options.tasks):
+            raise ConfigError(
+                "parent: nothing is distilled from it or evaluated beside it, so this has no effect.",
+                "Leave it out, or ask for --distil or --tasks.",
+            )
         if loaded is not None:
-            loads_parent = teacher is None and options.parent is not None and bool(options.distil or options.tasks)
+            loads_parent = teacher is None and options.parent is not None
             for option in ("model", *(() if loads_parent else ("trust_remote_code", "device"))):
                 if getattr(options, option):
                     raise ConfigError(

@@ -249,8 +249,8 @@ class UnitRun(Run):
         """Return the tokens that are wanted: those of all texts, or the most frequent of them."""
         triplets = [item for data in self.calibration.of_user().values() for item in data]
         texts = [*self.texts, *(text for item in triplets for text in (item.query, *item.passages))]
-        prompts = {self.calibration.prompts.query, self.calibration.prompts.passage} - {""}
-        counts = used_tokens(model, [*texts, *(prompt + text for prompt in prompts for text in texts)])
+        prompts = self.calibration.prompts
+        counts = used_tokens(model, texts, (prompts.query, prompts.passage))
         if sparsity is not None:
             return rank_tokens(model, counts, sparsity).kept
         return close_vocabulary(model, counts).kept

@@ -15,17 +15,18 @@ __all__ = ["prompt_tokens", "used_tokens"]
 _BATCH = 64
 
 
-def used_tokens(model: SentenceTransformer, texts: Iterable[str]) -> Counter[int]:
+def used_tokens(model: SentenceTransformer, texts: Iterable[str], prompts: Iterable[str] = ()) -> Counter[int]:
     """Return how often each token occurs in ``texts``, by id.
 
-    Every text is split whole, however long, and once behind each prompt of the model beside once alone, as the last
-    token of a prompt may take in the first characters of a text.
+    Every text is split whole, however long, and once behind each prompt beside once alone, as the last token of a
+    prompt may take in the first characters of a text.
 
     Args:
         model: Its own preprocessing is used, with special tokens and chat template where it has them.
         texts: Read once.
+        prompts: Others than the model's own.
     """
-    prompts = ["", *dict.fromkeys(filter(None, model.prompts.values()))]
+    prompts = dict.fromkeys(["", *filter(None, model.prompts.values()), *prompts])
     counts: Counter[int] = Counter()
     remaining = iter(texts)
     while batch := list(islice(remaining, _BATCH)):
