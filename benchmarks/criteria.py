@@ -53,12 +53,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "width 0.5": {"width": 0.5},
 }
 WIDTH = "width 0.5"
-SEEDED = ("dai", "dai + repair", "wanda", "sparsegpt")
-"""What claims are about: run with every seed. Others have the first alone."""
+FIRST = ("dai", "dai + repair", "wanda", "sparsegpt")
+"""What claims are about: run before the others."""
 OTHERS = (
     "wanda-mix", "sparsegpt-mix", "magnitude", "obd", "obd-mix", "fisher", "fisher-general", "dai-paper", "random",
 )  # fmt: skip
-WIDTH_SEEDED = ("dai", "dai + repair", "activation", "activation + repair")
+OF_WIDTH = ("dai", "dai + repair", "activation", "activation + repair")
 """Other baselines for neurons are in benchmarks/units.py."""
 WIDTH_ONLY = ("activation", "activation + repair")
 MASK_ONLY = ("random", "magnitude", "fisher-general", "fisher", "obd", "obd-mix", "wanda", "wanda-mix", "dai-paper")
@@ -105,11 +105,10 @@ def cells(seeds: int) -> Iterator[Cell]:
     for seed in range(seeds):
         for domain in DOMAINS:
             for setting in SETTINGS:
-                yield from ((domain, setting, row, seed) for row in (WIDTH_SEEDED if setting == WIDTH else SEEDED))
-        if seed == 0:
-            for rows in zip(*(OTHERS for _ in DOMAINS), strict=True):
-                for domain, row in zip(DOMAINS, rows, strict=True):
-                    yield from ((domain, setting, row, 0) for setting in SETTINGS if setting != WIDTH)
+                yield from ((domain, setting, row, seed) for row in (OF_WIDTH if setting == WIDTH else FIRST))
+        for row, domain in product(OTHERS, DOMAINS):
+            if seed == 0 or create(row).depends_on_seed:
+                yield from ((domain, setting, row, seed) for setting in SETTINGS if setting != WIDTH)
 
 
 def constants(row: str) -> dict[str, Any]:
@@ -227,7 +226,7 @@ def table(domain: str, done: dict[Any, Any]) -> str:
     for kind in ("domain", "general"):
         dense = by_seed(done, domain, "dense", "dense", kind).get(0, nan)
         rows = []
-        for row in dict.fromkeys((*SEEDED, *OTHERS, *WIDTH_SEEDED)):
+        for row in dict.fromkeys((*FIRST, *OTHERS, *OF_WIDTH)):
             found = [by_seed(done, domain, setting, row, kind) for setting in SETTINGS]
             if any(found):
                 rows.append([row, *(entry(values, dense) for values in found)])

@@ -32,8 +32,9 @@ ROWS = (
     "dense", "magnitude", "wanda", "wanda-mix", "obd", "dai:general=0:exchanges=0",
     "dai:general=0:exchanges=0:tempering=0", "dai:general=0:exchanges=0:tempering=1", "dai:general=0:tempering=0",
     "dai:general=0:tempering=0.25", "dai:general=0", "dai:general=0:tempering=0.75", "dai:general=0:tempering=1",
-    "dai:general=0:exchanges=16", "dai:general=0:exchanges=512", "dai:general=0:alpha=0.3", "dai", "sparsegpt",
-    "sparsegpt-mix", "wanda + repair", "dai:general=0:exchanges=0 + repair", "dai:general=0 + repair", "dai + repair",
+    "dai:general=0:exchanges=16", "dai:general=0:exchanges=512", "dai:general=0:alpha=0.3", "dai:centred=false",
+    "dai", "sparsegpt", "sparsegpt-mix", "wanda + repair", "dai:general=0:exchanges=0 + repair",
+    "dai:general=0 + repair", "dai:centred=false + repair", "dai + repair",
 )  # fmt: skip
 WIDTH_ROWS = (
     "magnitude", "activation", "wanda", "dai:centred=false", "dai:general=0", "dai", "activation + repair",
