@@ -167,7 +167,7 @@ def varied(folder_of, toy_triplets, tasks):
         patch.setattr(calibration, "measure", counted)
         found = gaprune.compare(
             folder_of("bert"),
-            criteria=["dai:tempering=0.5:exchanges=0", "magnitude", "random"],
+            criteria=["dai:tempering=0.5:exchanges=0:centred=false", "magnitude", "random"],
             tasks=tasks,
             domain=toy_triplets,
             repair=False,
@@ -183,9 +183,9 @@ def varied(folder_of, toy_triplets, tasks):
 
 class TestVariants:
     NAMES = (
-        "dai:tempering=0.5:exchanges=0",
-        "dai:tempering=0:exchanges=0",
-        "dai:tempering=1:exchanges=0",
+        "dai:tempering=0.5:exchanges=0:centred=false",
+        "dai:tempering=0:exchanges=0:centred=false",
+        "dai:tempering=1:exchanges=0:centred=false",
     )
 
     def test_one_measurement_a_seed_and_number_of_triplets(self, varied):
@@ -211,7 +211,7 @@ class TestVariants:
             folder_of("bert"),
             domain=toy_triplets,
             criterion="dai",
-            criterion_options={"tempering": 0.0, "exchanges": 0},
+            criterion_options={"tempering": 0.0, "exchanges": 0, "centred": False},
             repair=False,
             seed=1,
             sparsity=0.8,

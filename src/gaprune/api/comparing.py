@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from gaprune.api.options import build_recipe, refuse_loading_options, split_source
 from gaprune.config import Recipe, load_recipe
 from gaprune.criteria import Criterion
-from gaprune.criteria.variants import make_variants
+from gaprune.criteria.variants import Variants, make_variants
 from gaprune.errors import ConfigError
 from gaprune.evaluation import Task, find_tasks
 from gaprune.export import versions
 from gaprune.processes import announced
 from gaprune.results import Cell, Comparison, Result
 from gaprune.runs import Run, make_run, named_data, run_kind
-from gaprune.runs.calibration import Data, Needs, read_data
+from gaprune.runs.calibration import Data, Kind, Needs, read_data
 from gaprune.runs.preflight import require_model
 
 if TYPE_CHECKING:
@@ -89,46 +90,25 @@ def compare(
     general_name, general_triplets = split_source(general)
     tasks_name, given = split_source(tasks)
     base, counts = _take_counts(recipe, triplets)
-    built = build_recipe(
-        base,
-        model=model_name,
-        domain=domain_name,
-        general=general_name,
-        tasks=tasks_name,
-        triplets=counts[0],
-        **options,
-    )
+    named = {"model": model_name, "domain": domain_name, "general": general_name, "tasks": tasks_name}
+    built = build_recipe(base, **named, triplets=counts[0], **options)
     if parent is None:
         require_model(built)
     else:
         refuse_loading_options(built)
-    named = named_data(built, domain=domain_triplets, general=general_triplets)
-    kind = run_kind(built)
-    refits = built.cuts_units and kind.will_repair(built, named)
-    variants = make_variants(
-        criteria, kinds=named, refits=refits, grains=kind.grains(built), ablate=ablate, sweeps=sweep or {}
-    )
-    created = variants.create(named, refits=refits)
-    needs = {name: kind.needs_of(built, {name: each}, named) for name, each in created.items()}
-    _check_options(built, needs.values(), counts)
+    kinds = named_data(built, domain=domain_triplets, general=general_triplets)
+    plan = _Plan.of(built, counts, criteria, kinds, ablate=ablate, sweeps=sweep or {})
     found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())
     if not found:
         raise ConfigError(
             "tasks: there is none to compare on.", "Name a folder of evaluation tasks: --tasks FOLDER (tasks=...)."
         )
-    data = read_data(built, Needs.together(needs.values()), domain=domain_triplets, general=general_triplets)
+    data = read_data(built, Needs.together(plan.needs.values()), domain=domain_triplets, general=general_triplets)
     _check_sizes(data, counts, seeds)
     cells: list[Cell] = []
     calibrations: list[dict[str, object]] = []
     run: Run | None = None
-    for count, seed in product(counts, range(built.seed, built.seed + seeds)):
-        names = [
-            name
-            for name, criterion in created.items()
-            if run is None or needs[name].any or (count == counts[0] and criterion.depends_on_seed)
-        ]
-        if not names:
-            continue
+    for count, seed, names in plan.samples(seeds):
         run = make_run(
             built.model_copy(update={"seed": seed, "triplets": count}),
             criteria=names,
@@ -143,11 +123,66 @@ def compare(
         for result in run.results():
             if on_result is not None:
                 on_result(result)
-            cells.append(_cell(result, count if needs[result.recipe.criterion].any else None))
+            cells.append(_cell(result, count if plan.needs[result.recipe.criterion].any else None))
             del result  # its model goes before the next is made
-    return Comparison(
-        cells[0].evaluation.of_parent(), cells, _settings(built, counts, created, calibrations, run), variants
-    )
+    return Comparison(cells[0].evaluation.of_parent(), cells, _settings(plan, calibrations, run), plan.variants)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is compared with what.
+
+    Args:
+        recipe: The options of all.
+        counts: Numbers of triplets a side.
+        criteria: By name, as they are in these runs.
+        needs: What each has to be measured for.
+        variants: What each of them is a variant of.
+    """
+
+    recipe: Recipe
+    counts: tuple[int | None, ...]
+    criteria: Mapping[str, Criterion]
+    needs: Mapping[str, Needs]
+    variants: Variants
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        counts: tuple[int | None, ...],
+        criteria: Sequence[str],
+        kinds: Collection[Kind],
+        *,
+        ablate: bool,
+        sweeps: Mapping[str, Sequence[object]],
+    ) -> _Plan:
+        """Return the plan for these criteria, their variants among them, where data of ``kinds`` are named.
+
+        Raises:
+            ConfigError: For a criterion or an option that a comparison cannot have.
+        """
+        run = run_kind(recipe)
+        refits = recipe.cuts_units and run.will_repair(recipe, kinds)
+        variants = make_variants(
+            criteria, kinds=kinds, refits=refits, grains=run.grains(recipe), ablate=ablate, sweeps=sweeps
+        )
+        created = variants.create(kinds, refits=refits)
+        needs = {name: run.needs_of(recipe, {name: each}, kinds) for name, each in created.items()}
+        _check_options(recipe, needs.values(), counts)
+        return cls(recipe, counts, created, needs, variants)
+
+    def samples(self, seeds: int) -> Iterator[tuple[int | None, int, list[str]]]:
+        """Yield number of triplets, seed and names of the criteria that are not yet known to give the same by it."""
+        for count, seed in product(self.counts, range(self.recipe.seed, self.recipe.seed + seeds)):
+            first = (count, seed) == (self.counts[0], self.recipe.seed)
+            names = [
+                name
+                for name, criterion in self.criteria.items()
+                if first or self.needs[name].any or (count == self.counts[0] and criterion.depends_on_seed)
+            ]
+            if names:
+                yield count, seed, names
 
 
 def _take_counts(
@@ -190,21 +225,15 @@ def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
         )
 
 
-def _settings(
-    recipe: Recipe,
-    counts: Sequence[int | None],
-    criteria: Mapping[str, Criterion],
-    calibrations: Sequence[object],
-    run: Run | None,
-) -> dict[str, Any]:
+def _settings(plan: _Plan, calibrations: Sequence[object], run: Run | None) -> dict[str, Any]:
     """Return all that the numbers depend on, as plain data."""
-    settings = recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"})
+    settings = plan.recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"})
     if run is not None:
         prompts = run.calibration.prompts
         settings |= {"parent": run.identity, "prompts": {"query": prompts.query, "passage": prompts.passage}}
     return settings | {
-        "triplets": list(counts),
-        "criteria": {name: criterion.model_dump() for name, criterion in criteria.items()},
+        "triplets": list(plan.counts),
+        "criteria": {name: criterion.model_dump() for name, criterion in plan.criteria.items()},
         "calibration": list(calibrations),
         "versions": versions(),
     }
