@@ -203,7 +203,7 @@ def test_dead_inputs_cost_nothing(evidence):
 
 @pytest.mark.parametrize("exchanges", [0, 128])
 def test_inputs_that_never_change_cost_nothing_where_they_are_added_to_the_stream(evidence, exchanges):
-    """Exactly nothing: what rounding leaves of the variance, on either side of zero, is no importance."""
+    """What rounding leaves of the variance, on either side of zero, is next to nothing."""
     tokens = evidence.domain.tokens
     value = torch.linspace(0.1, 1.7, evidence.weight.shape[1])
     gram = torch.outer(value, value) * tokens
@@ -211,7 +211,7 @@ def test_inputs_that_never_change_cost_nothing_where_they_are_added_to_the_strea
         evidence.domain, gram_sum=gram, input_square_sum=gram.diagonal() * (1 - 1e-6), input_sum=value * tokens
     )
     dai = create("dai", {"general": 0, "exchanges": exchanges})
-    assert dai.importance(replace(evidence, domain=still)).max() < 1e-3
+    assert dai.importance(replace(evidence, domain=still)).abs().max() < 1e-3
     assert dai.importance(replace(evidence, domain=still, writes=False)).min() > 1e-3
 
 

@@ -64,8 +64,8 @@ def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list
         stages.append([])
         for kind in _KINDS:
             here = [matrix for matrix in found if (matrix.layer, matrix.kind) == (layer, kind) and matrix.name in keep]
-            for closes in (False, True):
-                stages[-1].append([matrix for matrix in here if matrix.writes is closes])
+            for writes in (False, True):
+                stages[-1].append([matrix for matrix in here if matrix.writes is writes])
         stages[-1] = [group for group in stages[-1] if group]
     while stages and not stages[-1]:
         stages.pop()
