@@ -5,15 +5,16 @@
 
 A cell is one model, pruned (or not; with repair, as `gaprune prune` does it) and retrained (or not), on the tasks of
 its domain and on general ones. Every finished cell is kept in benchmarks/results/recovery-DOMAIN.jsonl, and a run goes
-on where another stopped; --minutes begins no cell after so long, --table runs none. The most telling cells come first,
-and seed 0 before the others. Nothing is chosen on evaluation tasks: the options below stand, and --tune looks at
-held-out calibration triplets alone. On a shared machine take OMP_NUM_THREADS=1 and one process a domain, not two
-threads that wait for each other; pruned models lie in --work, for all cells of a domain and seed.
+on where another stopped; --minutes begins no cell after so long, --table runs none. What claims are about comes first,
+with all seeds. Nothing is chosen on evaluation tasks: the options below stand, and --tune looks at calibration
+triplets that were not trained on, of the domain and general ones. On a shared machine take OMP_NUM_THREADS=1 and one
+process a domain, not two threads that wait for each other; pruned models lie in --work, for all of a domain and seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import tempfile
 import time
@@ -23,8 +24,12 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import torch
+from torch.nn.functional import cross_entropy
+
 import gaprune
 from gaprune.config import RecoveryOptions
+from gaprune.data import read_triplets
 from gaprune.demo import demo_model
 from gaprune.evaluation import find_tasks
 from gaprune.models import load_model
@@ -64,28 +69,31 @@ RECOVERIES: dict[str, dict[str, Any]] = {
     "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_ratio": 0.25},
 }
 PLAIN, CONTRASTIVE, MIXED, DISTILLED = RECOVERIES
-ORDER = (
+FIRST = (
     ("unpruned", PLAIN),
     ("unpruned", CONTRASTIVE),  # the control: the parent with the same steps
     ("dai 0.5 mlp", CONTRASTIVE),
     ("width 0.5", CONTRASTIVE),
-    ("dai 0.5 mlp", PLAIN),
-    ("width 0.5", PLAIN),
     ("magnitude 0.5 mlp", CONTRASTIVE),
     ("random 0.5 mlp", CONTRASTIVE),
-    ("depth -2", CONTRASTIVE),
     ("dai 0.5 mlp", DISTILLED),
+    ("dai 0.5 all", CONTRASTIVE),
+    ("depth -2", CONTRASTIVE),
+    ("dai 0.5 mlp", PLAIN),
+    ("width 0.5", PLAIN),
+    ("dai 0.5 all", PLAIN),
+    ("depth -2", PLAIN),
+)
+"""Pruning and retraining that claims are about: all seeds of these before the others."""
+OTHERS = (
     ("dai 0.5 mlp", MIXED),
     ("unpruned", MIXED),
     ("width 0.5", DISTILLED),
     ("width 0.5", MIXED),
-    ("dai 0.5 all", CONTRASTIVE),
     ("magnitude 0.5 all", CONTRASTIVE),
     ("random 0.5 all", CONTRASTIVE),
-    ("depth -2", PLAIN),
     ("depth -2", DISTILLED),
     ("depth -2", MIXED),
-    ("dai 0.5 all", PLAIN),
     ("dai 0.5 all", DISTILLED),
     ("dai 0.5 all", MIXED),
     ("unpruned", DISTILLED),
@@ -94,7 +102,6 @@ ORDER = (
     ("magnitude 0.5 all", PLAIN),
     ("random 0.5 all", PLAIN),
 )
-"""Pruning and retraining, the most telling first."""
 
 RATES = (5e-5, 2e-4, 1e-4, 2e-5, 4e-4)
 """Learning rates that are compared, in the order they are run."""
@@ -102,6 +109,9 @@ RATES = (5e-5, 2e-4, 1e-4, 2e-5, 4e-4)
 TUNED = ("dai 0.5 mlp", "width 0.5", "unpruned", "dai 0.5 all", "depth -2")
 TUNING = {"max_length": 32, "hard_negatives": 0}
 """What is cheaper where rates are compared."""
+
+GENERAL = 256
+"""General triplets that say what was forgotten, where rates are compared."""
 
 Cell = tuple[str, str, str, int]
 
@@ -113,10 +123,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     parser.add_argument("--domain", choices=tuple(TASKS), help="this domain alone")
+    parser.add_argument("--only", default="", help="these prunings alone, comma-separated")
     parser.add_argument("--tune", action="store_true", help="compare learning rates by held-out contrastive loss")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gaprune-recovery")
     args = parser.parse_args()
+    args.only = set(filter(None, args.only.split(","))) or set(PRUNINGS)
     args.end = time.monotonic() + (0 if args.table else 60 * args.minutes)
     domains = (args.domain,) if args.domain else tuple(TASKS)
     text = tune(args, domains) if args.tune else compare(args, domains)
@@ -127,8 +139,8 @@ def main() -> None:
 
 def cells(domains: tuple[str, ...], seeds: int) -> Iterator[Cell]:
     """Yield every cell in the order it is run; the untouched parent has one seed."""
-    for seed in range(seeds):
-        for (pruning, recovery), domain in product(ORDER, domains):
+    for rows, seed in product((FIRST, OTHERS), range(seeds)):
+        for (pruning, recovery), domain in product(rows, domains):
             if seed == 0 or (pruning, recovery) != ("unpruned", PLAIN):
                 yield domain, pruning, recovery, seed
 
@@ -137,7 +149,7 @@ def compare(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
     """Fill what is missing and return the table."""
     files = {domain: Lines(RESULTS / f"recovery-{domain}.jsonl") for domain in domains}
     done = {key(line): line for lines in files.values() for line in lines if line["options"] == told(line["recovery"])}
-    missing = [cell for cell in cells(domains, args.seeds) if cell not in done]
+    missing = [cell for cell in cells(domains, args.seeds) if cell not in done and cell[1] in args.only]
     for cell in missing:
         if time.monotonic() >= args.end:
             break
@@ -166,8 +178,7 @@ def told(recovery: str) -> dict[str, Any]:
         return {}
     where = {"model", "domain", "general", "out", "teacher_cache", "checkpoints", "device"}
     options = RecoveryOptions.build(COMMON, RECOVERIES[recovery])
-    rates = {"weights": options.rate(units=False), "units": options.rate(units=True)}
-    return options.model_dump(mode="json", exclude=where) | {"rates": rates}
+    return options.model_dump(mode="json", exclude=where) | {"learning_rate": options.rate}
 
 
 def pruned(work: Path, domain: str, pruning: str, seed: int) -> Path:
@@ -232,35 +243,60 @@ def entry(means: list[float], dense: float) -> str:
 
 
 def tune(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
-    """Compare learning rates by the held-out loss of calibration triplets; no evaluation task is looked at."""
+    """Compare learning rates by losses on calibration triplets; no evaluation task is looked at."""
     lines = Lines(RESULTS / "recovery-tuning.jsonl")
     done = {(line["domain"], line["pruning"], line["rate"]): line for line in lines if line["options"] == TUNING}
     missing = [
         (domain, pruning, rate)
         for prunings in (TUNED[:3], TUNED[3:])  # one of each road and the parent, before the others
         for domain, rate, pruning in product(domains, RATES, prunings)
-        if (domain, pruning, rate) not in done
+        if (domain, pruning, rate) not in done and pruning in args.only
     ]
     for domain, pruning, rate in missing:
         if time.monotonic() >= args.end:
             break
         folder = pruned(args.work, domain, pruning, 0)
         start = time.process_time()
-        _, training = recovered(folder, domain, pruning, CONTRASTIVE, 0, learning_rate=rate, **TUNING)
+        model, training = recovered(folder, domain, pruning, CONTRASTIVE, 0, learning_rate=rate, **TUNING)
         line = {
             "domain": domain, "pruning": pruning, "rate": rate, "options": TUNING, "training": training,
+            "general": {"before": general_loss(load_model(folder, device="cpu")), "after": general_loss(model)},
             "machine": machine(), "processor_seconds": time.process_time() - start,
         }  # fmt: skip
         lines.add(line)
         done[domain, pruning, rate] = line
+        after = [losses(line, kind)[1] for kind in ("domain", "general")]
+        sys.stderr.write(f"{(domain, pruning, rate)}: {after}\n")
     rows = []
-    for domain, pruning in product(domains, TUNED):
-        here = {rate: done[domain, pruning, rate]["training"] for rate in RATES if (domain, pruning, rate) in done}
+    for (domain, pruning), kind in product(product(domains, TUNED), ("domain", "general")):
+        here = {rate: losses(done[domain, pruning, rate], kind) for rate in RATES if (domain, pruning, rate) in done}
         if here:
-            before = next(iter(here.values()))["before"]["loss"]
-            after = [f"{here[rate]['after']['loss']:.4f}" if rate in here else "not run" for rate in sorted(RATES)]
-            rows.append([f"{domain}, {pruning}", f"{before:.4f}", *after])
-    return markdown_table(["held-out loss", "before", *(f"{rate:g}" for rate in sorted(RATES))], rows)
+            before = next(iter(here.values()))[0]
+            after = [f"{here[rate][1]:.4f}" if rate in here else "not run" for rate in sorted(RATES)]
+            rows.append([pruning, domain if kind == "domain" else kind, f"{before:.4f}", *after])
+    return markdown_table(["pruning", "loss on", "before", *(f"{rate:g}" for rate in sorted(RATES))], rows)
+
+
+def losses(line: dict[str, Any], kind: str) -> list[float]:
+    """Return the loss before and after, on the domain's held-out triplets or on general ones."""
+    if kind == "general":
+        return [line["general"][when] for when in ("before", "after")]
+    return [line["training"][when]["loss"] for when in ("before", "after")]
+
+
+def general_loss(model: Any) -> float:
+    """Return the contrastive loss on general triplets, none of which a contrastive recovery trains on."""
+    positive_of = {item.query: item.passages[0] for item in read_triplets(testbed() / "calibration" / "general.jsonl")}
+    query_of = {positive: query for query, positive in positive_of.items()}  # no text stands twice
+    pairs = random.Random(0).sample(list(query_of.items()), GENERAL)
+    model = for_encoding(model)
+    model.max_seq_length = TUNING["max_length"]
+    positives, queries = (
+        model.encode(list(texts), convert_to_tensor=True, normalize_embeddings=True).float()
+        for texts in zip(*pairs, strict=True)
+    )
+    temperature = RecoveryOptions.model_fields["temperature"].default
+    return float(cross_entropy(queries @ positives.T / temperature, torch.arange(GENERAL)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,6 @@ def recovered(model, options, triplets, folder):
         options,
         prompts=resolve_prompts(model),
         zeros=zeros,
-        units=False,
         checkpoints=folder,
     )
     return zeros, before, went

@@ -116,7 +116,7 @@ def test_distillation_alone_comes_nearer(bert, folder_of, quick, many, tmp_path)
     corpus = read_corpus(options, domain=many)
     teacher = teacher_of(load_model(folder_of("bert"), device="cpu"), corpus, options, tmp_path / "cache")
     went = train(
-        bert, corpus, options, prompts=resolve_prompts(bert), zeros=zeros, units=False,
+        bert, corpus, options, prompts=resolve_prompts(bert), zeros=zeros,
         checkpoints=tmp_path / "points", teacher=teacher,
     )  # fmt: skip
     assert went.before.keys() == {"loss", "embedding", "similarity"}
@@ -129,7 +129,7 @@ def test_a_loss_that_is_not_finite(bert, quick, many, tmp_path):
     options = quick(held_out=0)
     with pytest.raises(SignalError, match=r"^The loss of step 1 is not finite"):
         train(
-            bert, read_corpus(options, domain=many), options, prompts=resolve_prompts(bert), zeros={}, units=False,
+            bert, read_corpus(options, domain=many), options, prompts=resolve_prompts(bert), zeros={},
             checkpoints=tmp_path,
         )  # fmt: skip
 

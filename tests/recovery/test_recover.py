@@ -95,7 +95,7 @@ def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
     with pytest.raises(OutputError, match="holds checkpoints of a run that was ended"):
         gaprune.recover(folder, out=out, **asked)
     with pytest.raises(ConfigError, match="of a run with another options"):
-        gaprune.recover(folder, out=out, resume=True, **{**asked, "learning_rate": 1e-4})
+        gaprune.recover(folder, out=out, resume=True, **{**asked, "learning_rate": 2e-4})
     if "distil" in given:
         with pytest.raises(ConfigError, match="of a run with another parent"):
             gaprune.recover(folder, out=out, resume=True, parent=folder, **asked)

@@ -17,7 +17,7 @@ from gaprune.evaluation import find_tasks
 from gaprune.export import check_destination, parent_identity, read_provenance, weights_fingerprint
 from gaprune.models import limit_length, load_model, resolve_prompts
 from gaprune.processes import join
-from gaprune.recovery import Corpus, Teacher, check_extras, held_matrices, is_by_units, read_corpus, train, zeros_of
+from gaprune.recovery import Corpus, Teacher, check_extras, held_matrices, read_corpus, train, zeros_of
 from gaprune.recovery.folder import check_checkpoints, clear, last_checkpoint, require_same_run
 from gaprune.recovery.teacher import default_cache, refuse_other_width
 from gaprune.results.recovered import Recovered, origin, record
@@ -160,7 +160,6 @@ class _Job:
             options,
             prompts=prompts,
             zeros=zeros,
-            units=is_by_units(self.provenance),
             checkpoints=self.checkpoints,
             teacher=self._embeddings(corpus, teacher_identity),
             resume_from=last_checkpoint(self.checkpoints) if options.resume else None,

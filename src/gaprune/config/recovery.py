@@ -14,8 +14,11 @@ __all__ = ["MOST_HELD_OUT", "RecoveryOptions"]
 MOST_HELD_OUT = 512
 """Triplets held out at the most: they are embedded again at every look."""
 
-_RATES = {"weights": 5e-5, "units": 1e-4, "low-rank": 5e-4}
-"""Learning rates at the start, where none is given."""
+_RATE = 1e-4
+"""Highest learning rate where none is given: docs/recover.md says why."""
+
+_LOW_RANK_RATE = 5e-4
+"""Likewise, of low-rank updates."""
 
 
 class RecoveryOptions(DataOptions, CommandOptions):
@@ -53,9 +56,7 @@ class RecoveryOptions(DataOptions, CommandOptions):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description="Highest learning rate; default: "
-        + ", ".join(f"{rate:g} for {road}" for road, rate in _RATES.items())
-        + ".",
+        description=f"Highest learning rate; default: {_RATE:g}, with --lora {_LOW_RANK_RATE:g}.",
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     temperature: float = Field(0.05, gt=0, description="Temperature of the contrastive loss on cosine similarities.")
@@ -105,10 +106,10 @@ class RecoveryOptions(DataOptions, CommandOptions):
             return self.general_ratio
         return 0.25 if named else 0.0
 
-    def rate(self, *, units: bool) -> float:
-        """Return the highest learning rate, resolved for a model pruned by units or by weights."""
-        road = "units" if units else "weights"
-        return self.learning_rate or _RATES["low-rank" if self.lora else road]
+    @property
+    def rate(self) -> float:
+        """The highest learning rate, resolved for whether all weights are trained."""
+        return self.learning_rate or (_LOW_RANK_RATE if self.lora else _RATE)
 
     @model_validator(mode="after")
     def _something_to_learn(self) -> Self:

@@ -1,7 +1,7 @@
 """Retraining a pruned model so that it wins back what it lost, with its zeros held."""
 
 from gaprune.recovery.corpus import Corpus, read_corpus
-from gaprune.recovery.held import held_matrices, is_by_units, zeros_of
+from gaprune.recovery.held import held_matrices, zeros_of
 from gaprune.recovery.schedule import sparsities, steps_of_rounds
 from gaprune.recovery.teacher import Teacher
 from gaprune.recovery.train import Training, check_extras, train
@@ -12,7 +12,6 @@ __all__ = [
     "Training",
     "check_extras",
     "held_matrices",
-    "is_by_units",
     "read_corpus",
     "sparsities",
     "steps_of_rounds",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,18 +12,13 @@ from gaprune.anatomy import Matrix, matrices, select
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["held_matrices", "is_by_units", "zeros_of"]
+__all__ = ["held_matrices", "zeros_of"]
 
 
 def zeros_of(matrices: Sequence[Matrix]) -> dict[str, Tensor]:
     """Return which weights are exactly zero, true for zeros, ``(out, in)`` by name of the matrices that have any."""
     found = {matrix.name: matrix.module.weight.detach() == 0 for matrix in matrices}
     return {name: zeros for name, zeros in found.items() if zeros.any()}
-
-
-def is_by_units(provenance: Mapping[str, Any] | None) -> bool:
-    """Return whether whole units were removed, which decides the default learning rate."""
-    return provenance is not None and "cuts" in provenance["method"]
 
 
 def held_matrices(model: SentenceTransformer, targets: Sequence[str] | None) -> list[Matrix]:

@@ -83,7 +83,6 @@ def train(
     *,
     prompts: Prompts,
     zeros: Mapping[str, Tensor],
-    units: bool,
     checkpoints: Path,
     teacher: Teacher | None = None,
     resume_from: Path | None = None,
@@ -100,7 +99,6 @@ def train(
         options: How.
         prompts: Put before queries and passages.
         zeros: Weights held at zero, ``(out, in)`` by name of the matrix.
-        units: Whether the model was pruned by units, which decides the default learning rate.
         checkpoints: Folder for checkpoints.
         teacher: What is distilled from, with ``distil``.
         resume_from: Checkpoint to go on from.
@@ -115,8 +113,7 @@ def train(
     from gaprune.recovery.trainer import EvaluateLast, Patience, ProgressBar, RecoveryTrainer
 
     start = time.perf_counter()
-    rate = options.rate(units=units)
-    arguments = _arguments(model, corpus, options, prompts, rate, checkpoints, resumed=resume_from is not None)
+    arguments = _arguments(model, corpus, options, prompts, checkpoints, resumed=resume_from is not None)
     parts = arguments.world_size
     holder = HoldZeros(matrices(model), zeros)
     triplets, batches = corpus.plan(options)
@@ -152,7 +149,7 @@ def train(
         before=_terms(looks[0]) if looks else {},
         after=next((_terms(line) for line in looks if line["step"] == best_step), {}),
         curve=tuple((int(line["step"]), line["eval_loss"]) for line in looks),
-        learning_rate=rate,
+        learning_rate=options.rate,
         held=sum(int(each.sum()) for each in zeros.values()),
         processes=parts,
         seconds=time.perf_counter() - start,
@@ -164,7 +161,6 @@ def _arguments(
     corpus: Corpus,
     options: RecoveryOptions,
     prompts: Prompts,
-    rate: float,
     checkpoints: Path,
     *,
     resumed: bool,
@@ -184,7 +180,7 @@ def _arguments(
         max_steps=options.steps,
         per_device_train_batch_size=options.batch_size // parts,
         per_device_eval_batch_size=corpus.held_out_batch // parts if held else 1,
-        learning_rate=rate,
+        learning_rate=options.rate,
         warmup_steps=round(options.warmup * options.steps),
         lr_scheduler_type="linear",
         bf16=options.bf16,

@@ -146,7 +146,6 @@ class Retraining:
         turn: Turn,
         *,
         prompts: Prompts,
-        units: bool,
     ) -> dict[str, Any]:
         """Retrain ``model`` in place, and return what the provenance says of it.
 
@@ -154,7 +153,6 @@ class Retraining:
             model: What was pruned.
             turn: The round.
             prompts: Put before queries and passages.
-            units: Whether whole units were cut out.
         """
         options = self._of_turn(turn)
         with temporary_folder(self.out) as checkpoints:
@@ -164,7 +162,6 @@ class Retraining:
                 options,
                 prompts=prompts,
                 zeros=zeros_of(held_matrices(model, None)),
-                units=units,
                 checkpoints=checkpoints,
                 teacher=self.teacher,
                 label="Recovering" if turn.of == 1 else f"Recovering, round {turn.number + 1} of {turn.of}",

@@ -232,7 +232,7 @@ class UnitRun(Run):
         if self.retraining is None:
             return []
         (turn,) = turns(self.recipe, sparsity)
-        return [self.retraining.train(model, turn, prompts=self.calibration.prompts, units=True)]
+        return [self.retraining.train(model, turn, prompts=self.calibration.prompts)]
 
     def _kept(self, groups: list[UnitGroup], plan: UnitPlan) -> int:
         """Return how many units of each of these groups stay."""

@@ -131,7 +131,7 @@ class WeightRun(Run):
         """Retrain the model in place where that is asked for, and return what the provenance says of it."""
         if self.retraining is None:
             return []
-        record = self.retraining.train(model, turn, prompts=self.calibration.prompts, units=False)
+        record = self.retraining.train(model, turn, prompts=self.calibration.prompts)
         if turn.of > 1:
             record |= {"round": {"sparsity": turn.sparsity, "repair": repair and repair.as_dict()}}
         return [record]
