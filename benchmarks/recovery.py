@@ -1,20 +1,18 @@
 """Recovery on the test bed: all-MiniLM-L6-v2, finance and chemistry, 100 steps after pruning.
 
-    python benchmarks/recovery.py --tune [--domain finance] [--minutes M] [--write]   # learning rates
     python benchmarks/recovery.py [--domain finance] [--seeds 3] [--minutes M] [--write]
 
-A cell is one model, pruned (or not; with repair, as `gaprune prune` does it) and retrained (or not), on the tasks of
-its domain and on general ones. Every finished cell is kept in benchmarks/results/recovery-DOMAIN.jsonl, and a run goes
-on where another stopped; --minutes begins no cell after so long, --table runs none. What claims are about comes first,
-with all seeds. Nothing is chosen on evaluation tasks: the options below stand, and --tune looks at calibration
-triplets that were not trained on, of the domain and general ones. On a shared machine take OMP_NUM_THREADS=1 and one
-process a domain, not two threads that wait for each other; pruned models lie in --work, for all of a domain and seed.
+A cell is one model, pruned (or not; with repair, as `gaprune prune` does it) and retrained (or not), on all tasks of
+its domain and all general ones. Every finished cell is in benchmarks/results/recovery-DOMAIN.jsonl, and a run goes on
+where another stopped; --minutes begins no cell after so long, --table runs none. What claims are about comes first,
+with all seeds. Nothing is chosen on evaluation tasks: benchmarks/tuning.py is what defaults are chosen by. On a shared
+machine take OMP_NUM_THREADS=1 and one process a domain, not two threads that wait for each other; pruned models lie in
+--work, for all of a domain and seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 import tempfile
 import time
@@ -24,21 +22,15 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import torch
-from torch.nn.functional import cross_entropy
-
 import gaprune
 from gaprune.config import RecoveryOptions
-from gaprune.data import read_triplets
 from gaprune.demo import demo_model
 from gaprune.evaluation import find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
 from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
-from units import TASKS as UNITS_TASKS
 
-TASKS = {domain: UNITS_TASKS[domain] for domain in ("finance", "chemistry")}
-GENERAL_TASKS = ("SelQA", "ImageCaptionsSTS", "Clinc150")
+DOMAINS = ("finance", "chemistry")
 MAX_LENGTH = 64
 PRUNINGS: dict[str, dict[str, Any]] = {
     "unpruned": {},
@@ -103,16 +95,6 @@ OTHERS = (
     ("random 0.5 all", PLAIN),
 )
 
-RATES = (5e-5, 2e-4, 1e-4, 2e-5, 4e-4)
-"""Learning rates that are compared, in the order they are run."""
-
-TUNED = ("dai 0.5 mlp", "width 0.5", "unpruned", "dai 0.5 all", "depth -2")
-TUNING = {"max_length": 32, "hard_negatives": 0}
-"""What is cheaper where rates are compared."""
-
-GENERAL = 256
-"""General triplets that say what was forgotten, where rates are compared."""
-
 Cell = tuple[str, str, str, int]
 
 
@@ -122,19 +104,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="samples of the triplets")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
-    parser.add_argument("--domain", choices=tuple(TASKS), help="this domain alone")
+    parser.add_argument("--domain", choices=DOMAINS, help="this domain alone")
     parser.add_argument("--only", default="", help="these prunings alone, comma-separated")
-    parser.add_argument("--tune", action="store_true", help="compare learning rates by held-out contrastive loss")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gaprune-recovery")
     args = parser.parse_args()
     args.only = set(filter(None, args.only.split(","))) or set(PRUNINGS)
     args.end = time.monotonic() + (0 if args.table else 60 * args.minutes)
-    domains = (args.domain,) if args.domain else tuple(TASKS)
-    text = tune(args, domains) if args.tune else compare(args, domains)
+    domains = (args.domain,) if args.domain else DOMAINS
+    text = compare(args, domains)
     sys.stdout.write(text)
     if args.write:
-        put_table("recovery tuning" if args.tune else "recovery", text)
+        put_table("recovery", text)
 
 
 def cells(domains: tuple[str, ...], seeds: int) -> Iterator[Cell]:
@@ -178,7 +159,9 @@ def told(recovery: str) -> dict[str, Any]:
         return {}
     where = {"model", "domain", "general", "out", "teacher_cache", "checkpoints", "device"}
     options = RecoveryOptions.build(COMMON, RECOVERIES[recovery])
-    return options.model_dump(mode="json", exclude=where) | {"learning_rate": options.rate}
+    return options.model_dump(mode="json", exclude=where) | {
+        "learning_rate": options.rate, "hard_negatives": options.own_negatives,
+    }  # fmt: skip
 
 
 def pruned(work: Path, domain: str, pruning: str, seed: int) -> Path:
@@ -213,8 +196,8 @@ def quality(model: Any, domain: str) -> dict[str, Any]:
     """Return the scores in the tasks of the domain and in general ones."""
     model.max_seq_length = MAX_LENGTH
     found = {}
-    for kind, folder, names in (("domain", domain, TASKS[domain]), ("general", "general", GENERAL_TASKS)):
-        tasks = [task for task in find_tasks(testbed() / "evaluation" / folder) if task.name in names]
+    for kind, folder in (("domain", domain), ("general", "general")):
+        tasks = find_tasks(testbed() / "evaluation" / folder)
         scores = {score.task: score.value for score in gaprune.evaluate(for_encoding(model), tasks=tasks).scores}
         found |= {f"{kind}_scores": scores, f"{kind}_mean": fmean(scores.values())}
     return found
@@ -232,71 +215,13 @@ def table(lines: list[dict[str, Any]], domain: str) -> str:
         if here and dense:
             values = [entry([x[mean] for x in here], dense[0][mean]) for mean in ("domain_mean", "general_mean")]
             rows.append([pruning, recovery, str(len(here)), *values])
-    tasks = f"{', '.join(TASKS[domain])}; general: {', '.join(GENERAL_TASKS)}"
-    return f"### {domain}: {tasks}\n\n{markdown_table(['pruning', 'retraining', 'seeds', domain, 'general'], rows)}"
+    return f"### {domain}\n\n{markdown_table(['pruning', 'retraining', 'seeds', domain, 'general'], rows)}"
 
 
 def entry(means: list[float], dense: float) -> str:
     """Return mean, spread over seeds where there are several, and the change against the dense parent."""
     spread = f" ± {stdev(means):.4f}" if len(means) > 1 else ""
     return f"{fmean(means):.4f}{spread} ({fmean(means) / dense - 1:+.1%})"
-
-
-def tune(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
-    """Compare learning rates by losses on calibration triplets; no evaluation task is looked at."""
-    lines = Lines(RESULTS / "recovery-tuning.jsonl")
-    done = {(line["domain"], line["pruning"], line["rate"]): line for line in lines if line["options"] == TUNING}
-    missing = [
-        (domain, pruning, rate)
-        for prunings in (TUNED[:3], TUNED[3:])  # one of each road and the parent, before the others
-        for domain, rate, pruning in product(domains, RATES, prunings)
-        if (domain, pruning, rate) not in done and pruning in args.only
-    ]
-    for domain, pruning, rate in missing:
-        if time.monotonic() >= args.end:
-            break
-        folder = pruned(args.work, domain, pruning, 0)
-        start = time.process_time()
-        model, training = recovered(folder, domain, pruning, CONTRASTIVE, 0, learning_rate=rate, **TUNING)
-        line = {
-            "domain": domain, "pruning": pruning, "rate": rate, "options": TUNING, "training": training,
-            "general": {"before": general_loss(load_model(folder, device="cpu")), "after": general_loss(model)},
-            "machine": machine(), "processor_seconds": time.process_time() - start,
-        }  # fmt: skip
-        lines.add(line)
-        done[domain, pruning, rate] = line
-        after = [losses(line, kind)[1] for kind in ("domain", "general")]
-        sys.stderr.write(f"{(domain, pruning, rate)}: {after}\n")
-    rows = []
-    for (domain, pruning), kind in product(product(domains, TUNED), ("domain", "general")):
-        here = {rate: losses(done[domain, pruning, rate], kind) for rate in RATES if (domain, pruning, rate) in done}
-        if here:
-            before = next(iter(here.values()))[0]
-            after = [f"{here[rate][1]:.4f}" if rate in here else "not run" for rate in sorted(RATES)]
-            rows.append([pruning, domain if kind == "domain" else kind, f"{before:.4f}", *after])
-    return markdown_table(["pruning", "loss on", "before", *(f"{rate:g}" for rate in sorted(RATES))], rows)
-
-
-def losses(line: dict[str, Any], kind: str) -> list[float]:
-    """Return the loss before and after, on the domain's held-out triplets or on general ones."""
-    if kind == "general":
-        return [line["general"][when] for when in ("before", "after")]
-    return [line["training"][when]["loss"] for when in ("before", "after")]
-
-
-def general_loss(model: Any) -> float:
-    """Return the contrastive loss on general triplets, none of which a contrastive recovery trains on."""
-    positive_of = {item.query: item.passages[0] for item in read_triplets(testbed() / "calibration" / "general.jsonl")}
-    query_of = {positive: query for query, positive in positive_of.items()}  # no text stands twice
-    pairs = random.Random(0).sample(list(query_of.items()), GENERAL)
-    model = for_encoding(model)
-    model.max_seq_length = TUNING["max_length"]
-    positives, queries = (
-        model.encode(list(texts), convert_to_tensor=True, normalize_embeddings=True).float()
-        for texts in zip(*pairs, strict=True)
-    )
-    temperature = RecoveryOptions.model_fields["temperature"].default
-    return float(cross_entropy(queries @ positives.T / temperature, torch.arange(GENERAL)))
 
 
 if __name__ == "__main__":

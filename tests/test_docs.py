@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 FOREIGN = {
     "--multi_gpu", "--num_processes", "--nproc-per-node", "--no-python", "--cpu",  # of torchrun and accelerate
-    "--write", "--model", "--tune", "--minutes", "--kills", "--domain",  # of the scripts in benchmarks
+    "--write", "--model", "--minutes", "--kills", "--domain",  # of the scripts in benchmarks
 }  # fmt: skip
 
 

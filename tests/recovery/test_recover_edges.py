@@ -51,6 +51,17 @@ def test_negatives_of_their_own_that_are_too_few_are_not_mined_for():
     assert found.negatives == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "negatives", "left_out"),
+    [({}, 0, True), ({"hard_negatives": 1}, 1, False), ({"mine_negatives": 3}, 1, False)],
+    ids=str,
+)
+def test_negatives_are_trained_on_where_they_are_asked_for(many, options, negatives, left_out):
+    corpus = read_corpus(RecoveryOptions(held_out=0, batch_size=6, **options), domain=many)
+    assert (corpus.negatives, len(corpus.columns)) == (negatives, 2 + negatives)
+    assert corpus.as_dict()["negatives_left_out"] is left_out
+
+
 @pytest.mark.parametrize(("options", "count"), [({}, 20), ({"triplets": 5}, 5), ({"general_split": "train"}, 60)])
 def test_as_many_are_drawn_of_the_default_general_data(monkeypatch, options, count):
     monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_options: nli(60))

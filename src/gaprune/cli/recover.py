@@ -43,6 +43,8 @@ def _show(result: Recovered) -> None:
     training = result.training
     for line in training_lines(training.as_dict()):
         show(line)
+    if result.record["data"]["negatives_left_out"]:
+        say("Note: the negatives of the triplets were not trained on; --hard-negatives 1 takes one of each.")
     if training.before and training.after["loss"] >= training.before["loss"]:
         say("Note: the held-out loss did not fall; try another --learning-rate, more triplets or more steps.")
     if result.evaluation is not None:

@@ -47,8 +47,8 @@ class RecoveryOptions(DataOptions, CommandOptions):
     hard_negatives: int | None = Field(
         None,
         ge=0,
-        description="Negatives of its own that each query is trained with, beside those of the batch; default: one "
-        "where every triplet has one.",
+        description="Negatives of its own that each query is trained with, beside those of the batch; default: 0, "
+        "with --mine-negatives 1.",
     )
     general_ratio: float | None = Field(
         None, ge=0, lt=1, description="Share of general triplets; default: 0.25 where general data are named, else 0."
@@ -105,6 +105,11 @@ class RecoveryOptions(DataOptions, CommandOptions):
         if self.general_ratio is not None:
             return self.general_ratio
         return 0.25 if named else 0.0
+
+    @property
+    def own_negatives(self) -> int:
+        """Negatives of its own that each query is trained with, resolved for whether any are mined."""
+        return int(self.mine_negatives > 0) if self.hard_negatives is None else self.hard_negatives
 
     @property
     def rate(self) -> float:

@@ -107,7 +107,11 @@ class Corpus:
         return {
             kind: None if data is None else {"name": data.name, "triplets": len(data), "sha256": data.fingerprint}
             for kind, data in kinds.items()
-        } | {"negatives": self.negatives, "general_ratio": self.ratio}
+        } | {
+            "negatives": self.negatives,
+            "negatives_left_out": self.domain.have_negatives and not self.negatives,
+            "general_ratio": self.ratio,
+        }
 
 
 def read_corpus(
@@ -175,21 +179,19 @@ def read_corpus(
 
 def _negatives(options: RecoveryOptions, sets: Sequence[Triplets]) -> int:
     """Return how many negatives of its own each query has."""
-    mined = options.mine_negatives
-    if options.hard_negatives is None:
-        return int(all(triplets.have_negatives or mined for triplets in sets))
+    mined, wanted = options.mine_negatives, options.own_negatives
     for triplets in sets:
         mines = mined and not triplets.have_negatives
-        if mines and mined < options.hard_negatives:
+        if mines and mined < wanted:
             raise ConfigError(
-                f"hard_negatives: {options.hard_negatives} asked for, {mined} are mined.",
+                f"hard_negatives: {wanted} asked for, {mined} are mined.",
                 "Raise --mine-negatives, or lower --hard-negatives.",
             )
         for item in triplets:
-            if len(item.negatives) < options.hard_negatives and not (mines and not item.negatives):
+            if len(item.negatives) < wanted and not (mines and not item.negatives):
                 raise DataError(
-                    f"has {len(item.negatives)} of the {options.hard_negatives} negatives asked for.",
+                    f"has {len(item.negatives)} of the {wanted} negatives asked for.",
                     "Lower --hard-negatives, or give more; --mine-negatives mines for those that have none.",
                     source=item.source or triplets.name,
                 )
-    return options.hard_negatives
+    return wanted
