@@ -36,9 +36,8 @@ from gaprune.runs.calibration import KINDS, Calibration, Data, Needs, prepare_ca
 from gaprune.runs.repair import repaired
 from gaprune.scores import score
 from gaprune.surgery import Pruning, apply
-from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
+from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
-DOMAINS = ("finance", "chemistry")
 TASKS = {
     "finance": ("TATQA", "ConsumerRules", "FinanceTerms", "Banking77"),
     "chemistry": ("ChemMethods", "MoleculeNames", "MethodSynonyms", "MoleculeFamilies"),

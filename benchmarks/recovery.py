@@ -28,9 +28,8 @@ from gaprune.demo import demo_model
 from gaprune.evaluation import find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
-from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
+from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
-DOMAINS = ("finance", "chemistry")
 MAX_LENGTH = 64
 PRUNINGS: dict[str, dict[str, Any]] = {
     "unpruned": {},
@@ -105,11 +104,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     parser.add_argument("--domain", choices=DOMAINS, help="this domain alone")
-    parser.add_argument("--only", default="", help="these prunings alone, comma-separated")
     parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gaprune-recovery")
     args = parser.parse_args()
-    args.only = set(filter(None, args.only.split(","))) or set(PRUNINGS)
     args.end = time.monotonic() + (0 if args.table else 60 * args.minutes)
     domains = (args.domain,) if args.domain else DOMAINS
     text = compare(args, domains)
@@ -130,7 +127,7 @@ def compare(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
     """Fill what is missing and return the table."""
     files = {domain: Lines(RESULTS / f"recovery-{domain}.jsonl") for domain in domains}
     done = {key(line): line for lines in files.values() for line in lines if line["options"] == told(line["recovery"])}
-    missing = [cell for cell in cells(domains, args.seeds) if cell not in done and cell[1] in args.only]
+    missing = [cell for cell in cells(domains, args.seeds) if cell not in done]
     for cell in missing:
         if time.monotonic() >= args.end:
             break

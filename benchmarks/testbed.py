@@ -18,6 +18,7 @@ from gaprune.export import versions
 ROOT = Path(__file__).resolve().parents[1]
 TESTBED = ROOT.parent / "shared" / "testbed"
 RESULTS = ROOT / "benchmarks" / "results"
+DOMAINS = ("finance", "chemistry")
 
 
 def testbed() -> Path:

@@ -1,11 +1,11 @@
 """What the defaults of recovery are chosen by: losses on calibration triplets that were not trained on.
 
-    python benchmarks/tuning.py [--domain finance] [--only "dai 0.5 mlp"] [--write]
+    python benchmarks/tuning.py [--only "dai 0.5 mlp"] [--write]
 
-all-MiniLM-L6-v2, pruned and retrained as in benchmarks/recovery.py, seed 0. Two questions: the learning rate, and
-whether the negatives that triplets come with help. No evaluation task is looked at: the domain is seen on its own
-triplets, what was forgotten on general ones. Finished cells are in benchmarks/results/recovery-tuning.jsonl and
-recovery-negatives.jsonl, and a run goes on where another stopped.
+all-MiniLM-L6-v2, pruned and retrained as in benchmarks/recovery.py, seed 0. Two questions: the learning rate, in
+finance, and whether the negatives that triplets come with help, in both domains. No evaluation task is looked at: the
+domain is seen on its own triplets, what was forgotten on general ones. Finished cells are in
+benchmarks/results/recovery-tuning.jsonl and recovery-negatives.jsonl, and a run goes on where another stopped.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gaprune.data import read_triplets
 from gaprune.models import load_model
 from gaprune.recovery import read_corpus
 from gaprune.report import markdown_table
-from recovery import COMMON, CONTRASTIVE, DOMAINS, MAX_LENGTH, PRUNINGS, pruned, recovered
-from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
+from recovery import COMMON, CONTRASTIVE, MAX_LENGTH, pruned, recovered
+from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 RATES = (5e-5, 2e-4, 1e-4, 2e-5, 4e-4)
 """Learning rates that are compared, in the order they are run."""
@@ -49,13 +49,11 @@ GENERAL, UNSEEN, OTHERS = 256, 512, 1000
 def main() -> None:
     """Run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--domain", choices=DOMAINS, help="this domain alone; default: finance for rates")
-    parser.add_argument("--only", default="", help="learning rates of these prunings alone, comma-separated")
+    parser.add_argument("--only", choices=TUNED, help="learning rates of this pruning alone")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gaprune-recovery")
     args = parser.parse_args()
-    args.only = set(filter(None, args.only.split(","))) or set(PRUNINGS)
     for name, text in (("recovery rates", rates(args)), ("recovery negatives", negatives(args))):
         sys.stdout.write(f"{text}\n")
         if args.write:
@@ -64,15 +62,12 @@ def main() -> None:
 
 def rates(args: argparse.Namespace) -> str:
     """Compare learning rates by the held-out loss of the trainer, and by general pairs."""
-    domain = args.domain or "finance"
+    domain = DOMAINS[0]
     lines = Lines(RESULTS / "recovery-tuning.jsonl")
-    done = {(line["pruning"], line["rate"]): line for line in lines if line["domain"] == domain}
-    missing = [
-        (pruning, rate)
-        for pruning, rate in product(TUNED, RATES)
-        if (pruning, rate) not in done and pruning in args.only
-    ]
-    for pruning, rate in () if args.table else missing:
+    done = {(line["pruning"], line["rate"]): line for line in lines}
+    for pruning, rate in product(TUNED, RATES):
+        if args.table or (pruning, rate) in done or pruning != (args.only or pruning):
+            continue
         folder = pruned(args.work, domain, pruning, 0)
         options = {"learning_rate": rate, "max_length": SHORT, "hard_negatives": 0}
         model, training = recovered(folder, domain, pruning, CONTRASTIVE, 0, **options)
@@ -83,7 +78,7 @@ def rates(args: argparse.Namespace) -> str:
         }  # fmt: skip
         lines.add(line)
         done[pruning, rate] = line
-        sys.stderr.write(f"{(domain, pruning, rate)}: {training['after']['loss']:.4f}, {general['after']:.4f}\n")
+        sys.stderr.write(f"{(pruning, rate)}: {training['after']['loss']:.4f}, {general['after']:.4f}\n")
     rows = []
     for pruning, kind in product(TUNED, (domain, "general")):
         here = {rate: losses(done[pruning, rate], kind) for rate in sorted(RATES) if (pruning, rate) in done}
@@ -107,7 +102,7 @@ def negatives(args: argparse.Namespace) -> str:
     lines = Lines(RESULTS / "recovery-negatives.jsonl")
     done = {(line["domain"], line["negatives"]): line["quality"] for line in lines}
     for domain, count in product(DOMAINS, (None, *NEGATIVES)):
-        if args.table or (domain, count) in done or domain != (args.domain or domain):
+        if args.table or (domain, count) in done:
             continue
         folder = pruned(args.work, domain, pruning, 0)
         if count is None:

@@ -26,7 +26,7 @@ from gaprune.demo import demo_model
 from gaprune.evaluation import Task, evaluate, find_tasks
 from gaprune.models import load_model
 from gaprune.report import markdown_table
-from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
+from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 CRITERIA = ("random", "magnitude", "activation", "dai")
 TASKS = {
@@ -34,7 +34,6 @@ TASKS = {
     "chemistry": ("ChemMethods", "MethodSynonyms", "MoleculeFamilies"),
     "general": ("ImageCaptionsSTS", "Clinc150"),
 }
-DOMAINS = ("finance", "chemistry")
 SIZES: dict[str, dict[str, Any]] = {
     "width 0.5": {"width": 0.5},
     "depth 2": {"depth": 2},

@@ -22,15 +22,27 @@ def test_prune_recover_inspect(gaprune, files, empty, how, held, made):
         "prune", files.model, *how, *files.data, "--recover", 2, *trained, "--out", empty / "pruned", "--repair"
     )
     assert done.code == 0, done.err
-    assert f"Retrained for 2 steps, learning rate at most 0.0001; {held}." in (done.out)
+    assert f"Retrained for 2 steps, learning rate at most 0.0001; {held}." in done.out
     assert "Held-out loss " in done.out
+    assert "Negatives that triplets came with were not trained on" in done.out
     assert "Repair was " in done.out
     assert "is not used" not in done.err
     again = gaprune(
-        "recover", empty / "pruned", "--domain", files.domain, "--steps", 1, *QUICK, "--out", empty / "again"
+        "recover",
+        empty / "pruned",
+        "--domain",
+        files.domain,
+        "--steps",
+        1,
+        *QUICK,
+        "--hard-negatives",
+        1,
+        "--out",
+        empty / "again",
     )
     assert again.code == 0, again.err
-    assert f"Retrained for 1 steps, learning rate at most 0.0001; {held}." in (again.out)
+    assert f"Retrained for 1 steps, learning rate at most 0.0001; {held}." in again.out
+    assert "Negatives that triplets came with" not in again.out
     seen = gaprune("inspect", empty / "again")
     assert seen.code == 0, seen.err
     assert made in seen.out

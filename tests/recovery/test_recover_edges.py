@@ -62,6 +62,14 @@ def test_negatives_are_trained_on_where_they_are_asked_for(many, options, negati
     assert corpus.as_dict()["negatives_left_out"] is left_out
 
 
+def test_some_negatives_left_out_are_told_too():
+    items = [Triplet(f"q{i}", f"p{i}", ("of one alone",) if i == 3 else ()) for i in range(8)]
+    options = RecoveryOptions(held_out=0, batch_size=2)
+    assert read_corpus(options, domain=Triplets(items, "f")).as_dict()["negatives_left_out"]
+    bare = [Triplet(each.query, each.positive) for each in items]
+    assert not read_corpus(options, domain=Triplets(bare, "f")).as_dict()["negatives_left_out"]
+
+
 @pytest.mark.parametrize(("options", "count"), [({}, 20), ({"triplets": 5}, 5), ({"general_split": "train"}, 60)])
 def test_as_many_are_drawn_of_the_default_general_data(monkeypatch, options, count):
     monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_options: nli(60))

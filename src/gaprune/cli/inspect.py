@@ -10,7 +10,7 @@ import typer
 
 from gaprune import api
 from gaprune.cli.options import JsonFlag
-from gaprune.cli.output import show, show_json, training_lines
+from gaprune.cli.output import recovery_lines, show, show_json
 from gaprune.evaluation import Footprint
 from gaprune.report import footprint_table, percent
 
@@ -68,7 +68,7 @@ def _origin(footprint: Footprint, provenance: Mapping[str, Any]) -> list[str]:
 
 def _recoveries(provenance: Mapping[str, Any]) -> list[str]:
     """Return how it was retrained, in the words of the command that did it."""
-    return [line for recovery in provenance.get("recovery", ()) for line in training_lines(recovery["training"])]
+    return [line for recovery in provenance.get("recovery", ()) for line in recovery_lines(recovery)]
 
 
 def _units_origin(footprint: Footprint, provenance: Mapping[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-__all__ = ["say", "show", "show_json", "training_lines"]
+__all__ = ["recovery_lines", "say", "show", "show_json"]
 
 _WIDTH = 140
 """Columns where stdout is a file or a pipe, so that names of layers stand whole."""
@@ -37,11 +37,14 @@ def show_json(content: Any) -> None:
     Console(soft_wrap=True).out(json.dumps(content, indent=2), highlight=False)
 
 
-def training_lines(training: Mapping[str, Any]) -> list[str]:
-    """Return how a recovery went, from what the provenance says of its training."""
+def recovery_lines(recovery: Mapping[str, Any]) -> list[str]:
+    """Return how a recovery went, from what the provenance says of it."""
+    training = recovery["training"]
     held = f"{training['held']:,} weights were held at zero" if training["held"] else "there were no zeros to hold"
     lines = [f"Retrained for {training['steps']} steps, learning rate at most {training['learning_rate']:g}; {held}."]
     if training["before"]:
         before, after = training["before"]["loss"], training["after"]["loss"]
         lines.append(f"Held-out loss {before:.4f} before, {after:.4f} after (step {training['best_step']}).")
+    if recovery["data"]["negatives_left_out"]:
+        lines.append("Negatives that triplets came with were not trained on; hard_negatives=1 takes one of each.")
     return lines

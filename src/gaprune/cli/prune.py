@@ -9,7 +9,7 @@ import typer
 
 from gaprune.api import prune_many
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
-from gaprune.cli.output import say, show, show_json, training_lines
+from gaprune.cli.output import recovery_lines, say, show, show_json
 from gaprune.errors import ConfigError
 from gaprune.report import evaluation_table, harm_text, target_text
 from gaprune.results import Result
@@ -83,7 +83,7 @@ def _show(result: Result) -> None:
         outcome = "kept" if repair["kept"] else "left out, as it lost"
         show(f"Repair was {outcome}; {harm_text(repair)}.")
     for recovery in result.recoveries:
-        for line in training_lines(recovery["training"]):
+        for line in recovery_lines(recovery):
             show(line)
     chosen = result.origin["method"].get("target")
     if chosen is not None:

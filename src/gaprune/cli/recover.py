@@ -8,7 +8,7 @@ import typer
 
 from gaprune.api import recover as verb
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
-from gaprune.cli.output import say, show, show_json, training_lines
+from gaprune.cli.output import recovery_lines, say, show, show_json
 from gaprune.config import RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.report import evaluation_table
@@ -41,10 +41,8 @@ def recover(
 
 def _show(result: Recovered) -> None:
     training = result.training
-    for line in training_lines(training.as_dict()):
+    for line in recovery_lines(result.record):
         show(line)
-    if result.record["data"]["negatives_left_out"]:
-        say("Note: the negatives of the triplets were not trained on; --hard-negatives 1 takes one of each.")
     if training.before and training.after["loss"] >= training.before["loss"]:
         say("Note: the held-out loss did not fall; try another --learning-rate, more triplets or more steps.")
     if result.evaluation is not None:

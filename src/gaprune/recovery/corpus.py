@@ -109,7 +109,7 @@ class Corpus:
             for kind, data in kinds.items()
         } | {
             "negatives": self.negatives,
-            "negatives_left_out": self.domain.have_negatives and not self.negatives,
+            "negatives_left_out": not self.negatives and any(item.negatives for item in self.domain),
             "general_ratio": self.ratio,
         }
 
