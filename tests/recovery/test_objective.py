@@ -39,13 +39,13 @@ def plain(model, rows, parent, options):
         features = of.preprocess([text], prompt=resolve_prompts(of).of(role))
         return of(features)["sentence_embedding"][0]
 
-    roles = ("query", "passage", "passage")
-    mine = [[embed(model, row[i], roles[i]) for row in rows] for i in range(3)]
+    roles = ("query", "passage", "passage")[: len(rows[0])]
+    mine = [[embed(model, row[i], role) for row in rows] for i, role in enumerate(roles)]
     with torch.no_grad():
-        its = [[embed(parent, row[i], roles[i]) for row in rows] for i in range(3)]
+        its = [[embed(parent, row[i], role) for row in rows] for i, role in enumerate(roles)]
     total = torch.tensor(0.0)
     for number, query in enumerate(mine[0]):
-        logits = torch.stack([functional.cosine_similarity(query, p, dim=0) for p in mine[1] + mine[2]]) / 0.05
+        logits = torch.stack([functional.cosine_similarity(query, p, dim=0) for p in chain(*mine[1:])]) / 0.05
         total = total + options.contrastive_weight * (torch.logsumexp(logits, 0) - logits[number]) / len(rows)
     mine, its = list(chain(*mine)), list(chain(*its))
     texts = len(mine)
@@ -64,10 +64,12 @@ def plain(model, rows, parent, options):
 
 @pytest.mark.parametrize("family", ["bert", "qwen3", "xlm-roberta"], indirect=True)
 @pytest.mark.parametrize("given", [{}, {"distil": True}, {"distil": True, "contrastive_weight": 0}], ids=str)
+@pytest.mark.parametrize("negatives", [0, 1])
 @pytest.mark.parametrize("mini", [None, 2])
-def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, mini):
-    options = quick(held_out=0, mini_batch_size=mini, **given)
+def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, negatives, mini):
+    options = quick(held_out=0, mini_batch_size=mini, hard_negatives=negatives, **given)
     corpus = read_corpus(options, domain=many[:6])
+    assert corpus.negatives == negatives
     teacher = teacher_of(parent, corpus, options, tmp_path) if options.distil else None
     items = corpus.plan(options)[0][:5]
     rows = corpus.data_set(items, teacher)[:]
@@ -97,13 +99,15 @@ def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_only_what_is_trained_on_is_embedded(bert, quick, many, tmp_path):
-    options = quick(steps=2, held_out=0.2)
+@pytest.mark.parametrize("negatives", [0, 1])
+def test_only_what_is_trained_on_is_embedded(bert, quick, many, tmp_path, negatives):
+    options = quick(steps=2, held_out=0.2, hard_negatives=negatives)
     corpus = read_corpus(options, domain=many)
     teacher = teacher_of(bert, corpus, options, tmp_path)
     triplets, batches = corpus.plan(options)
     assert sorted(index for batch in batches for index in batch) == list(range(12)) == list(range(len(triplets)))
-    assert len(teacher.index) == 3 * (len(triplets) + len(corpus.held_out)) < 3 * len(many)
+    texts = 2 + negatives
+    assert len(teacher.index) == texts * (len(triplets) + len(corpus.held_out)) < texts * len(many)
 
 
 def test_distillation_alone_comes_nearer(bert, folder_of, quick, many, tmp_path):

@@ -72,7 +72,7 @@ def test_a_loaded_model_is_left_alone(bert, many):
 
 
 @pytest.mark.parametrize("killed", [3, 5, 6])
-@pytest.mark.parametrize("given", [{}, {"lora": 2}, {"distil": True, "held_out": 0}], ids=str)
+@pytest.mark.parametrize("given", [{}, {"lora": 2, "hard_negatives": 1}, {"distil": True, "held_out": 0}], ids=str)
 def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked = {"domain": many, "steps": 6, **QUICK, **given}

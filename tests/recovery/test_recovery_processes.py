@@ -31,7 +31,8 @@ def folder(folder_of, tmp_path):
 @pytest.mark.parametrize("more", [["--distil"], ["--mini-batch-size", "3", "--gradient-checkpointing"]], ids=str)
 def test_like_one(folder, folder_of, many, tmp_path, more):
     options = ["--domain", str(triplets_file(tmp_path / "many.jsonl", many))]
-    options += ["--steps", "4", "--batch-size", "8", "--evaluate-every", "2", "--held-out", "0.2", *more]
+    options += ["--steps", "4", "--batch-size", "8", "--evaluate-every", "2", "--held-out", "0.2"]
+    options += ["--hard-negatives", "1", *more]
     options += ["--parent", str(folder_of("bert"))] if "--distil" in more else []
     options += ["--device", "cpu", "--json", "--teacher-cache", str(tmp_path / "cache")]
     call = tmp_path / "call.py"
