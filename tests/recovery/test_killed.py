@@ -27,12 +27,20 @@ def test_kills_at_random_instants(folder_of, many, tmp_path):
     }  # fmt: skip
     context, draw = server(), random.Random(0)  # noqa: S311 (no secret)
 
-    def run(out, limit, **more):
+    out, points = tmp_path / "out", tmp_path / "out.checkpoints"
+
+    def newest():
+        return max((int(path.name.partition("-")[2]) for path in points.glob("checkpoint-*")), default=0)
+
+    def run(out, limit, *, beyond=None, **more):
+        """Run until ``limit`` seconds after the start, or after a checkpoint newer than the step ``beyond``."""
         ready = context.Event()
         process = context.Process(target=recover_once, args=(folder, out, options | more, ready))
         process.start()
         assert ready.wait(120)
         start = time.monotonic()
+        while beyond is not None and newest() <= beyond and process.exitcode is None:
+            process.join(0.01)
         process.join(limit)
         took = time.monotonic() - start
         if process.exitcode is None:
@@ -42,13 +50,14 @@ def test_kills_at_random_instants(folder_of, many, tmp_path):
 
     code, whole = run(tmp_path / "whole", 300)
     assert code == 0
-    out, points = tmp_path / "out", tmp_path / "out.checkpoints"
     kills, most = 0, 0
     while kills < 4:
-        code, _ = run(out, draw.uniform(0.1, 0.6) * whole, resume=points.exists())
+        late = kills % 2  # early ones may come before the first step, late ones come in the midst of the steps
+        wait = draw.uniform(0, 0.1) * whole if late else draw.uniform(0.1, 0.6) * whole
+        code, _ = run(out, wait, beyond=newest() if late else None, resume=points.exists())
         assert code in (0, -signal.SIGKILL)
         kills += code != 0
-        most = max([most, *(int(path.name.partition("-")[2]) for path in points.glob("checkpoint-*"))])
+        most = max(most, newest())
         if out.exists():  # it came to its end before its time: once more from the start
             out.rename(tmp_path / f"early-{len(list(tmp_path.iterdir()))}")
             shutil.rmtree(points, ignore_errors=True)
