@@ -77,16 +77,16 @@ FIRST = (
 )
 """Pruning and retraining that claims are about: all seeds of these before the others."""
 OTHERS = (
-    ("dai 0.5 mlp", MIXED),
-    ("unpruned", MIXED),
-    ("width 0.5", DISTILLED),
-    ("width 0.5", MIXED),
     ("magnitude 0.5 all", CONTRASTIVE),
     ("random 0.5 all", CONTRASTIVE),
-    ("depth -2", DISTILLED),
     ("depth -2", MIXED),
-    ("dai 0.5 all", DISTILLED),
+    ("dai 0.5 mlp", MIXED),
+    ("unpruned", MIXED),
+    ("width 0.5", MIXED),
     ("dai 0.5 all", MIXED),
+    ("width 0.5", DISTILLED),
+    ("depth -2", DISTILLED),
+    ("dai 0.5 all", DISTILLED),
     ("unpruned", DISTILLED),
     ("magnitude 0.5 mlp", PLAIN),
     ("random 0.5 mlp", PLAIN),
