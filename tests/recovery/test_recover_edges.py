@@ -8,10 +8,10 @@ import pytest
 
 import gaprune
 from gaprune.config import RecoveryOptions
-from gaprune.data import Triplet, Triplets
+from gaprune.data import Triplet, Triplets, mine_negatives
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation import find_tasks, footprint
-from gaprune.models import load_model
+from gaprune.models import load_model, resolve_prompts
 from gaprune.recovery import read_corpus
 from toys import nli, tasks_folder
 
@@ -68,6 +68,19 @@ def test_some_negatives_left_out_are_told_too():
     assert read_corpus(options, domain=Triplets(items, "f")).as_dict()["negatives_left_out"]
     bare = [Triplet(each.query, each.positive) for each in items]
     assert not read_corpus(options, domain=Triplets(bare, "f")).as_dict()["negatives_left_out"]
+
+
+def test_few_that_are_held_out_are_mined_for_among_all(bert, many):
+    pairs = Triplets([Triplet(each.query, each.positive) for each in many], "pairs")
+    options = RecoveryOptions(mine_negatives=8, held_out=0.1, batch_size=6)
+    corpus = read_corpus(options, domain=pairs)
+    assert len(corpus.held_out) == 4
+    mined = corpus.with_negatives(bert, 8, resolve_prompts(bert))
+    whole = mine_negatives(pairs, bert, count=8, prompts=resolve_prompts(bert))
+    assert {(each.query, each.negatives) for each in (*mined.domain, *mined.held_out)} == {
+        (each.query, each.negatives) for each in whole
+    }
+    assert [each.query for each in mined.held_out] == [each.query for each in corpus.held_out]
 
 
 @pytest.mark.parametrize(("options", "count"), [({}, 20), ({"triplets": 5}, 5), ({"general_split": "train"}, 60)])

@@ -142,6 +142,7 @@ class _Job:
         prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
         if options.mine_negatives:
             corpus = corpus.with_negatives(model, options.mine_negatives, prompts)
+            corpus.check([options], self.processes.num_processes)
         teacher_identity = self._load_parent(model, limits)
         run = {
             "options": options.model_dump(mode="json", exclude=set(_WHERE)),

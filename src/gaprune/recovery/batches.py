@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 from gaprune.data import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.masks import shares
 
-__all__ = ["hold_out", "plan"]
+__all__ = ["hold_out", "in_batches", "plan", "row"]
+
+
+_HOLD_MORE = "Raise --held-out, give more triplets, or do without (--held-out 0)."
+
+
+def row(item: Triplet, negatives: int) -> tuple[str, ...]:
+    """Return the texts of a triplet that are trained on: query, positive and so many of its negatives."""
+    return (item.query, *item.passages[: negatives + 1])
+
+
+def _apart(waiting: deque[int], count: int, texts: Sequence[frozenset[str]], taken: set[str]) -> list[int]:
+    """Take from ``waiting`` up to ``count`` that share no text with each other or with ``taken``.
+
+    Those passed over stay in front of it, in their order.
+    """
+    drawn: list[int] = []
+    passed: list[int] = []
+    while waiting and len(drawn) < count:
+        index = waiting.popleft()
+        if taken.isdisjoint(texts[index]):
+            drawn.append(index)
+            taken |= texts[index]
+        else:
+            passed.append(index)
+    waiting.extendleft(reversed(passed))
+    return drawn
 
 
 class _Pool:
@@ -18,48 +46,52 @@ class _Pool:
     Args:
         items: What to draw from.
         offset: Added to every index.
+        negatives: Negatives of their own that are trained on.
         seed: Seed of the order.
     """
 
-    def __init__(self, items: Sequence[Triplet], offset: int, seed: str) -> None:
-        self.texts = [frozenset((item.query, *item.passages)) for item in items]
+    def __init__(self, items: Sequence[Triplet], offset: int, negatives: int, seed: str) -> None:
+        self.texts = [frozenset(row(item, negatives)) for item in items]
         self.offset = offset
         self._random = random.Random(seed)  # noqa: S311 (no secret)
-        self._waiting: list[int] = []
+        self._waiting: deque[int] = deque()
 
     def draw(self, count: int, taken: set[str]) -> list[int] | None:
         """Return so many triplets that share no text with each other or with ``taken``; ``None`` if there are not."""
-        drawn: list[int] = []
-        for _ in range(2):  # what is left of this pass, then the next
-            left = []
-            for index in self._waiting:
-                if len(drawn) < count and taken.isdisjoint(self.texts[index]):
-                    drawn.append(self.offset + index)
-                    taken |= self.texts[index]
-                else:
-                    left.append(index)
-            self._waiting = left
-            if len(drawn) == count:
-                return drawn
+        drawn = _apart(self._waiting, count, self.texts, taken)
+        if len(drawn) < count:  # the next pass
             order = list(range(len(self.texts)))
             self._random.shuffle(order)
-            self._waiting += order
-        return None
+            again = deque(order)
+            drawn += _apart(again, count - len(drawn), self.texts, taken)
+            self._waiting += again
+        return [self.offset + index for index in drawn] if len(drawn) == count else None
 
 
 def plan(
-    domain: Triplets, general: Triplets | None, *, steps: int, batch_size: int, ratio: float, seed: int
+    domain: Triplets,
+    general: Triplets | None,
+    *,
+    steps: int,
+    batch_size: int,
+    ratio: float,
+    negatives: int,
+    seed: int,
 ) -> list[list[int]]:
     """Return the triplets of every step, as indices into ``domain`` followed by ``general``.
 
-    No text stands twice in a batch, so no passage is a false negative for being another's positive. Over all steps
-    together exactly ``round(ratio * steps * batch_size)`` triplets are general, spread evenly over the steps.
+    No text that is trained on stands twice in a batch, so no passage is a false negative for being another's positive.
+    Over all steps together exactly ``round(ratio * steps * batch_size)`` triplets are general, spread evenly over the
+    steps.
 
     Raises:
         ConfigError: If a batch cannot be filled with different texts.
     """
     counts = shares(ratio, [batch_size] * steps)
-    pools = (_Pool(domain, 0, f"domain {seed}"), _Pool(general or (), len(domain), f"general {seed}"))
+    pools = (
+        _Pool(domain, 0, negatives, f"domain {seed}"),
+        _Pool(general or (), len(domain), negatives, f"general {seed}"),
+    )
     mixing = random.Random(f"order {seed}")  # noqa: S311 (no secret)
     batches = []
     for of_general in counts:
@@ -81,10 +113,8 @@ def plan(
     return batches
 
 
-def hold_out(
-    triplets: Triplets, fraction: float, *, most: int, batch_size: int, parts: int, seed: int
-) -> tuple[Triplets, Triplets, int]:
-    """Split triplets into those trained on and those held out, which come in batches of equal size.
+def hold_out(triplets: Triplets, fraction: float, *, most: int, least: int, seed: int) -> tuple[Triplets, Triplets]:
+    """Split triplets into those trained on and those held out.
 
     Triplets that share a query or a positive stay together, so that nothing held out is trained on.
 
@@ -92,16 +122,12 @@ def hold_out(
         triplets: What to split.
         fraction: Share to hold out.
         most: Triplets held out at the most.
-        batch_size: Most triplets a batch.
-        parts: Number of processes; batches divide into them.
+        least: Triplets held out at least.
         seed: Seed of the choice.
 
-    Returns:
-        Trained on; held out, at most ``fraction`` of all and ``most``, to a multiple of the batches; the size of
-        these batches.
-
     Raises:
-        ConfigError: If fewer than two triplets a process can be held out.
+        ConfigError: If fewer can be held out than at least.
+        DataError: If none is left.
     """
     wanted = min(round(fraction * len(triplets)), most)
     chosen: list[int] = []
@@ -110,19 +136,48 @@ def hold_out(
     for group in groups:
         if len(chosen) + len(group) <= wanted:
             chosen += group
-    batches = -(-len(chosen) // batch_size)
-    size = len(chosen) // batches // parts * parts if batches else 0
-    if size < 2 * parts:
+    if len(chosen) < least:
         raise ConfigError(
             f"held_out: {fraction:g} of the {len(triplets)} triplets of {triplets.name} leaves fewer than "
-            f"{2 * parts} to hold out (triplets with the same query or positive stay together).",
-            "Raise --held-out, give more triplets, or do without (--held-out 0).",
+            f"{least} to hold out (triplets with the same query or positive stay together).",
+            _HOLD_MORE,
         )
-    held = sorted(chosen[: size * batches])
     rest = sorted(set(range(len(triplets))) - set(chosen))
     if not rest:
         raise DataError("has nothing left to train on.", "Lower --held-out.", source=triplets.name)
-    return _pick(triplets, rest), _pick(triplets, held), size
+    return _pick(triplets, rest), _pick(triplets, sorted(chosen))
+
+
+def in_batches(triplets: Triplets, *, batch_size: int, parts: int, negatives: int) -> tuple[Triplets, int]:
+    """Return triplets in batches of equal size, one after another, and that size.
+
+    No text stands twice in a batch, as in training; those that fill no batch are left out.
+
+    Args:
+        triplets: Those held out.
+        batch_size: Most triplets a batch.
+        parts: Number of processes; batches divide into them.
+        negatives: Negatives of their own that are embedded.
+
+    Raises:
+        ConfigError: If there is no batch of at least two triplets a process.
+    """
+    texts = [frozenset(row(item, negatives)) for item in triplets]
+    order = [index for turn in zip_longest(*_groups(triplets)) for index in turn if index is not None]
+    balanced = len(order) // -(-len(order) // batch_size)
+    first = _apart(deque(order), balanced, texts, set())
+    size = len(first) // parts * parts
+    if size < 2 * parts:
+        raise ConfigError(
+            f"held_out: the {len(triplets)} triplets held out of {triplets.name} have too few different texts for a "
+            f"batch of {2 * parts}.",
+            _HOLD_MORE,
+        )
+    waiting = deque(order)  # of every group one, then of every group another, so that most find their batch
+    chosen: list[int] = []
+    while len(drawn := _apart(waiting, size, texts, set())) == size:
+        chosen += drawn
+    return _pick(triplets, chosen), size
 
 
 def _pick(triplets: Triplets, indices: Iterable[int]) -> Triplets:

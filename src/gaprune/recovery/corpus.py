@@ -11,7 +11,7 @@ from gaprune.config import MOST_HELD_OUT, RecoveryOptions
 from gaprune.data import Triplet, Triplets, mine_negatives, read_general, read_triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.models import Prompts, Role
-from gaprune.recovery.batches import hold_out, plan
+from gaprune.recovery.batches import hold_out, in_batches, plan, row
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -29,10 +29,9 @@ class Corpus:
     Args:
         domain: Trained on.
         general: Mixed in; ``None`` for none.
-        held_out: Held out of the domain, in batches of equal size; ``None`` for none.
+        held_out: Held out of the domain; ``None`` for none.
         negatives: Negatives of its own that each query has.
         ratio: Share of general triplets.
-        held_out_batch: Triplets of a batch of those held out.
     """
 
     domain: Triplets
@@ -40,7 +39,6 @@ class Corpus:
     held_out: Triplets | None
     negatives: int
     ratio: float
-    held_out_batch: int = 1
 
     @property
     def columns(self) -> dict[str, Role]:
@@ -61,6 +59,7 @@ class Corpus:
             steps=options.steps,
             batch_size=options.batch_size,
             ratio=self.ratio,
+            negatives=self.negatives,
             seed=options.seed,
         )
         everything = [*self.domain, *(self.general or ())]
@@ -69,16 +68,32 @@ class Corpus:
         triplets = Triplets([everything[index] for index in used], self.domain.name)
         return triplets, [[place[index] for index in batch] for batch in batches]
 
+    def looked_at(self, options: RecoveryOptions, parts: int) -> tuple[Triplets | None, int]:
+        """Return those held out in batches of equal size, one after another, and that size; ``None`` for none."""
+        if self.held_out is None:
+            return None, parts
+        return in_batches(self.held_out, batch_size=options.batch_size, parts=parts, negatives=self.negatives)
+
+    def check(self, trainings: Iterable[RecoveryOptions], parts: int) -> None:
+        """Check that every batch of the trainings can be filled with different texts.
+
+        Raises:
+            ConfigError: If one cannot.
+        """
+        for options in trainings:
+            self.plan(options)
+            self.looked_at(options, parts)
+
     def with_negatives(self, model: SentenceTransformer, count: int, prompts: Prompts) -> Corpus:
-        """Return the corpus with mined negatives for what is trained on and for what is held out."""
-
-        def mined(triplets: Triplets | None) -> Triplets | None:
-            if triplets is None or triplets.have_negatives:
-                return triplets
-            return mine_negatives(triplets, model, count=count, prompts=prompts)
-
-        domain = mined(self.domain) or self.domain
-        return replace(self, domain=domain, general=mined(self.general), held_out=mined(self.held_out))
+        """Return the corpus with mined negatives, for what is held out from all passages of the domain too."""
+        held = self.held_out or ()
+        domain = mine_negatives(Triplets([*self.domain, *held], self.domain.name), model, count=count, prompts=prompts)
+        return replace(
+            self,
+            domain=domain[: len(self.domain)],
+            held_out=domain[len(self.domain) :] if held else None,
+            general=self.general and mine_negatives(self.general, model, count=count, prompts=prompts),
+        )
 
     def texts(self, trainings: Iterable[RecoveryOptions]) -> Iterator[tuple[Role, str]]:
         """Yield every text that is embedded in one of the trainings, with its role; some come more than once."""
@@ -88,7 +103,7 @@ class Corpus:
 
     def row(self, item: Triplet) -> tuple[str, ...]:
         """Return the texts of a triplet, one a column."""
-        return (item.query, *item.passages[: self.negatives + 1])
+        return row(item, self.negatives)
 
     def data_set(self, items: Sequence[Triplet], teacher: Teacher | None) -> Dataset:
         """Return triplets as the trainer wants them, with the rows of the teacher's embeddings as labels."""
@@ -161,19 +176,12 @@ def read_corpus(
         )
     drawn = Triplets.of(domain, "domain").take(options.triplets, seed=options.seed)
     mixed = None if general is None else Triplets.of(general, "general").take(options.triplets, seed=options.seed)
-    held, held_batch = None, 1
     negatives = _negatives(options, [drawn] if mixed is None else [drawn, mixed])
+    held = None
     if options.held_out:
-        drawn, held, held_batch = hold_out(
-            drawn,
-            options.held_out,
-            most=MOST_HELD_OUT,
-            batch_size=options.batch_size,
-            parts=parts,
-            seed=options.seed,
-        )
-    corpus = Corpus(drawn, mixed, held, negatives, ratio, held_batch)
-    corpus.plan(options.model_copy(update={"steps": 1}))  # refuses a batch that is too large for the data
+        drawn, held = hold_out(drawn, options.held_out, most=MOST_HELD_OUT, least=2 * parts, seed=options.seed)
+    corpus = Corpus(drawn, mixed, held, negatives, ratio)
+    corpus.check([options], parts)
     return corpus
 
 

@@ -117,6 +117,7 @@ def train(
     parts = arguments.world_size
     holder = HoldZeros(matrices(model), zeros)
     triplets, batches = corpus.plan(options)
+    held_out, _ = corpus.looked_at(options, parts)
     with ExitStack() as stack:
         stack.enter_context(_in_float32(model))
         if options.lora:
@@ -130,7 +131,7 @@ def train(
             model=model,
             args=arguments,
             train_dataset=corpus.data_set(triplets, teacher),
-            eval_dataset=None if corpus.held_out is None else corpus.data_set(corpus.held_out, teacher),
+            eval_dataset=None if held_out is None else corpus.data_set(held_out, teacher),
             loss=make_loss(model, Objective(options, teacher, several=parts > 1)),
             callbacks=callbacks,
             batches=_parted(batches, parts),
@@ -172,14 +173,14 @@ def _arguments(
 
     on_cpu = model.device.type == "cpu"
     parts = PartialState(cpu=on_cpu).num_processes
-    held = 0 if corpus.held_out is None else len(corpus.held_out)
+    held, held_batch = corpus.looked_at(options, parts)
     routed = any(isinstance(module, Router) for module in model.children())
     tasks = {"query": "query", "passage": "document"}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints.absolute()),
         max_steps=options.steps,
         per_device_train_batch_size=options.batch_size // parts,
-        per_device_eval_batch_size=corpus.held_out_batch // parts if held else 1,
+        per_device_eval_batch_size=held_batch // parts,
         learning_rate=options.rate,
         warmup_steps=round(options.warmup * options.steps),
         lr_scheduler_type="linear",

@@ -110,7 +110,8 @@ class Retraining:
         self.options = RecoveryOptions.build(shared, {"steps": recipe.recover}, recipe.recover_options)
         check_extras(self.options)
         self.corpus = read_corpus(self.options, domain=domain, general=general)
-        self.turns = turns(recipe, sparsity=1.0)  # for their steps, which are the same for every sparsity
+        self.trainings = [self._of_turn(turn) for turn in turns(recipe, sparsity=1.0)]  # the same for every sparsity
+        self.corpus.check(self.trainings, parts=1)
         self.out = recipe.out
         self.teacher: Teacher | None = None
         self.identity: Mapping[str, Any] | None = None
@@ -125,12 +126,13 @@ class Retraining:
         """
         if self.options.mine_negatives:
             self.corpus = self.corpus.with_negatives(parent, self.options.mine_negatives, prompts)
+            self.corpus.check(self.trainings, parts=1)
         if self.options.distil:
             cache = self.options.teacher_cache
             self.identity = identity
             self.teacher = Teacher.of(
                 parent,
-                self.corpus.texts([self._of_turn(turn) for turn in self.turns]),
+                self.corpus.texts(self.trainings),
                 prompts=prompts,
                 fingerprint=identity["weights_sha256"],
                 cache=default_cache() if cache is None else Path(cache),
