@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from gaprune.cli.output import recovery_lines
+
 QUICK = ("--batch-size", 2, "--held-out", 0.3, "--evaluate-every", 1, "--device", "cpu")
 
 
@@ -69,3 +71,11 @@ def test_refused_before_anything(gaprune, files, empty, monkeypatch, arguments, 
     assert done.code == 2
     assert problem in done.err
     assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize(("after", "noted"), [(0.4, False), (0.5, True), (0.6, True)])
+def test_a_held_out_loss_that_did_not_fall_is_noted(after, noted):
+    losses = {"before": {"loss": 0.5}, "after": {"loss": after}, "best_step": 2}
+    training = {"steps": 4, "learning_rate": 1e-4, "held": 0, **losses}
+    lines = recovery_lines({"training": training, "data": {"negatives_left_out": False}})
+    assert any(line.startswith("Note: it did not fall") for line in lines) is noted

@@ -148,7 +148,9 @@ class TestRefused:
     @pytest.fixture(autouse=True)
     def _never_trained(self, monkeypatch):
         monkeypatch.setattr(
-            sys.modules["gaprune.recovery.train"], "_arguments", lambda *_args, **_options: pytest.fail("trained")
+            sys.modules["gaprune.recovery.train"],
+            "training_arguments",
+            lambda *_args, **_options: pytest.fail("trained"),
         )
 
     @pytest.mark.parametrize(

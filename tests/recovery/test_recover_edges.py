@@ -101,6 +101,7 @@ class TestPlaces:
     )
     def test_nothing_else_is_written_into_the_output(self, bert, many, tmp_path, given, problem):
         paths = {name: tmp_path / path for name, path in given.items()}
+        paths |= {"distil": "teacher_cache" in given}
         with pytest.raises(ConfigError, match=problem):
             gaprune.recover(bert, domain=many, out=tmp_path / "out", **paths, **QUICK)
 

@@ -28,23 +28,77 @@ def folder(folder_of, tmp_path):
     return tmp_path / "pruned"
 
 
-@pytest.mark.parametrize("more", [["--distil"], ["--mini-batch-size", "3", "--gradient-checkpointing"]], ids=str)
-def test_like_one(folder, folder_of, many, tmp_path, more):
-    options = ["--domain", str(triplets_file(tmp_path / "many.jsonl", many))]
-    options += ["--steps", "4", "--batch-size", "8", "--evaluate-every", "2", "--held-out", "0.2"]
-    options += ["--hard-negatives", "1", *more]
-    options += ["--parent", str(folder_of("bert"))] if "--distil" in more else []
-    options += ["--device", "cpu", "--json", "--teacher-cache", str(tmp_path / "cache")]
+CALL = """
+import os
+
+from gaprune.cli import main
+from gaprune.recovery.trainer import RecoveryTrainer
+
+step = RecoveryTrainer.training_step
+
+
+def killed(self, *args, **options):
+    if self.state.global_step == 3 and "KILLED" in os.environ:
+        os._exit(9)
+    return step(self, *args, **options)
+
+
+RecoveryTrainer.training_step = killed
+main()
+"""
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Run the command in so many processes, and return how it ended."""
     call = tmp_path / "call.py"
-    call.write_text("from gaprune.cli import main\n\nmain()\n", encoding="utf-8")
+    call.write_text(CALL, encoding="utf-8")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+    def run(processes, *arguments, **variables):
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+        return subprocess.run(
+            [sys.executable, *(launcher if processes > 1 else ()), str(call), "recover", *map(str, arguments)],
+            env=environment | variables, capture_output=True, text=True, check=False, timeout=300,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture
+def options(many, tmp_path):
+    """What every run here is told."""
+    return [
+        "--domain", triplets_file(tmp_path / "many.jsonl", many), "--steps", 4, "--batch-size", 8,
+        "--evaluate-every", 2, "--held-out", 0.2, "--device", "cpu", "--json",
+    ]  # fmt: skip
+
+
+def test_killed_and_resumed(folder, launch, options, tmp_path):
+    options = [folder, *options, "--lora", 2, "--bf16"]
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert launch(2, *options, "--out", whole).returncode == 0
+    assert launch(2, *options, "--out", out, KILLED="yes").returncode != 0
+    assert not out.exists()
+    (point,) = (tmp_path / "out.checkpoints").glob("checkpoint-*")
+    assert point.name == "checkpoint-2"
+    done = launch(1, *options, "--out", out, "--resume")
+    assert "of a run with another processes" in done.stderr
+    done = launch(2, *options, "--out", out, "--resume")
+    assert done.returncode == 0, done.stderr[-3000:]
+    expected, found = (load_file(each / "model.safetensors") for each in (whole, out))
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    before, after = (zeros_of(matrices(load_model(each, device="cpu"))) for each in (folder, out))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("more", [["--distil"], ["--mini-batch-size", "3", "--gradient-checkpointing"]], ids=str)
+def test_like_one(folder, folder_of, launch, options, tmp_path, more):
+    options = [folder, *options, "--hard-negatives", 1, *more]
+    if "--distil" in more:
+        options += ["--parent", folder_of("bert"), "--teacher-cache", tmp_path / "cache"]
     for processes in (1, 2):
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        launch = launch if processes > 1 else [sys.executable]
-        arguments = [str(call), "recover", str(folder), *options, "--out", str(tmp_path / f"out{processes}")]
-        done = subprocess.run(
-            [*launch, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=300
-        )
+        done = launch(processes, *options, "--out", tmp_path / f"out{processes}")
         assert done.returncode == 0, done.stderr[-3000:]
         assert json.loads(done.stdout)["recovery"], "one process speaks for all"
     one, two = (load_file(tmp_path / f"out{processes}" / "model.safetensors") for processes in (1, 2))

@@ -14,10 +14,25 @@ from gaprune.api.options import split_source
 from gaprune.config import RecoveryOptions, load_recipe
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation import find_tasks
-from gaprune.export import check_destination, parent_identity, read_provenance, weights_fingerprint
+from gaprune.export import (
+    check_destination,
+    modules_fingerprint,
+    parent_identity,
+    read_provenance,
+    weights_fingerprint,
+)
 from gaprune.models import limit_length, load_model, resolve_prompts
 from gaprune.processes import join
-from gaprune.recovery import Corpus, Teacher, check_extras, held_matrices, read_corpus, train, zeros_of
+from gaprune.recovery import (
+    Corpus,
+    Teacher,
+    check_extras,
+    check_training,
+    held_matrices,
+    read_corpus,
+    train,
+    zeros_of,
+)
 from gaprune.recovery.folder import check_checkpoints, clear, last_checkpoint, require_same_run
 from gaprune.recovery.teacher import default_cache, refuse_other_width
 from gaprune.results.recovered import Recovered, origin, record
@@ -140,13 +155,14 @@ class _Job:
         identity = parent_identity(model, options.model or "a model in memory", None)
         zeros = zeros_of(held_matrices(model, options.targets))
         prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
+        check_training(model, corpus, options, prompts)
         if options.mine_negatives:
             corpus = corpus.with_negatives(model, options.mine_negatives, prompts)
             corpus.check([options], self.processes.num_processes)
-        teacher_identity = self._load_parent(model, limits)
+        teacher_identity = self._load_parent(model)
         run = {
             "options": options.model_dump(mode="json", exclude=set(_WHERE)),
-            "model": identity["weights_sha256"],
+            "model": [identity["weights_sha256"], modules_fingerprint(model)],
             "data": corpus.as_dict(),
             "parent": teacher_identity and teacher_identity["weights_sha256"] if options.distil else None,
             "processes": self.processes.num_processes,
@@ -163,7 +179,8 @@ class _Job:
             zeros=zeros,
             checkpoints=self.checkpoints,
             teacher=self._embeddings(corpus, teacher_identity),
-            resume_from=last_checkpoint(self.checkpoints) if options.resume else None,
+            resume_from=last_checkpoint(self.checkpoints, self.processes.num_processes) if options.resume else None,
+            resumable=self.out is not None or options.checkpoints is not None,
         )
         limits.close()
         result = Recovered(
@@ -174,6 +191,7 @@ class _Job:
             base=self.provenance or origin(model, identity, options),
             record=record(options, corpus, training, teacher_identity if options.distil else None),
         )
+        self.processes.wait_for_everyone()  # with what the checkpoints hold, before they go
         if self.processes.is_main_process:
             result = self._finish(result)
         self.processes.wait_for_everyone()
@@ -196,8 +214,8 @@ class _Job:
         options = self.options
         return load_model(str(options.model), trust_remote_code=options.trust_remote_code, device=options.device)
 
-    def _load_parent(self, model: SentenceTransformer, limits: ExitStack) -> dict[str, Any] | None:
-        """Load the parent where it is needed, with texts cut until ``limits`` close; return what identifies it."""
+    def _load_parent(self, model: SentenceTransformer) -> dict[str, Any] | None:
+        """Load the parent where it is needed, and return what identifies it."""
         options = self.options
         if not (options.distil or self.tasks):
             return None
@@ -206,9 +224,17 @@ class _Job:
                 return None
             said = None if self.provenance is None else self.provenance["parent"]
             own = {} if options.parent or self.provenance is None or said is None else _how_loaded(self.provenance)
-            self.teacher = load_model(
-                self.parent_name, trust_remote_code=options.trust_remote_code, device=options.device, **own
-            )
+            try:
+                self.teacher = load_model(
+                    self.parent_name, trust_remote_code=options.trust_remote_code, device=options.device, **own
+                )
+            except ModelError as error:
+                if options.parent is not None:
+                    raise
+                raise ModelError(
+                    f"parent: gaprune.json in {options.model} names {self.parent_name}. {error.problem}",
+                    "Name the dense model with --parent (parent=...).",
+                ) from error
             found = weights_fingerprint(self.teacher)
             if options.parent is None and said is not None and found != said["weights_sha256"]:
                 raise ModelError(
@@ -216,28 +242,34 @@ class _Job:
                     f"({said['weights_sha256'][:12]}).",
                     "Name the parent, or whatever is to teach instead, with --parent.",
                 )
-        own_limit = self.teacher.max_seq_length
-        if options.max_length is not None and (own_limit is None or own_limit > options.max_length):
-            limits.callback(setattr, self.teacher, "max_seq_length", own_limit)
-            limit_length(self.teacher, options.max_length)
         if options.distil:
             refuse_other_width(model, self.teacher, weight=options.embedding_weight)
         return parent_identity(self.teacher, self.parent_name or "a model in memory", None)
 
     def _embeddings(self, corpus: Corpus, identity: Mapping[str, Any] | None) -> Teacher | None:
-        options = self.options
-        if not options.distil or self.teacher is None or identity is None:
+        """Embed what is trained on with the parent, which is let go where no task needs it."""
+        options, parent = self.options, self.teacher
+        if not options.distil or parent is None or identity is None:
             return None
-        prompts = resolve_prompts(self.teacher, query=options.query_prompt, passage=options.passage_prompt)
+        prompts = resolve_prompts(parent, query=options.query_prompt, passage=options.passage_prompt)
         cache = options.teacher_cache
-        return Teacher.of(
-            self.teacher,
-            corpus.texts([options]),
-            prompts=prompts,
-            fingerprint=identity["weights_sha256"],
-            cache=default_cache() if cache is None else Path(cache),
-            first=self.processes.main_process_first(),
-        )
+        own_length = parent.max_seq_length
+        if options.max_length is not None and (own_length is None or own_length > options.max_length):
+            limit_length(parent, options.max_length)
+        try:
+            found = Teacher.of(
+                parent,
+                corpus.texts([options]),
+                prompts=prompts,
+                fingerprint=identity["weights_sha256"],
+                cache=default_cache() if cache is None else Path(cache),
+                first=self.processes.main_process_first(),
+            )
+        finally:
+            parent.max_seq_length = own_length
+        if not self.tasks:
+            self.teacher = None
+        return found
 
 
 def _processes(options: RecoveryOptions) -> Any:

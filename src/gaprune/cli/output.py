@@ -45,6 +45,8 @@ def recovery_lines(recovery: Mapping[str, Any]) -> list[str]:
     if training["before"]:
         before, after = training["before"]["loss"], training["after"]["loss"]
         lines.append(f"Held-out loss {before:.4f} before, {after:.4f} after (step {training['best_step']}).")
+        if after >= before:
+            lines.append("Note: it did not fall; try another learning rate, more triplets or more steps.")
     if recovery["data"]["negatives_left_out"]:
         lines.append("Negatives that triplets came with were not trained on; hard_negatives=1 takes one of each.")
     return lines

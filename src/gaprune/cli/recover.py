@@ -8,7 +8,7 @@ import typer
 
 from gaprune.api import recover as verb
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
-from gaprune.cli.output import recovery_lines, say, show, show_json
+from gaprune.cli.output import recovery_lines, show, show_json
 from gaprune.config import RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.report import evaluation_table
@@ -40,11 +40,8 @@ def recover(
 
 
 def _show(result: Recovered) -> None:
-    training = result.training
     for line in recovery_lines(result.record):
         show(line)
-    if training.before and training.after["loss"] >= training.before["loss"]:
-        say("Note: the held-out loss did not fall; try another --learning-rate, more triplets or more steps.")
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))
     if result.options.out is not None:

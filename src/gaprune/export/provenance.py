@@ -14,7 +14,14 @@ from gaprune.errors import ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PROVENANCE_FILE", "parent_identity", "read_provenance", "versions", "weights_fingerprint"]
+__all__ = [
+    "PROVENANCE_FILE",
+    "modules_fingerprint",
+    "parent_identity",
+    "read_provenance",
+    "versions",
+    "weights_fingerprint",
+]
 
 PROVENANCE_FILE = "gaprune.json"
 
@@ -35,6 +42,11 @@ def weights_fingerprint(model: SentenceTransformer) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def modules_fingerprint(model: SentenceTransformer) -> str:
+    """Return the SHA-256 over what the modules of ``model`` are and are told: pooling, normalisation, sizes."""
+    return hashlib.sha256(repr(model).encode()).hexdigest()
 
 
 def parent_identity(model: SentenceTransformer, name: str, revision: str | None) -> dict[str, Any]:

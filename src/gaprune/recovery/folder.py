@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from gaprune.errors import ConfigError, OutputError
 from gaprune.files import check_parent, write_json
@@ -68,15 +69,19 @@ def clear(folder: Path) -> None:
         folder.rmdir()
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """Return the last checkpoint in ``folder`` that was written whole; its state is what is written last."""
-    found = [(int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*") if _whole(path)]
+def last_checkpoint(folder: Path, processes: int) -> Path | None:
+    """Return the last checkpoint in ``folder`` that all processes wrote whole."""
+    found = [
+        (int(path.name.rpartition("-")[2]), path) for path in folder.glob("checkpoint-*") if _whole(path, processes)
+    ]
     return max(found)[1] if found else None
 
 
-def _whole(path: Path) -> bool:
+def _whole(path: Path, processes: int) -> bool:
+    """Return whether the state is there, which the first process writes last, and what each other process writes."""
+    others = [path / f"rng_state_{number}.pth" for number in range(processes)] if processes > 1 else []
     try:
         json.loads((path / _STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return True
+    return all(map(is_zipfile, others))

@@ -67,7 +67,7 @@ class Teacher:
             model: The teacher.
             texts: Role and text; repeated ones are embedded once.
             prompts: Put before queries and passages.
-            fingerprint: Of the teacher's weights.
+            fingerprint: Of the teacher's weights; its modules (pooling, say) count too.
             cache: Folder of kept embeddings.
             first: Entered around it; in a run of several processes it lets the first go ahead and the others wait.
 
@@ -76,7 +76,14 @@ class Teacher:
             OutputError: If the embeddings cannot be kept.
         """
         index = {key: row for row, key in enumerate(dict.fromkeys(texts))}
-        depends_on = [fingerprint, model.max_seq_length, model.truncate_dim, prompts.query, prompts.passage]
+        depends_on = [
+            fingerprint,
+            repr(model),
+            model.max_seq_length,
+            model.truncate_dim,
+            prompts.query,
+            prompts.passage,
+        ]
         digest = hashlib.sha256(json.dumps([*depends_on, *index], ensure_ascii=False).encode()).hexdigest()
         path = cache / f"{digest}.safetensors"
         with first:

@@ -9,30 +9,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from gaprune.anatomy import matrices
 from gaprune.config import RecoveryOptions
-from gaprune.errors import ConfigError, ModelError
+from gaprune.errors import ConfigError, OutputError
 from gaprune.models import Prompts
 from gaprune.progress import bars
+from gaprune.recovery.arguments import KEPT, recomputing, training_arguments
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.held import zeros_of
-from gaprune.recovery.lora import check_lora, low_rank
+from gaprune.recovery.lora import low_rank
 from gaprune.recovery.teacher import Teacher
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
+    from sentence_transformers import SentenceTransformer
     from transformers import TrainerCallback
 
-
-__all__ = ["Training", "check_extras", "train"]
+__all__ = ["Training", "train"]
 
 TERMS = ("contrastive", "embedding", "similarity")
 """Names of the terms of the loss."""
-
-_KEPT = 2
-"""Checkpoints kept: the best and the last."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,6 @@ class Training:
         return asdict(self)
 
 
-def check_extras(options: RecoveryOptions) -> None:
-    """Check that the optional dependencies that ``options`` need are there.
-
-    Raises:
-        MissingExtraError: If one is not.
-    """
-    if options.lora:
-        check_lora()
-
-
 def train(
     model: SentenceTransformer,
     corpus: Corpus,
@@ -86,6 +75,7 @@ def train(
     checkpoints: Path,
     teacher: Teacher | None = None,
     resume_from: Path | None = None,
+    resumable: bool = True,
     label: str = "Recovering",
 ) -> Training:
     """Retrain ``model`` in place, with its zeros held.
@@ -102,18 +92,23 @@ def train(
         checkpoints: Folder for checkpoints.
         teacher: What is distilled from, with ``distil``.
         resume_from: Checkpoint to go on from.
+        resumable: Whether checkpoints are kept to go on from, too, not for the best step alone.
         label: Name in the progress bar.
 
     Raises:
-        ConfigError: If the device or the number of processes does not fit.
+        ConfigError: If the device or the number of processes does not fit, or its memory does not suffice.
+        ModelError: If the model cannot be trained as asked for.
+        OutputError: If checkpoints cannot be written or read.
         SignalError: If a loss is not finite.
     """
     from gaprune.recovery.hold import HoldZeros
     from gaprune.recovery.objective import Objective, make_loss
-    from gaprune.recovery.trainer import EvaluateLast, Patience, ProgressBar, RecoveryTrainer
+    from gaprune.recovery.trainer import BestHere, EvaluateLast, Patience, ProgressBar, RecoveryTrainer
 
     start = time.perf_counter()
-    arguments = _arguments(model, corpus, options, prompts, checkpoints, resumed=resume_from is not None)
+    arguments = training_arguments(
+        model, corpus, options, prompts, checkpoints, resumed=resume_from is not None, resumable=resumable
+    )
     parts = arguments.world_size
     holder = HoldZeros(matrices(model), zeros)
     triplets, batches = corpus.plan(options)
@@ -123,8 +118,10 @@ def train(
         if options.lora:
             stack.enter_context(low_rank(model, matrices(model), zeros, rank=options.lora, seed=options.seed))
         if options.gradient_checkpointing:
-            _checkpoint_gradients(model, stack)
-        callbacks: list[TrainerCallback] = [EvaluateLast(), *(() if options.lora else (holder,))]
+            transformer = recomputing(model)
+            transformer.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+            stack.callback(transformer.activation_checkpointing_disable)
+        callbacks: list[TrainerCallback] = [BestHere(), EvaluateLast(), *(() if options.lora else (holder,))]
         if options.patience is not None:
             callbacks.append(Patience(options.patience))
         trainer = RecoveryTrainer(
@@ -139,7 +136,8 @@ def train(
         stack.callback(holder.release)
         display = stack.enter_context(bars())
         trainer.add_callback(ProgressBar(display, options.steps, label))
-        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+        with _explained(checkpoints):
+            trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     _require_zeros(model, zeros)
     looks = [line for line in trainer.state.log_history if "eval_loss" in line]
@@ -155,62 +153,6 @@ def train(
         processes=parts,
         seconds=time.perf_counter() - start,
     )
-
-
-def _arguments(
-    model: SentenceTransformer,
-    corpus: Corpus,
-    options: RecoveryOptions,
-    prompts: Prompts,
-    checkpoints: Path,
-    *,
-    resumed: bool,
-) -> SentenceTransformerTrainingArguments:
-    """Return what the trainer is told."""
-    from accelerate import PartialState
-    from sentence_transformers import SentenceTransformerTrainingArguments
-    from sentence_transformers.base.modules import Router
-
-    on_cpu = model.device.type == "cpu"
-    parts = PartialState(cpu=on_cpu).num_processes
-    held, held_batch = corpus.looked_at(options, parts)
-    routed = any(isinstance(module, Router) for module in model.children())
-    tasks = {"query": "query", "passage": "document"}
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(checkpoints.absolute()),
-        max_steps=options.steps,
-        per_device_train_batch_size=options.batch_size // parts,
-        per_device_eval_batch_size=held_batch // parts,
-        learning_rate=options.rate,
-        warmup_steps=round(options.warmup * options.steps),
-        lr_scheduler_type="linear",
-        bf16=options.bf16,
-        use_cpu=on_cpu,
-        seed=options.seed,
-        eval_strategy="steps" if held else "no",
-        eval_steps=options.evaluate_every,
-        eval_on_start=bool(held) and not resumed,
-        save_strategy="steps",
-        save_steps=options.evaluate_every,
-        save_total_limit=_KEPT,
-        load_best_model_at_end=bool(held),
-        metric_for_best_model="loss" if held else None,
-        greater_is_better=False if held else None,
-        logging_steps=options.evaluate_every,
-        logging_nan_inf_filter=False,
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=not on_cpu,
-        dataloader_drop_last=parts > 1,  # what sentence-transformers sets, with a warning; all batches are full
-        prompts=corpus.prompts(prompts) or None,
-        router_mapping={column: tasks[role] for column, role in corpus.columns.items()} if routed else {},
-    )
-    if arguments.n_gpu > 1:
-        raise ConfigError(
-            f"device: one process sees {arguments.n_gpu} devices, and in-batch negatives need a process for each.",
-            "Start it with torchrun or accelerate launch, or show one device: CUDA_VISIBLE_DEVICES=0.",
-        )
-    return arguments
 
 
 @contextmanager
@@ -230,15 +172,34 @@ def _in_float32(model: SentenceTransformer) -> Iterator[None]:
             value.data = value.data.to(own[name])
 
 
-def _checkpoint_gradients(model: SentenceTransformer, stack: ExitStack) -> None:
-    transformer = model.transformers_model
-    if transformer is None or not transformer.supports_gradient_checkpointing:
-        raise ModelError(
-            f"gradient_checkpointing: a {type(transformer).__name__} cannot recompute its activations.",
-            "Use --mini-batch-size instead.",
-        )
-    transformer.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    stack.callback(transformer.activation_checkpointing_disable)
+@contextmanager
+def _explained(checkpoints: Path) -> Iterator[None]:
+    """Say what to do about a disk that is full or memory that does not suffice."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ConfigError(
+            f"device: its memory does not suffice: {_first_line(error)}",
+            "Use --mini-batch-size, --gradient-checkpointing, --bf16, --lora or a smaller --batch-size.",
+        ) from error
+    except (OSError, SafetensorError) as error:
+        raise _unusable(checkpoints, error) from error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" in str(error):  # what torch.save says of a disk that is full
+            raise _unusable(checkpoints, error) from error
+        raise
+
+
+def _unusable(checkpoints: Path, error: Exception) -> OutputError:
+    return OutputError(
+        f"Checkpoints cannot be written to {checkpoints}, or read: {_first_line(error)}",
+        f"Make room there (a checkpoint takes 12 bytes for each weight that is trained, and up to {KEPT + 1} are kept "
+        "at a time), or name another folder with --checkpoints (TMPDIR, or another --out, for `gaprune prune`).",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _parted(batches: list[list[int]], parts: int) -> list[list[int]]:

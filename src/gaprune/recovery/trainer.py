@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["EvaluateLast", "Patience", "ProgressBar", "RecoveryTrainer"]
+__all__ = ["BestHere", "EvaluateLast", "Patience", "ProgressBar", "RecoveryTrainer"]
 
 _WEIGHTS = "trained.safetensors"
 
@@ -105,6 +105,18 @@ class RecoveryTrainer(SentenceTransformerTrainer):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if not self.control.should_training_stop:  # a run that was to stop where it was ended takes no more steps
             super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+class BestHere(TrainerCallback):
+    """Finds the best checkpoint among those that are here, where they were moved since, too."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Name it."""
+        del control, kwargs
+        if state.best_global_step:
+            state.best_model_checkpoint = str(Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}")
 
 
 class EvaluateLast(TrainerCallback):

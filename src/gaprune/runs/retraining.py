@@ -15,6 +15,7 @@ from gaprune.processes import announced
 from gaprune.recovery import (
     Teacher,
     check_extras,
+    check_training,
     held_matrices,
     read_corpus,
     sparsities,
@@ -123,7 +124,11 @@ class Retraining:
             parent: The dense model.
             identity: What identifies it.
             prompts: Put before queries and passages.
+
+        Raises:
+            GapruneError: One of its kinds if the model cannot be trained as asked for.
         """
+        check_training(parent, self.corpus, self.options, prompts)
         if self.options.mine_negatives:
             self.corpus = self.corpus.with_negatives(parent, self.options.mine_negatives, prompts)
             self.corpus.check(self.trainings, parts=1)
@@ -165,6 +170,7 @@ class Retraining:
                 prompts=prompts,
                 zeros=zeros_of(held_matrices(model, None)),
                 checkpoints=checkpoints,
+                resumable=False,
                 teacher=self.teacher,
                 label="Recovering" if turn.of == 1 else f"Recovering, round {turn.number + 1} of {turn.of}",
             )

@@ -15,6 +15,7 @@ from gaprune.anatomy import matrices, select
 from gaprune.config import Recipe
 from gaprune.criteria import Criterion, Grain, Reconstruction
 from gaprune.errors import ConfigError
+from gaprune.export import modules_fingerprint
 from gaprune.files import temporary_folder
 from gaprune.masks import check_pattern
 from gaprune.processes import rank
@@ -184,14 +185,10 @@ class WeightRun(Run):
                 )
                 for name, path in paths.items()
             ]
-            identity = {"parent": self.identity["weights_sha256"], "modules": self._modules}
+            identity = {"parent": self.identity["weights_sha256"], "modules": modules_fingerprint(self.parent)}
             domain, general = self.calibration.measure(self.parent, self.matrices, self.needs, self.recipe, identity)
             for write in writers:
                 write(self.matrices, domain, general)
-
-    @property
-    def _modules(self) -> str:
-        return hashlib.sha256(repr(self.parent).encode()).hexdigest()
 
     def _scores_origin(self, name: str, criterion: Criterion) -> dict[str, Any]:
         """Return all that the scores of a criterion depend on, as plain data."""
@@ -200,7 +197,7 @@ class WeightRun(Run):
             "parent": self.identity["weights_sha256"],
             "criterion": name,
             "criterion options": criterion.model_dump(),
-            "modules": self._modules,
+            "modules": modules_fingerprint(self.parent),
             "matrices": [matrix.name for matrix in self.matrices],
             "scores_dtype": recipe.scores_dtype if recipe.scores else None,
             "seed": recipe.seed if criterion.depends_on_seed else None,
