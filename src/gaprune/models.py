@@ -120,6 +120,18 @@ def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
     model.max_seq_length = max_length
 
 
+@contextmanager
+def shortened(model: SentenceTransformer, max_length: int | None) -> Iterator[None]:
+    """Let ``model`` cut texts at ``max_length`` tokens in the block, as :func:`limit_length` does."""
+    own = model.max_seq_length
+    limit_length(model, max_length)
+    try:
+        yield
+    finally:
+        if max_length is not None:
+            model.max_seq_length = own
+
+
 @dataclass(frozen=True)
 class Prompts:
     """The text put before every query and every passage (empty for none)."""

@@ -81,6 +81,25 @@ def test_four_queries_of_one_answer_are_looked_at_apart():
     assert (len(rest), len(looked_at), size) == (48, 16, 4)
 
 
+@pytest.mark.parametrize(
+    ("groups", "batch_size", "looked_at", "size"),
+    [
+        ([100] * 3 + [5] * 20 + [1] * 12, 32, 222, 6),
+        ([200] + [1] * 31, 32, 62, 2),
+        ([2] * 20, 32, 40, 20),
+        ([1] * 7, 3, 6, 2),
+    ],
+    ids=str,
+)
+def test_few_answers_of_many_queries(groups, batch_size, looked_at, size):
+    answers = [number for number, queries in enumerate(groups) for _ in range(queries)]
+    triplets = Triplets([Triplet(f"query {i}", f"passage {answer}") for i, answer in enumerate(answers)], "faq")
+    found, of = in_batches(triplets, batch_size=batch_size, parts=1, negatives=0)
+    assert (len(found), of) == (looked_at, size)
+    for start in range(0, len(found), of):
+        assert len({item.positive for item in found[start : start + of]}) == of
+
+
 def test_rounds_end_at_the_budget():
     found = sparsities(0.7, 4)
     assert found[-1] == 0.7

@@ -20,7 +20,6 @@ from gaprune.recovery.folder import last_checkpoint
 from gaprune.recovery.trainer import RecoveryTrainer
 
 QUICK = {"batch_size": 6, "evaluate_every": 1, "device": "cpu"}
-MODULE = sys.modules["gaprune.recovery.train"]
 
 
 class TestBeforePruning:
@@ -61,7 +60,8 @@ class TestBeforePruning:
             gaprune.prune(bert, domain=many, criterion="magnitude", **asked)
 
 
-def test_bfloat16_where_there_is_none(bert, many, quick):
+def test_bfloat16_where_there_is_none(bert, many, quick, monkeypatch):
+    monkeypatch.setattr("transformers.utils.import_utils.is_torch_bf16_gpu_available", lambda: False)
     options = quick(bf16=True)
     with pytest.raises(ConfigError, match=r"^bf16: the device meta does not compute in bfloat16"):
         check_training(bert.to("meta"), read_corpus(options, domain=many), options, resolve_prompts(bert))
@@ -70,9 +70,10 @@ def test_bfloat16_where_there_is_none(bert, many, quick):
 @pytest.mark.parametrize(
     ("fault", "error", "problem"),
     [
-        (OSError(errno.ENOSPC, "No space left on device"), OutputError, "^Checkpoints cannot be written to .*points"),
-        (SafetensorError("I/O error: no space"), OutputError, "^Checkpoints cannot be written to .*points"),
-        (RuntimeError("PytorchStreamWriter failed writing file data/0"), OutputError, "^Checkpoints cannot be"),
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError, "^A checkpoint cannot be written to .*points"),
+        (SafetensorError("I/O error: no space"), OutputError, "^A checkpoint cannot be written to .*points"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/0"), OutputError, "^A checkpoint cannot be"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), ConfigError, "^device: its memory"),
         (torch.OutOfMemoryError("Tried to allocate 2 GiB\nmore"), ConfigError, "^device: its memory .*2 GiB$"),
         (RuntimeError("a fault of ours"), RuntimeError, "^a fault of ours"),
     ],
@@ -90,10 +91,12 @@ def test_full_disks_and_memory(bert, many, tmp_path, monkeypatch, fault, error, 
 
 
 def test_no_checkpoint_that_nobody_could_go_on_from(bert, many, monkeypatch):
-    monkeypatch.setattr(RecoveryTrainer, "_save", lambda *_args, **_options: pytest.fail("saved"))
-    options = {"batch_size": 6, "evaluate_every": 1, "held_out": 0}
+    monkeypatch.setattr(RecoveryTrainer, "_save_optimizer_and_scheduler", lambda *_args: pytest.fail("saved"))
+    options = {"batch_size": 6, "evaluate_every": 1}
     gaprune.prune(bert, domain=many, criterion="magnitude", recover=2, recover_options=options)
-    assert gaprune.recover(bert, domain=many, steps=2, **options).training.steps == 2
+    assert gaprune.recover(bert, domain=many, steps=2, **options).training.looked_at == 4
+    monkeypatch.setattr(RecoveryTrainer, "_save", lambda *_args, **_options: pytest.fail("saved"))
+    assert gaprune.recover(bert, domain=many, steps=2, held_out=0, **options).training.looked_at == 0
 
 
 class TestParents:
@@ -110,7 +113,7 @@ class TestParents:
             ModelError, match=r"^parent: gaprune.json in .*pruned names .*parent\. The model"
         ) as caught:
             gaprune.recover(folder, domain=many, steps=1, distil=True, **QUICK)
-        assert caught.value.remedy == "Name the dense model with --parent (parent=...)."
+        assert caught.value.remedy.startswith("Name the dense model with --parent (parent=...). Give the folder")
         options = {"parent": tmp_path / "moved", "teacher_cache": tmp_path / "cache"}
         assert gaprune.recover(folder, domain=many, steps=1, distil=True, **options, **QUICK).training.steps == 1
 
@@ -128,7 +131,8 @@ class TestParents:
     @pytest.mark.parametrize("option", ["embedding_weight", "similarity_weight", "teacher_cache"])
     def test_options_without_one(self, quick, option):
         with pytest.raises(ConfigError, match=f"^{option}: nothing is distilled without --distil"):
-            quick(**{option: 1 if option != "teacher_cache" else "cache"})
+            quick(**{option: 2 if option != "teacher_cache" else "cache"})
+        assert quick(**quick().model_dump(mode="json")) == quick(), "what was recorded can be given again"
 
 
 def test_checkpoints_that_were_moved(folder_of, many, tmp_path, monkeypatch):

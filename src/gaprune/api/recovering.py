@@ -21,7 +21,7 @@ from gaprune.export import (
     read_provenance,
     weights_fingerprint,
 )
-from gaprune.models import limit_length, load_model, resolve_prompts
+from gaprune.models import load_model, resolve_prompts, shortened
 from gaprune.processes import join
 from gaprune.recovery import (
     Corpus,
@@ -147,19 +147,19 @@ class _Job:
         """Train, evaluate and save."""
         options = self.options
         corpus = read_corpus(options, domain=domain, general=general, parts=self.processes.num_processes)
+        corpus.check([options], self.processes.num_processes)
         model = self._load()
         limits = self.stack.enter_context(ExitStack())
-        limits.callback(setattr, model, "max_seq_length", model.max_seq_length)
-        limit_length(model, options.max_length)
+        limits.enter_context(shortened(model, options.max_length))
         check_finite(model)
         identity = parent_identity(model, options.model or "a model in memory", None)
         zeros = zeros_of(held_matrices(model, options.targets))
         prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
         check_training(model, corpus, options, prompts)
+        teacher_identity = self._load_parent(model)
         if options.mine_negatives:
             corpus = corpus.with_negatives(model, options.mine_negatives, prompts)
             corpus.check([options], self.processes.num_processes)
-        teacher_identity = self._load_parent(model)
         run = {
             "options": options.model_dump(mode="json", exclude=set(_WHERE)),
             "model": [identity["weights_sha256"], modules_fingerprint(model)],
@@ -233,7 +233,7 @@ class _Job:
                     raise
                 raise ModelError(
                     f"parent: gaprune.json in {options.model} names {self.parent_name}. {error.problem}",
-                    "Name the dense model with --parent (parent=...).",
+                    f"Name the dense model with --parent (parent=...). {error.remedy}",
                 ) from error
             found = weights_fingerprint(self.teacher)
             if options.parent is None and said is not None and found != said["weights_sha256"]:
@@ -253,10 +253,8 @@ class _Job:
             return None
         prompts = resolve_prompts(parent, query=options.query_prompt, passage=options.passage_prompt)
         cache = options.teacher_cache
-        own_length = parent.max_seq_length
-        if options.max_length is not None and (own_length is None or own_length > options.max_length):
-            limit_length(parent, options.max_length)
-        try:
+        own, limit = parent.max_seq_length, options.max_length
+        with shortened(parent, None if limit is None or (own is not None and own <= limit) else limit):
             found = Teacher.of(
                 parent,
                 corpus.texts([options]),
@@ -265,8 +263,6 @@ class _Job:
                 cache=default_cache() if cache is None else Path(cache),
                 first=self.processes.main_process_first(),
             )
-        finally:
-            parent.max_seq_length = own_length
         if not self.tasks:
             self.teacher = None
         return found

@@ -123,8 +123,10 @@ class RecoveryOptions(DataOptions, CommandOptions):
                 raise ValueError("distil: both of its weights are 0; leave --distil out")
         elif not self.contrastive_weight:
             raise ValueError("contrastive_weight: 0 leaves nothing to learn without --distil")
-        elif idle := self.model_fields_set & {"embedding_weight", "similarity_weight", "teacher_cache"}:
-            raise ValueError(f"{min(idle)}: nothing is distilled without --distil, so this has no effect")
+        else:
+            for option in ("embedding_weight", "similarity_weight", "teacher_cache"):
+                if getattr(self, option) != type(self).model_fields[option].default:
+                    raise ValueError(f"{option}: nothing is distilled without --distil, so this has no effect")
         if self.patience is not None and not self.held_out:
             raise ValueError("patience: there is no held-out loss to wait for with --held-out 0")
         return self

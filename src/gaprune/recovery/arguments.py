@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
     from transformers import PreTrainedModel
 
-__all__ = ["KEPT", "check_extras", "check_training", "recomputing", "training_arguments"]
+__all__ = ["check_extras", "check_training", "recomputing", "training_arguments"]
 
-KEPT = 2
+_KEPT = 2
 """Checkpoints kept: the best and the last."""
 
 
@@ -88,7 +88,8 @@ def training_arguments(
         eval_on_start=bool(held) and not resumed,
         save_strategy="steps" if held or resumable else "no",
         save_steps=options.evaluate_every,
-        save_total_limit=KEPT,
+        save_total_limit=_KEPT,
+        save_only_model=not resumable,
         load_best_model_at_end=bool(held),
         metric_for_best_model="loss" if held else None,
         greater_is_better=False if held else None,

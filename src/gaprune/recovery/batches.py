@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, zip_longest
 
 from gaprune.data import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
@@ -151,7 +151,8 @@ def hold_out(triplets: Triplets, fraction: float, *, most: int, least: int, seed
 def in_batches(triplets: Triplets, *, batch_size: int, parts: int, negatives: int) -> tuple[Triplets, int]:
     """Return triplets in batches of equal size, one after another, and that size.
 
-    No text stands twice in a batch, as in training; those that fill no batch are left out.
+    No text stands twice in a batch, as in training. The size is the largest by which half of the triplets find a
+    batch, or that by which most do where none lets half of them: those that fill none are left out.
 
     Args:
         triplets: Those held out.
@@ -163,21 +164,34 @@ def in_batches(triplets: Triplets, *, batch_size: int, parts: int, negatives: in
         ConfigError: If there is no batch of at least two triplets a process.
     """
     texts = [frozenset(row(item, negatives)) for item in triplets]
-    order = [index for turn in zip_longest(*_groups(triplets)) for index in turn if index is not None]
-    balanced = len(order) // -(-len(order) // batch_size)
-    first = _apart(deque(order), balanced, texts, set())
-    size = len(first) // parts * parts
-    if size < 2 * parts:
+    groups = _groups(triplets)
+    balanced = len(triplets) // -(-len(triplets) // batch_size)
+    best: list[list[int]] = []
+    for size in range(balanced // parts * parts, 2 * parts - 1, -parts):
+        batches = list(_filled(groups, size, texts))
+        best = max(best, batches, key=lambda found: sum(map(len, found)))
+        if 2 * size * len(batches) >= len(triplets):
+            break
+    if not best:
         raise ConfigError(
             f"held_out: the {len(triplets)} triplets held out of {triplets.name} have too few different texts for a "
             f"batch of {2 * parts}.",
             _HOLD_MORE,
         )
-    waiting = deque(order)  # of every group one, then of every group another, so that most find their batch
-    chosen: list[int] = []
-    while len(drawn := _apart(waiting, size, texts, set())) == size:
-        chosen += drawn
-    return _pick(triplets, chosen), size
+    return _pick(triplets, chain.from_iterable(best)), len(best[0])
+
+
+def _filled(groups: Sequence[Sequence[int]], size: int, texts: Sequence[frozenset[str]]) -> Iterator[list[int]]:
+    """Yield as many batches as can be filled with different texts, out of the groups that have most left first."""
+    left = list(groups)
+    while True:
+        left.sort(key=len, reverse=True)
+        order = deque(index for turn in zip_longest(*left) for index in turn if index is not None)
+        batch = _apart(order, size, texts, set())
+        if len(batch) < size:
+            return
+        yield batch
+        left = [[index for index in group if index not in batch] for group in left]
 
 
 def _pick(triplets: Triplets, indices: Iterable[int]) -> Triplets:

@@ -85,15 +85,18 @@ class Corpus:
             self.looked_at(options, parts)
 
     def with_negatives(self, model: SentenceTransformer, count: int, prompts: Prompts) -> Corpus:
-        """Return the corpus with mined negatives, for what is held out from all passages of the domain too."""
-        held = self.held_out or ()
-        domain = mine_negatives(Triplets([*self.domain, *held], self.domain.name), model, count=count, prompts=prompts)
-        return replace(
-            self,
-            domain=domain[: len(self.domain)],
-            held_out=domain[len(self.domain) :] if held else None,
-            general=self.general and mine_negatives(self.general, model, count=count, prompts=prompts),
-        )
+        """Return the corpus with mined negatives.
+
+        Those of what is held out come from all passages of the domain, those of what is trained on from the passages
+        that are trained on.
+        """
+
+        def mined(triplets: Triplets) -> Triplets:
+            return mine_negatives(triplets, model, count=count, prompts=prompts)
+
+        domain = mined(self.domain)
+        held = self.held_out and mined(Triplets([*domain, *self.held_out], domain.name))[len(domain) :]
+        return replace(self, domain=domain, held_out=held, general=self.general and mined(self.general))
 
     def texts(self, trainings: Iterable[RecoveryOptions]) -> Iterator[tuple[Role, str]]:
         """Yield every text that is embedded in one of the trainings, with its role; some come more than once."""
@@ -180,9 +183,7 @@ def read_corpus(
     held = None
     if options.held_out:
         drawn, held = hold_out(drawn, options.held_out, most=MOST_HELD_OUT, least=2 * parts, seed=options.seed)
-    corpus = Corpus(drawn, mixed, held, negatives, ratio)
-    corpus.check([options], parts)
-    return corpus
+    return Corpus(drawn, mixed, held, negatives, ratio)
 
 
 def _negatives(options: RecoveryOptions, sets: Sequence[Triplets]) -> int:

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from gaprune.anatomy import matrices
 from gaprune.config import RecoveryOptions
-from gaprune.errors import ConfigError, OutputError
+from gaprune.errors import ConfigError
 from gaprune.models import Prompts
 from gaprune.progress import bars
-from gaprune.recovery.arguments import KEPT, recomputing, training_arguments
+from gaprune.recovery.arguments import recomputing, training_arguments
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.held import zeros_of
 from gaprune.recovery.lora import low_rank
@@ -46,6 +45,7 @@ class Training:
         curve: Held-out loss by step, from before the first.
         learning_rate: Highest learning rate.
         held: Weights that were held at zero.
+        looked_at: Held-out triplets whose loss is taken.
         processes: How many processes trained.
         seconds: Time it took, without what was done before an interruption.
     """
@@ -57,6 +57,7 @@ class Training:
     curve: tuple[tuple[int, float], ...]
     learning_rate: float
     held: int
+    looked_at: int
     processes: int
     seconds: float
 
@@ -114,6 +115,7 @@ def train(
     triplets, batches = corpus.plan(options)
     held_out, _ = corpus.looked_at(options, parts)
     with ExitStack() as stack:
+        stack.enter_context(_enough_memory())
         stack.enter_context(_in_float32(model))
         if options.lora:
             stack.enter_context(low_rank(model, matrices(model), zeros, rank=options.lora, seed=options.seed))
@@ -136,8 +138,7 @@ def train(
         stack.callback(holder.release)
         display = stack.enter_context(bars())
         trainer.add_callback(ProgressBar(display, options.steps, label))
-        with _explained(checkpoints):
-            trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+        trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     _require_zeros(model, zeros)
     looks = [line for line in trainer.state.log_history if "eval_loss" in line]
@@ -150,6 +151,7 @@ def train(
         curve=tuple((int(line["step"]), line["eval_loss"]) for line in looks),
         learning_rate=options.rate,
         held=sum(int(each.sum()) for each in zeros.values()),
+        looked_at=len(held_out or ()),
         processes=parts,
         seconds=time.perf_counter() - start,
     )
@@ -173,33 +175,18 @@ def _in_float32(model: SentenceTransformer) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(checkpoints: Path) -> Iterator[None]:
-    """Say what to do about a disk that is full or memory that does not suffice."""
+def _enough_memory() -> Iterator[None]:
+    """Say what to do about memory that does not suffice."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise ConfigError(
-            f"device: its memory does not suffice: {_first_line(error)}",
-            "Use --mini-batch-size, --gradient-checkpointing, --bf16, --lora or a smaller --batch-size.",
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise _unusable(checkpoints, error) from error
     except RuntimeError as error:
-        if "PytorchStreamWriter" in str(error):  # what torch.save says of a disk that is full
-            raise _unusable(checkpoints, error) from error
-        raise
-
-
-def _unusable(checkpoints: Path, error: Exception) -> OutputError:
-    return OutputError(
-        f"Checkpoints cannot be written to {checkpoints}, or read: {_first_line(error)}",
-        f"Make room there (a checkpoint takes 12 bytes for each weight that is trained, and up to {KEPT + 1} are kept "
-        "at a time), or name another folder with --checkpoints (TMPDIR, or another --out, for `gaprune prune`).",
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise ConfigError(
+            f"device: its memory does not suffice: {str(error).partition(chr(10))[0]}",
+            "Use --mini-batch-size, --gradient-checkpointing, --bf16, --lora or a smaller --batch-size "
+            "(for `gaprune prune`, each as --recover-option name=value).",
+        ) from error
 
 
 def _parted(batches: list[list[int]], parts: int) -> list[list[int]]:

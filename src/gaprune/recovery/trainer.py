@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import DefaultBatchSampler
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from gaprune.errors import SignalError
+from gaprune.errors import OutputError, SignalError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -84,6 +85,25 @@ class RecoveryTrainer(SentenceTransformerTrainer):
 
     def _trained(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OutputError: If it cannot be written.
+        """
+        try:
+            super()._save_checkpoint(*args, **kwargs)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(
+                error
+            ):  # torch.save on a full disk
+                raise
+            raise OutputError(
+                f"A checkpoint cannot be written to {self.args.output_dir}: {str(error).partition(chr(10))[0]}",
+                "Make room there for three (of up to 12 bytes for each weight that is trained), or name another "
+                "folder with --checkpoints (for `gaprune prune`, another --out or TMPDIR).",
+            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
         """Write what is trained; everything else is in the folder that is recovered."""
