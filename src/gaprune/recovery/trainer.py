@@ -29,6 +29,9 @@ __all__ = ["BestHere", "EvaluateLast", "Patience", "ProgressBar", "RecoveryTrain
 
 _WEIGHTS = "trained.safetensors"
 
+_FULL_DISK = "PytorchStreamWriter"
+"""Stands in what torch.save says of a disk that is full."""
+
 
 class _Planned(DefaultBatchSampler):
     """Batches that were decided beforehand."""
@@ -95,9 +98,7 @@ class RecoveryTrainer(SentenceTransformerTrainer):
         try:
             super()._save_checkpoint(*args, **kwargs)
         except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(
-                error
-            ):  # torch.save on a full disk
+            if isinstance(error, RuntimeError) and _FULL_DISK not in str(error):
                 raise
             raise OutputError(
                 f"A checkpoint cannot be written to {self.args.output_dir}: {str(error).partition(chr(10))[0]}",
