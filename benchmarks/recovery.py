@@ -67,6 +67,8 @@ FIRST = (
     ("width 0.5", CONTRASTIVE),
     ("magnitude 0.5 mlp", CONTRASTIVE),
     ("random 0.5 mlp", CONTRASTIVE),
+    ("magnitude 0.5 all", CONTRASTIVE),
+    ("random 0.5 all", CONTRASTIVE),
     ("dai 0.5 mlp", DISTILLED),
     ("dai 0.5 all", CONTRASTIVE),
     ("depth -2", CONTRASTIVE),
@@ -77,8 +79,6 @@ FIRST = (
 )
 """Pruning and retraining that claims are about: all seeds of these before the others."""
 OTHERS = (
-    ("magnitude 0.5 all", CONTRASTIVE),
-    ("random 0.5 all", CONTRASTIVE),
     ("depth -2", MIXED),
     ("dai 0.5 mlp", MIXED),
     ("unpruned", MIXED),
