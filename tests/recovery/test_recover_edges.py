@@ -13,7 +13,7 @@ from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation import find_tasks, footprint
 from gaprune.models import load_model, resolve_prompts
 from gaprune.recovery import read_corpus
-from toys import nli, tasks_folder
+from toys import GENERAL, nli, tasks_folder
 
 QUICK = {"steps": 2, "batch_size": 6, "held_out": 0, "learning_rate": 1e-2}
 
@@ -90,6 +90,21 @@ def test_as_many_are_drawn_of_the_default_general_data(monkeypatch, options, cou
     domain = Triplets([Triplet(f"q{i}", f"p{i}") for i in range(20)], "domain")
     asked = RecoveryOptions(general_ratio=0.25, held_out=0, batch_size=4, **options)
     assert len(read_corpus(asked, domain=domain).general) == count
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "share"),
+    [({}, True, 0.25), ({}, False, 0), ({"general_ratio": 0}, True, 0), ({"general_ratio": 0.5}, True, 0.5)],
+    ids=str,
+)
+def test_the_share_of_general_triplets(many, given, named, share):
+    options = RecoveryOptions(held_out=0, batch_size=4, steps=6, **given)
+    corpus = read_corpus(options, domain=many, general=GENERAL if named else None)
+    triplets, batches = corpus.plan(options)
+    queries = {each.query for each in GENERAL}
+    general = sum(triplets[index].query in queries for batch in batches for index in batch)
+    assert general == share * 24
+    assert corpus.as_dict()["general_ratio"] == share
 
 
 class TestPlaces:
