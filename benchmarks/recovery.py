@@ -133,7 +133,7 @@ def compare(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
             break
         domain, pruning, recovery, seed = cell
         start = time.process_time()
-        model, training = recovered(pruned(args.work, domain, pruning, seed), domain, pruning, recovery, seed)
+        model, training = recovered(pruned(args.work, domain, pruning, seed), domain, recovery, seed)
         line = {
             "domain": domain, "pruning": pruning, "recovery": recovery, "seed": seed, "options": told(recovery),
             "training": training, **quality(model, domain), "machine": machine(),
@@ -175,7 +175,7 @@ def pruned(work: Path, domain: str, pruning: str, seed: int) -> Path:
     return out
 
 
-def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int, **more: Any) -> tuple[Any, Any]:
+def recovered(folder: Path, domain: str, recovery: str, seed: int, **more: Any) -> tuple[Any, Any]:
     """Return the model of a cell and how its training went."""
     if recovery == PLAIN:
         return load_model(folder, device="cpu"), None
@@ -183,7 +183,7 @@ def recovered(folder: Path, domain: str, pruning: str, recovery: str, seed: int,
     options = {**COMMON, **RECOVERIES[recovery], **more}
     if options["general_ratio"]:
         options["general"] = data / "general.jsonl"
-    if pruning == "unpruned" and options.get("distil"):
+    if options.get("distil"):
         options |= {"parent": demo_model()}
     result = gaprune.recover(folder, domain=data / f"{domain}.jsonl", seed=seed, **options)
     return result.model, result.training.as_dict()

@@ -70,7 +70,7 @@ def rates(args: argparse.Namespace) -> str:
             continue
         folder = pruned(args.work, domain, pruning, 0)
         options = {"learning_rate": rate, "max_length": SHORT, "hard_negatives": 0}
-        model, training = recovered(folder, domain, pruning, CONTRASTIVE, 0, **options)
+        model, training = recovered(folder, domain, CONTRASTIVE, 0, **options)
         general = {"before": general_loss(load_model(folder, device="cpu")), "after": general_loss(model)}
         line = {
             "domain": domain, "pruning": pruning, "rate": rate, "training": training, "general": general,
@@ -108,7 +108,7 @@ def negatives(args: argparse.Namespace) -> str:
         if count is None:
             model = load_model(folder, device="cpu")
         else:
-            model, _ = recovered(folder, domain, pruning, CONTRASTIVE, 0, hard_negatives=count)
+            model, _ = recovered(folder, domain, CONTRASTIVE, 0, hard_negatives=count)
         found = quality(model, domain)
         lines.add({"domain": domain, "negatives": count, "quality": found, "machine": machine()})
         done[domain, count] = found
