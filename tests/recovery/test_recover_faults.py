@@ -74,7 +74,7 @@ def test_bfloat16_where_there_is_none(bert, many, quick, monkeypatch):
         (SafetensorError("I/O error: no space"), OutputError, "^A checkpoint cannot be written to .*points"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), OutputError, "^A checkpoint cannot be"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), ConfigError, "^device: its memory"),
-        (torch.OutOfMemoryError("Tried to allocate 2 GiB\nmore"), ConfigError, "^device: its memory .*2 GiB$"),
+        (torch.OutOfMemoryError("Tried to allocate 2 GiB\nmore"), ConfigError, "^device: its memory .*2 GiB"),
         (RuntimeError("a fault of ours"), RuntimeError, "^a fault of ours"),
     ],
     ids=str,
@@ -84,9 +84,8 @@ def test_full_disks_and_memory(bert, many, tmp_path, monkeypatch, fault, error, 
         raise fault
 
     monkeypatch.setattr(RecoveryTrainer, "_save", fail)
-    with pytest.raises(error) as caught:
+    with pytest.raises(error, match=problem) as caught:
         gaprune.recover(bert, domain=many, steps=2, batch_size=6, evaluate_every=1, checkpoints=tmp_path / "points")
-    caught.match(problem.removesuffix("$"))
     assert "more" not in str(caught.value).partition("\n")[0]
 
 

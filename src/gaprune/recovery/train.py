@@ -99,7 +99,7 @@ def train(
     Raises:
         ConfigError: If the device or the number of processes does not fit, or its memory does not suffice.
         ModelError: If the model cannot be trained as asked for.
-        OutputError: If checkpoints cannot be written or read.
+        OutputError: If a checkpoint cannot be written.
         SignalError: If a loss is not finite.
     """
     from gaprune.recovery.hold import HoldZeros

@@ -100,9 +100,10 @@ class RecoveryTrainer(SentenceTransformerTrainer):
         except (OSError, SafetensorError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and _FULL_DISK not in str(error):
                 raise
+            several = (self.args.save_total_limit or 0) + 1
             raise OutputError(
                 f"A checkpoint cannot be written to {self.args.output_dir}: {str(error).partition(chr(10))[0]}",
-                "Make room there for three (of up to 12 bytes for each weight that is trained), or name another "
+                f"Make room there for {several} (of up to 12 bytes for each weight that is trained), or name another "
                 "folder with --checkpoints (for `gaprune prune`, another --out or TMPDIR).",
             ) from error
 
