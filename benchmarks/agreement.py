@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import sys
 
-from gaprune.anatomy import matrices, select
-from gaprune.config import FisherKind, Recipe
-from gaprune.criteria import create
-from gaprune.data import read_triplets, sample_triplets
-from gaprune.demo import demo_model
-from gaprune.models import load_model, resolve_prompts
-from gaprune.report import markdown_table
-from gaprune.scores import score
-from gaprune.signals import measure
+from gaprune.config.measurement import FisherKind
+from gaprune.config.recipe import Recipe
+from gaprune.criteria.registry import create
+from gaprune.data.read import read_triplets
+from gaprune.data.samples import sample_triplets
+from gaprune.models.demo import demo_model
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model, resolve_prompts
+from gaprune.models.selection import select
+from gaprune.pruning.scores import score
+from gaprune.report.markdown import markdown_table
+from gaprune.statistics.measure import measure
 
 TRIPLETS = 128
 
@@ -26,7 +29,7 @@ TRIPLETS = 128
 def agreement(fisher: FisherKind) -> dict[str, float]:
     """Return the share of equal decisions, and the size of the formula's two terms."""
     model = load_model(demo_model(), max_length=128)
-    chosen = select(matrices(model), ["mlp"])
+    chosen = select(linear_layers(model), ["mlp"])
     paper = create("dai-paper")
     options = Recipe(fisher=fisher)
     domain, general = (

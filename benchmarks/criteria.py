@@ -24,18 +24,21 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune.anatomy import matrices, select
-from gaprune.config import Recipe
-from gaprune.criteria import create
-from gaprune.data import read_triplets
-from gaprune.demo import demo_model
-from gaprune.evaluation import Task, evaluate, find_tasks
-from gaprune.models import load_model
-from gaprune.report import markdown_table
-from gaprune.runs.calibration import KINDS, Calibration, Data, Needs, prepare_calibration
-from gaprune.runs.repair import repaired
-from gaprune.scores import score
-from gaprune.surgery import Pruning, apply
+from gaprune.config.recipe import Recipe
+from gaprune.criteria.registry import create
+from gaprune.data.read import read_triplets
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.task import Task
+from gaprune.models.demo import demo_model
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model
+from gaprune.models.selection import select
+from gaprune.pruning.calibration import KINDS, Calibration, Data, Needs, prepare_calibration
+from gaprune.pruning.scores import score
+from gaprune.pruning.zeros import Pruning, apply
+from gaprune.reconstruction.validate import reconstructed
+from gaprune.report.markdown import markdown_table
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 TASKS = {
@@ -118,9 +121,9 @@ def constants(row: str) -> dict[str, Any]:
 def made(cell: Cell, rows: Collection[str]) -> dict[str, Any]:
     """Return the scores of one model, and what repair said; ``rows`` are all that are asked of its sample."""
     domain, setting, row, seed = cell
-    model, repair = Sample.of(domain, seed, rows).pruned(setting, row)
+    model, reconstruct = Sample.of(domain, seed, rows).pruned(setting, row)
     scores = {kind: quality(model, tasks(folder)) for kind, folder in (("domain", domain), ("general", "general"))}
-    return {"scores": scores, "repair": repair}
+    return {"scores": scores, "reconstruct": reconstruct}
 
 
 class Sample:
@@ -157,10 +160,10 @@ class Sample:
         return last
 
     @cached_property
-    def signals(self) -> tuple[Any, Any]:
+    def statistics(self) -> tuple[Any, Any]:
         """All that any row looks at, on domain and on general data."""
         needs = Needs.of(create(row.removesuffix(" + repair")) for row in self.rows if row not in WIDTH_ONLY)
-        return self.calibration.measure(self.model, select(matrices(self.model), ["all"]), needs, self.recipe, {})
+        return self.calibration.measure(self.model, select(linear_layers(self.model), ["all"]), needs, self.recipe, {})
 
     def pruned(self, setting: str, row: str) -> tuple[SentenceTransformer, Any]:
         """Return the model of one cell, and what repair did."""
@@ -168,19 +171,19 @@ class Sample:
         if setting == "dense":
             return self.model, None
         if setting == WIDTH:
-            options = {"criterion": name, "repair": row != name, "seed": self.seed}
+            options = {"criterion": name, "reconstruct": row != name, "seed": self.seed}
             result = gaprune.prune(
                 self.model,
                 domain=self.calibration.domain,
                 general=self.calibration.general,
                 recipe=options | SETTINGS[setting],
             )
-            return result.model, result.origin["method"]["repair"]
+            return result.model, result.origin["method"]["reconstruct"]
         recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])
         pruning = self.decided(setting, name)
         if row == name:
             return apply(self.model, pruning), None
-        model, report = repaired(
+        model, report = reconstructed(
             self.model,
             pruning.keep,
             lambda each, own: apply(each, pruning, inplace=own),
@@ -193,8 +196,10 @@ class Sample:
         """Return what goes by a criterion; the last answer is kept for the row with repair."""
         if self._decided is None or self._decided[0] != (setting, name):
             recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])
-            chosen = select(matrices(self.model), recipe.targets)
-            scores = score(chosen, create(name), name, domain=self.signals[0], general=self.signals[1], seed=self.seed)
+            chosen = select(linear_layers(self.model), recipe.targets)
+            scores = score(
+                chosen, create(name), name, domain=self.statistics[0], general=self.statistics[1], seed=self.seed
+            )
             weights = {matrix.name: matrix.module.weight.detach() for matrix in chosen}
             found = scores.decide(weights, sparsity=recipe.sparsity[0], pattern=recipe.pattern)
             self._decided = (setting, name), found

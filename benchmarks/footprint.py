@@ -21,10 +21,11 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
 import gaprune
-from gaprune.demo import demo_model
-from gaprune.evaluation import Task, evaluate
-from gaprune.models import load_model
-from gaprune.report import markdown_table
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.task import Task
+from gaprune.models.demo import demo_model
+from gaprune.models.load import load_model
+from gaprune.report.markdown import markdown_table
 from testbed import RESULTS, Lines, for_encoding, machine, put_table
 from units import MAX_LENGTH, SIZES, chosen_tasks, corpus_file, mean, triplets
 

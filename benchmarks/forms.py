@@ -20,20 +20,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from criteria import WIDTH, Sample, constants
-from gaprune.data import Triplets, read_triplets
-from gaprune.report import markdown_table
-from gaprune.runs.calibration import KINDS, Data
-from gaprune.signals import info_nce
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplets
+from gaprune.pruning.calibration import KINDS, Data
+from gaprune.report.markdown import markdown_table
+from gaprune.statistics.losses import info_nce
 from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 CALIBRATION, HELD_OUT = 512, 160
 SETTING = "all 0.65"
 ROWS = (
-    "dense", "magnitude", "wanda", "wanda-mix", "obd", "dai:general=0:exchanges=0",
-    "dai:general=0:exchanges=0:tempering=0", "dai:general=0:exchanges=0:tempering=1", "dai:general=0:tempering=0",
+    "dense", "magnitude", "wanda", "wanda-mix", "obd", "dai:general=0:swaps=0",
+    "dai:general=0:swaps=0:tempering=0", "dai:general=0:swaps=0:tempering=1", "dai:general=0:tempering=0",
     "dai:general=0:tempering=0.25", "dai:general=0", "dai:general=0:tempering=0.75", "dai:general=0:tempering=1",
-    "dai:general=0:exchanges=16", "dai:general=0:exchanges=512", "dai:general=0:alpha=0.3", "dai:centred=false",
-    "dai", "sparsegpt", "sparsegpt-mix", "wanda + repair", "dai:general=0:exchanges=0 + repair",
+    "dai:general=0:swaps=16", "dai:general=0:swaps=512", "dai:general=0:alpha=0.3", "dai:centred=false",
+    "dai", "sparsegpt", "sparsegpt-mix", "wanda + repair", "dai:general=0:swaps=0 + repair",
     "dai:general=0 + repair", "dai:centred=false + repair", "dai + repair",
 )  # fmt: skip
 WIDTH_ROWS = (
@@ -93,7 +94,7 @@ def main() -> None:
                 loss, ndcg, embeddings = quality(for_encoding(model), triplets)
                 numbers += [loss, ndcg, 1 - float(functional.cosine_similarity(embeddings, before, dim=1).mean())]
             line = {
-                "setting": setting, "row": row, "constants": constants(row), "numbers": numbers, "repair": report,
+                "setting": setting, "row": row, "constants": constants(row), "numbers": numbers, "reconstruct": report,
                 "machine": machine(),
             }  # fmt: skip
             done[setting, row] = line

@@ -23,11 +23,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 import gaprune
-from gaprune.config import RecoveryOptions
-from gaprune.demo import demo_model
-from gaprune.evaluation import find_tasks
-from gaprune.models import load_model
-from gaprune.report import markdown_table
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.models.demo import demo_model
+from gaprune.models.load import load_model
+from gaprune.report.markdown import markdown_table
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 MAX_LENGTH = 64

@@ -23,14 +23,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from gaprune.data import sample_triplets
-from gaprune.demo import demo_model
+from gaprune.data.samples import sample_triplets
+from gaprune.models.demo import demo_model
 from testbed import RESULTS, Lines, machine
 
 
 def command(folder: Path, triplets: int) -> list[str]:
     """Return the command that keeps its measurements and its scores in ``folder``."""
-    words = [sys.executable, "-m", "gaprune.cli", "prune", str(demo_model()), "--resume", "--no-repair"]
+    words = [sys.executable, "-m", "gaprune.cli", "prune", str(demo_model()), "--resume", "--no-reconstruct"]
     words += ["--domain", str(sample_triplets("finance")), "--general", str(sample_triplets("general"))]
     words += ["--triplets", str(triplets), "--batch-size", "2", "--criterion", "dai-paper"]
     words += ["--checkpoint", str(folder / "kept"), "--checkpoint-every", "0"]

@@ -34,10 +34,14 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 import gaprune
-from gaprune.data import read_triplets, sample_triplets, write_triplets
-from gaprune.report import markdown_table
-from gaprune.runs import base, calibration, preflight, weights
-from gaprune.scores.tensor_files import writing_tensors
+from gaprune.data.read import read_triplets
+from gaprune.data.samples import sample_triplets
+from gaprune.data.write import write_triplets
+from gaprune.pipelines import base, preflight
+from gaprune.pipelines import unstructured as weights
+from gaprune.pruning import calibration
+from gaprune.report.markdown import markdown_table
+from gaprune.util.tensor_store import writing_tensors
 from testbed import RESULTS, Lines, machine
 
 GIB = 1 << 30
@@ -170,7 +174,7 @@ def child(options: Mapping[str, Any]) -> None:
     clock(preflight, "load_model", "load")
     clock(base, "check_finite", "check")
     clock(base, "parent_identity", "fingerprint")
-    clock(weights.WeightRun, "_measure_and_score", "measure and score")
+    clock(weights.UnstructuredRun, "_measure_and_score", "measure and score")
     clock(calibration, "measure", "measure")
     clock(weights.Scores, "decide", "decide")
     clock(weights, "apply", "apply")
@@ -190,7 +194,7 @@ def measured(name: str, triplets: int, args: argparse.Namespace, model: Path) ->
         options = {
             "model": str(model), "domain": str(data), "criterion": args.criterion, "sparsity": 0.5, "targets": "mlp",
             "max_length": 32, "batch_size": args.batch_size, "device": "cpu", "out": str(Path(scratch) / "pruned"),
-            "memory_budget": budget_of(name), "repair": False,
+            "memory_budget": budget_of(name), "reconstruct": False,
         }  # fmt: skip
         environment = os.environ | {"TMPDIR": scratch}
         done = subprocess.run(  # noqa: S603 (this file)

@@ -35,16 +35,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gaprune.anatomy import Matrix, blocks, matrices, select
-from gaprune.config import SignalOptions
-from gaprune.data import Triplets, read_triplets
-from gaprune.demo import demo_model
-from gaprune.models import Prompts, load_model, resolve_prompts
-from gaprune.progress import quiet
-from gaprune.signals import info_nce, measure
-from gaprune.signals.batches import batches_of
-from gaprune.signals.passes import Embedder, Objective, frozen, measure_batch, starting_at
-from gaprune.signals.taps import Watch
+from gaprune.config.measurement import MeasurementOptions
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplets
+from gaprune.models.blocks import blocks
+from gaprune.models.demo import demo_model
+from gaprune.models.linear_layers import LinearLayer, linear_layers
+from gaprune.models.load import Prompts, load_model, resolve_prompts
+from gaprune.models.selection import select
+from gaprune.statistics.batches import batches_of
+from gaprune.statistics.hooks import HookContext
+from gaprune.statistics.losses import info_nce
+from gaprune.statistics.measure import measure
+from gaprune.statistics.passes import Embedder, Objective, frozen, gradients_from, measure_batch
+from gaprune.util.progress import quiet
 from testbed import RESULTS, Lines, machine, testbed
 
 if TYPE_CHECKING:
@@ -98,14 +102,14 @@ def _qwen3() -> SentenceTransformer:
 
 def passes(model: SentenceTransformer, triplets: Triplets, *, all_weights: bool) -> None:
     """Run every batch forward and backward, to all weights or through the blocks alone."""
-    options, prompts = SignalOptions(), Prompts()
+    options, prompts = MeasurementOptions(), Prompts()
     with ExitStack() as stack:
         if all_weights:
             model.eval().requires_grad_(requires_grad=True)
         else:
             stack.enter_context(frozen(model, gradients=True))
-            stack.enter_context(starting_at(model, select(matrices(model), ["all"])))
-        embedder = Embedder(model, prompts, Watch())
+            stack.enter_context(gradients_from(model, select(linear_layers(model), ["all"])))
+        embedder = Embedder(model, prompts, HookContext())
         for batch in batches_of(model, triplets, prompts, options):
             measure_batch(embedder, batch, [], Objective(options, projected=False), at_once=batch.tokens)
     model.zero_grad()
@@ -114,12 +118,12 @@ def passes(model: SentenceTransformer, triplets: Triplets, *, all_weights: bool)
 def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
     """Return the times of the signals pass and a plain one, taken in turn, and the median of their ratios."""
     model, triplets = loaded(name), calibration(DOMAIN, count)
-    chosen = select(matrices(model), ["all"])
+    chosen = select(linear_layers(model), ["all"])
 
     def ours() -> None:
-        measure(model, triplets, chosen, quantities=QUANTITIES, prompts=Prompts(), options=SignalOptions())
+        measure(model, triplets, chosen, quantities=QUANTITIES, prompts=Prompts(), options=MeasurementOptions())
 
-    batches = batches_of(model, triplets, Prompts(), SignalOptions())
+    batches = batches_of(model, triplets, Prompts(), MeasurementOptions())
     return {
         "benchmark": "ratio",
         "model": name,
@@ -219,7 +223,7 @@ def _in_process(part: str, count: int) -> dict[str, float]:
 def part(name: str, count: int) -> None:
     """Do one process's work, and print its peak resident memory in bytes."""
     model = load_model(demo_model(), device="cpu")
-    chosen = select(matrices(model), ["all"])
+    chosen = select(linear_layers(model), ["all"])
     if name == "ours":
         for kind in (DOMAIN, "general"):
             measure(
@@ -228,7 +232,7 @@ def part(name: str, count: int) -> None:
                 chosen,
                 quantities=QUANTITIES,
                 prompts=resolve_prompts(model),
-                options=SignalOptions(batch_size=BATCH, memory_budget=BUDGET),
+                options=MeasurementOptions(batch_size=BATCH, memory_budget=BUDGET),
             )
     elif name == "alignment":
         _alignment(model, chosen, [calibration(kind, count) for kind in (DOMAIN, "general")])
@@ -248,7 +252,7 @@ def _backward(model: SentenceTransformer, batch: Triplets) -> None:
     info_nce(*embeddings, owners, temperature=0.05, in_batch=True).mean().backward()
 
 
-def _batch_fisher(model: SentenceTransformer, chosen: list[Matrix], triplets: Triplets) -> None:
+def _batch_fisher(model: SentenceTransformer, chosen: list[LinearLayer], triplets: Triplets) -> None:
     """Squared gradients of batches' mean losses, summed for every matrix."""
     sums = {matrix.name: torch.zeros_like(matrix.module.weight) for matrix in chosen}
     for start in range(0, len(triplets), BATCH):
@@ -257,7 +261,7 @@ def _batch_fisher(model: SentenceTransformer, chosen: list[Matrix], triplets: Tr
             sums[matrix.name] += _gradient(matrix).square()
 
 
-def _alignment(model: SentenceTransformer, chosen: list[Matrix], both: list[Triplets]) -> None:
+def _alignment(model: SentenceTransformer, chosen: list[LinearLayer], both: list[Triplets]) -> None:
     """Clone the gradients of both kinds of data to the host, batch by batch, and take the products of their means."""
     means = []
     for triplets in both:
@@ -271,7 +275,7 @@ def _alignment(model: SentenceTransformer, chosen: list[Matrix], both: list[Trip
         (domain / domain.norm()) * (means[1][name] / means[1][name].norm())
 
 
-def _gradient(matrix: Matrix) -> torch.Tensor:
+def _gradient(matrix: LinearLayer) -> torch.Tensor:
     if matrix.module.weight.grad is None:
         raise SystemExit(f"{matrix.name} has no gradient.")
     return matrix.module.weight.grad

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from sentence_transformers import SentenceTransformer
 
-from gaprune.export import versions
+from gaprune.export.provenance import versions
 
 ROOT = Path(__file__).resolve().parents[1]
 TESTBED = ROOT.parent / "shared" / "testbed"

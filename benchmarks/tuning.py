@@ -24,11 +24,11 @@ from sentence_transformers import SentenceTransformer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from gaprune.config import RecoveryOptions
-from gaprune.data import read_triplets
-from gaprune.models import load_model
-from gaprune.recovery import read_corpus
-from gaprune.report import markdown_table
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.data.read import read_triplets
+from gaprune.models.load import load_model
+from gaprune.recovery.corpus import read_corpus
+from gaprune.report.markdown import markdown_table
 from recovery import COMMON, CONTRASTIVE, MAX_LENGTH, pruned, recovered
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 

@@ -20,12 +20,15 @@ from typing import Any
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune.criteria import create
-from gaprune.data import Triplets, read_triplets
-from gaprune.demo import demo_model
-from gaprune.evaluation import Task, evaluate, find_tasks
-from gaprune.models import load_model
-from gaprune.report import markdown_table
+from gaprune.criteria.registry import create
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplets
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.task import Task
+from gaprune.models.demo import demo_model
+from gaprune.models.load import load_model
+from gaprune.report.markdown import markdown_table
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 CRITERIA = ("random", "magnitude", "activation", "dai")
@@ -65,8 +68,8 @@ def cells(domain: str) -> list[tuple[str, str, str, bool]]:
     for size in SIZES:
         for criterion in CRITERIA if size != "vocabulary" else ("dai",):
             both = size in ("width 0.5", "depth 2") or (size == "all three" and criterion in ("activation", "dai"))
-            repairs = (False, True) if both else (size != "vocabulary",)
-            found += [(domain, size, criterion, repair) for repair in repairs]
+            reconstructs = (False, True) if both else (size != "vocabulary",)
+            found += [(domain, size, criterion, reconstruct) for reconstruct in reconstructs]
     return found
 
 
@@ -86,7 +89,7 @@ def run(domain: str, done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines) 
     with tempfile.TemporaryDirectory() as folder:
         corpus = corpus_file(domain, Path(folder))
         for cell in missing:
-            _, size, criterion, repair = cell
+            _, size, criterion, reconstruct = cell
             line: dict[str, Any] = {"cell": cell, "constants": constants(size, criterion), "machine": machine()}
             model = parent
             if size != "dense":
@@ -97,10 +100,10 @@ def run(domain: str, done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines) 
                     parent,
                     domain=data[domain],
                     general=data["general"],
-                    recipe=options | {"criterion": criterion, "repair": repair},
+                    recipe=options | {"criterion": criterion, "reconstruct": reconstruct},
                 )
                 model = result.model
-                line["repair"] = result.origin["method"]["repair"]
+                line["reconstruct"] = result.origin["method"]["reconstruct"]
                 line["cuts"] = [
                     {key: each[key] for key in ("kind", "removed", "total")} for each in result.change.as_list()
                 ]
@@ -109,7 +112,7 @@ def run(domain: str, done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines) 
             lines.add(line)
             done[cell] = line
             means = {kind: round(mean(line, kind), 4) for kind in (domain, "general")}
-            sys.stderr.write(f"{cell}: {means} {line.get('repair') and line['repair']['kept']}\n")
+            sys.stderr.write(f"{cell}: {means} {line.get('reconstruct') and line['reconstruct']['kept']}\n")
 
 
 def triplets(kind: str) -> Triplets:
@@ -149,14 +152,14 @@ def table(domain: str, done: dict[tuple[Any, ...], dict[str, Any]]) -> str:
     for cell in cells(domain):
         if cell in done:
             line = done[cell]
-            _, size, criterion, repair = cell
+            _, size, criterion, reconstruct = cell
             entries = [
                 f"{mean(line, kind):.4f} ({mean(line, kind) / mean(dense, kind) - 1:+.1%})"
                 for kind in (domain, "general")
             ]
-            repaired = ("kept" if line["repair"]["kept"] else "left out") if repair else ""
-            rows.append([size, criterion, repaired, f"{line['parameters'] / 1e6:.1f} M", *entries])
-    header = ["cut", "criterion", "repair", "parameters", f"{domain}: {', '.join(TASKS[domain])}", "general"]
+            reconstructed = ("kept" if line["reconstruct"]["kept"] else "left out") if reconstruct else ""
+            rows.append([size, criterion, reconstructed, f"{line['parameters'] / 1e6:.1f} M", *entries])
+    header = ["cut", "criterion", "reconstruct", "parameters", f"{domain}: {', '.join(TASKS[domain])}", "general"]
     return f"### {domain}\n\n{markdown_table(header, rows)}"
 
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from families import FAMILIES, build
-from gaprune.data import Triplet, Triplets
-from gaprune.models import load_model
+from gaprune.data.triplets import Triplet, Triplets
+from gaprune.models.load import load_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

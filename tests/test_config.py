@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gaprune.config import DataOptions, Recipe, SignalOptions, load_recipe
+from gaprune.config.data import DataOptions
+from gaprune.config.files import load_recipe
+from gaprune.config.measurement import MeasurementOptions
+from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 
 WAY_OUT = "`gaprune prune --help` lists every option; a recipe uses the same names with underscores."
@@ -222,7 +225,7 @@ def test_recipes_share_no_dictionaries():
     assert second.columns is not Recipe.build().columns
 
 
-@pytest.mark.parametrize("kind", [Recipe, DataOptions, SignalOptions])
+@pytest.mark.parametrize("kind", [Recipe, DataOptions, MeasurementOptions])
 def test_unknown_keys_are_refused_without_build_too(kind):
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         kind(unknown=1)
@@ -233,7 +236,7 @@ def test_unknown_keys_are_refused_without_build_too(kind):
     [({}, 16), ({"fisher": "batch"}, 4), ({"batch_size": 7}, 7), ({"fisher": "batch", "batch_size": 9}, 9)],
 )
 def test_triplets_per_batch(options, size):
-    assert SignalOptions(**options).triplets_per_batch == size
+    assert MeasurementOptions(**options).triplets_per_batch == size
 
 
 def test_criterion_options_keep_their_kinds():

@@ -10,7 +10,8 @@ import typer
 
 import gaprune
 from gaprune.cli.app import app
-from gaprune.config import Recipe, load_recipe
+from gaprune.config.files import load_recipe
+from gaprune.config.recipe import Recipe
 from gaprune.criteria import registry
 
 ROOT = Path(__file__).parents[1]

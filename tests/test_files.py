@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gaprune.errors import OutputError
-from gaprune.files import check_file, replacing, temporary_folder, write_json, write_text
+from gaprune.util.files import check_file, replacing, temporary_folder, write_json, write_text
 
 
 def test_text_and_json(tmp_path):

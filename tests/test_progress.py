@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from gaprune.progress import bars, is_shown, quiet, track
+from gaprune.util.progress import bars, is_shown, quiet, track
 
 
 def test_everything_passes_through_in_order(capsys):

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from gaprune.data import SampleDomain, check, read_triplets, sample_evaluation, sample_triplets
-from gaprune.evaluation import evaluate, find_tasks
-from gaprune.models import load_model
+from gaprune.data.check import check
+from gaprune.data.read import read_triplets
+from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.models.load import load_model
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gaprune.data import Triplet, Triplets
+from gaprune.data.triplets import Triplet, Triplets
 
 __all__ = ["GENERAL", "jsonl", "nli", "tasks_folder", "triplets_file"]
 

@@ -11,11 +11,11 @@ __all__ = [
     "ConfigError",
     "DataError",
     "GapruneError",
+    "MeasurementError",
     "MissingExtraError",
     "ModelError",
     "OutputError",
     "SelectionError",
-    "SignalError",
     "suggest",
 ]
 
@@ -60,7 +60,7 @@ class SelectionError(GapruneError):
     """A target pattern matches no layer."""
 
 
-class SignalError(GapruneError):
+class MeasurementError(GapruneError):
     """A measurement failed: a non-finite loss or gradient, or a layer that got none."""
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gaprune.cli import main
+from gaprune.cli.app import main
 from toys import GENERAL, tasks_folder, triplets_file
 
 

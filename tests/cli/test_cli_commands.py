@@ -13,12 +13,12 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import gaprune as package
-from gaprune.api import inspecting
-from gaprune.config import RecoveryOptions
-from gaprune.criteria import available
-from gaprune.data import read_triplets
-from gaprune.evaluation import Evaluation
-from gaprune.evaluation.workload import Workload
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.criteria.registry import available
+from gaprune.data.read import read_triplets
+from gaprune.evaluation.cost.workload import Workload
+from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.pipelines import inspect as inspecting
 
 
 class TestPrune:
@@ -177,7 +177,7 @@ class TestCompare:
     def test_table_and_files(self, gaprune, files, empty):
         done = gaprune(
             "compare",
-            "--no-repair",
+            "--no-reconstruct",
             files.model,
             "--criteria",
             "dai, magnitude,random",
@@ -206,7 +206,7 @@ class TestCompare:
         done = gaprune(
             "compare",
             files.model,
-            "--no-repair",
+            "--no-reconstruct",
             "--criteria",
             "magnitude",
             "--tasks",
@@ -238,7 +238,9 @@ class TestCompare:
         (tmp_path / "r.yaml").write_text(
             f"model: {files.model}\ntasks: {files.tasks}\ndevice: cpu\n", encoding="utf-8"
         )
-        done = gaprune("compare", "--no-repair", "--criteria", "magnitude", "--recipe", tmp_path / "r.yaml", "--json")
+        done = gaprune(
+            "compare", "--no-reconstruct", "--criteria", "magnitude", "--recipe", tmp_path / "r.yaml", "--json"
+        )
         assert done.code == 0, done.err
         assert done.json["settings"]["model"] == str(files.model)
 
@@ -385,7 +387,7 @@ class TestNegativesOfPrune:
     def test_mined_ones_are_named(self, gaprune, files, pairs, empty):
         done = gaprune(
             "prune", files.model, "--domain", pairs, "--mine-negatives", 2, "--criterion", "obd", "--out", empty / "o",
-            "--device", "cpu", "--no-repair",
+            "--device", "cpu", "--no-reconstruct",
         )  # fmt: skip
         assert done.code == 0, done.err
         assert (
@@ -402,7 +404,7 @@ class TestNegativesOfPrune:
         path.write_text('{"query": "cash", "positive": "the cash", "negative": "a dog"}\n' * 2, encoding="utf-8")
         done = gaprune(
             "prune", files.model, "--domain", path, "--mine-negatives", 2, "--criterion", "obd", "--out", empty / "o",
-            "--device", "cpu", "--no-repair",
+            "--device", "cpu", "--no-reconstruct",
         )  # fmt: skip
         assert done.code == 0, done.err
         assert "domain: 2 triplets of all.jsonl, 2 with negatives of their own." in done.out
@@ -417,7 +419,7 @@ class TestNegativesOfPrune:
 class TestUnusedData:
     def test_data_that_the_criterion_does_not_look_at_are_named(self, gaprune, files, empty):
         done = gaprune(
-            "prune", files.model, *files.data, "--out", empty / "o", "--criterion", "magnitude", "--no-repair"
+            "prune", files.model, *files.data, "--out", empty / "o", "--criterion", "magnitude", "--no-reconstruct"
         )
         assert done.code == 0
         for kind in ("domain", "general"):
@@ -516,7 +518,7 @@ class TestUnits:
 
     def test_a_target_says_what_it_chose(self, gaprune, files, empty):
         done = gaprune(
-            "prune", files.model, *files.both, "--target-speedup", 1.5, "--round-to", 8, "--no-repair", "--out",
+            "prune", files.model, *files.both, "--target-speedup", 1.5, "--round-to", 8, "--no-reconstruct", "--out",
             empty / "o", "--device", "cpu",
         )  # fmt: skip
         assert done.code == 0, done.err

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from gaprune.cli import app as program
 from gaprune.cli import prune as command
 from gaprune.errors import MissingExtraError
-from gaprune.runs import calibration
+from gaprune.pruning import calibration
 
 
 @pytest.fixture
@@ -159,9 +159,9 @@ class TestOutputs:
             raise AssertionError("loaded too early")
 
         for module in (
-            "gaprune.runs.preflight",
-            "gaprune.api.evaluating",
-            "gaprune.api.inspecting",
+            "gaprune.pipelines.preflight",
+            "gaprune.pipelines.evaluate",
+            "gaprune.pipelines.inspect",
             "gaprune.cli.data",
         ):
             monkeypatch.setattr(f"{module}.load_model", fail)

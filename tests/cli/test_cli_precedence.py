@@ -7,7 +7,7 @@ import json
 import pytest
 
 from gaprune.cli import prune as command
-from gaprune.config import Recipe
+from gaprune.config.recipe import Recipe
 
 
 @pytest.fixture

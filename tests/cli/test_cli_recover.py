@@ -21,7 +21,7 @@ QUICK = ("--batch-size", 2, "--held-out", 0.3, "--evaluate-every", 1, "--device"
 def test_prune_recover_inspect(gaprune, files, empty, how, held, made):
     trained = ("--recover-option", "batch_size=2", "--recover-option", "held_out=0.3")
     done = gaprune(
-        "prune", files.model, *how, *files.data, "--recover", 2, *trained, "--out", empty / "pruned", "--repair"
+        "prune", files.model, *how, *files.data, "--recover", 2, *trained, "--out", empty / "pruned", "--reconstruct"
     )
     assert done.code == 0, done.err
     assert f"Retrained for 2 steps, learning rate at most 0.0001; {held}." in done.out

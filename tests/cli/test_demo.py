@@ -7,8 +7,8 @@ from importlib.machinery import ModuleSpec
 
 import pytest
 
-from gaprune import demo
 from gaprune.errors import MissingExtraError, ModelError
+from gaprune.models import demo
 
 
 def _installed_at(folder, monkeypatch):

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaprune.criteria import Evidence
-from gaprune.signals import MatrixSignals
+from gaprune.criteria.base import WeightInputs
+from gaprune.statistics.sums import LinearStatistics
 
 OUT, IN = 4, 5
 
 
-def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> MatrixSignals:
+def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> LinearStatistics:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(tokens, IN, generator=generator)
     deltas = torch.randn(tokens, OUT, generator=generator)
-    return MatrixSignals(
+    return LinearStatistics(
         "layer.0.up",
         samples=samples,
         triplets=triplets,
@@ -30,13 +30,13 @@ def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> Matr
 
 
 @pytest.fixture
-def evidence() -> Evidence:
+def evidence() -> WeightInputs:
     weight = torch.randn(OUT, IN, generator=torch.Generator().manual_seed(0))
-    return Evidence(
+    return WeightInputs(
         "layer.0.up",
         weight,
         make_signals(1, samples=3, triplets=5, tokens=17),
         make_signals(2, samples=7, triplets=11, tokens=23),
         seed=13,
-        writes=True,
+        writes_residual=True,
     )

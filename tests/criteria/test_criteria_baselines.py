@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gaprune.criteria import available, create
+from gaprune.criteria.registry import available, create
 
 EACH = ("domain", "general", "mix")
 
@@ -32,15 +32,15 @@ def check(importance, evidence, expected):
 
 
 def fisher(row, column):
-    return lambda signals: float(signals.fisher_sum[row, column]) / signals.samples
+    return lambda statistics: float(statistics.fisher_sum[row, column]) / statistics.samples
 
 
 def gradient(row, column):
-    return lambda signals: float(signals.gradient_sum[row, column]) / signals.triplets
+    return lambda statistics: float(statistics.gradient_sum[row, column]) / statistics.triplets
 
 
 def square(column):
-    return lambda signals: float(signals.gram_sum[column, column]) / signals.tokens
+    return lambda statistics: float(statistics.gram_sum[column, column]) / statistics.tokens
 
 
 def test_magnitude(evidence):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gaprune.criteria import create
+from gaprune.criteria.registry import create
 
 
 def lists(tensor) -> list[list[float]]:
@@ -125,8 +125,8 @@ def test_paper_takes_narrow_matrices(evidence, shape):
     def cut(tensor):
         return tensor.flatten()[: shape[0] * shape[1]].view(shape)
 
-    def narrow(signals):
-        return replace(signals, fisher_sum=cut(signals.fisher_sum), gradient_sum=cut(signals.gradient_sum))
+    def narrow(statistics):
+        return replace(statistics, fisher_sum=cut(statistics.fisher_sum), gradient_sum=cut(statistics.gradient_sum))
 
     small = replace(
         evidence, weight=cut(evidence.weight), domain=narrow(evidence.domain), general=narrow(evidence.general)
@@ -151,7 +151,7 @@ def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0, centred=True):
         return [(a + general * b) / (1 + general) for a, b in zip(first, second, strict=True)]
 
     columns, rows = mixed("input_square"), mixed("output_square")
-    if centred and evidence.writes:
+    if centred and evidence.writes_residual:
         columns = [square - mean**2 for square, mean in zip(columns, mixed("input"), strict=True)]
     mean = sum(columns) / len(columns)
     cosines = [
@@ -170,18 +170,18 @@ def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0, centred=True):
 @pytest.mark.parametrize("tempering", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("general", [0.0, 0.2, 3.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.9])
-@pytest.mark.parametrize("exchanges", [0, 128])
+@pytest.mark.parametrize("swaps", [0, 128])
 @pytest.mark.parametrize("centred", [True, False])
-@pytest.mark.parametrize("writes", [True, False])
-def test_our_formula(evidence, tempering, general, alpha, exchanges, centred, writes):
-    evidence = replace(evidence, writes=writes)
+@pytest.mark.parametrize("writes_residual", [True, False])
+def test_our_formula(evidence, tempering, general, alpha, swaps, centred, writes_residual):
+    evidence = replace(evidence, writes_residual=writes_residual)
     options = {"tempering": tempering, "general": general, "alpha": alpha, "centred": centred}
-    assert_close(create("dai", options | {"exchanges": exchanges}).importance(evidence), ours(evidence, **options))
+    assert_close(create("dai", options | {"swaps": swaps}).importance(evidence), ours(evidence, **options))
 
 
 def test_our_defaults(evidence):
     assert create("dai").model_dump() == {
-        "general": 0.3, "tempering": 0.5, "exchanges": 128, "centred": True, "refit": True, "alpha": 0.0,
+        "general": 0.3, "tempering": 0.5, "swaps": 128, "centred": True, "refit": True, "alpha": 0.0,
         "preservation": 5.0,
     }  # fmt: skip
     assert_close(create("dai").importance(evidence), ours(evidence))
@@ -201,8 +201,8 @@ def test_dead_inputs_cost_nothing(evidence):
     assert torch.equal(importance, torch.zeros_like(evidence.weight))
 
 
-@pytest.mark.parametrize("exchanges", [0, 128])
-def test_inputs_that_never_change_cost_nothing_where_they_are_added_to_the_stream(evidence, exchanges):
+@pytest.mark.parametrize("swaps", [0, 128])
+def test_inputs_that_never_change_cost_nothing_where_they_are_added_to_the_stream(evidence, swaps):
     """What rounding leaves of the variance, on either side of zero, is next to nothing."""
     tokens = evidence.domain.tokens
     value = torch.linspace(0.1, 1.7, evidence.weight.shape[1])
@@ -210,9 +210,9 @@ def test_inputs_that_never_change_cost_nothing_where_they_are_added_to_the_strea
     still = replace(
         evidence.domain, gram_sum=gram, input_square_sum=gram.diagonal() * (1 - 1e-6), input_sum=value * tokens
     )
-    dai = create("dai", {"general": 0, "exchanges": exchanges})
+    dai = create("dai", {"general": 0, "swaps": swaps})
     assert dai.importance(replace(evidence, domain=still)).abs().max() < 1e-3
-    assert dai.importance(replace(evidence, domain=still, writes=False)).min() > 1e-3
+    assert dai.importance(replace(evidence, domain=still, writes_residual=False)).min() > 1e-3
 
 
 def test_alignment_lifts_rows_that_agree_and_lowers_rows_that_do_not(evidence):
@@ -226,7 +226,7 @@ def test_alignment_lifts_rows_that_agree_and_lowers_rows_that_do_not(evidence):
 
 def test_the_choice_is_refined_on_mixed_moments(evidence):
     plain, guarded = (create("dai", {"general": general}) for general in (0.0, 3.0))
-    within = replace(evidence, writes=False)
+    within = replace(evidence, writes_residual=False)
     moments = evidence.domain.gram / 4 + evidence.general.gram * 3 / 4
     mean = evidence.domain.input / 4 + evidence.general.input * 3 / 4
     assert torch.equal(plain.gram(within), evidence.domain.gram)
@@ -234,4 +234,4 @@ def test_the_choice_is_refined_on_mixed_moments(evidence):
     torch.testing.assert_close(guarded.gram(evidence), moments - torch.outer(mean, mean))
     torch.testing.assert_close(create("dai", {"general": 3.0, "centred": False}).gram(evidence), moments)
     assert plain.keeps_gram
-    assert not create("dai", {"exchanges": 0}).keeps_gram
+    assert not create("dai", {"swaps": 0}).keeps_gram

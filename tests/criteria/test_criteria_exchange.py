@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import pytest
 import torch
 
-from gaprune.criteria.exchange import exchange, joint_loss, removal_order
+from gaprune.criteria.swaps import greedy_order, joint_loss, refine_by_swaps
 
 
 def drawn(seed, rows, columns):
@@ -41,7 +41,7 @@ def test_no_exchange_by_its_own_rule_is_left(seed):
     """Neither the best that can come back nor the cheapest that can go wins anything with the best mate for it."""
     weight, gram = drawn(seed, 40, 16)
     before = by_diagonal(weight, gram, 7)
-    after = exchange(weight, gram, before)
+    after = refine_by_swaps(weight, gram, before)
     assert (after.sum(1) == before.sum(1)).all()
     start, end = joint_loss(weight, gram, before), joint_loss(weight, gram, after)
     assert (end <= start * (1 + 1e-5)).all()
@@ -60,7 +60,7 @@ def test_no_exchange_by_its_own_rule_is_left(seed):
 
 def test_it_comes_near_the_best_of_all_choices():
     weight, gram = drawn(7, 60, 10)
-    after = joint_loss(weight, gram, exchange(weight, gram, by_diagonal(weight, gram, 5)))
+    after = joint_loss(weight, gram, refine_by_swaps(weight, gram, by_diagonal(weight, gram, 5)))
     best = torch.tensor([min(loss(row, gram, gone) for gone in combinations(range(10), 5)) for row in weight])
     before = joint_loss(weight, gram, by_diagonal(weight, gram, 5))
     assert (after >= best - 1e-4).all()
@@ -73,14 +73,14 @@ def test_two_that_cancel_go_instead_of_two_that_are_small_alone():
     gram = inputs.T @ inputs / 2
     keep = by_diagonal(weight, gram, 2)
     assert not keep[0, 2]
-    assert exchange(weight, gram, keep).tolist() == [[False, False, True]]
+    assert refine_by_swaps(weight, gram, keep).tolist() == [[False, False, True]]
 
 
 def test_inputs_that_do_not_go_together_leave_the_diagonals_choice():
     weight, gram = drawn(3, 20, 12)
     diagonal = gram.diagonal().diag()
     keep = by_diagonal(weight, diagonal, 5)
-    assert torch.equal(exchange(weight, diagonal, keep), keep)
+    assert torch.equal(refine_by_swaps(weight, diagonal, keep), keep)
 
 
 @pytest.mark.parametrize(("group", "stays"), [(4, 2), (2, 1), (8, 3)])
@@ -88,13 +88,14 @@ def test_groups_keep_their_counts(group, stays):
     weight, gram = drawn(1, 30, 16)
     order = (weight.square() * gram.diagonal()).view(30, -1, group).argsort(2)
     before = torch.ones(30, 16 // group, group, dtype=torch.bool).scatter_(2, order[:, :, : group - stays], False)
-    after = exchange(weight, gram, before.view(30, 16), group=group)
+    after = refine_by_swaps(weight, gram, before.view(30, 16), group=group)
     assert (after.view(30, -1, group).sum(2) == stays).all()
     start, end = joint_loss(weight, gram, before.view(30, 16)), joint_loss(weight, gram, after)
     assert (end <= start * (1 + 1e-5)).all()
     assert float(end.sum()) < 0.9 * float(start.sum())
     assert torch.equal(
-        exchange(weight, gram, before.view(30, 16), group=16), exchange(weight, gram, before.view(30, 16))
+        refine_by_swaps(weight, gram, before.view(30, 16), group=16),
+        refine_by_swaps(weight, gram, before.view(30, 16)),
     )
 
 
@@ -102,19 +103,19 @@ def test_what_went_before_does_not_come_back():
     weight, gram = drawn(2, 30, 16)
     there = torch.rand(30, 16, generator=torch.Generator().manual_seed(0)) > 0.2
     keep = by_diagonal(torch.where(there, weight, 0), gram, 8)
-    after = exchange(weight, gram, keep, there=there)
+    after = refine_by_swaps(weight, gram, keep, there=there)
     assert not (after & ~there).any()
     assert (after.sum(1) == keep.sum(1)).all()
-    assert (exchange(weight, gram, keep) & ~there).any()
+    assert (refine_by_swaps(weight, gram, keep) & ~there).any()
 
 
 def test_a_limit_takes_the_best_exchanges_first():
     weight, gram = drawn(8, 40, 16)
     keep = by_diagonal(weight, gram, 8)
-    losses = [joint_loss(weight, gram, exchange(weight, gram, keep, limit=limit)) for limit in (0, 1, 2, 16)]
+    losses = [joint_loss(weight, gram, refine_by_swaps(weight, gram, keep, limit=limit)) for limit in (0, 1, 2, 16)]
     assert torch.equal(losses[0], joint_loss(weight, gram, keep))
     assert all((later <= sooner * (1 + 1e-5)).all() for sooner, later in pairwise(losses))
-    once = exchange(weight, gram, keep, limit=1)
+    once = refine_by_swaps(weight, gram, keep, limit=1)
     assert ((once ^ keep).sum(1) <= 2).all()
     assert (once ^ keep).any()
 
@@ -123,23 +124,23 @@ def test_a_limit_takes_the_best_exchanges_first():
 def test_nothing_to_exchange(count):
     weight, gram = drawn(4, 5, 16)
     keep = by_diagonal(weight, gram, count)
-    assert torch.equal(exchange(weight, gram, keep), keep)
+    assert torch.equal(refine_by_swaps(weight, gram, keep), keep)
 
 
 def test_rows_are_independent_and_the_arguments_untouched(monkeypatch):
     weight, gram = drawn(5, 50, 16)
     keep = by_diagonal(weight, gram, 8)
     copies = weight.clone(), gram.clone(), keep.clone()
-    whole = exchange(weight, gram, keep)
-    monkeypatch.setattr("gaprune.criteria.exchange._PIECE", 16 * 7)
-    assert torch.equal(exchange(weight, gram, keep), whole)
+    whole = refine_by_swaps(weight, gram, keep)
+    monkeypatch.setattr("gaprune.criteria.swaps._PIECE", 16 * 7)
+    assert torch.equal(refine_by_swaps(weight, gram, keep), whole)
     assert all(map(torch.equal, (weight, gram, keep), copies))
 
 
 def test_the_scale_of_the_moments_does_not_matter():
     weight, gram = drawn(6, 20, 16)
     keep = by_diagonal(weight, gram, 8)
-    assert torch.equal(exchange(weight, gram * 2.0**-40, keep), exchange(weight, gram, keep))
+    assert torch.equal(refine_by_swaps(weight, gram * 2.0**-40, keep), refine_by_swaps(weight, gram, keep))
 
 
 def test_removal_order_is_greedy():
@@ -150,4 +151,4 @@ def test_removal_order_is_greedy():
     while len(gone) < 9:
         left = [unit for unit in range(9) if unit not in gone]
         gone.append(min(left, key=lambda unit: float(cost[[*gone, unit]][:, [*gone, unit]].sum())))
-    assert [gone.index(unit) for unit in range(9)] == removal_order(cost).tolist()
+    assert [gone.index(unit) for unit in range(9)] == greedy_order(cost).tolist()

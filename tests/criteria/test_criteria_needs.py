@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gaprune.criteria import available, create
-from gaprune.errors import SignalError
+from gaprune.criteria.registry import available, create
+from gaprune.errors import MeasurementError
 
 CALIBRATED = ("activation", "fisher", "taylor", "obd", "wanda", "sparsegpt")
 VARIANTS = [
@@ -19,21 +19,21 @@ VARIANTS = [
     ("dai-paper", {"alignment": "matrix"}),
     ("dai", {}),
     *(
-        ("dai", {"general": general, "alpha": alpha, "exchanges": exchanges, "centred": centred})
+        ("dai", {"general": general, "alpha": alpha, "swaps": swaps, "centred": centred})
         for general in (0, 0.2)
         for alpha in (0, 0.3)
-        for exchanges in (0, 16)
+        for swaps in (0, 16)
         for centred in (True, False)
     ),
 ]
 
 
-def only(signals, quantities):
+def only(statistics, quantities):
     """These quantities, or no signals at all where none is needed."""
     if not quantities:
         return None
     missing = {"fisher", "gradient", "gram", "input", "input_square", "output_square"} - set(quantities)
-    return replace(signals, **{f"{quantity}_sum": None for quantity in missing})
+    return replace(statistics, **{f"{quantity}_sum": None for quantity in missing})
 
 
 def bare(evidence, criterion):
@@ -63,10 +63,12 @@ def test_everything_it_needs_is_read(evidence, name, options):
     for side, needs in (("domain", criterion.domain_needs), ("general", criterion.general_needs)):
         for quantity in needs:
             lacking = replace(getattr(enough, side), **{f"{quantity}_sum": None})
-            with pytest.raises(SignalError, match=rf"^layer\.0\.up: {quantity} was not measured\."):
+            with pytest.raises(MeasurementError, match=rf"^layer\.0\.up: {quantity} was not measured\."):
                 criterion.importance(replace(enough, **{side: lacking}))
         if needs:
-            with pytest.raises(SignalError, match=rf"^layer\.0\.up: no signals of {side} data\.\n.*{side} triplets"):
+            with pytest.raises(
+                MeasurementError, match=rf"^layer\.0\.up: no signals of {side} data\.\n.*{side} triplets"
+            ):
                 criterion.importance(replace(enough, **{side: None}))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaprune.criteria import UnitEvidence, create
-from gaprune.criteria.refit import refit_order
-from gaprune.errors import SignalError
-from gaprune.signals import MatrixSignals
+from gaprune.criteria.base import UnitInputs
+from gaprune.criteria.obs import obs_order
+from gaprune.criteria.registry import create
+from gaprune.errors import MeasurementError
+from gaprune.statistics.sums import LinearStatistics
 
 OUTPUTS, TOKENS = 6, 400
 
@@ -52,7 +53,7 @@ def test_each_time_the_one_goes_that_leaves_least(units, columns):
     size = units * columns
     inputs = draw(0, TOKENS, size) @ (torch.eye(size) + 0.3 * draw(1, size, size))
     given = draw(2, OUTPUTS, size), square(inputs), square(draw(3, TOKENS, OUTPUTS) * torch.arange(1, OUTPUTS + 1))
-    assert refit_order(*given, columns=columns, name="down").tolist() == greedy(*given, columns)
+    assert obs_order(*given, columns=columns, name="down").tolist() == greedy(*given, columns)
 
 
 def test_copies_are_free_once_and_dear_then():
@@ -60,7 +61,7 @@ def test_copies_are_free_once_and_dear_then():
     inputs = draw(0, TOKENS, 4)
     inputs[:, 2] = inputs[:, 0]
     weight = torch.tensor([[5.0, 0.1, 5.0, 1.0]])
-    places = refit_order(weight, square(inputs), torch.ones(1, 1), columns=1, name="down")
+    places = obs_order(weight, square(inputs), torch.ones(1, 1), columns=1, name="down")
     first, second, third, last = places.argsort().tolist()
     assert third == 3
     assert {first, second, last} == {0, 1, 2}
@@ -70,7 +71,7 @@ def test_copies_are_free_once_and_dear_then():
 def test_dai_foresees_the_refit_where_one_comes():
     weight, inputs = draw(4, OUTPUTS, 12), draw(5, TOKENS, 12) @ draw(6, 12, 12)
     curvature = square(draw(7, TOKENS, OUTPUTS))
-    signals = MatrixSignals(
+    statistics = LinearStatistics(
         "down",
         triplets=1,
         tokens=TOKENS,
@@ -78,14 +79,14 @@ def test_dai_foresees_the_refit_where_one_comes():
         input_sum=inputs.sum(0),
         output_gram_sum=curvature * TOKENS,
     )
-    evidence = UnitEvidence("down", weight[:, :, None], torch.ones(12), signals)
+    evidence = UnitInputs("down", weight[:, :, None], torch.ones(12), statistics)
     orders = {}
     for refits in (False, True):
         dai = create("dai").for_run({"domain"}, refits=refits)
         assert dai.refit is refits
         orders[refits] = dai.unit_importance(evidence)
     covariance = square(inputs - inputs.mean(0))
-    expected = refit_order(weight, covariance, curvature, columns=1, name="down")
+    expected = obs_order(weight, covariance, curvature, columns=1, name="down")
     assert torch.equal(orders[True], expected)
     assert not torch.equal(orders[True], orders[False])
     assert create("dai:refit=true").for_run({"domain"}, refits=False).refit
@@ -94,5 +95,5 @@ def test_dai_foresees_the_refit_where_one_comes():
 
 def test_moments_that_are_not_finite():
     broken = torch.full((4, 4), torch.nan)
-    with pytest.raises(SignalError, match=r"^down: the input second moments are not positive definite"):
-        refit_order(draw(0, 2, 4), broken, torch.eye(2), columns=1, name="down")
+    with pytest.raises(MeasurementError, match=r"^down: the input second moments are not positive definite"):
+        obs_order(draw(0, 2, 4), broken, torch.eye(2), columns=1, name="down")

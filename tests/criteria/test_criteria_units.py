@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gaprune.criteria import LayerEvidence, UnitEvidence, available, create
-from gaprune.criteria.exchange import removal_order
-from gaprune.errors import ConfigError, SignalError
-from gaprune.signals import LayerEffect, MatrixSignals
+from gaprune.criteria.base import LayerInputs, UnitInputs
+from gaprune.criteria.registry import available, create
+from gaprune.criteria.swaps import greedy_order
+from gaprune.errors import ConfigError, MeasurementError
+from gaprune.statistics.degradation import LayerEffect
+from gaprune.statistics.sums import LinearStatistics
 
 UNITS, COLUMNS, OUTPUTS, TOKENS = 4, 3, 5, 60
 BOTH = ("domain", "general")
@@ -36,9 +38,9 @@ def gradients():
 
 @pytest.fixture
 def evidence(inputs, gradients):
-    def signals(data, seed):
+    def statistics(data, seed):
         gates = draw(seed, 7, UNITS)
-        return MatrixSignals(
+        return LinearStatistics(
             "down",
             triplets=7,
             tokens=TOKENS,
@@ -51,7 +53,7 @@ def evidence(inputs, gradients):
         )
 
     weight = draw(5, OUTPUTS, UNITS, COLUMNS)
-    return UnitEvidence("down", weight, draw(6, UNITS).square(), signals("domain", 7), signals("general", 8))
+    return UnitInputs("down", weight, draw(6, UNITS).square(), statistics("domain", 7), statistics("general", 8))
 
 
 def moved(evidence, inputs, gradients, units, *, general, centred):
@@ -88,7 +90,7 @@ def test_dai_removes_what_moves_embeddings_least_together(evidence, inputs, grad
     if general:  # the guard mixes moments, so that only inputs or only gradients may differ for sums to be exact
         other = replace(other, output_gram_sum=domain.output_gram_sum)
         gradients["general"] = gradients["domain"]
-    given = UnitEvidence("down", evidence.weight, evidence.producer_square, domain, other)
+    given = UnitInputs("down", evidence.weight, evidence.producer_square, domain, other)
     assert torch.equal(dai.unit_importance(given), greedy(cost))
 
 
@@ -96,23 +98,25 @@ def test_units_that_cancel_go_together():
     """Two units whose outputs are opposite: either alone is dear, both together cost nothing."""
     weight = torch.eye(2)[:, [0, 0, 1]][:, :, None]
     inputs = torch.tensor([[1.0, -1.0, 0.3], [2.0, -2.0, -0.3], [-1.0, 1.0, 0.3]])
-    signals = MatrixSignals("down", triplets=1, tokens=3, gram_sum=moments(inputs), output_gram_sum=3 * torch.eye(2))
+    statistics = LinearStatistics(
+        "down", triplets=1, tokens=3, gram_sum=moments(inputs), output_gram_sum=3 * torch.eye(2)
+    )
     places = create("dai", {"general": 0, "refit": False, "centred": False}).unit_importance(
-        UnitEvidence("down", weight, torch.ones(3), signals)
+        UnitInputs("down", weight, torch.ones(3), statistics)
     )
     assert places.tolist() == [1.0, 2.0, 0.0]
     loss = (weight.flatten(1).T @ weight.flatten(1)) * moments(inputs)
     loss[2, 2] = 7.0
-    assert removal_order(loss).tolist() == [0.0, 1.0, 2.0]
+    assert greedy_order(loss).tolist() == [0.0, 1.0, 2.0]
 
 
 def test_what_all_tokens_lose_alike_is_no_loss():
     """A unit that is dear to lose but always the same goes before one that is cheap and varies."""
     inputs = torch.tensor([[5.0, 1.0], [5.0, -1.0], [5.0, 0.0]])
-    signals = MatrixSignals(
+    statistics = LinearStatistics(
         "down", triplets=1, tokens=3, gram_sum=moments(inputs), input_sum=inputs.sum(0), output_gram_sum=torch.eye(2)
     )
-    evidence = UnitEvidence("down", torch.eye(2)[:, :, None], torch.ones(2), signals)
+    evidence = UnitInputs("down", torch.eye(2)[:, :, None], torch.ones(2), statistics)
     orders = {
         centred: create("dai", {"general": 0, "centred": centred, "refit": False}).unit_importance(evidence).tolist()
         for centred in (True, False)
@@ -129,7 +133,7 @@ def test_alignment_scales_what_units_cost_by_the_cosine_of_gates(evidence):
     loss = (left.T @ domain.output_gram @ left * covariance).view(UNITS, COLUMNS, UNITS, COLUMNS).sum((1, 3))
     factor = (1 + 0.9 * cosine).sqrt()
     aligned = create("dai", {"alpha": 0.9, "general": 0, "refit": False}).unit_importance(evidence)
-    assert torch.equal(aligned, removal_order(factor[:, None] * loss * factor))
+    assert torch.equal(aligned, greedy_order(factor[:, None] * loss * factor))
 
 
 def test_baselines(evidence, inputs):
@@ -152,9 +156,7 @@ def test_baselines(evidence, inputs):
 
 def test_random_depends_on_seed_and_name(evidence):
     def at(name, seed):
-        return create("random").unit_importance(
-            UnitEvidence(name, evidence.weight, evidence.producer_square, seed=seed)
-        )
+        return create("random").unit_importance(UnitInputs(name, evidence.weight, evidence.producer_square, seed=seed))
 
     assert torch.equal(at("a", 0), at("a", 0))
     assert not torch.equal(at("a", 0), at("a", 1))
@@ -183,12 +185,12 @@ def test_needs_are_what_is_looked_at(name, evidence):
     options = {"general": 0.5, "alpha": 0.1} if name == "dai" else {}
     criterion = create(name, options)
 
-    def only(signals, needs):
-        kept = {fields[need]: getattr(signals, fields[need]) for need in needs}
-        gates = {"gate_square_sum": signals.gate_square_sum} if "gate" in needs else {}
-        return MatrixSignals("down", triplets=7, tokens=TOKENS, **kept, **gates)
+    def only(statistics, needs):
+        kept = {fields[need]: getattr(statistics, fields[need]) for need in needs}
+        gates = {"gate_square_sum": statistics.gate_square_sum} if "gate" in needs else {}
+        return LinearStatistics("down", triplets=7, tokens=TOKENS, **kept, **gates)
 
-    least = UnitEvidence(
+    least = UnitInputs(
         "down",
         evidence.weight,
         evidence.producer_square,
@@ -199,17 +201,17 @@ def test_needs_are_what_is_looked_at(name, evidence):
 
 
 def test_missing_signals_are_named(evidence):
-    bare = UnitEvidence("down", evidence.weight, evidence.producer_square)
-    with pytest.raises(SignalError, match="down: no signals of domain data"):
+    bare = UnitInputs("down", evidence.weight, evidence.producer_square)
+    with pytest.raises(MeasurementError, match="down: no signals of domain data"):
         create("dai").unit_importance(bare)
 
 
 def effect(layer, loss):
-    return LayerEffect(layer, loss=loss, distance=0.1 * layer, influence=0.2 + 0.1 * layer)
+    return LayerEffect(layer, loss=loss, distance=0.1 * layer, block_influence=0.2 + 0.1 * layer)
 
 
 def test_layers():
-    evidence = [LayerEvidence(layer, 10.0 - layer, effect(layer, 1.0), effect(layer, 3.0)) for layer in range(3)]
+    evidence = [LayerInputs(layer, 10.0 - layer, effect(layer, 1.0), effect(layer, 3.0)) for layer in range(3)]
     scored = {
         name: [create(name).layer_importance(each) for each in evidence]
         for name in (
@@ -232,16 +234,16 @@ def test_layers():
 
 def test_random_layers_depend_on_the_seed_alone():
     def at(seed):
-        return [create("random").layer_importance(LayerEvidence(layer, float(seed), seed=seed)) for layer in range(4)]
+        return [create("random").layer_importance(LayerInputs(layer, float(seed), seed=seed)) for layer in range(4)]
 
     assert at(0) == at(0)
     assert len({*at(0), *at(1)}) == 8
 
 
 def test_layers_need_what_they_look_at():
-    bare = LayerEvidence(2, 1.0)
+    bare = LayerInputs(2, 1.0)
     for name in ("dai:general=0", "activation"):
-        with pytest.raises(SignalError, match=r"layer 2: no domain data were looked at"):
+        with pytest.raises(MeasurementError, match=r"layer 2: no domain data were looked at"):
             create(name).layer_importance(bare)
     with pytest.raises(ConfigError, match=r"Wanda does not score layers such as layer 2.\n.*such as dai"):
         create("wanda").layer_importance(bare)

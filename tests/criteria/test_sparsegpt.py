@@ -7,11 +7,12 @@ import re
 import pytest
 import torch
 
-from gaprune.criteria import Evidence, create
+from gaprune.criteria.base import WeightInputs
 from gaprune.criteria.inverse import inverse_factor
-from gaprune.errors import ConfigError, SignalError
-from gaprune.masks import lowest
-from gaprune.signals import MatrixSignals
+from gaprune.criteria.registry import create
+from gaprune.errors import ConfigError, MeasurementError
+from gaprune.pruning.threshold import lowest
+from gaprune.statistics.sums import LinearStatistics
 
 OUT, IN = 6, 16
 
@@ -255,12 +256,12 @@ def test_no_input_at_all_leaves_magnitude():
 
 @pytest.mark.parametrize("gram", [torch.tensor([[1.0, 5.0], [5.0, 1.0]]), torch.full((2, 2), float("nan"))])
 def test_not_positive_definite_is_an_error_that_names_the_matrix(gram):
-    signals = MatrixSignals("layer.3.down", tokens=1, gram_sum=gram)
-    with pytest.raises(SignalError) as caught:
-        create("sparsegpt").importance(Evidence("layer.3.down", torch.ones(3, 2), domain=signals))
+    statistics = LinearStatistics("layer.3.down", tokens=1, gram_sum=gram)
+    with pytest.raises(MeasurementError) as caught:
+        create("sparsegpt").importance(WeightInputs("layer.3.down", torch.ones(3, 2), domain=statistics))
     assert caught.value.problem == "layer.3.down: the input second moments are not positive definite."
     assert caught.value.remedy == "Use more triplets, or more damping where it is sparsegpt's: sparsegpt:damping=0.05."
-    with pytest.raises(SignalError, match="not positive definite"):
+    with pytest.raises(MeasurementError, match="not positive definite"):
         solve(torch.ones(3, 2), gram, zeros=1)
 
 
@@ -283,8 +284,8 @@ def test_factor_is_upper_and_squares_to_the_inverse():
 
 def test_importance_is_the_error_of_removing_a_weight_given_those_to_its_right():
     inputs, weight = correlated_inputs(17), make_weight(17)
-    signals = MatrixSignals("w", tokens=len(inputs), gram_sum=inputs.T @ inputs)
-    importance = create("sparsegpt").importance(Evidence("w", weight, domain=signals))
+    statistics = LinearStatistics("w", tokens=len(inputs), gram_sum=inputs.T @ inputs)
+    importance = create("sparsegpt").importance(WeightInputs("w", weight, domain=statistics))
     hessian = ridged(second_moment(inputs))
     for column in range(IN):
         expected = weight[:, column].double().square() / torch.linalg.inv(hessian[column:, column:])[0, 0]
@@ -292,7 +293,7 @@ def test_importance_is_the_error_of_removing_a_weight_given_those_to_its_right()
 
 
 def test_gram_is_the_mean_over_the_data_asked_for(evidence):
-    domain, general = (signals.gram_sum / signals.tokens for signals in (evidence.domain, evidence.general))
+    domain, general = (statistics.gram_sum / statistics.tokens for statistics in (evidence.domain, evidence.general))
     for calibration, expected in (("domain", domain), ("general", general), ("mix", (domain + general) / 2)):
         torch.testing.assert_close(create(f"sparsegpt-{calibration}").gram(evidence), expected)
 

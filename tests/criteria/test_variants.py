@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gaprune.criteria import available, create, split_name, with_option
-from gaprune.criteria.variants import make_variants
+from gaprune.criteria.names import split_name, with_option
+from gaprune.criteria.registry import available, create
 from gaprune.errors import ConfigError
+from gaprune.evaluation.variants import make_variants
 
 
 class TestNames:
@@ -59,12 +60,12 @@ def test_terms_are_constants_and_can_be_switched_off(name):
 
 def test_ablation_switches_off_each_term_that_is_on():
     criteria = ["dai:tempering=0.5:general=0.2:alpha=0", "dai-paper", "magnitude"]
-    found = make_variants(criteria, kinds={"domain"}, refits=False, grains=("weights",), ablate=True, sweeps={})
+    found = make_variants(criteria, kinds={"domain"}, refits=False, granularities=("weights",), ablate=True, sweeps={})
     assert {name: variant.change for name, variant in found.by_name.items()} == {
         "dai:tempering=0.5:general=0.2:alpha=0": "",
         "dai:tempering=0.5:general=0:alpha=0": "without general",
         "dai:tempering=0:general=0.2:alpha=0": "without tempering",
-        "dai:tempering=0.5:general=0.2:alpha=0:exchanges=0": "without exchanges",
+        "dai:tempering=0.5:general=0.2:alpha=0:swaps=0": "without exchanges",
         "dai:tempering=0.5:general=0.2:alpha=0:centred=False": "without centred",
         "dai-paper": "",
         "dai-paper:alpha=0": "without alpha",
@@ -79,15 +80,15 @@ def test_ablation_switches_off_each_term_that_is_on():
 @pytest.mark.parametrize(
     ("grains", "without"),
     [
-        (("weights",), {"tempering", "exchanges", "centred", "general"}),
+        (("weights",), {"tempering", "swaps", "centred", "general"}),
         (("units",), {"centred", "refit", "general"}),
         (("layers",), {"preservation", "general"}),
         (("units", "layers"), {"centred", "refit", "preservation", "general"}),
     ],
 )
-def test_terms_are_those_of_what_goes(grains, without):
+def test_terms_are_those_of_what_goes(granularities, without):
     found = make_variants(
-        ["dai"], kinds={"domain", "general"}, refits=True, grains=grains, ablate=True, sweeps={}
+        ["dai"], kinds={"domain", "general"}, refits=True, granularities=granularities, ablate=True, sweeps={}
     ).by_name.values()
     assert {each.change for each in found} == {"", *(f"without {option}" for option in without)}
 
@@ -96,7 +97,7 @@ def test_what_no_data_are_named_for_is_no_term():
     """Without general data their weight is nothing already, in ablations and as the own value of a sweep."""
     for kinds, own in (({"domain"}, 0.0), ({"domain", "general"}, 0.3)):
         found = make_variants(
-            ["dai"], kinds=kinds, refits=True, grains=("units",), ablate=True, sweeps={"general": [1]}
+            ["dai"], kinds=kinds, refits=True, granularities=("units",), ablate=True, sweeps={"general": [1]}
         )
         assert ("without general" in {each.change for each in found.by_name.values()}) == (own > 0)
         assert found.sweeps[0].points == ((own, "dai"), (1.0, "dai:general=1"))
@@ -109,7 +110,7 @@ def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
         ["dai:tempering=0.5", "dai-paper", "obd"],
         kinds={"domain"},
         refits=False,
-        grains=("weights",),
+        granularities=("weights",),
         ablate=False,
         sweeps=sweeps,
     )
@@ -127,7 +128,7 @@ def test_words_are_swept_in_the_order_asked():
         ["dai-paper"],
         kinds={"domain"},
         refits=False,
-        grains=("weights",),
+        granularities=("weights",),
         ablate=False,
         sweeps={"alignment": ["matrix"]},
     )
@@ -137,7 +138,7 @@ def test_words_are_swept_in_the_order_asked():
 
 def test_a_variant_that_is_both_stands_once():
     found = make_variants(
-        ["dai-paper"], kinds={"domain"}, refits=False, grains=("weights",), ablate=True, sweeps={"alpha": [0]}
+        ["dai-paper"], kinds={"domain"}, refits=False, granularities=("weights",), ablate=True, sweeps={"alpha": [0]}
     )
     assert found.by_name["dai-paper:alpha=0"].change == "without alpha"
     assert len(found.by_name) == 4
@@ -157,9 +158,9 @@ def test_a_variant_that_is_both_stands_once():
         (["dai-paper"], {"ablate": True, "grains": ("units", "layers")}, r"has no term that is on for units and lay"),
         (["dai"], {"ablate": True, "grains": ()}, r"^ablate: dai has no term that is on for tokens"),
         (
-            ["dai:tempering=0:exchanges=0:centred=false:general=0:alpha=0"],
+            ["dai:tempering=0:swaps=0:centred=false:general=0:alpha=0"],
             {"ablate": True},
-            r"^ablate: dai:tempering=0:exchanges=0:centred=false:general=0:alpha=0 has no term",
+            r"^ablate: dai:tempering=0:swaps=0:centred=false:general=0:alpha=0 has no term",
         ),
     ],
 )

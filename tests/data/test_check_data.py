@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from gaprune.data import Triplet, Triplets, check
+from gaprune.data.check import check
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ModelError
-from gaprune.models import Prompts
-from gaprune.progress import quiet
+from gaprune.models.load import Prompts
+from gaprune.util.progress import quiet
 
 DOMAIN = Triplets(
     [

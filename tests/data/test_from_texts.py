@@ -5,10 +5,13 @@ from collections import Counter
 
 import pytest
 
-from gaprune.data import normalise, read_triplets, triplets_from_texts, write_triplets
+from gaprune.data.from_texts import triplets_from_texts
+from gaprune.data.normal import normalise
+from gaprune.data.read import read_triplets
 from gaprune.data.words import shared_words, words
+from gaprune.data.write import write_triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.progress import quiet
+from gaprune.util.progress import quiet
 
 BOOK = """\
 # Banking in Elbonia

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gaprune.data import normalise
+from gaprune.data.normal import normalise
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 import datasets
 import pytest
 
-from gaprune.data import DEFAULT_GENERAL, read_general, read_triplets, sample_triplets
+from gaprune.data.general import DEFAULT_GENERAL, read_general
+from gaprune.data.read import read_triplets
+from gaprune.data.samples import sample_triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.progress import quiet
+from gaprune.util.progress import quiet
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gaprune.data import read_texts
+from gaprune.data.texts import read_texts
 from gaprune.errors import DataError
 
 

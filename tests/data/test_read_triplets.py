@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gaprune.data import Triplet, read_triplets
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError, DataError
 
 RECORDS = [

@@ -2,7 +2,9 @@
 
 import pytest
 
-from gaprune.data import check, read_triplets, samples
+from gaprune.data import samples
+from gaprune.data.check import check
+from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_evaluation, sample_triplets
 from gaprune.errors import ConfigError, DataError
 

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from gaprune.data import Triplet, Triplets, sample, sample_representative, sampling
+from gaprune.data import sampling
+from gaprune.data.sampling import sample, sample_representative
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.models import Prompts
-from gaprune.progress import quiet
+from gaprune.models.load import Prompts
+from gaprune.util.progress import quiet
 
 
 def triplets_of(count):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gaprune.data import Triplet, Triplets
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
 
 ITEMS = [Triplet(f"q{number}", "p", ("n",), f"a:{number}") for number in range(5)]

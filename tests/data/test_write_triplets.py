@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gaprune.data import Triplet, Triplets, read_triplets, write_triplets
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplet, Triplets
+from gaprune.data.write import write_triplets
 from gaprune.errors import OutputError
 
 ITEMS = Triplets(

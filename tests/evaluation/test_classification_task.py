@@ -5,8 +5,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from gaprune.errors import DataError
-from gaprune.evaluation import find_tasks
-from gaprune.models import Prompts
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.models.load import Prompts
 
 
 def test_accuracy_is_that_of_a_logistic_regression_on_normalised_embeddings(tmp_path, model, classification):
@@ -21,7 +21,7 @@ def test_accuracy_is_that_of_a_logistic_regression_on_normalised_embeddings(tmp_
 
 
 def test_a_regression_that_is_cut_short_is_reported(tmp_path, model, classification, monkeypatch):
-    monkeypatch.setattr("gaprune.evaluation.classification._ITERATIONS", 1)
+    monkeypatch.setattr("gaprune.evaluation.quality.evaluate.classification._ITERATIONS", 1)
     (task,) = find_tasks(classification(tmp_path / "T"))
     assert task.evaluate(model, prompts=Prompts(), batch_size=8).details["converged"] == 0
 

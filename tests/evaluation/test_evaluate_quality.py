@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from gaprune.errors import ConfigError, ModelError
-from gaprune.evaluation import evaluate, find_tasks
-from gaprune.progress import quiet
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.util.progress import quiet
 
 
 @pytest.fixture

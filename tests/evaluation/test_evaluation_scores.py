@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gaprune.errors import ConfigError, DataError
-from gaprune.evaluation import Evaluation, Score
+from gaprune.evaluation.quality.scores import Evaluation, Score
 
 
 def score(task, domain, value, fingerprint="f"):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from gaprune.errors import DataError
-from gaprune.evaluation import find_tasks
+from gaprune.evaluation.quality.discovery import find_tasks
 
 
 def binary(rows):

@@ -6,8 +6,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from gaprune.errors import ConfigError, DataError, MissingExtraError, ModelError, OutputError
-from gaprune.evaluation import FINANCE_TASKS, evaluate_benchmark
-from gaprune.evaluation.benchmarks import resolve_benchmark
+from gaprune.evaluation.quality.benchmarks import FINANCE_TASKS, evaluate_benchmark, resolve_benchmark
 
 TEXTS = ["red cat", "one two", "gold", "dog", "acid", "blue"]
 OTHERS = ["cat", "three", "iron salt", "bird fish", "green", "five"]
@@ -155,7 +154,7 @@ def test_without_mteb_the_extra_is_named(model, monkeypatch):
 
 
 def test_mteb_is_not_imported_with_the_package():
-    heavy = "[name for name in ('mteb', 'gaprune.evaluation.evaluators') if name in sys.modules]"
+    heavy = "[name for name in ('mteb', 'gaprune.evaluation.quality.evaluate.evaluators') if name in sys.modules]"
     code = f"import sys, gaprune.evaluation; print({heavy})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

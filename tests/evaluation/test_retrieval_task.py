@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from gaprune.errors import DataError
-from gaprune.evaluation import evaluate, find_tasks
-from gaprune.evaluation.evaluators import graded_ndcg
-from gaprune.models import Prompts
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.evaluators import graded_ndcg
+from gaprune.models.load import Prompts
 
 NONE = Prompts()
 

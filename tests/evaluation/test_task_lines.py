@@ -1,7 +1,7 @@
 import pytest
 
 from gaprune.errors import DataError
-from gaprune.evaluation import find_tasks
+from gaprune.evaluation.quality.discovery import find_tasks
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gaprune.evaluation import evaluate, find_tasks
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 

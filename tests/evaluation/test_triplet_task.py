@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from gaprune.evaluation import find_tasks
-from gaprune.models import Prompts
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.models.load import Prompts
 
 ROWS = [
     {"query": "red cat", "positive": "cat one", "negative": "acid salt"},

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import gaprune
 from gaprune.errors import ModelError, OutputError
-from gaprune.export import pack, unpack
+from gaprune.export.archive import pack, unpack
 
 
 def content(folder):

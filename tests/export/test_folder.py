@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
 from gaprune.errors import OutputError
-from gaprune.export import check_destination, save
+from gaprune.export.folder import check_destination, save
 
 
 def _content(folder: Path) -> dict[str, bytes]:

@@ -12,11 +12,12 @@ import onnx
 import pytest
 
 import gaprune
-from gaprune.api import exporting
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
-from gaprune.export import graph, read_provenance
-from gaprune.models import load_model
-from gaprune.runtimes import ExportedModel, TorchModel, format_of
+from gaprune.export import graph
+from gaprune.export.provenance import read_provenance
+from gaprune.models.encoders import ExportedModel, TorchModel, format_of
+from gaprune.models.load import load_model
+from gaprune.pipelines import export as exporting
 from toys import triplets_file
 
 TEXTS = ["cash", "the bank raised the rate of interest on every loan " * 9, "a dog", "Zürich ?!", "which asset"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from gaprune.errors import ModelError
-from gaprune.export import parent_identity, read_provenance, versions, weights_fingerprint
-from gaprune.models import load_model
+from gaprune.export.provenance import parent_identity, read_provenance, versions, weights_fingerprint
+from gaprune.models.load import load_model
 
 
 class TestFingerprint:

@@ -7,8 +7,8 @@ import random
 import pytest
 
 import gaprune
-from gaprune.config import RecoveryOptions
-from gaprune.data import Triplet, Triplets
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.data.triplets import Triplet, Triplets
 
 _WORDS = [
     "the",

@@ -20,7 +20,7 @@ def recover_once(folder: Path, out: Path, options: dict[str, Any], ready: Any) -
     """Recover ``folder`` on one thread, after saying that it begins."""
     import torch
 
-    from gaprune.api import recover
+    from gaprune.pipelines.recover import recover
 
     torch.set_num_threads(1)
     ready.set()

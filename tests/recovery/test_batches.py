@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gaprune.data import Triplet, Triplets
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError
-from gaprune.recovery import sparsities, steps_of_rounds
 from gaprune.recovery.batches import hold_out, in_batches, plan
+from gaprune.recovery.schedule import sparsities, steps_of_rounds
 from toys import GENERAL
 
 

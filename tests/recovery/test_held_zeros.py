@@ -6,11 +6,13 @@ import pytest
 import torch
 
 import gaprune
-from gaprune.anatomy import matrices
-from gaprune.models import resolve_prompts
-from gaprune.recovery import read_corpus, train, zeros_of
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import resolve_prompts
+from gaprune.recovery.corpus import read_corpus
+from gaprune.recovery.held import zeros_of
 from gaprune.recovery.hold import HoldZeros
 from gaprune.recovery.lora import low_rank
+from gaprune.recovery.train import train
 from gaprune.recovery.trainer import RecoveryTrainer
 
 
@@ -39,7 +41,7 @@ def after_every_step(monkeypatch):
 
 def recovered(model, options, triplets, folder):
     """Train ``model`` and return its zeros before, its weights before and how it went."""
-    zeros = zeros_of(matrices(model))
+    zeros = zeros_of(linear_layers(model))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     went = train(
         model,
@@ -53,7 +55,7 @@ def recovered(model, options, triplets, folder):
 
 
 def same_zeros(model, zeros):
-    now = zeros_of(matrices(model))
+    now = zeros_of(linear_layers(model))
     return now.keys() == zeros.keys() and all(torch.equal(now[name], zeros[name]) for name in zeros)
 
 
@@ -114,7 +116,7 @@ def test_half_precision_is_kept(model, quick, many, tmp_path):
 
 
 def test_gradients_and_optimiser_state_are_zero_there(bert):
-    matrix = matrices(bert)[0]
+    matrix = linear_layers(bert)[0]
     weight = matrix.module.weight
     zeros = torch.rand(weight.shape) < 0.5
     with torch.no_grad():
@@ -144,8 +146,8 @@ def test_gradients_and_optimiser_state_are_zero_there(bert):
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_merging_changes_no_output(pruned, precision):
     texts = ["net income of the quarter", "a dog runs"]
-    zeros = zeros_of(matrices(pruned))
-    with low_rank(pruned, matrices(pruned), zeros, rank=2, seed=0):
+    zeros = zeros_of(linear_layers(pruned))
+    with low_rank(pruned, linear_layers(pruned), zeros, rank=2, seed=0):
         trained = [value for name, value in pruned.named_parameters() if value.requires_grad]
         assert sum(value.numel() for value in trained) < 6000
         with torch.no_grad():
@@ -158,4 +160,4 @@ def test_merging_changes_no_output(pruned, precision):
         after = pruned.encode(texts)
     assert (before == after).all()
     assert same_zeros(pruned, zeros)
-    assert type(matrices(pruned)[0].module) is torch.nn.Linear
+    assert type(linear_layers(pruned)[0].module) is torch.nn.Linear

@@ -12,8 +12,8 @@ from recovering import recover_once, server
 from safetensors.torch import load_file
 
 import gaprune
-from gaprune.export import read_provenance
-from gaprune.models import load_model
+from gaprune.export.provenance import read_provenance
+from gaprune.models.load import load_model
 from toys import triplets_file
 
 

@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gaprune.anatomy import matrices
-from gaprune.errors import ConfigError, SignalError
-from gaprune.models import load_model, resolve_prompts
-from gaprune.recovery import Teacher, read_corpus, train, zeros_of
+from gaprune.errors import ConfigError, MeasurementError
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model, resolve_prompts
+from gaprune.recovery.corpus import read_corpus
+from gaprune.recovery.held import zeros_of
 from gaprune.recovery.objective import Objective, make_loss
+from gaprune.recovery.teacher import Teacher
+from gaprune.recovery.train import train
 
 
 @pytest.fixture
@@ -80,7 +83,7 @@ def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, negativ
     loss = make_loss(pruned, Objective(options, teacher, several=False))(features, labels)
     loss = torch.stack(list(loss.values())).sum() if isinstance(loss, dict) else loss
     loss.backward()
-    weight = matrices(pruned)[1].module.weight
+    weight = linear_layers(pruned)[1].module.weight
     found = weight.grad.clone()
     pruned.zero_grad()
     wanted = plain(pruned, [corpus.row(item) for item in items], parent, options)
@@ -113,9 +116,9 @@ def test_only_what_is_trained_on_is_embedded(bert, quick, many, tmp_path, negati
 def test_distillation_alone_comes_nearer(bert, folder_of, quick, many, tmp_path):
     zeros = {}
     with torch.no_grad():
-        for matrix in matrices(bert):
+        for matrix in linear_layers(bert):
             matrix.module.weight[matrix.module.weight.abs() < 0.15] = 0
-    zeros = zeros_of(matrices(bert))
+    zeros = zeros_of(linear_layers(bert))
     options = quick(steps=8, distil=True, contrastive_weight=0, held_out=0.2, learning_rate=2e-3)
     corpus = read_corpus(options, domain=many)
     teacher = teacher_of(load_model(folder_of("bert"), device="cpu"), corpus, options, tmp_path / "cache")
@@ -131,7 +134,7 @@ def test_a_loss_that_is_not_finite(bert, quick, many, tmp_path):
     with torch.no_grad():
         bert.get_parameter("0.model.embeddings.LayerNorm.weight").fill_(torch.nan)
     options = quick(held_out=0)
-    with pytest.raises(SignalError, match=r"^The loss of step 1 is not finite"):
+    with pytest.raises(MeasurementError, match=r"^The loss of step 1 is not finite"):
         train(
             bert, read_corpus(options, domain=many), options, prompts=resolve_prompts(bert), zeros={},
             checkpoints=tmp_path,

@@ -10,11 +10,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune.anatomy import matrices
 from gaprune.errors import ConfigError, DataError, MissingExtraError, ModelError, OutputError
-from gaprune.export import read_provenance, weights_fingerprint
-from gaprune.models import load_model
-from gaprune.recovery import zeros_of
+from gaprune.export.provenance import read_provenance, weights_fingerprint
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model
+from gaprune.recovery.held import zeros_of
 from gaprune.recovery.trainer import RecoveryTrainer
 from toys import GENERAL, tasks_folder
 
@@ -44,7 +44,7 @@ def test_from_folder_to_folder(folder, folder_of, many, tmp_path, monkeypatch):
     opened = SentenceTransformer(str(out), device="cpu")
     assert weights_fingerprint(opened) == weights_fingerprint(result.model)
     assert weights_fingerprint(load_model(folder, device="cpu")) != weights_fingerprint(opened)
-    old, new = zeros_of(matrices(load_model(folder, device="cpu"))), zeros_of(matrices(opened))
+    old, new = zeros_of(linear_layers(load_model(folder, device="cpu"))), zeros_of(linear_layers(opened))
     assert all(torch.equal(old[name], new[name]) for name in old)
     provenance = read_provenance(out)
     assert {key: provenance[key] for key in before if key != "evaluation"} == {

@@ -7,12 +7,14 @@ import copy
 import pytest
 
 import gaprune
-from gaprune.config import RecoveryOptions
-from gaprune.data import Triplet, Triplets, mine_negatives
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.data.mining import mine_negatives
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.evaluation import find_tasks, footprint
-from gaprune.models import load_model, resolve_prompts
-from gaprune.recovery import read_corpus
+from gaprune.evaluation.cost.footprint import footprint
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.models.load import load_model, resolve_prompts
+from gaprune.recovery.corpus import read_corpus
 from toys import GENERAL, nli, tasks_folder
 
 QUICK = {"steps": 2, "batch_size": 6, "held_out": 0, "learning_rate": 1e-2}
@@ -34,7 +36,7 @@ def test_texts_are_cut_in_training_alone(bert, many, tmp_path):
 def test_zeros_that_are_not_held_are_counted_anew(bert, many, tmp_path):
     gaprune.prune(bert, criterion="magnitude", targets="mlp", sparsity=0.5, out=tmp_path / "pruned")
     result = gaprune.recover(tmp_path / "pruned", domain=many, targets="attention", device="cpu", **QUICK)
-    zeros = {each.name: each.zeros for each in footprint(result.model).matrices}
+    zeros = {each.name: each.zeros for each in footprint(result.model).linear_layers}
     said = result.provenance()["sparsity"]
     assert said["removed"] == sum(zeros[name] for name in said["by_matrix"]) < said["selected"] / 4
     assert said["of_selected"] == said["removed"] / said["selected"]

@@ -13,9 +13,10 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 
 import gaprune
 from gaprune.errors import ConfigError, ModelError, OutputError
-from gaprune.export import weights_fingerprint
-from gaprune.models import load_model, resolve_prompts
-from gaprune.recovery import check_training, read_corpus
+from gaprune.export.provenance import weights_fingerprint
+from gaprune.models.load import load_model, resolve_prompts
+from gaprune.recovery.arguments import check_training
+from gaprune.recovery.corpus import read_corpus
 from gaprune.recovery.folder import last_checkpoint
 from gaprune.recovery.trainer import RecoveryTrainer
 
@@ -27,7 +28,7 @@ class TestBeforePruning:
 
     @pytest.fixture(autouse=True)
     def _never_pruned(self, monkeypatch):
-        monkeypatch.setattr("gaprune.runs.weights.apply", lambda *_args, **_options: pytest.fail("pruned"))
+        monkeypatch.setattr("gaprune.pipelines.unstructured.apply", lambda *_args, **_options: pytest.fail("pruned"))
         monkeypatch.setattr("gaprune.recovery.teacher._embed", lambda *_args: pytest.fail("embedded"))
 
     def refused(self, model, many, error, problem, **given):

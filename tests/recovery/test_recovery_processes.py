@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 import gaprune
-from gaprune.anatomy import matrices
-from gaprune.models import load_model
-from gaprune.recovery import zeros_of
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model
+from gaprune.recovery.held import zeros_of
 from toys import triplets_file
 
 
@@ -88,7 +88,7 @@ def test_killed_and_resumed(folder, launch, options, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     expected, found = (load_file(each / "model.safetensors") for each in (whole, out))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    before, after = (zeros_of(matrices(load_model(each, device="cpu"))) for each in (folder, out))
+    before, after = (zeros_of(linear_layers(load_model(each, device="cpu"))) for each in (folder, out))
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -113,5 +113,5 @@ def test_like_one(folder, folder_of, launch, options, tmp_path, more):
         assert training["processes"] == processes
         curves.append([loss for _, loss in training["curve"]])
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
-    before, after = (zeros_of(matrices(load_model(each, device="cpu"))) for each in (folder, tmp_path / "out2"))
+    before, after = (zeros_of(linear_layers(load_model(each, device="cpu"))) for each in (folder, tmp_path / "out2"))
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -7,11 +7,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune.anatomy import matrices, unit_groups
-from gaprune.export import read_provenance, weights_fingerprint
-from gaprune.models import load_model
-from gaprune.recovery import zeros_of
-from gaprune.runs.retraining import Retraining
+from gaprune.export.provenance import read_provenance, weights_fingerprint
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model
+from gaprune.models.units import unit_groups
+from gaprune.pipelines.retraining import Retraining
+from gaprune.recovery.held import zeros_of
 
 QUICK = {"batch_size": 6, "evaluate_every": 2}
 CUT = {"width": 0.5, "round_to": 8, "device": "cpu"}
@@ -57,7 +58,7 @@ def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folde
     assert {group.units for group in unit_groups(result.model, "width")} == {24}
     said, was = read_provenance(out), read_provenance(narrow)
     assert said["method"] == was["method"]
-    assert said["method"]["repair"]["held_out"] == 8
+    assert said["method"]["reconstruct"]["held_out"] == 8
     (recovery,) = said["recovery"]
     assert "round" not in recovery
     assert recovery["training"]["curve"] == [list(look) for look in two.training.curve]
@@ -72,9 +73,9 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     train = Retraining.train
 
     def spy(self, trained, turn, **given):
-        before = zeros_of(matrices(trained))
+        before = zeros_of(linear_layers(trained))
         record = train(self, trained, turn, **given)
-        turns.append((turn.sparsity, before, zeros_of(matrices(trained))))
+        turns.append((turn.sparsity, before, zeros_of(linear_layers(trained))))
         return record
 
     monkeypatch.setattr(Retraining, "train", spy)
@@ -93,13 +94,15 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
         assert (zeros | ~first[name]).all()
     size = sum(zeros.numel() for zeros in last.values())
     assert sum(int(zeros.sum()) for zeros in late.values()) == result.removed == round(0.6 * size)
-    opened = zeros_of(matrices(SentenceTransformer(str(tmp_path / "out"), device="cpu")))
+    opened = zeros_of(linear_layers(SentenceTransformer(str(tmp_path / "out"), device="cpu")))
     assert opened.keys() == late.keys()
     assert all(torch.equal(opened[name], late[name]) for name in late)
     said = read_provenance(tmp_path / "out")
-    repairs = [recovery["round"]["repair"] for recovery in said["recovery"]]
-    assert said["method"]["repair"] == repairs[-1]
-    assert [repair and repair["held_out"] for repair in repairs] == [None if criterion == "sparsegpt" else 8] * 2
+    reconstructs = [recovery["round"]["reconstruct"] for recovery in said["recovery"]]
+    assert said["method"]["reconstruct"] == reconstructs[-1]
+    assert [reconstruct and reconstruct["held_out"] for reconstruct in reconstructs] == [
+        None if criterion == "sparsegpt" else 8
+    ] * 2
     assert [recovery["training"]["steps"] for recovery in said["recovery"]] == [2, 3]
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert "| pruned before it | to 52.50 % of the selected weights; repair: " in card
@@ -113,10 +116,16 @@ def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
     once = gaprune.prune(tmp_path / "one", domain=many, targets="mlp", recover=3, recover_options=QUICK, **twice)
     again = gaprune.prune(tmp_path / "one", targets="mlp", out=tmp_path / "two", **twice)
     narrow = gaprune.prune(
-        tmp_path / "two", domain=many, repair=False, out=tmp_path / "three", recover=3, recover_options=QUICK, **CUT
+        tmp_path / "two",
+        domain=many,
+        reconstruct=False,
+        out=tmp_path / "three",
+        recover=3,
+        recover_options=QUICK,
+        **CUT,
     )
-    zeros = zeros_of(matrices(again.model))
-    attention = zeros_of(matrices(load_model(tmp_path / "one", device="cpu")))
+    zeros = zeros_of(linear_layers(again.model))
+    attention = zeros_of(linear_layers(load_model(tmp_path / "one", device="cpu")))
     assert attention
     for recovered, wanted in (
         (once.model, zeros),
@@ -124,7 +133,7 @@ def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
         (narrow.model, attention),
         (gaprune.recover(tmp_path / "three", domain=many, steps=3, device="cpu", **QUICK).model, attention),
     ):
-        found = zeros_of(matrices(recovered))
+        found = zeros_of(linear_layers(recovered))
         assert all(torch.equal(found[name], each) for name, each in wanted.items())
 
 
@@ -132,7 +141,7 @@ def test_by_turns_with_a_teacher(bert, many, tmp_path):
     """The parent embeds the texts of every round before the first."""
     options = {"distil": True, "held_out": 0, "teacher_cache": str(tmp_path / "cache"), **QUICK}
     result = gaprune.prune(
-        bert, domain=many, criterion="magnitude", sparsity=0.6, repair=False, recover=4, rounds=2,
+        bert, domain=many, criterion="magnitude", sparsity=0.6, reconstruct=False, recover=4, rounds=2,
         recover_options=options,
     )  # fmt: skip
     assert len(list((tmp_path / "cache").iterdir())) == 1

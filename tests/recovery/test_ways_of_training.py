@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaprune.anatomy import matrices
-from gaprune.models import resolve_prompts
-from gaprune.recovery import read_corpus, train
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import resolve_prompts
+from gaprune.recovery.corpus import read_corpus
+from gaprune.recovery.train import train
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def trained(quick, many, tmp_path):
 
     def run(model, **given):
         seen = []
-        handle = matrices(model)[0].module.register_forward_hook(
+        handle = linear_layers(model)[0].module.register_forward_hook(
             lambda _module, _inputs, output: seen.append((tuple(output.shape), output.dtype))
         )
         options = quick(steps=1, held_out=0, **given)

@@ -7,9 +7,8 @@ import copy
 import pytest
 import yaml
 
-from gaprune.evaluation import Evaluation
-from gaprune.evaluation.scores import Score
-from gaprune.report import model_card
+from gaprune.evaluation.quality.scores import Evaluation, Score
+from gaprune.report.card import model_card
 
 PROVENANCE = {
     "parent": {"name": "org/small-model", "revision": "main", "commit": "c0ffee", "weights_sha256": "ab" * 32},
@@ -20,7 +19,7 @@ PROVENANCE = {
         "allocation": "global",
         "targets": ["mlp", "attention"],
         "matrices": ["a", "b", "c"],
-        "repair": None,
+        "reconstruct": None,
     },
     "sparsity": {"of_selected": 0.5, "of_model": 0.23456, "removed": 1000, "selected": 2000, "parameters": 4263},
     "calibration": {

@@ -8,9 +8,10 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from gaprune.errors import MissingExtraError, OutputError
-from gaprune.report import figures, require_plots, write_figures
-from gaprune.results.comparison import Summary
-from gaprune.results.curves import Curves, Panel
+from gaprune.evaluation.comparison import Summary
+from gaprune.evaluation.curves import Curves, Panel
+from gaprune.report import figures
+from gaprune.report.figures import require_plots, write_figures
 
 LINES = {
     "dai": [(0.5, Summary(0.6, 0.01, -0.1)), (0.7, Summary(0.4, None, -0.3))],

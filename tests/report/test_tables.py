@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from gaprune.data import check
-from gaprune.evaluation import Evaluation, footprint
-from gaprune.evaluation.scores import Score
-from gaprune.report import check_table, evaluation_table, footprint_table, markdown_table, percent
+from gaprune.data.check import check
+from gaprune.evaluation.cost.footprint import footprint
+from gaprune.evaluation.quality.scores import Evaluation, Score
+from gaprune.report.markdown import markdown_table
+from gaprune.report.tables import check_table, evaluation_table, footprint_table, percent
 
 
 def printed(table) -> str:
@@ -47,11 +48,11 @@ def test_evaluation_with_and_without_a_parent():
 def test_footprint(bert):
     found = footprint(bert)
     text = printed(footprint_table(found))
-    assert all(matrix.name in text for matrix in found.matrices)
+    assert all(matrix.name in text for matrix in found.linear_layers)
     assert f"{found.parameters:,}" in text
     for line in ("layer 0", "layer 1", "outside the layers", "all mlp", "all attention", "all other", "whole model"):
         assert line in text
-    assert text.count("░" * 12) == len(found.matrices) + 3 + 3 + 1
+    assert text.count("░" * 12) == len(found.linear_layers) + 3 + 3 + 1
 
 
 def test_footprint_by_layer(bert):

@@ -1,5 +1,5 @@
 """``python -m gaprune.cli``, for launchers that start a module."""
 
-from gaprune.cli import main
+from gaprune.cli.app import main
 
 main()

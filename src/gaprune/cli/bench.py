@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from gaprune.api import bench as verb
-from gaprune.api.benchmarking import check_card
-from gaprune.api.benchmarking import write_card as put_card
 from gaprune.cli.options import JsonFlag, QuietFlag, silence, with_default
 from gaprune.cli.output import say, show, show_json
-from gaprune.evaluation.workload import Workload
-from gaprune.report import benchmark_table
+from gaprune.evaluation.cost.workload import Workload
+from gaprune.pipelines.bench import bench as verb
+from gaprune.pipelines.bench import check_card
+from gaprune.pipelines.bench import write_card as put_card
+from gaprune.report.tables import benchmark_table
 
 __all__ = ["bench"]
 

@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from gaprune.api import compare as verb
 from gaprune.cli.options import JsonFlag, QuietFlag, pairs, recipe_options, silence
 from gaprune.cli.output import say, show, show_json
-from gaprune.files import check_file, write_json, write_text
-from gaprune.report import comparison_table, require_plots, write_figures
-from gaprune.results import make_curves
+from gaprune.evaluation.curves import make_curves
+from gaprune.pipelines.compare import compare as verb
+from gaprune.report.figures import require_plots, write_figures
+from gaprune.report.tables import comparison_table
+from gaprune.util.files import check_file, write_json, write_text
 
 __all__ = ["compare"]
 

@@ -6,7 +6,7 @@ from rich.table import Table
 
 from gaprune.cli.options import JsonFlag
 from gaprune.cli.output import show, show_json
-from gaprune.criteria import available
+from gaprune.criteria.registry import available
 
 __all__ = ["criteria"]
 

@@ -7,14 +7,21 @@ from typing import Annotated, cast
 
 import typer
 
-from gaprune import data
 from gaprune.cli.options import JsonFlag, QuietFlag, pairs, silence
 from gaprune.cli.output import say, show, show_json
+from gaprune.data.check import check as check_data
+from gaprune.data.from_texts import LONGEST, SHORTEST, triplets_from_texts
+from gaprune.data.pairs import KINDS
+from gaprune.data.pairs import Kind as Kind_data
+from gaprune.data.read import read_triplets
+from gaprune.data.sampling import CLUSTERS, ITERATIONS
+from gaprune.data.sampling import sample as sample_data
+from gaprune.data.write import write_triplets
 from gaprune.errors import DataError
-from gaprune.evaluation import find_tasks
-from gaprune.files import check_file
-from gaprune.models import load_model, resolve_prompts
-from gaprune.report import check_table, texts_table
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.models.load import load_model, resolve_prompts
+from gaprune.report.tables import check_table, texts_table
+from gaprune.util.files import check_file
 
 __all__ = ["app"]
 
@@ -52,11 +59,11 @@ def check(
     be a negative, of its own or of another triplet.
     """
     embedder = None if model is None else load_model(model, trust_remote_code=trust_remote_code)
-    report = data.check(
-        data.read_triplets(domain, columns=pairs(column, "column") or None, subset=subset, split=split),
+    report = check_data(
+        read_triplets(domain, columns=pairs(column, "column") or None, subset=subset, split=split),
         general=None
         if general is None
-        else data.read_triplets(
+        else read_triplets(
             general,
             columns=pairs(general_column, "general_column") or None,
             subset=general_subset,
@@ -86,8 +93,8 @@ def sample(
     model: Annotated[str, typer.Option(help="Small embedding model in whose space texts are clustered.")],
     count: Annotated[
         int, typer.Option(min=1, help="How many triplets: the number of clusters, as in the paper.")
-    ] = data.CLUSTERS,
-    iterations: Annotated[int, typer.Option(min=1, help="Iterations of k-means.")] = data.ITERATIONS,
+    ] = CLUSTERS,
+    iterations: Annotated[int, typer.Option(min=1, help="Iterations of k-means.")] = ITERATIONS,
     seed: Annotated[int, typer.Option(help="Seed of k-means.")] = 0,
     column: Columns = None,
     subset: Subset = None,
@@ -99,10 +106,10 @@ def sample(
 ) -> None:
     """Draw representative triplets: k-means over query embeddings, the text nearest to each centre."""
     check_file(out, overwrite=overwrite)
-    triplets = data.read_triplets(source, columns=pairs(column, "column") or None, subset=subset, split=split)
+    triplets = read_triplets(source, columns=pairs(column, "column") or None, subset=subset, split=split)
     embedder = load_model(model, trust_remote_code=trust_remote_code, device=device)
     with silence(quiet, is_json=False):
-        drawn = data.sample(
+        drawn = sample_data(
             triplets,
             embedder,
             count=count,
@@ -110,7 +117,7 @@ def sample(
             seed=seed,
             prompts=resolve_prompts(embedder),
         )
-    data.write_triplets(drawn, out, overwrite=overwrite)
+    write_triplets(drawn, out, overwrite=overwrite)
     if not quiet:
         say(f"{len(drawn)} of {len(triplets)} triplets written to {out}.")
 
@@ -125,15 +132,15 @@ def from_texts(
     kinds: Annotated[
         str | None,
         typer.Option(
-            help=f"What to make, comma-separated: {', '.join(data.KINDS)}, query (your own); default: the "
+            help=f"What to make, comma-separated: {', '.join(KINDS)}, query (your own); default: the "
             "first four, or query alone where --queries are given."
         ),
     ] = None,
     negatives: Annotated[int, typer.Option(min=0, help="Negatives of each; 0 makes pairs.")] = 1,
     model: Annotated[str | None, typer.Option(help="Find negatives by this model's embeddings, not by BM25.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="Make this many, drawn at random; all by default.")] = None,
-    min_words: Annotated[int, typer.Option(min=1, help="Words of a passage, at least.")] = data.SHORTEST,
-    max_words: Annotated[int, typer.Option(min=1, help="Words of a passage, at most.")] = data.LONGEST,
+    min_words: Annotated[int, typer.Option(min=1, help="Words of a passage, at least.")] = SHORTEST,
+    max_words: Annotated[int, typer.Option(min=1, help="Words of a passage, at most.")] = LONGEST,
     seed: Annotated[int, typer.Option(help="Seed of every draw.")] = 0,
     trust_remote_code: TrustRemoteCode = False,
     device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
@@ -144,10 +151,10 @@ def from_texts(
     """Make triplets from plain documents: titles, headings and sentences become queries, offline."""
     check_file(out, overwrite=overwrite)
     with silence(quiet, as_json):
-        made = data.triplets_from_texts(
+        made = triplets_from_texts(
             source,
             queries=queries,
-            kinds=None if kinds is None else [cast("data.Kind", kind.strip()) for kind in kinds.split(",")],
+            kinds=None if kinds is None else [cast("Kind_data", kind.strip()) for kind in kinds.split(",")],
             negatives=negatives,
             model=model,
             device=device,
@@ -157,7 +164,7 @@ def from_texts(
             longest=max_words,
             seed=seed,
         )
-    data.write_triplets(made.triplets, out, overwrite=overwrite, notes=made.notes())
+    write_triplets(made.triplets, out, overwrite=overwrite, notes=made.notes())
     if as_json:
         show_json(made.report.as_dict())
     elif not quiet:

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from gaprune.api import compare
 from gaprune.cli.options import QuietFlag, silence
 from gaprune.cli.output import say, show
-from gaprune.data import SampleDomain, sample_evaluation, sample_triplets
-from gaprune.demo import demo_model
-from gaprune.evaluation import find_tasks
-from gaprune.export import check_destination
-from gaprune.report import comparison_table, percent
-from gaprune.results import Result
+from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.export.folder import check_destination
+from gaprune.models.demo import demo_model
+from gaprune.pipelines.compare import compare
+from gaprune.pipelines.result import Result
+from gaprune.report.tables import comparison_table, percent
 
 __all__ = ["demo"]
 
@@ -59,7 +59,7 @@ def demo(
             targets=("all",),
             sparsity=sparsity,
             triplets=triplets,
-            repair=False,  # the criteria are compared, while somebody waits
+            reconstruct=False,  # the criteria are compared, while somebody waits
         )
     if not quiet:
         show(comparison_table(comparison), f"The model pruned by {_CRITERIA[0]} is in {out}. Use it as any other:\n")

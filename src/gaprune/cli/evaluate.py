@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from gaprune import api
 from gaprune.cli.options import JsonFlag, QuietFlag, silence
 from gaprune.cli.output import show, show_json
-from gaprune.evaluation.task import ENCODING_BATCH_SIZE
-from gaprune.files import check_file, write_json
-from gaprune.report import evaluation_table
+from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE
+from gaprune.pipelines.evaluate import evaluate as verb
+from gaprune.report.tables import evaluation_table
+from gaprune.util.files import check_file, write_json
 
 __all__ = ["evaluate"]
 
@@ -47,7 +47,7 @@ def evaluate(
     if out is not None:
         check_file(out, overwrite=True)
     with silence(quiet, as_json):
-        result = api.evaluate(
+        result = verb(
             model,
             tasks=tasks,
             benchmark=benchmark,

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from gaprune.api.exporting import Exported, export_model
 from gaprune.cli.options import JsonFlag, QuietFlag, silence
 from gaprune.cli.output import show, show_json
 from gaprune.errors import ConfigError
-from gaprune.export import Packed, pack
-from gaprune.export import unpack as unpack_archive
+from gaprune.export.archive import Packed, pack
+from gaprune.export.archive import unpack as unpack_archive
+from gaprune.pipelines.export import Exported, export_model
 
 __all__ = ["export", "unpack"]
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gaprune import api
 from gaprune.cli.options import JsonFlag
 from gaprune.cli.output import recovery_lines, show, show_json
-from gaprune.evaluation import Footprint
-from gaprune.report import footprint_table, percent
+from gaprune.evaluation.cost.footprint import Footprint
+from gaprune.pipelines.inspect import inspect as verb
+from gaprune.report.tables import footprint_table, percent
 
 __all__ = ["inspect"]
 
@@ -28,7 +28,7 @@ def inspect(
     as_json: JsonFlag = False,
 ) -> None:
     """Show sparsity by matrix, layer and kind, and where the model comes from."""
-    footprint, provenance = api.inspect(
+    footprint, provenance = verb(
         model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code
     )
     if as_json:
@@ -51,7 +51,7 @@ def _origin(footprint: Footprint, provenance: Mapping[str, Any]) -> list[str]:
     how = f"Pruned from {{}} by {method['criterion']}" if method["criterion"] else "Retrained from {}"
     made = f"{how.format(provenance['parent']['name'])} ({', '.join(method['targets'])})"
     selected = set(method["matrices"])
-    if not selected or not selected <= {matrix.name for matrix in footprint.matrices}:
+    if not selected or not selected <= {matrix.name for matrix in footprint.linear_layers}:
         return [f"{made}, says its gaprune.json, but the layers it names are not those of this model."]
     now, whole = footprint.sparsity(selected), footprint.sparsity()
     lines = [

@@ -14,10 +14,12 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gaprune.config import CommandOptions, Recipe, load_recipe
+from gaprune.config.files import load_recipe
+from gaprune.config.options import CommandOptions
+from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
-from gaprune.processes import join, rank
-from gaprune.progress import quiet
+from gaprune.util.distributed import join_process_group, rank
+from gaprune.util.progress import quiet
 
 __all__ = ["JsonFlag", "QuietFlag", "first_speaks", "pairs", "recipe_options", "silence", "with_default"]
 
@@ -112,7 +114,7 @@ def with_default(field: FieldInfo) -> str:
 
 def first_speaks(is_quiet: bool, is_json: bool) -> tuple[bool, bool]:
     """Join the other processes, where there are any, and return both flags so that the first one speaks for all."""
-    join()
+    join_process_group()
     return (True, False) if rank() else (is_quiet, is_json)
 
 

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from gaprune.api import prune_many
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
 from gaprune.cli.output import recovery_lines, say, show, show_json
 from gaprune.errors import ConfigError
-from gaprune.report import evaluation_table, harm_text, target_text
-from gaprune.results import Result
+from gaprune.pipelines.prune import prune_many
+from gaprune.pipelines.result import Result
+from gaprune.report.reconstruction import degradation_text
+from gaprune.report.tables import evaluation_table
+from gaprune.report.targets import target_text
 
 __all__ = ["prune"]
 
@@ -78,10 +80,10 @@ def _show_data(calibration: dict[str, Any], reused: str | None) -> None:
 
 def _show(result: Result) -> None:
     show(f"{result.recipe.criterion}: {result.summary}.")
-    repair = result.origin["method"]["repair"]
-    if repair is not None:
-        outcome = "kept" if repair["kept"] else "left out, as it lost"
-        show(f"Repair was {outcome}; {harm_text(repair)}.")
+    reconstruct = result.origin["method"]["reconstruct"]
+    if reconstruct is not None:
+        outcome = "kept" if reconstruct["kept"] else "left out, as it lost"
+        show(f"Repair was {outcome}; {degradation_text(reconstruct)}.")
     for recovery in result.recoveries:
         for line in recovery_lines(recovery):
             show(line)

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from gaprune.api import recover as verb
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
 from gaprune.cli.output import recovery_lines, show, show_json
-from gaprune.config import RecoveryOptions
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
-from gaprune.report import evaluation_table
-from gaprune.results import Recovered
+from gaprune.pipelines.recover import recover as verb
+from gaprune.pipelines.recovered import Recovered
+from gaprune.report.tables import evaluation_table
 
 __all__ = ["recover"]
 

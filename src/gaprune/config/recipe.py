@@ -7,20 +7,20 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from gaprune.config.data import DataOptions
+from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Fractions, Source, Words
-from gaprune.config.repair import RepairOptions
-from gaprune.config.signals import SignalOptions
+from gaprune.config.reconstruction import ReconstructionOptions
 from gaprune.config.units import UNITS, Unit, UnitOptions
 
 __all__ = ["Allocation", "Recipe"]
 
 Allocation = Literal["global", "layer", "matrix", "row"]
 
-_UNITS_ALONE = ("round_to", "greedy", "effect_triplets")
+_UNITS_ALONE = ("round_to", "greedy", "layer_triplets")
 _WEIGHTS_ALONE = ("allocation", "targets", "ignore", "scores", "scores_dtype")
 
 
-class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOptions):
+class Recipe(DataOptions, MeasurementOptions, UnitOptions, ReconstructionOptions, CommandOptions):
     """Everything a pruning run is told."""
 
     command: ClassVar[str] = "prune"
@@ -176,8 +176,8 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
 
     def _check_effect(self) -> None:
         """Refuse options that would change nothing."""
-        if self.repair is False:
-            for option in ("ridge", "repair_triplets", "general_share"):
+        if self.reconstruct is False:
+            for option in ("ridge", "reconstruction_triplets", "general_share"):
                 if self._is_set(option):
                     raise ValueError(f"{option}: repair is switched off, so this has no effect; leave it out")
         if self._is_set("scores_dtype") and self.scores is None:
@@ -186,7 +186,7 @@ class Recipe(DataOptions, SignalOptions, UnitOptions, RepairOptions, CommandOpti
             return
         for option, unit, what in (
             ("greedy", "depth", "layers"),
-            ("effect_triplets", "depth", "layers"),
+            ("layer_triplets", "depth", "layers"),
             ("round_to", "width", "neurons"),
         ):
             if self._is_set(option) and unit not in self.units:

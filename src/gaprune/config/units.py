@@ -32,7 +32,7 @@ class UnitOptions(Options):
     )
     round_to: int = Field(64, ge=1, description="Keep a multiple of this many FFN neurons.")
     greedy: bool = Field(False, description="Depth: measure again after each layer that goes.")
-    effect_triplets: int = Field(
+    layer_triplets: int = Field(
         64,
         ge=1,
         description="Triplets of each kind on which layers are left out; where repair runs, of those it holds out.",

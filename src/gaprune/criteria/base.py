@@ -11,28 +11,30 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 from torch import Tensor
 
-from gaprune.config import Allocation, Options
-from gaprune.errors import ConfigError, SignalError
-from gaprune.signals import LayerEffect, MatrixSignals, Quantity
+from gaprune.config.options import Options
+from gaprune.config.recipe import Allocation
+from gaprune.errors import ConfigError, MeasurementError
+from gaprune.statistics.degradation import LayerEffect
+from gaprune.statistics.sums import LinearStatistics, Statistic
 
 __all__ = [
     "Calibrated",
     "Calibration",
     "Criterion",
-    "Evidence",
-    "Grain",
-    "LayerEvidence",
-    "Reconstruction",
+    "Granularity",
+    "LayerInputs",
     "Solution",
-    "UnitEvidence",
+    "UnitInputs",
+    "UpdatingCriterion",
+    "WeightInputs",
 ]
 
 Calibration = Literal["domain", "general", "mix"]
-Grain = Literal["weights", "units", "layers"]
+Granularity = Literal["weights", "units", "layers"]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class WeightInputs:
     """All that a criterion may look at for one matrix.
 
     Args:
@@ -46,12 +48,12 @@ class Evidence:
 
     name: str
     weight: Tensor
-    domain: MatrixSignals | None = None
-    general: MatrixSignals | None = None
+    domain: LinearStatistics | None = None
+    general: LinearStatistics | None = None
     seed: int = 0
-    writes: bool = False
+    writes_residual: bool = False
 
-    def signals(self, data: Literal["domain", "general"]) -> MatrixSignals:
+    def statistics(self, data: Literal["domain", "general"]) -> LinearStatistics:
         """Return the signals on one kind of data.
 
         Raises:
@@ -60,15 +62,17 @@ class Evidence:
         return _measured(self, data)
 
 
-def _measured(evidence: Evidence | UnitEvidence, data: Literal["domain", "general"]) -> MatrixSignals:
+def _measured(evidence: WeightInputs | UnitInputs, data: Literal["domain", "general"]) -> LinearStatistics:
     found = evidence.domain if data == "domain" else evidence.general
     if found is None:
-        raise SignalError(f"{evidence.name}: no signals of {data} data.", f"Measure them first: give {data} triplets.")
+        raise MeasurementError(
+            f"{evidence.name}: no signals of {data} data.", f"Measure them first: give {data} triplets."
+        )
     return found
 
 
 @dataclass(frozen=True)
-class UnitEvidence:
+class UnitInputs:
     """All that a criterion may look at for the units that one matrix reads.
 
     Args:
@@ -83,8 +87,8 @@ class UnitEvidence:
     name: str
     weight: Tensor
     producer_square: Tensor
-    domain: MatrixSignals | None = None
-    general: MatrixSignals | None = None
+    domain: LinearStatistics | None = None
+    general: LinearStatistics | None = None
     seed: int = 0
 
     @property
@@ -92,7 +96,7 @@ class UnitEvidence:
         """How many units there are."""
         return self.weight.shape[1]
 
-    def signals(self, data: Literal["domain", "general"]) -> MatrixSignals:
+    def statistics(self, data: Literal["domain", "general"]) -> LinearStatistics:
         """Return the signals on one kind of data.
 
         Raises:
@@ -102,7 +106,7 @@ class UnitEvidence:
 
 
 @dataclass(frozen=True)
-class LayerEvidence:
+class LayerInputs:
     """All that a criterion may look at for one layer.
 
     Args:
@@ -127,7 +131,7 @@ class LayerEvidence:
         """
         found = self.domain if data == "domain" else self.general
         if found is None:
-            raise SignalError(f"layer {self.layer}: no {data} data were looked at.", f"Give {data} triplets.")
+            raise MeasurementError(f"layer {self.layer}: no {data} data were looked at.", f"Give {data} triplets.")
         return found
 
 
@@ -144,7 +148,7 @@ class Criterion(Options, ABC):
     """Where the formula comes from."""
     default_allocation: ClassVar[Allocation] = "global"
     """Where its authors compare the budget."""
-    terms: ClassVar[Mapping[Grain, Mapping[str, object]]] = MappingProxyType({})
+    terms: ClassVar[Mapping[Granularity, Mapping[str, object]]] = MappingProxyType({})
     """The constants that are terms of the formula for a grain, each with the value that switches its term off."""
 
     unit_summary: ClassVar[str | None] = None
@@ -162,22 +166,22 @@ class Criterion(Options, ABC):
         return self
 
     @property
-    def domain_needs(self) -> frozenset[Quantity]:
+    def domain_needs(self) -> frozenset[Statistic]:
         """What has to be measured on domain data."""
         return frozenset()
 
     @property
-    def general_needs(self) -> frozenset[Quantity]:
+    def general_needs(self) -> frozenset[Statistic]:
         """What has to be measured on general data."""
         return frozenset()
 
     @property
-    def unit_domain_needs(self) -> frozenset[Quantity]:
+    def unit_domain_needs(self) -> frozenset[Statistic]:
         """What has to be measured on domain data, of the matrices that read units, to tell the units apart."""
         return frozenset()
 
     @property
-    def unit_general_needs(self) -> frozenset[Quantity]:
+    def unit_general_needs(self) -> frozenset[Statistic]:
         """What has to be measured on general data, likewise."""
         return frozenset()
 
@@ -192,7 +196,7 @@ class Criterion(Options, ABC):
         return bool(self.domain_needs | self.general_needs)
 
     @abstractmethod
-    def importance(self, evidence: Evidence) -> Tensor:
+    def importance(self, evidence: WeightInputs) -> Tensor:
         """Return the importance of every weight, ``(out, in)`` in fp32."""
 
     @property
@@ -200,13 +204,15 @@ class Criterion(Options, ABC):
         """Whether the inputs' second moments are kept with the scores, because the choice is made on them too."""
         return False
 
-    def gram(self, evidence: Evidence) -> Tensor:
+    def gram(self, evidence: WeightInputs) -> Tensor:
         """Return the inputs' second moments ``(in, in)`` that are kept with the scores.
 
         Raises:
             SignalError: If the criterion looks at none.
         """
-        raise SignalError(f"{evidence.name}: {type(self).__name__} keeps no second moments.", "Ask keeps_gram first.")
+        raise MeasurementError(
+            f"{evidence.name}: {type(self).__name__} keeps no second moments.", "Ask keeps_gram first."
+        )
 
     def refine(
         self,
@@ -228,7 +234,7 @@ class Criterion(Options, ABC):
         """
         return keep
 
-    def unit_importance(self, evidence: UnitEvidence) -> Tensor:
+    def unit_importance(self, evidence: UnitInputs) -> Tensor:
         """Return the importance of every unit, ``(units,)`` in fp32.
 
         Raises:
@@ -239,7 +245,7 @@ class Criterion(Options, ABC):
             "Choose one that `gaprune criteria` lists for units, such as dai.",
         )
 
-    def layer_importance(self, evidence: LayerEvidence) -> float:
+    def layer_importance(self, evidence: LayerInputs) -> float:
         """Return the importance of a whole layer.
 
         Raises:
@@ -264,7 +270,7 @@ class Solution:
     weight: Tensor
 
 
-class Reconstruction(Criterion):
+class UpdatingCriterion(Criterion):
     """A criterion that chooses and updates weights in one sweep, so that its budget is one a matrix."""
 
     default_allocation: ClassVar[Allocation] = "matrix"
@@ -311,36 +317,36 @@ class Reconstruction(Criterion):
 class Calibrated(Criterion):
     """A criterion that looks at one kind of data, or at both pooled with equal weight."""
 
-    quantities: ClassVar[frozenset[Quantity]]
-    unit_quantities: ClassVar[frozenset[Quantity]] = frozenset()
+    quantities: ClassVar[frozenset[Statistic]]
+    unit_quantities: ClassVar[frozenset[Statistic]] = frozenset()
 
     calibration: Calibration = Field(
         "domain", description="Data it looks at: domain, general, or mix (both, equally)."
     )
 
     @property
-    def domain_needs(self) -> frozenset[Quantity]:
+    def domain_needs(self) -> frozenset[Statistic]:
         """What has to be measured on domain data."""
         return frozenset() if self.calibration == "general" else self.quantities
 
     @property
-    def general_needs(self) -> frozenset[Quantity]:
+    def general_needs(self) -> frozenset[Statistic]:
         """What has to be measured on general data."""
         return frozenset() if self.calibration == "domain" else self.quantities
 
     @property
-    def unit_domain_needs(self) -> frozenset[Quantity]:
+    def unit_domain_needs(self) -> frozenset[Statistic]:
         """What has to be measured on domain data, likewise for units."""
         return frozenset() if self.calibration == "general" else self.unit_quantities
 
     @property
-    def unit_general_needs(self) -> frozenset[Quantity]:
+    def unit_general_needs(self) -> frozenset[Statistic]:
         """What has to be measured on general data, likewise for units."""
         return frozenset() if self.calibration == "domain" else self.unit_quantities
 
-    def mean(self, evidence: Evidence | UnitEvidence, quantity: str) -> Tensor:
+    def mean(self, evidence: WeightInputs | UnitInputs, quantity: str) -> Tensor:
         """Return a signal on the data this criterion looks at."""
         if self.calibration == "mix":
-            domain, general = (getattr(evidence.signals(data), quantity) for data in ("domain", "general"))
+            domain, general = (getattr(evidence.statistics(data), quantity) for data in ("domain", "general"))
             return (domain + general) / 2  # type: ignore[no-any-return]
-        return getattr(evidence.signals(self.calibration), quantity)  # type: ignore[no-any-return]
+        return getattr(evidence.statistics(self.calibration), quantity)  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from gaprune.errors import SignalError
+from gaprune.errors import MeasurementError
 
 __all__ = ["damped_inverse", "inverse_factor"]
 
@@ -49,7 +49,7 @@ def _cholesky(gram: Tensor, damping: float, name: str) -> Tensor:
     try:
         factor: Tensor = torch.linalg.cholesky(wide + ridge * torch.eye(len(wide)).to(wide))
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-        raise SignalError(
+        raise MeasurementError(
             f"{name}: the input second moments are not positive definite.",
             "Use more triplets, or more damping where it is sparsegpt's: sparsegpt:damping=0.05.",
         ) from error

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from gaprune.config import explain
+from gaprune.config.options import explain
 from gaprune.criteria.base import Calibrated, Criterion
 from gaprune.criteria.names import split_name
 from gaprune.errors import ConfigError, suggest

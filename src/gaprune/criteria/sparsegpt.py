@@ -8,31 +8,32 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gaprune.criteria.base import Calibrated, Evidence, Reconstruction, Solution
+from gaprune.criteria.base import Calibrated, Solution, UpdatingCriterion, WeightInputs
 from gaprune.criteria.inverse import inverse_factor
 from gaprune.criteria.registry import register
-from gaprune.masks import check_pattern, lowest, pattern_mask
-from gaprune.signals import Quantity
+from gaprune.pruning.pattern import check_pattern, pattern_mask
+from gaprune.pruning.threshold import lowest
+from gaprune.statistics.sums import Statistic
 
 __all__ = ["SparseGPT"]
 
 
 @register("sparsegpt")
-class SparseGPT(Calibrated, Reconstruction):
+class SparseGPT(Calibrated, UpdatingCriterion):
     """Removes the weights whose loss the others can best make up for, column block by column block."""
 
     summary: ClassVar[str] = "w^2 / [H^-1]: output error after the others are updated, which they are"
     source: ClassVar[str] = "Frantar and Alistarh 2023 (SparseGPT), arXiv 2301.00774"
-    quantities: ClassVar[frozenset[Quantity]] = frozenset({"gram"})
+    quantities: ClassVar[frozenset[Statistic]] = frozenset({"gram"})
 
     damping: float = Field(0.01, gt=0, description="Ridge, as a fraction of the mean diagonal of H.")
     block: int = Field(128, ge=1, description="Columns whose weights are chosen together.")
 
-    def gram(self, evidence: Evidence) -> Tensor:
+    def gram(self, evidence: WeightInputs) -> Tensor:
         """Return the second moments of the data this criterion looks at."""
         return self.mean(evidence, "gram")
 
-    def importance(self, evidence: Evidence) -> Tensor:
+    def importance(self, evidence: WeightInputs) -> Tensor:
         """Return ``w^2 / U_jj^2`` before any update, ``(out, in)``."""
         factor = inverse_factor(self.gram(evidence), damping=self.damping, name=evidence.name)
         return (evidence.weight / factor.diagonal()).square()

@@ -17,8 +17,8 @@ from gaprune.data.passages import cut
 from gaprune.data.queries import read_queries
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError, suggest
-from gaprune.models import Prompts, load_model, resolve_prompts
-from gaprune.progress import bars
+from gaprune.models.load import Prompts, load_model, resolve_prompts
+from gaprune.util.progress import bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

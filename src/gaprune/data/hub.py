@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.data.records import Record
 from gaprune.errors import DataError
-from gaprune.progress import is_shown
+from gaprune.util.progress import is_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from gaprune.data.normal import normalise
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.progress import bars
+from gaprune.util.progress import bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models import Prompts
+    from gaprune.models.load import Prompts
 
 __all__ = ["mine_negatives"]
 

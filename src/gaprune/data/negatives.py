@@ -12,12 +12,12 @@ import numpy.typing as npt
 from gaprune.data.normal import normalise
 from gaprune.data.pairs import Pair
 from gaprune.data.words import shared_words, words
-from gaprune.progress import track
+from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models import Prompts
+    from gaprune.models.load import Prompts
 
 __all__ = ["EmbeddingSearch", "Search", "choose_negatives"]
 

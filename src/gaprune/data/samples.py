@@ -11,7 +11,7 @@ __all__ = ["SampleDomain", "sample_evaluation", "sample_triplets"]
 
 SampleDomain = Literal["finance", "chemistry", "general"]
 
-_SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+_SAMPLES = Path(__file__).resolve().parent / "sample_texts"
 
 
 def _checked(domain: str) -> str:

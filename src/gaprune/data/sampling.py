@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.progress import track
+from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models import Prompts
+    from gaprune.models.load import Prompts
 
 __all__ = ["CLUSTERS", "ITERATIONS", "sample", "sample_representative"]
 

@@ -22,7 +22,7 @@ import numpy as np
 from gaprune.errors import ModelError, OutputError
 from gaprune.export.folder import writing
 from gaprune.export.planes import Bytes, Layout, Part, join, mask_pays, split
-from gaprune.files import check_file, replacing
+from gaprune.util.files import check_file, replacing
 
 __all__ = ["Packed", "pack", "unpack"]
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from gaprune.errors import OutputError
 from gaprune.export.provenance import PROVENANCE_FILE
-from gaprune.files import check_parent
+from gaprune.util.files import check_parent
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

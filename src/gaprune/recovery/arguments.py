@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaprune.config import RecoveryOptions
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, ModelError
-from gaprune.models import Prompts
+from gaprune.models.load import Prompts
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.lora import check_lora
 

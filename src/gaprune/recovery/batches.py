@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
 
-from gaprune.data import Triplet, Triplets
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.masks import shares
+from gaprune.pruning.budget import shares
 
 __all__ = ["hold_out", "in_batches", "plan", "row"]
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from gaprune.config import MOST_HELD_OUT, RecoveryOptions
-from gaprune.data import Triplet, Triplets, mine_negatives, read_general, read_triplets
+from gaprune.config.recovery import MOST_HELD_OUT, RecoveryOptions
+from gaprune.data.general import read_general
+from gaprune.data.mining import mine_negatives
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.models import Prompts, Role
+from gaprune.models.load import Prompts, Role
 from gaprune.recovery.batches import hold_out, in_batches, plan, row
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 from zipfile import is_zipfile
 
 from gaprune.errors import ConfigError, OutputError
-from gaprune.files import check_parent, write_json
+from gaprune.util.files import check_parent, write_json
 
 __all__ = ["check_checkpoints", "clear", "last_checkpoint", "require_same_run"]
 

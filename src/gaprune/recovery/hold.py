@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from gaprune.anatomy import Matrix
+from gaprune.models.linear_layers import LinearLayer
 
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
@@ -32,8 +32,8 @@ class HoldZeros(TrainerCallback):
         zeros: Where they are held, true for zeros, ``(out, in)`` by name.
     """
 
-    def __init__(self, matrices: Sequence[Matrix], zeros: Mapping[str, Tensor]) -> None:
-        modules: dict[str, nn.Linear] = {matrix.name: matrix.module for matrix in matrices}
+    def __init__(self, linear_layers: Sequence[LinearLayer], zeros: Mapping[str, Tensor]) -> None:
+        modules: dict[str, nn.Linear] = {matrix.name: matrix.module for matrix in linear_layers}
         self.zeros = dict(zeros)
         self._weights = {name: modules[name].weight for name in zeros}
         self._handles: list[RemovableHandle] = []

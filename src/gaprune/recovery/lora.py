@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gaprune.anatomy import Matrix, select
 from gaprune.errors import MissingExtraError
+from gaprune.models.linear_layers import LinearLayer
+from gaprune.models.selection import select
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -38,7 +39,12 @@ def check_lora() -> None:
 
 @contextmanager
 def low_rank(
-    model: SentenceTransformer, matrices: Sequence[Matrix], zeros: Mapping[str, Tensor], *, rank: int, seed: int
+    model: SentenceTransformer,
+    linear_layers: Sequence[LinearLayer],
+    zeros: Mapping[str, Tensor],
+    *,
+    rank: int,
+    seed: int,
 ) -> Iterator[None]:
     """Train low-rank updates of the matrices of the blocks, and nothing else, and merge them at the end.
 
@@ -47,7 +53,7 @@ def low_rank(
 
     Args:
         model: What is trained.
-        matrices: All matrices of the model.
+        linear_layers: All matrices of the model.
         zeros: Zeros that are held, ``(out, in)`` by name.
         rank: Rank of the updates.
         seed: Seed of their start.
@@ -73,7 +79,7 @@ def low_rank(
             base = cast("nn.Linear", self.base_layer)
             return functional.linear(x, base.weight + self.get_delta_weight(_ADAPTER), base.bias)
 
-    chosen = select(matrices, ["all"])
+    chosen = select(linear_layers, ["all"])
     layers = {id(matrix.module): zeros.get(matrix.name) for matrix in chosen}
     config = LoraConfig(r=rank, lora_alpha=_ALPHA * rank, target_modules=[matrix.name for matrix in chosen])
     config._register_custom_module({nn.Linear: Masked})  # noqa: SLF001 (peft's way to give a layer of one's own)

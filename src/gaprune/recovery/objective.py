@@ -18,7 +18,7 @@ from sentence_transformers.util import all_gather, all_gather_with_grad
 from torch import Tensor
 from torch.nn import functional
 
-from gaprune.config import RecoveryOptions
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.recovery.teacher import Teacher
 
 __all__ = ["Cached", "Objective", "Plain", "embedding_distance", "make_loss", "similarity_distance"]

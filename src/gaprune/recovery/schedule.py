@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from gaprune.masks import budget
+from gaprune.pruning.budget import budget
 
 __all__ = ["sparsities", "steps_of_rounds"]
 

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gaprune.errors import ConfigError, ModelError, OutputError
-from gaprune.files import replacing
-from gaprune.models import Prompts, Role
-from gaprune.progress import track
+from gaprune.models.load import Prompts, Role
+from gaprune.util.files import replacing
+from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gaprune.anatomy import matrices
-from gaprune.config import RecoveryOptions
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
-from gaprune.models import Prompts
-from gaprune.progress import bars
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import Prompts
 from gaprune.recovery.arguments import recomputing, training_arguments
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.held import zeros_of
 from gaprune.recovery.lora import low_rank
 from gaprune.recovery.teacher import Teacher
+from gaprune.util.progress import bars
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -111,14 +111,14 @@ def train(
         model, corpus, options, prompts, checkpoints, resumed=resume_from is not None, resumable=resumable
     )
     parts = arguments.world_size
-    holder = HoldZeros(matrices(model), zeros)
+    holder = HoldZeros(linear_layers(model), zeros)
     triplets, batches = corpus.plan(options)
     held_out, _ = corpus.looked_at(options, parts)
     with ExitStack() as stack:
         stack.enter_context(_enough_memory())
         stack.enter_context(_in_float32(model))
         if options.lora:
-            stack.enter_context(low_rank(model, matrices(model), zeros, rank=options.lora, seed=options.seed))
+            stack.enter_context(low_rank(model, linear_layers(model), zeros, rank=options.lora, seed=options.seed))
         if options.gradient_checkpointing:
             transformer = recomputing(model)
             transformer.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -202,7 +202,7 @@ def _terms(line: Mapping[str, float]) -> dict[str, float]:
 
 def _require_zeros(model: SentenceTransformer, zeros: Mapping[str, Tensor]) -> None:
     """Fail if a zero was lost: that would be a fault of ours."""
-    now = zeros_of(matrices(model))
+    now = zeros_of(linear_layers(model))
     for name, held in zeros.items():
         if name not in now or (held.to(now[name].device) & ~now[name]).any():
             raise RuntimeError(f"{name}: retraining has lost zeros")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
-from gaprune.errors import OutputError, SignalError
+from gaprune.errors import MeasurementError, OutputError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,7 +80,7 @@ class RecoveryTrainer(SentenceTransformerTrainer):
         """
         loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss):
-            raise SignalError(
+            raise MeasurementError(
                 f"The loss of step {self.state.global_step + 1} is not finite.",
                 "Lower --learning-rate, or compute in float32 (without --bf16).",
             )

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.report.markdown import markdown_table
+from gaprune.report.reconstruction import reconstruction_text
 from gaprune.report.recovery import recovery_section
-from gaprune.report.repair import repair_text
 from gaprune.report.tables import percent
 from gaprune.report.targets import target_text
 
 if TYPE_CHECKING:
-    from gaprune.evaluation import Evaluation
+    from gaprune.evaluation.quality.scores import Evaluation
 
 __all__ = ["model_card"]
 
@@ -76,7 +76,7 @@ def model_card(provenance: Mapping[str, Any], evaluation: Evaluation | None) -> 
             [
                 *_parent_rows(parent, method),
                 *(_unit_rows(method, sparsity) if units else _weight_rows(method, sparsity)),
-                *([("repair", repair_text(method["repair"]))] if pruned else ()),
+                *([("reconstruct", reconstruction_text(method["reconstruct"]))] if pruned else ()),
                 *_limit_rows(provenance["recipe"], recovered=bool(recoveries)),
             ],
         ),

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import MissingExtraError, OutputError
-from gaprune.files import replacing
+from gaprune.util.files import replacing
 
 if TYPE_CHECKING:
-    from gaprune.results.curves import Curves, Panel
+    from gaprune.evaluation.curves import Curves, Panel
 
 __all__ = ["require_plots", "write_figures"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gaprune.report.markdown import markdown_table
-from gaprune.report.repair import repair_text
+from gaprune.report.reconstruction import reconstruction_text
 from gaprune.report.tables import percent
 
 __all__ = ["recovery_section"]
@@ -37,8 +37,13 @@ def _round(recovery: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what was pruned just before, where pruning and recovery took turns."""
     if "round" not in recovery:
         return []
-    sparsity, repair = recovery["round"]["sparsity"], recovery["round"]["repair"]
-    return [("pruned before it", f"to {percent(sparsity)} of the selected weights; repair: {repair_text(repair)}")]
+    sparsity, reconstruct = recovery["round"]["sparsity"], recovery["round"]["reconstruct"]
+    return [
+        (
+            "pruned before it",
+            f"to {percent(sparsity)} of the selected weights; repair: {reconstruction_text(reconstruct)}",
+        )
+    ]
 
 
 def _loss(options: Mapping[str, Any]) -> str:

@@ -9,9 +9,12 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gaprune.data import CheckReport, TextsReport
-    from gaprune.evaluation import Evaluation, Footprint
-    from gaprune.results import Benchmark, Comparison
+    from gaprune.data.check import CheckReport
+    from gaprune.data.from_texts import TextsReport
+    from gaprune.evaluation.comparison import Comparison
+    from gaprune.evaluation.cost.benchmark import Benchmark
+    from gaprune.evaluation.cost.footprint import Footprint
+    from gaprune.evaluation.quality.scores import Evaluation
 
 __all__ = [
     "benchmark_table",
@@ -88,7 +91,7 @@ def footprint_table(footprint: Footprint, selected: Collection[str] = ()) -> Tab
         bar = "█" * filled + "░" * (_BAR - filled)
         table.add_row(name, kind, f"{size:,}", f"{zeros:,}", percent(share), bar, style=style)
 
-    for matrix in footprint.matrices:
+    for matrix in footprint.linear_layers:
         dim = bool(selected) and matrix.name not in selected
         add(matrix.name, matrix.kind, matrix.size, matrix.zeros, "dim" if dim else None)
     table.add_section()

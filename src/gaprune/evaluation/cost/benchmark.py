@@ -1,0 +1,194 @@
+"""What a model costs, beside its parent: the result of a benchmark, as rows, ratios, Markdown and plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gaprune.evaluation.cost.flops import Flops
+from gaprune.evaluation.cost.latency import Timing
+from gaprune.evaluation.cost.memory import Memory
+from gaprune.models.encoders import Format
+from gaprune.report.markdown import markdown_table
+
+__all__ = ["Benchmark", "Cost", "Row"]
+
+_MB = 1e6
+_NOTABLE = 0.01
+"""Zeros below this fraction are those that any model has."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one model costs.
+
+    Args:
+        name: Its folder's name.
+        format: Its runtime.
+        parameters: Parameters of the whole model.
+        zeros: Fraction of zeros in its matrices; ``None`` where its runtime does not show them.
+        flops: Floating-point operations, as a formula of the length.
+        disk: Bytes of its folder.
+        memory: Memory of a process with this model alone; ``None`` where it was not measured.
+        timings: By length and batch size.
+    """
+
+    name: str
+    format: Format
+    parameters: int
+    zeros: float | None
+    flops: Flops
+    disk: int
+    memory: Memory | None
+    timings: tuple[Timing, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "name": self.name,
+            "format": self.format,
+            "parameters": self.parameters,
+            "zeros_of_matrices": self.zeros,
+            "flops": self.flops.as_dict(),
+            "flops_per_token": {str(length): self.flops.per_token(length) for length in self._lengths},
+            "disk_bytes": self.disk,
+            "memory_bytes": None if self.memory is None else self.memory.as_dict(),
+            "timings": [timing.as_dict() for timing in self.timings],
+        }
+
+    @property
+    def _lengths(self) -> list[int]:
+        return list(dict.fromkeys(timing.length for timing in self.timings))
+
+    def measures(self) -> dict[str, tuple[float, str, bool]]:
+        """Return value, text and whether more is better, by the name of what was measured."""
+        found: dict[str, tuple[float, str, bool]] = {
+            "parameters": (self.parameters, f"{self.parameters:,}", False),
+            "bytes on disk": (self.disk, f"{self.disk / _MB:.1f} MB", False),
+        }
+        for length in self._lengths:
+            flops = self.flops.per_token(length)
+            found[f"FLOPs a token, text of {length}"] = (flops, f"{flops / 1e6:,.3f} M", False)
+        if self.memory is not None:
+            for name, value in (
+                ("resident memory", self.memory.resident),
+                ("proportional memory (PSS)", self.memory.proportional),
+                ("peak memory", self.memory.peak),
+            ):
+                found[name] = (value, f"{value / _MB:.0f} MB", False)
+        for timing in self.timings:
+            cell = f"batch {timing.batch_size}, {timing.length} tokens"
+            first, third = (1000 * each for each in timing.quartiles)
+            text = f"{1000 * timing.median:.2f} ms ({first:.2f} to {third:.2f})"
+            found[f"latency, {cell}"] = (timing.median, text, False)
+            found[f"throughput, {cell}"] = (timing.texts_per_second, f"{timing.texts_per_second:,.1f} texts/s", True)
+        return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of both models.
+
+    Args:
+        measure: What was measured, with its conditions.
+        model: Its value for the model, as text.
+        parent: For the parent, where there is one.
+        ratio: How many times better the model is than its parent: smaller or faster; below one it is worse.
+    """
+
+    measure: str
+    model: str
+    parent: str | None
+    ratio: float | None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A model's cost, beside its parent's.
+
+    Args:
+        model: The model.
+        parent: What it is compared with.
+        settings: What the numbers depend on: workload, threads, device, processor, versions.
+    """
+
+    model: Cost
+    parent: Cost | None
+    settings: Mapping[str, Any]
+
+    def rows(self) -> list[Row]:
+        """Return every measure."""
+        beside = {} if self.parent is None else self.parent.measures()
+        rows = []
+        for name, (value, text, more_is_better) in self.model.measures().items():
+            if name not in beside:
+                rows.append(Row(name, text, None, None))
+                continue
+            other, other_text, _ = beside[name]
+            rows.append(Row(name, text, other_text, value / other if more_is_better else other / value))
+        return rows
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """How many times better the model is than its parent, by measure; empty without a parent."""
+        return {row.measure: row.ratio for row in self.rows() if row.ratio is not None}
+
+    def header(self) -> list[str]:
+        """Return the table's header."""
+        names = [f"{cost.name} ({cost.format})" for cost in (self.model, self.parent) if cost is not None]
+        return ["", *names, *(("better by",) if self.parent is not None else ())]
+
+    def cells(self) -> list[list[str]]:
+        """Return the table's cells as text."""
+        return [
+            [
+                row.measure,
+                row.model,
+                *(() if row.parent is None or row.ratio is None else (row.parent, f"{row.ratio:.2f} x")),
+            ]
+            for row in self.rows()
+        ]
+
+    def conditions(self) -> str:
+        """Return in a sentence what the numbers depend on."""
+        settings = self.settings
+        memory = (
+            "Memory is that of a process which opens one model and encodes the largest batch."
+            if self.model.memory is not None
+            else "Memory was not measured."
+        )
+        turns = "" if self.parent is None else ", the models in turn"
+        return (
+            f"Measured on {settings['processor']}, {settings['device']}, {settings['threads']} threads: median (first "
+            f"to third quartile) of {settings['rounds']} rounds after warm-up{turns}, from texts to embeddings. "
+            "FLOPs a token are 2 x weights of the matrices + 4 x heads x head size x layers x length; zeros count, as "
+            f"runtimes multiply them. {memory}"
+        )
+
+    def remark(self) -> str | None:
+        """Return what zeros in the model do not do, and what does; ``None`` where it has next to none."""
+        zeros = self.model.zeros
+        if zeros is None or zeros < _NOTABLE:
+            return None
+        return (
+            f"{zeros:.1%} of the weights in this model's matrices are zeros, which make it neither smaller nor "
+            "faster: they are stored and multiplied as any number, and where times differ it is not by them. Smaller "
+            "and faster are whole units (gaprune prune with --width, --heads, --depth or --vocabulary) and int8 "
+            "(gaprune export --to onnx --int8); a smaller file to store or send is gaprune export --to archive."
+        )
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown, with its conditions and what is to be remarked."""
+        texts = [self.conditions(), self.remark()]
+        return markdown_table(self.header(), self.cells()) + "".join(f"\n{text}\n" for text in texts if text)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain data for JSON."""
+        return {
+            "settings": dict(self.settings),
+            "model": self.model.as_dict(),
+            "parent": None if self.parent is None else self.parent.as_dict(),
+            "ratios": self.ratios,
+            "remark": self.remark(),
+        }

@@ -1,0 +1,117 @@
+"""How long encoding takes: several models in turn, in one process, warmed up, with medians and spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+from gaprune.errors import ConfigError
+from gaprune.evaluation.cost.workload import Workload, texts_of_length
+from gaprune.models.encoders import Encoder
+from gaprune.util.progress import track
+
+__all__ = ["Timing", "check_lengths", "computing_with", "time_models"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one model takes for one batch, texts to embeddings, tokenisation included.
+
+    Args:
+        batch_size: Texts at a time.
+        length: Tokens of a text that were asked for.
+        tokens: Tokens of the batch that this model read.
+        seconds: Every measurement, in the order made.
+    """
+
+    batch_size: int
+    length: int
+    tokens: int
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Median seconds a batch."""
+        return median(self.seconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third quartile of the seconds a batch; half of all measurements lie between them."""
+        first, _, third = quantiles(self.seconds, n=4, method="inclusive")
+        return first, third
+
+    @property
+    def texts_per_second(self) -> float:
+        """Texts a second at the median."""
+        return self.batch_size / self.median
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "batch_size": self.batch_size,
+            "length": self.length,
+            "tokens": self.tokens,
+            "median_seconds": self.median,
+            "quartiles_seconds": list(self.quartiles),
+            "texts_per_second": self.texts_per_second,
+            "seconds": list(self.seconds),
+        }
+
+
+def check_lengths(models: Sequence[tuple[str, Encoder]], lengths: Sequence[int]) -> None:
+    """Refuse texts that a model would cut: it would look faster than it is.
+
+    Raises:
+        ConfigError: If a length is beyond the limit of a model.
+    """
+    for name, model in models:
+        if model.max_length is not None and max(lengths) > model.max_length:
+            raise ConfigError(
+                f"lengths: {max(lengths)} tokens are more than {name} reads ({model.max_length}).",
+                "Name shorter ones: --lengths 32,128.",
+            )
+
+
+@contextmanager
+def computing_with(threads: int | None) -> Iterator[int]:
+    """Let PyTorch compute with this many threads inside the block; gives how many it is."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield threads or before
+    finally:
+        torch.set_num_threads(before)
+
+
+def time_models(
+    models: Sequence[Encoder], workload: Workload, *, clock: Callable[[], float] = time.perf_counter
+) -> list[tuple[Timing, ...]]:
+    """Return the timings of every model, in the order of ``models``, by length and batch size.
+
+    All models are given the same texts, whose length is measured by the last model's tokenizer. Within a round the
+    models take turns, and who begins changes from round to round, so that a machine that slows down slows all.
+    """
+    last = models[-1]
+    texts = {length: texts_of_length(length, max(workload.batch_sizes), last.lengths) for length in workload.lengths}
+    cells = [(length, size) for length in workload.lengths for size in workload.batch_sizes]
+    found: list[list[Timing]] = [[] for _ in models]
+    for length, size in track(cells, "Timing"):
+        batch = texts[length][:size]
+        seconds: list[list[float]] = [[] for _ in models]
+        for model in models:
+            model.encode(batch, prompt="", batch_size=size)
+        for round_ in range(workload.rounds):
+            turn = list(range(len(models)))
+            for index in turn if round_ % 2 == 0 else reversed(turn):
+                start = clock()
+                models[index].encode(batch, prompt="", batch_size=size)
+                seconds[index].append(clock() - start)
+        for index, model in enumerate(models):
+            found[index].append(Timing(size, length, sum(model.lengths(batch)), tuple(seconds[index])))
+    return [tuple(each) for each in found]

@@ -1,0 +1,1 @@
+"""Quality: tasks of one's own and mteb."""

@@ -1,0 +1,95 @@
+"""Finding the tasks in a folder."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gaprune.errors import DataError
+from gaprune.evaluation.quality.classification import ClassificationTask
+from gaprune.evaluation.quality.lines import read_json_lines
+from gaprune.evaluation.quality.pairs import load_pairs
+from gaprune.evaluation.quality.retrieval import RetrievalTask
+from gaprune.evaluation.quality.triplets import TripletTask
+
+if TYPE_CHECKING:
+    from gaprune.evaluation.quality.task import Task
+
+__all__ = ["find_tasks"]
+
+_LAYOUTS = (
+    "A task is a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv (retrieval), a folder with train.jsonl "
+    "and test.jsonl (classification), or a .jsonl file of sentence1, sentence2, score or of query, positive, negative."
+)
+
+
+def find_tasks(folder: Path) -> list[Task]:
+    """Read and check every task in ``folder``, ordered by name.
+
+    Tasks lie at ``folder/TASK`` or ``folder/DOMAIN/TASK``, or ``folder`` is itself one. The domain is the name of
+    the folder ``DOMAIN``, and empty without one. Hidden files and files that are not ``.jsonl`` are passed over.
+
+    Raises:
+        DataError: If there is no task, a folder is none, or a file of one cannot be used.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise DataError("This folder does not exist.", "Name a folder of evaluation tasks.", source=folder)
+    if _is_task(folder):
+        return [_load(folder, "")]
+    tasks = [task for entry in _entries(folder) for task in _tasks_of_entry(entry)]
+    if not tasks:
+        raise DataError("The folder holds no task.", _LAYOUTS, source=folder)
+    for (domain, name), count in Counter((task.domain, task.name) for task in tasks).items():
+        if count > 1:
+            raise DataError(f"Two tasks are named {name!r}.", "Rename one of them.", source=folder / domain)
+    return tasks
+
+
+def _tasks_of_entry(entry: Path) -> list[Task]:
+    """Return the task that ``entry`` is, or those of the domain that it is."""
+    if _is_task(entry):
+        return [_load(entry, "")]
+    members = _entries(entry)
+    if not members:
+        raise DataError("The folder holds no task.", _LAYOUTS, source=entry)
+    for member in members:
+        if not _is_task(member):
+            raise DataError("The folder is no evaluation task.", _LAYOUTS, source=member)
+    return [_load(member, entry.name) for member in members]
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what may be a task in ``folder``: folders and ``.jsonl`` files."""
+    if not folder.is_dir():
+        raise DataError("This is neither a folder nor a .jsonl file.", _LAYOUTS, source=folder)
+    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return sorted(path for path in found if path.is_dir() or path.suffix == ".jsonl")
+
+
+def _is_retrieval(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("corpus.jsonl", "queries.jsonl", "qrels"))
+
+
+def _is_classification(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("train.jsonl", "test.jsonl"))
+
+
+def _is_task(path: Path) -> bool:
+    if path.is_dir():
+        return _is_retrieval(path) or _is_classification(path)
+    return path.suffix == ".jsonl"
+
+
+def _load(path: Path, domain: str) -> Task:
+    path = path.resolve() if path.name in ("", "..") else path
+    if path.is_dir():
+        return (RetrievalTask if _is_retrieval(path) else ClassificationTask).load(path, domain)
+    first = next(read_json_lines(path))
+    if {"sentence1", "sentence2", "score"} & first.fields.keys():
+        return load_pairs(path, domain)
+    if {"query", "positive", "negative", "negatives"} & first.fields.keys():
+        return TripletTask.load(path, domain)
+    has = ", ".join(map(repr, first.fields)) or "none"
+    raise first.error(f"The fields ({has}) are those of no evaluation task.", _LAYOUTS)

@@ -1,0 +1,86 @@
+"""What every task of one's own has in common."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from gaprune.config.options import ENCODING_BATCH_SIZE
+from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.scores import Score, TaskKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.models.load import Prompts
+
+__all__ = ["ENCODING_BATCH_SIZE", "Task", "check_batch_size"]
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuse to encode fewer than one text at a time.
+
+    Raises:
+        ConfigError: If ``batch_size`` is below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size: {batch_size} is below 1.", "Give the number of texts encoded at a time.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A task whose files were read and checked.
+
+    Args:
+        name: Name of its folder or file.
+        domain: Name of the domain folder around it, empty for none.
+        fingerprint: SHA-256 of its files' contents.
+    """
+
+    kind: ClassVar[str]
+    metric: ClassVar[str]
+
+    name: str
+    domain: str
+    fingerprint: str
+
+    @property
+    def key(self) -> TaskKey:
+        """Domain, name and fingerprint."""
+        return self.domain, self.name, self.fingerprint
+
+    @abstractmethod
+    def texts(self) -> Iterator[str]:
+        """Yield the texts that calibration data must not hold: queries, relevant passages, tested texts."""
+
+    @abstractmethod
+    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
+        """Return metrics by name, :attr:`metric` among them."""
+
+    def evaluate(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Score:
+        """Score ``model`` in this task.
+
+        Args:
+            model: The model; it is not changed.
+            prompts: Put before queries and passages, where the task has these roles.
+            batch_size: Texts encoded at a time.
+
+        Raises:
+            ModelError: If the model gives embeddings that are not finite.
+        """
+        start = time.perf_counter()
+        details = self.measure(model, prompts=prompts, batch_size=batch_size)
+        return Score(
+            task=self.name,
+            domain=self.domain,
+            kind=self.kind,
+            metric=self.metric,
+            value=details[self.metric],
+            seconds=time.perf_counter() - start,
+            details=details,
+            fingerprint=self.fingerprint,
+        )

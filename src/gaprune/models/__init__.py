@@ -1,0 +1,1 @@
+"""Opening a model, and where it keeps its blocks, linear layers, units and vocabulary."""

@@ -1,0 +1,172 @@
+"""Whole units of a model: FFN neurons and attention heads, with everything that has to go when one goes.
+
+A unit group is what one matrix reads: the neurons of a block's FFN (read by its down projection) or the heads of a
+block's attention (read by its output projection). Removing a unit removes its columns there and the rows that feed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
+
+from gaprune.errors import ModelError
+from gaprune.models.blocks import block_path, transformer_of
+from gaprune.models.linear_layers import Kind, LinearLayer, linear_layers
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Producer", "UnitGroup", "UnitKind", "unit_groups"]
+
+UnitKind = Literal["width", "heads"]
+
+_KINDS: dict[UnitKind, Kind] = {"width": "mlp", "heads": "attention"}
+_WIDTHS = ("intermediate_size", "hidden_dim", "ffn_dim", "n_inner", "d_ff")
+"""Names under which a configuration keeps the width of its FFN."""
+
+
+@dataclass(frozen=True, eq=False)
+class Producer:
+    """A matrix that feeds the units of a group.
+
+    Args:
+        matrix: The matrix; its rows, and its bias, go with the units.
+        parts: Equal stacked parts of its rows (gate and up in one matrix make two); every part feeds every unit.
+        rows: Rows that feed one unit, in each part.
+    """
+
+    matrix: LinearLayer
+    parts: int
+    rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGroup:
+    """The units that one matrix reads.
+
+    Args:
+        kind: ``width`` for FFN neurons, ``heads`` for attention heads that share keys and values.
+        layer: Index of the block.
+        consumer: The matrix that reads the units; ``consumer.unit`` of its columns are one unit.
+        producers: The matrices that feed them.
+        units: How many there are.
+        fields: Fields of the configuration that count them, with how many each unit stands for.
+    """
+
+    kind: UnitKind
+    layer: int
+    consumer: LinearLayer
+    producers: tuple[Producer, ...]
+    units: int
+    fields: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        """The consumer's name, which stands for the group."""
+        return self.consumer.name
+
+    @property
+    def weights(self) -> int:
+        """Weights that one unit has: its columns and rows, without biases."""
+        rows = sum(each.rows * each.parts * each.matrix.module.in_features for each in self.producers)
+        return rows + self.consumer.unit * self.consumer.module.out_features
+
+    @property
+    def parameters(self) -> int:
+        """Parameters that one unit has: its columns, rows and biases."""
+        biases = sum(each.rows * each.parts for each in self.producers if each.matrix.module.bias is not None)
+        return self.weights + biases
+
+
+def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
+    """Return the unit groups of one kind, one a block, in order of the blocks.
+
+    Raises:
+        ModelError: If the blocks of this family are not built as FFN or attention usually are, or the family's
+            configuration cannot say how many units are left.
+    """
+    blocks: dict[int, list[LinearLayer]] = {}
+    for matrix in linear_layers(model):
+        if matrix.layer is not None and matrix.kind == _KINDS[kind]:
+            blocks.setdefault(matrix.layer, []).append(matrix)
+    transformer = transformer_of(model)
+    path = block_path(transformer)
+    for layer, block in enumerate(transformer.get_submodule(path).children()):
+        _check_block(kind, f"{path}.{layer}", block, blocks.get(layer, ()))
+    make = _width if kind == "width" else _heads
+    return [make(layer, found, transformer.config) for layer, found in sorted(blocks.items())]
+
+
+def _check_block(kind: UnitKind, name: str, block: nn.Module, found: Sequence[LinearLayer]) -> None:
+    """Refuse blocks whose units are not in linear layers alone."""
+    if not found:
+        what = "FFN" if kind == "width" else "attention"
+        raise ModelError(
+            f"{name} ({type(block).__name__}) has no {what} of linear layers; a mixture of experts, for one, has not.",
+            "Choose another granularity for this model.",
+        )
+    table = next((path for path, each in block.named_modules() if isinstance(each, nn.Embedding)), None)
+    if kind == "heads" and table is not None:
+        raise ModelError(
+            f"{name}.{table} is a table with entries for every head, which would have to go with heads.",
+            "Use --granularity width, depth or vocabulary for this family.",
+        )
+
+
+def _width(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
+    field = next((name for name in _WIDTHS if isinstance(getattr(config, name, None), int)), None)
+    if field is None:
+        raise ModelError(
+            f"The configuration {type(config).__name__} does not say how wide the FFN is ({', '.join(_WIDTHS)}).",
+            "Choose another granularity; please report this family.",
+        )
+    width = getattr(config, field)
+    *feeding, consumer = found  # in every family the way down comes last
+    fit = all(matrix.module.out_features in (width, 2 * width) for matrix in feeding)
+    _expect(bool(feeding) and fit and consumer.module.in_features == width, layer, found, "an FFN")
+    producers = tuple(Producer(matrix, matrix.module.out_features // width, 1) for matrix in feeding)
+    return UnitGroup("width", layer, consumer, producers, width, {field: 1})
+
+
+def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
+    size = getattr(config, "head_dim", None)
+    if not isinstance(size, int) or not isinstance(getattr(config, "num_attention_heads", None), int):
+        raise ModelError(
+            f"The configuration {type(config).__name__} has no head_dim: in this family the hidden size over the "
+            "number of heads is the size of a head, so a model with fewer heads cannot be written down.",
+            "Use --granularity width, depth or vocabulary for this family.",
+        )
+    heads = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    outputs = [matrix for matrix in found if _is_output(matrix)]
+    feeding = [matrix for matrix in found if not _is_output(matrix)]
+    fit = all(matrix.module.out_features in (heads * size, groups * size) for matrix in feeding)
+    _expect(len(outputs) == 1 and len(feeding) == 3 and fit, layer, found, "attention")
+    shared = heads // groups
+    consumer = replace(outputs[0], unit=shared * size)
+    producers = tuple(Producer(matrix, 1, matrix.module.out_features // groups) for matrix in feeding)
+    return UnitGroup(
+        "heads",
+        layer,
+        consumer,
+        producers,
+        groups,
+        {"num_attention_heads": shared, "num_key_value_heads": 1},
+    )
+
+
+def _is_output(matrix: LinearLayer) -> bool:
+    """Return whether this is the output projection: the last word of its name starts with ``o``."""
+    return matrix.name.rsplit(".", maxsplit=1)[-1].startswith("o")
+
+
+def _expect(as_usual: bool, layer: int, found: list[LinearLayer], what: str) -> None:
+    if not as_usual:
+        shapes = ", ".join(f"{each.name} {tuple(each.module.weight.shape)}" for each in found)
+        raise ModelError(
+            f"The matrices of block {layer} do not make {what} whose units can be told apart: {shapes}.",
+            "Choose another granularity; please report this family.",
+        )

@@ -1,0 +1,265 @@
+"""Comparing criteria on the same model, data and tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaprune.config.files import load_recipe
+from gaprune.config.recipe import Recipe
+from gaprune.criteria.base import Criterion
+from gaprune.errors import ConfigError
+from gaprune.evaluation.comparison import Cell, Comparison
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.task import Task
+from gaprune.evaluation.variants import Variants, make_variants
+from gaprune.export.provenance import versions
+from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
+from gaprune.pipelines.base import Run
+from gaprune.pipelines.make_run import make_run, run_kind
+from gaprune.pipelines.preflight import require_model
+from gaprune.pipelines.result import Result
+from gaprune.pruning.calibration import Data, Kind, Needs, named_data, read_data
+from gaprune.util.distributed import launched_processes
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data.triplets import Triplet
+
+__all__ = ["compare"]
+
+_NOT_HERE = {
+    "criterion": "Name them in criteria (--criteria) instead.",
+    "criterion_options": "Write them after the name in criteria (--criteria): dai:tempering=0.6.",
+    "scores": "Leave it out: signals are measured once for all criteria of a seed.",
+    "scores_dtype": "Leave it out: no scores are kept.",
+    "out": "Leave it out: on_result is given each model, and --out of the command takes the table.",
+    "overwrite": "Leave it out: no model is written.",
+}
+"""Options of a recipe that say nothing about a comparison, with the way out."""
+
+
+def compare(
+    model: str | Path | SentenceTransformer | None = None,
+    *,
+    criteria: Sequence[str],
+    tasks: str | Path | Sequence[Task] | None = None,
+    domain: str | Path | Sequence[Triplet] | None = None,
+    general: str | Path | Sequence[Triplet] | None = None,
+    seeds: int = 1,
+    triplets: int | str | Sequence[int] | None = None,
+    ablate: bool = False,
+    sweep: Mapping[str, Sequence[object]] | None = None,
+    on_result: Callable[[Result], None] | None = None,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    **options: Any,
+) -> Comparison:
+    """Prune the same model by several criteria and evaluate each result; the paper's table 1 is one.
+
+    Signals are measured once for each seed and number of triplets, for all criteria and sparsities together.
+
+    Args:
+        model: The parent: a folder, a hub id, or a loaded model.
+        criteria: Names of criteria, with constants of their own where wanted: ``dai:tempering=0.6``.
+        tasks: Folder of evaluation tasks, or the tasks; those of the recipe where none are given.
+        domain: Triplets of the domain, or where to read them.
+        general: Triplets of general language, likewise.
+        seeds: How many samples of the calibration data to repeat it with, each of ``triplets`` triplets a side.
+        triplets: Triplets a side; several numbers show how much data the criteria need.
+        ablate: Whether each criterion is also compared without each of its terms.
+        sweep: Constants and the values to compare each criterion with, one constant at a time.
+        on_result: Called with each result, which has its model, before it is let go.
+        recipe: Further options, as in :func:`gaprune.prune`; its ``triplets`` can be several too.
+        **options: Any other field of :class:`gaprune.config.Recipe`, such as ``sparsity=(0.5, 0.65)``.
+
+    Raises:
+        GapruneError: One of its kinds, before anything is measured.
+    """
+    if launched_processes() > 1:
+        raise ConfigError(
+            f"compare: {launched_processes()} processes were started, and a comparison is of one.",
+            "Start it without a launcher; `gaprune prune` measures in several processes.",
+        )
+    if not criteria or seeds < 1:
+        raise ConfigError(
+            "criteria, seeds: at least one of each is needed.",
+            "For example criteria=['dai', 'magnitude'] (--criteria dai,magnitude).",
+        )
+    model_name, parent = split_source(model)
+    domain_name, domain_triplets = split_source(domain)
+    general_name, general_triplets = split_source(general)
+    tasks_name, given = split_source(tasks)
+    base, counts = _take_counts(recipe, triplets)
+    named = {"model": model_name, "domain": domain_name, "general": general_name, "tasks": tasks_name}
+    built = build_recipe(base, **named, triplets=counts[0], **options)
+    if parent is None:
+        require_model(built)
+    else:
+        refuse_loading_options(built)
+    kinds = named_data(built, domain=domain_triplets, general=general_triplets)
+    plan = _Plan.of(built, counts, criteria, kinds, ablate=ablate, sweeps=sweep or {})
+    found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())
+    if not found:
+        raise ConfigError(
+            "tasks: there is none to compare on.", "Name a folder of evaluation tasks: --tasks FOLDER (tasks=...)."
+        )
+    data = read_data(built, Needs.together(plan.needs.values()), domain=domain_triplets, general=general_triplets)
+    _check_sizes(data, counts, seeds)
+    cells: list[Cell] = []
+    calibrations: list[dict[str, object]] = []
+    run: Run | None = None
+    for count, seed, names in plan.samples(seeds):
+        run = make_run(
+            built.model_copy(update={"seed": seed, "triplets": count}),
+            criteria=names,
+            model=parent,
+            domain=domain_triplets,
+            general=general_triplets,
+            tasks=found,
+            data=data,
+            earlier=run,
+        )
+        calibrations.append({"seed": seed, "triplets": count} | run.calibration.as_dict())
+        for result in run.results():
+            if on_result is not None:
+                on_result(result)
+            cells.append(_cell(result, count if plan.needs[result.recipe.criterion].any else None))
+            del result  # its model goes before the next is made
+    return Comparison(cells[0].evaluation.of_parent(), cells, _settings(plan, calibrations, run), plan.variants)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is compared with what.
+
+    Args:
+        recipe: The options of all.
+        counts: Numbers of triplets a side.
+        criteria: By name, as they are in these runs.
+        needs: What each has to be measured for.
+        variants: What each of them is a variant of.
+    """
+
+    recipe: Recipe
+    counts: tuple[int | None, ...]
+    criteria: Mapping[str, Criterion]
+    needs: Mapping[str, Needs]
+    variants: Variants
+
+    @classmethod
+    def of(
+        cls,
+        recipe: Recipe,
+        counts: tuple[int | None, ...],
+        criteria: Sequence[str],
+        kinds: Collection[Kind],
+        *,
+        ablate: bool,
+        sweeps: Mapping[str, Sequence[object]],
+    ) -> _Plan:
+        """Return the plan for these criteria, their variants among them, where data of ``kinds`` are named.
+
+        Raises:
+            ConfigError: For a criterion or an option that a comparison cannot have.
+        """
+        run = run_kind(recipe)
+        refits = recipe.cuts_units and run.will_reconstruct(recipe, kinds)
+        variants = make_variants(
+            criteria, kinds=kinds, refits=refits, granularities=run.granularities(recipe), ablate=ablate, sweeps=sweeps
+        )
+        created = variants.create(kinds, refits=refits)
+        needs = {name: run.needs_of(recipe, {name: each}, kinds) for name, each in created.items()}
+        _check_options(recipe, needs.values(), counts)
+        return cls(recipe, counts, created, needs, variants)
+
+    def samples(self, seeds: int) -> Iterator[tuple[int | None, int, list[str]]]:
+        """Yield number of triplets, seed and names of the criteria that are not yet known to give the same by it."""
+        for count, seed in product(self.counts, range(self.recipe.seed, self.recipe.seed + seeds)):
+            first = (count, seed) == (self.counts[0], self.recipe.seed)
+            names = [
+                name
+                for name, criterion in self.criteria.items()
+                if first or self.needs[name].any or (count == self.counts[0] and criterion.depends_on_seed)
+            ]
+            if names:
+                yield count, seed, names
+
+
+def _take_counts(
+    recipe: Recipe | Mapping[str, Any] | str | Path | None, triplets: object
+) -> tuple[Mapping[str, Any], tuple[int | None, ...]]:
+    """Return the recipe without its numbers of triplets, and the numbers: those given here, else the recipe's."""
+    if isinstance(recipe, Recipe):
+        base = recipe.model_dump(exclude_unset=True)
+    else:
+        base = load_recipe(recipe) if isinstance(recipe, str | Path) else dict(recipe or {})
+    own = base.pop("triplets", None)
+    asked = own if triplets is None else triplets
+    parts = asked.split(",") if isinstance(asked, str) else asked if isinstance(asked, Sequence) else [asked]
+    counts = dict.fromkeys(Recipe.build({"triplets": part}).triplets for part in parts)
+    if not counts:
+        raise ConfigError("triplets: no number is given.", "Name one or more: --triplets 64,128 (triplets=[64, 128]).")
+    return base, tuple(counts)
+
+
+def _check_options(recipe: Recipe, needs: Collection[Needs], counts: Sequence[int | None]) -> None:
+    for option, remedy in _NOT_HERE.items():
+        if option in recipe.model_fields_set:
+            raise ConfigError(f"{option}: a comparison of several criteria has no such option.", remedy)
+    if len(counts) > 1 and not any(each.any for each in needs):
+        raise ConfigError(
+            "triplets: none of these criteria looks at any, so their number changes nothing.",
+            "Give one number or none, or name a criterion that is measured, such as dai.",
+        )
+
+
+def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
+    """Refuse numbers of triplets that are more than there are, or with several seeds all there are."""
+    for count in counts:
+        data.check_count(count)
+    size = data.smallest()
+    if seeds > 1 and size is not None and any(count in (None, size) for count in counts):
+        raise ConfigError(
+            f"seeds: all {seeds} would measure the same triplets, all there are, and so show no spread.",
+            f"Let each seed draw fewer than {size} with --triplets N (triplets=N), or leave seeds (--seeds) out.",
+        )
+
+
+def _settings(plan: _Plan, calibrations: Sequence[object], run: Run | None) -> dict[str, Any]:
+    """Return all that the numbers depend on, as plain data."""
+    settings = plan.recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"})
+    if run is not None:
+        prompts = run.calibration.prompts
+        settings |= {"parent": run.identity, "prompts": {"query": prompts.query, "passage": prompts.passage}}
+    return settings | {
+        "triplets": list(plan.counts),
+        "criteria": {name: criterion.model_dump() for name, criterion in plan.criteria.items()},
+        "calibration": list(calibrations),
+        "versions": versions(),
+    }
+
+
+def _asked(result: Result) -> float:
+    """Return the part that was to go, the same for all criteria and samples."""
+    if result.recipe.by_sparsity:
+        return result.sparsity
+    target = result.origin["method"].get("target")
+    return result.sparsity_of_selected if target is None else float(target["asked"])
+
+
+def _cell(result: Result, triplets: int | None) -> Cell:
+    if result.evaluation is None:
+        raise ConfigError("tasks: there is none to compare on.", "Name a folder of evaluation tasks.")
+    reconstruct = result.origin["method"]["reconstruct"]
+    return Cell(
+        result.recipe.criterion,
+        _asked(result),
+        result.recipe.seed,
+        result.evaluation,
+        triplets,
+        reconstructed=None if reconstruct is None else reconstruct["kept"],
+    )

@@ -1,0 +1,88 @@
+"""``gaprune.evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.benchmarks import evaluate_benchmark, resolve_benchmark
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
+from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, Task, check_batch_size
+from gaprune.models.load import load_model, resolve_prompts
+from gaprune.pipelines.arguments import LOADING, loading_options
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: str | Path | SentenceTransformer,
+    *,
+    tasks: str | Path | Sequence[Task] | None = None,
+    benchmark: str | None = None,
+    parent: str | Path | SentenceTransformer | None = None,
+    query_prompt: str | None = None,
+    passage_prompt: str | None = None,
+    batch_size: int = ENCODING_BATCH_SIZE,
+    **options: Any,
+) -> Evaluation:
+    """Measure a model's quality on tasks of one's own or on an mteb benchmark, beside its parent where one is named.
+
+    Args:
+        model: A folder, a hub id, or a loaded model, which is left as it is.
+        tasks: Folder of evaluation tasks, or the tasks.
+        benchmark: A benchmark of mteb, ``finance``, or names of mteb's tasks with commas between.
+        parent: The dense model, likewise.
+        query_prompt: Text put before queries, for the parent too; each model's own where none is given.
+        passage_prompt: Text put before passages, likewise.
+        batch_size: Texts encoded at a time.
+        **options: How the models are loaded: ``revision`` (of the one on the hub), ``trust_remote_code``,
+            ``device``, ``dtype``, ``max_length``.
+
+    Returns:
+        The scores by task, with the parent's where it was named.
+
+    Raises:
+        GapruneError: One of its kinds; options, tasks and the benchmark's name are checked before a model is loaded.
+
+    Example:
+        >>> gaprune.evaluate("pruned", tasks="tasks", parent="sentence-transformers/all-MiniLM-L6-v2").mean()
+    """
+    _check_what(tasks, benchmark, (query_prompt, passage_prompt))
+    check_batch_size(batch_size)
+    sources = {"model": model} if parent is None else {"model": model, "parent": parent}
+    loading = loading_options(options, sources, (*LOADING, "max_length"))
+    if benchmark is not None:
+        resolve_benchmark(benchmark)
+    found = find_tasks(Path(tasks)) if isinstance(tasks, str | Path) else list(tasks or ())
+    if benchmark is None and not found:
+        raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
+    child, *parents = [
+        load_model(each, **loading) if isinstance(each, str | Path) else each for each in sources.values()
+    ]
+    dense = parents[0] if parents else None
+    if benchmark is not None:
+        return evaluate_benchmark(child, benchmark, parent=dense, batch_size=batch_size)
+    put = [resolve_prompts(each, query=query_prompt, passage=passage_prompt) for each in (child, *parents)]
+    return evaluate_tasks(child, found, prompts=put[0], parent_prompts=put[-1], parent=dense, batch_size=batch_size)
+
+
+def _check_what(
+    tasks: str | Path | Sequence[Task] | None, benchmark: str | None, prompts: tuple[str | None, str | None]
+) -> None:
+    if (tasks is None) == (benchmark is None):
+        raise ConfigError(
+            "tasks, benchmark: give exactly one of them.",
+            "Use --tasks FOLDER (tasks=...) or --benchmark NAME (benchmark=...).",
+        )
+    if benchmark is not None and prompts != (None, None):
+        raise ConfigError(
+            "query_prompt, passage_prompt: mteb takes the prompts of the model itself.",
+            "Leave them out with a benchmark, or save the model with other prompts.",
+        )

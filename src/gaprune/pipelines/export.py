@@ -1,0 +1,219 @@
+"""A model for another runtime: exported, then checked against what it was exported from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+
+from gaprune.data.read import read_triplets
+from gaprune.data.samples import SampleDomain, sample_triplets
+from gaprune.errors import ConfigError, ModelError, suggest
+from gaprune.evaluation.cost.flops import count_flops
+from gaprune.evaluation.cost.size import folder_bytes
+from gaprune.export.folder import check_destination, writing
+from gaprune.export.graph import check_extra, write_onnx, write_openvino
+from gaprune.export.provenance import PROVENANCE_FILE, parent_identity, read_provenance, versions
+from gaprune.models.encoders import GRAPHS, ExportedModel, TorchModel, format_of
+from gaprune.models.load import load_model
+from gaprune.report.export_card import export_card
+from gaprune.util.progress import say
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Exported", "Target", "export_model"]
+
+Target = Literal["onnx", "openvino"]
+
+_TOLERANCE = 1e-3
+"""How far below one the cosine of an fp32 export may be for any text."""
+
+_UNLIMITED = 1 << 31
+"""Limits beyond this are what transformers writes where there is none."""
+
+_TEXTS = 16
+"""Sample triplets a domain, of which query and positive are compared."""
+
+_ODD = (
+    "a",
+    "?!",
+    "Zürich, 東京, Москва, القاهرة 🙂",
+    "\ttabs\nand   spaces ",
+    "1,234.56 % of 7 · 10⁻³",
+    "long " * 2000,
+)
+"""Texts that tokenizers treat differently where they differ."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An exported model and how near it is to what it was made from.
+
+    Args:
+        path: Its folder.
+        to: The runtime.
+        int8: Whether its weights were quantised.
+        bytes: Size of its folder.
+        source_bytes: Size of the folder that it was made from.
+        texts: Number of texts compared.
+        cosine_min: The lowest cosine between the embeddings of a text by both.
+        cosine_mean: The mean of these cosines.
+    """
+
+    path: Path
+    to: Target
+    int8: bool
+    bytes: int
+    source_bytes: int
+    texts: int
+    cosine_min: float
+    cosine_mean: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {**asdict(self), "path": str(self.path)}
+
+
+def export_model(
+    folder: str | Path,
+    *,
+    to: Target,
+    out: str | Path,
+    int8: bool = False,
+    domain: str | Path | None = None,
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+) -> Exported:
+    """Write a model for ONNX Runtime or OpenVINO, and check it by the cosine of its embeddings to the original's.
+
+    The whole model, pooling and what follows included, becomes one graph from tokens to embeddings, in fp32 or int8.
+    The folder opens with
+
+    - ten lines of ``tokenizers`` and the runtime alone, which its card has, or :class:`gaprune.ExportedModel`;
+    - ``SentenceTransformer(out, backend="openvino")`` where optimum-intel is installed: its release 2.2 needs a
+      transformers below 5.6.
+
+    The ONNX folder has the layout of sentence-transformers' backend too, but no release of optimum-onnx so far works
+    with the transformers 5 that sentence-transformers 6 needs.
+
+    Args:
+        folder: A sentence-transformers folder, whether GAPrune made it or not.
+        to: ``onnx`` or ``openvino``.
+        out: Folder to write.
+        int8: Quantise the weights to int8 (activations as they come).
+        domain: Triplets, in any form that pruning reads, whose texts are compared beside samples of ours.
+        overwrite: Whether an existing output of ours is replaced.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Raises:
+        GapruneError: One of its kinds; a :class:`gaprune.errors.ModelError` if an fp32 export is not the same model.
+
+    Example:
+        >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").cosine_min
+    """
+    folder = Path(folder)
+    if to not in get_args(Target):
+        raise ConfigError(f"to: {to!r} is no target.{suggest(to, get_args(Target))}", "Use onnx or openvino.")
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is no folder.", "Name the folder of a model; download one that is on the hub.")
+    if format_of(folder) != "torch":
+        raise ModelError(f"{folder} is exported already ({GRAPHS[format_of(folder)]}).", "Name what it was made from.")
+    destination = check_destination(out, overwrite=overwrite)
+    if destination == folder.resolve() or folder.resolve().is_relative_to(destination):
+        raise ConfigError(f"out: {out} would replace the model {folder}.", "Choose another --out.")
+    check_extra(to, int8=int8)
+    texts = _texts(domain)
+    provenance = read_provenance(folder) or {}
+    model = load_model(folder, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
+    _check(model)
+    write = write_onnx if to == "onnx" else write_openvino
+    with writing(out, overwrite=overwrite) as partial:
+        _write_folder(model, partial)
+        say(f"Making a graph of {folder} for {to}{' in int8' if int8 else ''}.")
+        write(model, partial / GRAPHS[to], int8=int8)
+        say(f"Comparing the embeddings of {len(texts)} texts with the original's.")
+        cosines = _cosines(model, partial, texts)
+        if not int8 and not cosines.min() >= 1 - _TOLERANCE:
+            raise ModelError(
+                f"The {to} model is not the same: the cosine of a text's embeddings is {cosines.min():.4f} "
+                f"(mean {cosines.mean():.4f} over {len(texts)} texts).",
+                "Nothing was written; use the PyTorch model, and please report this one.",
+            )
+        found = {"texts": len(texts), "cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())}
+        record = {
+            "to": to,
+            "int8": int8,
+            "source": parent_identity(model, str(folder), None),
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+            "flops": count_flops(model).as_dict(),
+            "versions": versions(),
+            **found,
+        }
+        (partial / "README.md").write_text(export_card(folder.resolve().name, record), encoding="utf-8")
+        content = json.dumps({**provenance, "export": record}, indent=2) + "\n"
+        (partial / PROVENANCE_FILE).write_text(content, encoding="utf-8")
+    return Exported(
+        path=destination,
+        to=to,
+        int8=int8,
+        bytes=folder_bytes(destination),
+        source_bytes=folder_bytes(folder),
+        texts=len(texts),
+        cosine_min=float(cosines.min()),
+        cosine_mean=float(cosines.mean()),
+    )
+
+
+def _texts(domain: str | Path | None) -> list[str]:
+    triplets = [each for name in get_args(SampleDomain) for each in read_triplets(sample_triplets(name))[:_TEXTS]]
+    if domain is not None:
+        triplets += read_triplets(domain)
+    return list(dict.fromkeys([*_ODD, *(text for each in triplets for text in (each.query, each.positive))]))
+
+
+def _check(model: SentenceTransformer) -> None:
+    """Refuse what a graph and a tokenizer file cannot express."""
+    if getattr(model.tokenizer, "backend_tokenizer", None) is None:
+        raise ModelError(
+            f"The model's tokenizer ({type(model.tokenizer).__name__}) is not one of the tokenizers library.",
+            "Only models with a tokenizer.json can be exported.",
+        )
+    if not all(getattr(module, "include_prompt", True) for module in model):
+        raise ModelError(
+            "The model leaves the tokens of its prompt out of pooling, which a graph cannot know.",
+            "Use the PyTorch model.",
+        )
+
+
+def _write_folder(model: SentenceTransformer, folder: Path) -> None:
+    """Write everything but the transformer's weights, with a tokenizer that pads and cuts by itself."""
+    model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+    for file in (*folder.glob("model*.safetensors"), *folder.glob("model*.safetensors.index.json")):
+        file.unlink()
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    tokenizer, own = Tokenizer.from_file(str(path)), model.tokenizer
+    if model.max_seq_length is None or model.max_seq_length > _UNLIMITED:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(model.max_seq_length, direction=own.truncation_side)
+    tokenizer.enable_padding(
+        direction=own.padding_side, pad_id=own.pad_token_id, pad_type_id=own.pad_token_type_id, pad_token=own.pad_token
+    )
+    tokenizer.save(str(path))
+
+
+def _cosines(model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    pair = [
+        encoder.encode(texts, batch_size=8).astype(np.float64)
+        for encoder in (TorchModel(model), ExportedModel(folder, exact=True))
+    ]
+    first, second = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in pair)
+    cosines: np.ndarray[Any, np.dtype[np.float64]] = (first * second).sum(axis=1)
+    return cosines

@@ -1,0 +1,165 @@
+"""The result of a pruning run: a model that can be asked, evaluated, compared and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from gaprune.config.recipe import Recipe
+from gaprune.evaluation.cost.footprint import Footprint, footprint
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.task import Task
+from gaprune.export.folder import save
+from gaprune.models.load import Prompts
+from gaprune.pruning.removed_units import StructuredPruning
+from gaprune.pruning.zeros import Pruning
+from gaprune.report.card import model_card
+from gaprune.report.tables import percent
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Result"]
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """A pruned model and everything that made it.
+
+    Args:
+        model: The pruned model; a parent that the caller had loaded is another object, unchanged.
+        recipe: What was asked for.
+        sparsity: The sparsity of this result (a recipe can ask for several).
+        change: Which weights stayed, or which units went.
+        prompts: Put before queries and passages in calibration and evaluation.
+        own_length: The parent's own limit of text length, which the saved model has whatever calibration was cut at.
+        origin: The parts of the provenance known before pruning: parent, method, calibration, versions.
+        evaluation: Its quality, where it was evaluated.
+        out: Folder it is written to, where the recipe names one.
+        recoveries: What the provenance says of every recovery that followed the pruning.
+    """
+
+    model: SentenceTransformer
+    recipe: Recipe
+    sparsity: float
+    change: Pruning | StructuredPruning
+    prompts: Prompts
+    own_length: int | None
+    origin: Mapping[str, Any]
+    evaluation: Evaluation | None = None
+    out: Path | None = None
+    recoveries: Sequence[Mapping[str, Any]] = ()
+
+    def __repr__(self) -> str:
+        return f"Result({self.recipe.criterion!r}, {self.summary})"
+
+    @property
+    def summary(self) -> str:
+        """What went, in words, with both sparsities."""
+        if isinstance(self.change, StructuredPruning):
+            of_selected, of_model = percent(self.sparsity_of_selected), percent(self.sparsity_of_model)
+            return (
+                f"{self.change} cut out: {of_selected} of the {self.change.selected:,} parameters up for it, "
+                f"{of_model} of the model; {self.change.child:,} parameters are left"
+            )
+        return (
+            f"{percent(self.sparsity_of_selected)} of the {self.change.size:,} selected weights are zero, "
+            f"{percent(self.sparsity_of_model)} of the whole model ({self.footprint.parameters:,} parameters)"
+        )
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """Sizes and zeros by matrix, kind and of the whole model."""
+        return footprint(self.model)
+
+    @property
+    def removed(self) -> int:
+        """Weights that are zero among those selected, or parameters that were cut out."""
+        if isinstance(self.change, StructuredPruning):
+            return self.change.removed
+        return sum(matrix.zeros for matrix in self.footprint.linear_layers if matrix.name in self.change.keep)
+
+    @property
+    def selected(self) -> int:
+        """Weights or parameters of the parent that were up for removal."""
+        return self.change.selected if isinstance(self.change, StructuredPruning) else self.change.size
+
+    @property
+    def sparsity_of_selected(self) -> float:
+        """What went, as a fraction of what was selected for pruning."""
+        return self.removed / self.selected
+
+    @property
+    def sparsity_of_model(self) -> float:
+        """What went, as a fraction of all parameters of the parent."""
+        return self.removed / self._parent_parameters
+
+    @property
+    def _parent_parameters(self) -> int:
+        return self.change.parent if isinstance(self.change, StructuredPruning) else self.footprint.parameters
+
+    def evaluate(
+        self,
+        tasks: Sequence[Task],
+        *,
+        parent: SentenceTransformer | Evaluation | None = None,
+        batch_size: int | None = None,
+    ) -> Self:
+        """Return this result with its quality in ``tasks``, beside the parent's where that is given.
+
+        Args:
+            tasks: What :func:`gaprune.find_tasks` found.
+            parent: The dense model, or its evaluation on the same tasks.
+            batch_size: Texts encoded at a time; the recipe's ``evaluation_batch_size`` by default.
+        """
+        found = evaluate(
+            self.model,
+            tasks,
+            prompts=self.prompts,
+            parent=parent,
+            batch_size=self.recipe.evaluation_batch_size if batch_size is None else batch_size,
+            label=f"Evaluating {self.recipe.criterion}"
+            + (f" at sparsity {self.sparsity:g}" if self.recipe.by_sparsity else ""),
+        )
+        return replace(self, evaluation=found)
+
+    def provenance(self) -> dict[str, Any]:
+        """Return everything that made this model, as plain data for JSON."""
+        return {
+            **self.origin,
+            "sparsity": {
+                "asked": self.sparsity if self.recipe.by_sparsity else None,
+                "of_selected": self.sparsity_of_selected,
+                "of_model": self.sparsity_of_model,
+                "removed": self.removed,
+                "selected": self.selected,
+                "parameters": self.footprint.parameters,
+                "parent_parameters": self._parent_parameters,
+                "by_matrix": {
+                    matrix.name: matrix.zeros / matrix.size
+                    for matrix in self.footprint.linear_layers
+                    if isinstance(self.change, Pruning) and matrix.name in self.change.keep
+                },
+            },
+            **({"recovery": list(self.recoveries)} if self.recoveries else {}),
+            "evaluation": None if self.evaluation is None else self.evaluation.as_dict(),
+        }
+
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model, its card and its provenance to the folder ``out``.
+
+        Raises:
+            OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
+        """
+        provenance = self.provenance()
+        card = model_card(provenance, self.evaluation)
+        cut_at = self.model.max_seq_length
+        self.model.max_seq_length = self.own_length
+        try:
+            return save(self.model, out, card=card, provenance=provenance, overwrite=overwrite)
+        finally:
+            self.model.max_seq_length = cut_at

@@ -1,0 +1,1 @@
+"""What is removed: budgets, thresholds and masks, and how each thing is cut out of a model."""

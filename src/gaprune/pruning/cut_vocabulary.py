@@ -1,0 +1,117 @@
+"""Vocabulary surgery: rows of the embedding table that texts never need go, the tokenizer does with the rest.
+
+A text all of whose tokens stay is split as before, so its embedding does not change (but for a word that WordPiece
+could not split, and may now that longer pieces are gone); any other text is split into smaller pieces, down to
+characters or bytes. The result is an ordinary checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gaprune.errors import ModelError
+from gaprune.models.vocabulary import Vocabulary, vocabulary
+from gaprune.pruning.kept_tokens import VocabularyCut, close_vocabulary
+from gaprune.pruning.token_ids import renumber
+from gaprune.pruning.tokenizers import check_extra, cut_tokenizer
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel
+
+__all__ = ["cut_vocabulary"]
+
+
+def cut_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> tuple[SentenceTransformer, VocabularyCut]:
+    """Return a copy of ``model`` with the rows of ``keep`` and what they need alone, and what was kept and why.
+
+    Args:
+        model: The parent; it is untouched.
+        keep: Ids of the tokens that are wanted; they are closed as :func:`close_vocabulary` says.
+
+    Raises:
+        MissingExtraError: If skeletoken is not installed.
+        ModelError: If the model's vocabulary cannot be cut.
+        ConfigError: If an id is none of the table's.
+    """
+    check_extra()
+    cut = close_vocabulary(model, keep)
+    place = vocabulary(model)
+    tokenizer = cut_tokenizer(place.tokenizer, frozenset(cut.kept))
+    order = {token: each for each, token in enumerate(cut.kept)}
+    old = {place.tokens[token]: new for token, new in tokenizer.get_vocab().items()}
+    kept = sorted(
+        cut.kept, key=lambda each: old.get(each, len(old) + order[each])
+    )  # the tokenizer's order, tokens first
+    network = _cut_network(place, kept)
+    # Whatever in the parent refers to its transformer or tokenizer refers to the new one in the copy.
+    child = copy.deepcopy(model, {id(place.network): network, id(place.tokenizer): tokenizer})
+    for memory in ("_prompt_length_mapping", "_chat_template_suffix_cache"):
+        vars(child[0]).get(memory, {}).clear()  # what the parent's tokenizer said
+    return child, replace(cut, kept=tuple(kept))
+
+
+@torch.no_grad()
+def _cut_network(place: Vocabulary, kept: list[int]) -> PreTrainedModel:
+    """Return a new transformer with the rows ``kept``, made from a configuration that says so."""
+    from transformers.initialization import no_init_weights
+
+    parent = place.network
+    new = {old: each for each, old in enumerate(kept)}
+    config = copy.deepcopy(parent.config)
+    renumber(config, new)
+    config.get_text_config().vocab_size = len(kept)
+    with torch.random.fork_rng(devices=[]), no_init_weights():
+        child: PreTrainedModel = type(parent)(config)
+    shapes = {name: tensor.shape for name, tensor in child.state_dict().items()}
+    index = torch.tensor(kept)
+    weights = {name: _rows(name, tensor, shapes.get(name), index) for name, tensor in parent.state_dict().items()}
+    try:
+        child.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ModelError(
+            f"A {type(parent).__name__} made from its own configuration is another model: {error}",
+            "Leave this model's vocabulary whole, and please report it.",
+        ) from error
+    child.tie_weights()
+    if len(child.get_input_embeddings().get_parameter("weight")) != len(kept):
+        raise ModelError(
+            f"The configuration of this {type(parent).__name__} does not say how many rows {place.table} has.",
+            "Leave this model's vocabulary whole, and please report it.",
+        )
+    _follow(parent, child)
+    if getattr(parent, "generation_config", None) is not None:
+        child.generation_config = copy.deepcopy(parent.generation_config)
+        renumber(child.generation_config, new)
+    return child
+
+
+def _rows(name: str, tensor: Tensor, shape: torch.Size | None, index: Tensor) -> Tensor:
+    """Return a copy of ``tensor``, with the rows of ``index`` alone where the new model has as many."""
+    if shape is None or shape == tensor.shape:
+        return tensor.clone()
+    if shape != (len(index), *tensor.shape[1:]):
+        raise ModelError(
+            f"{name} is {tuple(tensor.shape)} and would be {tuple(shape)} with {len(index)} tokens.",
+            "Leave this model's vocabulary whole, and please report it.",
+        )
+    return tensor[index.to(tensor.device)]
+
+
+def _follow(parent: PreTrainedModel, child: PreTrainedModel) -> None:
+    """Give ``child`` what no checkpoint holds: buffers such as rotary frequencies, modes, and what is trained."""
+    own = dict(child.named_buffers())
+    for name, buffer in parent.named_buffers():
+        own[name].data = buffer.clone()
+    frozen = {name: each.requires_grad for name, each in parent.named_parameters()}
+    for name, each in child.named_parameters():
+        each.requires_grad_(frozen[name])
+    modes = dict(parent.named_modules())
+    for name, module in child.named_modules():
+        module.training = modes[name].training

@@ -1,0 +1,150 @@
+"""Deciding which tokens stay: those that are wanted, closed under what the model and its tokenizer need."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gaprune.errors import ConfigError
+from gaprune.models.vocabulary import Vocabulary, vocabulary
+from gaprune.pruning.token_needs import TokenNeeds, token_needs
+from gaprune.pruning.token_use import prompt_tokens
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["VocabularyCut", "close_vocabulary", "rank_tokens"]
+
+
+@dataclass(frozen=True)
+class VocabularyCut:
+    """Which rows of an embedding table stay, and why.
+
+    Args:
+        rows: Rows of the parent's table.
+        kept: The parent's ids of the rows that stay, in the order of their new ids.
+        reasons: Number of rows kept by the first reason that applies: ``special`` (special and added tokens, and what
+            a configuration names), ``prompts`` (of the model), ``fallback`` (bytes or characters that spell any text),
+            ``asked``, and ``merges`` (what a tokenizer passes through on its way to these).
+        rowless: Tokens of the parent's tokenizer that its table has no row for; no text with them could be embedded,
+            and they go too.
+    """
+
+    rows: int
+    kept: tuple[int, ...] = field(repr=False)
+    reasons: Mapping[str, int]
+    rowless: tuple[str, ...] = ()
+
+    @property
+    def removed(self) -> int:
+        """Number of rows that go."""
+        return self.rows - len(self.kept)
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the rows that goes."""
+        return self.removed / self.rows
+
+
+def close_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> VocabularyCut:
+    """Return what must stay for the tokens of ``keep`` to come out as before and every text to have tokens at all.
+
+    Args:
+        model: The parent.
+        keep: Ids of tokens that are wanted, such as those that :func:`~gaprune.pruning.token_use.used_tokens` counts.
+
+    Raises:
+        ModelError: If the model's vocabulary cannot be cut.
+        ConfigError: If an id is none of the table's.
+    """
+    place = vocabulary(model)
+    return _Closure(model, place, keep).cut()
+
+
+class _Closure:
+    """Ids that stay, each counted under the first reason that keeps it."""
+
+    def __init__(self, model: SentenceTransformer, place: Vocabulary, keep: Collection[int]) -> None:
+        strangers = sorted(each for each in keep if not 0 <= each < place.rows)
+        if strangers:
+            raise ConfigError(
+                f"The token id {strangers[0]} is no row of the model's table of {place.rows}.",
+                "Give ids that the model's own tokenizer counted.",
+            )
+        self._place = place
+        self._tokens = {each: token for token, each in place.tokens.items()}
+        self._needs: TokenNeeds = token_needs(place)
+        self._reasons: dict[int, str] = {}
+        self._add("special", self._needs.special)
+        self._add("prompts", prompt_tokens(model))
+        self._add("fallback", self._needs.fallback)
+        self._add("merges", self.ways(list(self._reasons)))
+        self._add("asked", keep)
+        self._add("merges", self.ways(list(self._reasons)))
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    def __contains__(self, token_id: object) -> bool:
+        return token_id in self._reasons
+
+    def _add(self, reason: str, ids: Collection[int]) -> None:
+        for each in ids:
+            self._reasons.setdefault(each, reason)
+
+    def ways(self, ids: Collection[int]) -> set[int]:
+        """Return what the tokenizer passes through on its way to ``ids``, except to special tokens, found whole."""
+        special = self._needs.special
+        return self._needs.way_to(self._tokens[each] for each in ids if each in self._tokens and each not in special)
+
+    def fit(self, token_id: int, budget: int) -> None:
+        """Keep ``token_id`` with all that is on its way, if the budget has room."""
+        new = {token_id, *self.ways([token_id])} - self._reasons.keys()
+        if len(self) + len(new) <= budget:
+            self._add("asked", [token_id])
+            self._add("merges", new)
+
+    def cut(self) -> VocabularyCut:
+        """Return the decision: tokens in the parent's order, then rows without a token that a configuration names."""
+        kept = sorted(self._reasons, key=lambda each: (each not in self._tokens, each))
+        names = ("special", "prompts", "fallback", "asked", "merges")
+        found = list(self._reasons.values())
+        rows = self._place.rows
+        rowless = tuple(self._tokens[each] for each in sorted(self._tokens) if each >= rows)
+        return VocabularyCut(rows, tuple(kept), {name: found.count(name) for name in names}, rowless)
+
+
+def rank_tokens(model: SentenceTransformer, counts: Mapping[int, int], sparsity: float) -> VocabularyCut:
+    """Return the decision that removes the fraction ``sparsity`` of the rows, of the least frequent tokens.
+
+    What the model needs stays in any case; then tokens stay by falling count while there is room, each with what is
+    on its way, the lower id first among equals (tokenizers number by frequency, so this orders what was never seen).
+
+    Args:
+        model: The parent.
+        counts: How often each token occurs, by id.
+        sparsity: Fraction of the table's rows that goes, from 0 up to below 1.
+
+    Raises:
+        ModelError: If the model's vocabulary cannot be cut.
+        ConfigError: If ``sparsity`` is out of range, or leaves no room for what the model needs.
+    """
+    if not 0 <= sparsity < 1:
+        raise ConfigError(f"vocabulary: sparsity {sparsity} is outside 0 to 1.", "Use a fraction such as 0.5.")
+    place = vocabulary(model)
+    closure = _Closure(model, place, ())
+    budget = place.rows - round(sparsity * place.rows)
+    if len(closure) > budget:
+        raise ConfigError(
+            f"vocabulary: sparsity {sparsity} leaves {budget} of {place.rows} rows, and {len(closure)} are needed for"
+            " special tokens, prompts and to spell texts.",
+            f"Ask for at most {(place.rows - len(closure)) / place.rows:.4f}.",
+        )
+    tokens = sorted(each for each in place.tokens.values() if each < place.rows)
+    for each in sorted(tokens, key=lambda each: -counts.get(each, 0)):  # stable, so equals stay by id
+        if len(closure) == budget:
+            break
+        if each not in closure:
+            closure.fit(each, budget)
+    return closure.cut()

@@ -1,0 +1,88 @@
+"""A model of another shape: a new transformer from a changed configuration, filled with the weights that stay.
+
+What is saved is the configuration and the weights, so a model made from just these is the model that reloads.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gaprune.errors import ModelError
+from gaprune.models.blocks import transformer_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+__all__ = ["changed_config", "rebuild"]
+
+
+def rebuild(
+    model: SentenceTransformer,
+    changes: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    rename: Callable[[str], str | None] = lambda name: name,
+) -> SentenceTransformer:
+    """Return a copy of ``model`` whose transformer has another configuration; ``model`` is left as it is.
+
+    Args:
+        model: The parent.
+        changes: New values of fields of the transformer's configuration.
+        tensors: Weights that differ from the parent's, by the parent's names.
+        rename: From the parent's names to the child's; ``None`` for weights that go.
+
+    Raises:
+        ModelError: If the configuration cannot be what is asked, or the weights do not fit it.
+    """
+    old = transformer_of(model)
+    config = changed_config(old.config, changes)
+    with torch.device("meta"):
+        new: PreTrainedModel = type(old)(config)
+    state = {
+        after: tensors.get(before, tensor).detach().clone(memory_format=torch.contiguous_format)
+        for before, tensor in old.state_dict().items()
+        if (after := rename(before)) is not None
+    }
+    try:
+        new.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{type(old).__name__}: the weights that stay do not fit the smaller configuration: {error}",
+            "Choose another granularity; please report this family.",
+        ) from error
+    _fill_buffers(new, old, rename)
+    new.tie_weights()
+    new.train(old.training)
+    return copy.deepcopy(model, {id(old): new, id(old.config): config})
+
+
+def changed_config(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return a copy of ``config`` with ``changes``, which a saved model would load."""
+    from huggingface_hub.errors import StrictDataclassError
+
+    changed = copy.deepcopy(config)
+    try:
+        for field, value in changes.items():
+            setattr(changed, field, value)
+        type(changed).from_dict(changed.to_dict())
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        asked = ", ".join(f"{field} {value}" for field, value in changes.items())
+        reason = str(error).strip().rpartition("\n")[2].strip()
+        raise ModelError(
+            f"{type(config).__name__} does not allow {asked}: {reason}", "Remove more or fewer units."
+        ) from error
+    return changed
+
+
+def _fill_buffers(new: nn.Module, old: nn.Module, rename: Callable[[str], str | None]) -> None:
+    """Give ``new`` the buffers that no checkpoint holds (positions, rotary frequencies)."""
+    known = {rename(name): buffer for name, buffer in old.named_buffers()}
+    for name, buffer in list(new.named_buffers()):
+        if buffer.is_meta:
+            path, _, last = name.rpartition(".")
+            new.get_submodule(path).register_buffer(last, known[name].clone(), persistent=False)

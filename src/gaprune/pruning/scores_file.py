@@ -1,0 +1,120 @@
+"""The file that scores are kept in: a header, and of every matrix its importance and where needed its Gram matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from gaprune.errors import ConfigError, MeasurementError
+from gaprune.util.tensor_store import StoredTensors, writing_tensors
+
+__all__ = ["Header", "StorageType", "reading", "writing"]
+
+StorageType = Literal["float32", "bfloat16"]
+
+_FORMAT = "gaprune-scores-2"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a scores file says of its scores; the fields are those of :class:`gaprune.pruning.scores.Scores`."""
+
+    criterion: str
+    options: Mapping[str, object]
+    layers: Mapping[str, int | None]
+    origin: Mapping[str, object]
+
+
+@contextmanager
+def writing(
+    path: Path, header: Header, shapes: Mapping[str, Sequence[int]], *, with_grams: bool, storage: StorageType
+) -> Iterator[Callable[[str, Tensor, Tensor | None], None]]:
+    """Write scores matrix by matrix; the file takes its name at the end of the block, when all are there.
+
+    Args:
+        path: The file.
+        header: What it says of them.
+        shapes: ``(out, in)`` of every matrix by its name.
+        with_grams: Whether each has a Gram matrix ``(in, in)``.
+        storage: Type of the importances; in ``bfloat16`` each matrix is scaled to a maximum of one.
+
+    Yields:
+        The function that writes the importance and the Gram matrix of the matrix of a name, in any order.
+
+    Raises:
+        OutputError: If the file cannot be written, or the disk has no room for it, which is found before the block.
+        SignalError: If a score would become zero in ``bfloat16``.
+    """
+    layout: dict[str, tuple[torch.dtype, Sequence[int]]] = {}
+    for name, shape in shapes.items():
+        layout[f"importance.{name}"] = getattr(torch, storage), shape
+        if storage == "bfloat16":
+            layout[f"scale.{name}"] = torch.float32, ()
+        if with_grams:
+            layout[f"gram.{name}"] = torch.float32, (shape[1], shape[1])
+    metadata = {
+        "format": _FORMAT,
+        "criterion": header.criterion,
+        "options": json.dumps(dict(header.options)),
+        "layers": json.dumps(dict(header.layers)),
+        "origin": json.dumps(dict(header.origin)),
+    }
+    with writing_tensors(path, layout, metadata) as write:
+
+        def put(name: str, values: Tensor, gram: Tensor | None) -> None:
+            if storage == "bfloat16":
+                scale, values = _scaled(name, values)
+                write(f"scale.{name}", scale)
+            write(f"importance.{name}", values)
+            if gram is not None:
+                write(f"gram.{name}", gram)
+
+        yield put
+
+
+def _scaled(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the scale, and the values over it in bf16."""
+    scale = values.abs().max()
+    scale = torch.where(scale == 0, 1, scale)
+    scaled = (values / scale).bfloat16()
+    if int(scaled.count_nonzero()) != int(values.count_nonzero()):
+        raise MeasurementError(f"{name}: some scores would become zero in bfloat16.", "Keep the scores in float32.")
+    return scale, scaled
+
+
+def reading(path: Path) -> tuple[Header, Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Return the header of a scores file, and importances and Gram matrices that are read when they are asked for.
+
+    Raises:
+        ConfigError: If the file is missing, broken or no scores file.
+    """
+    try:
+        with safe_open(path, framework="np") as file:  # "pt" would map the whole file, larger than memory or not
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ConfigError(f"{path} holds no scores of this version.", "Delete it, or name another file.")
+            header = Header(
+                metadata["criterion"], *(json.loads(metadata[key]) for key in ("options", "layers", "origin"))
+            )
+            kept = set(file.keys())
+            for name in header.layers:
+                file.get_slice(f"importance.{name}")  # is it there?
+            scales = {
+                name: float(file.get_tensor(f"scale.{name}")) for name in header.layers if f"scale.{name}" in kept
+            }
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ConfigError(
+            f"The scores in {path} cannot be read: {error}",
+            "Name another file; if this one held scores, delete it, and it is made anew.",
+        ) from error
+    importances = StoredTensors(path, {name: f"importance.{name}" for name in header.layers}, scales)
+    grams = StoredTensors(path, {name: f"gram.{name}" for name in header.layers if f"gram.{name}" in kept}, {})
+    return header, importances, grams

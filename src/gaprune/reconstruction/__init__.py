@@ -1,0 +1,1 @@
+"""Block-wise least squares towards the parent: streams, hook points, moments, solve, validate."""

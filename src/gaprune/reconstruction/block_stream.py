@@ -1,0 +1,211 @@
+"""Block by block: texts on their way through a model whose blocks change meanwhile.
+
+The texts run through the model once. From then on only the hidden states between two blocks are kept, one block runs
+at a time, and the next one sees what the block before it gives *now*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from gaprune.errors import MeasurementError
+from gaprune.models.blocks import blocks, transformer_of
+from gaprune.models.load import Prompts, Role, evaluating
+from gaprune.util.progress import track
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data.triplets import Triplets
+
+__all__ = ["BlockStream"]
+
+
+@dataclass
+class _Batch:
+    """One batch between two blocks.
+
+    Args:
+        hidden: What the next block reads, ``(texts, tokens, hidden)``.
+        mask: True for real tokens, ``(texts, tokens)``.
+        calls: Further arguments of every block (positions and masks), which no block changes.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+class BlockStream:
+    """The texts of some triplets on their way through a model, one block at a time.
+
+    ``model`` is the model, ``blocks`` are its blocks, and ``next`` is the index of the one that the texts come to.
+
+    Args:
+        model: The model, in evaluation mode; its blocks may change between steps.
+        triplets: Whose texts.
+        prompts: Put before queries and passages.
+        batch_size: Texts at a time.
+        label: Name of the data in the progress bar.
+
+    Raises:
+        SignalError: If the blocks do not see ``(texts, tokens, hidden)``.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, triplets: Triplets, *, prompts: Prompts, batch_size: int, label: str
+    ) -> None:
+        self.model = model
+        self.blocks = blocks(model)
+        self.next = 0
+        self._batches = []
+        batches = list(_batches(triplets, batch_size))
+        entrance = _Entrance(model, self.blocks)
+        with _uncached(model), torch.no_grad():
+            for role, texts in track(batches, f"Reading {label} texts"):
+                self._batches.append(entrance.enter(texts, role, prompts.of(role)))
+
+    @property
+    def masks(self) -> list[Tensor]:
+        """True for real tokens, ``(texts, tokens)`` of every batch."""
+        return [batch.mask for batch in self._batches]
+
+    @torch.no_grad()
+    def run(self, index: int, count: int = 1) -> Tensor:
+        """Return what the next ``count`` blocks give for one batch, as they are now; the stream stays where it is."""
+        batch = self._batches[index]
+        hidden = batch.hidden
+        for block in range(self.next, self.next + count):
+            args, kwargs = batch.calls[block]
+            output = self.blocks[block](hidden, *args, **kwargs)
+            hidden = output[0] if isinstance(output, tuple) else output
+        return hidden
+
+    def advance(self, count: int = 1) -> None:
+        """Run the next ``count`` blocks as they are now, and go on to the one after them."""
+        for index, batch in enumerate(self._batches):
+            batch.hidden = self.run(index, count)
+        self.next += count
+
+
+def _batches(triplets: Triplets, size: int) -> Iterator[tuple[Role, list[str]]]:
+    """Yield texts of one role and of like length."""
+    by_role: dict[Role, list[str]] = {
+        "query": [item.query for item in triplets],
+        "passage": [passage for item in triplets for passage in item.passages],
+    }
+    for role, texts in by_role.items():
+        texts.sort(key=len)
+        for start in range(0, len(texts), size):
+            yield role, texts[start : start + size]
+
+
+class _Entrance:
+    """Brings texts to the first block, and learns what every block is given beside its input.
+
+    Only the first batch runs through the blocks, which shows what kind of output they have; later ones pass by them.
+
+    Args:
+        model: The model.
+        found: Its blocks.
+    """
+
+    def __init__(self, model: SentenceTransformer, found: Sequence[nn.Module]) -> None:
+        self._model, self._found = model, found
+        self._gives_tuples: list[bool] = []
+        self._can_pass_by = True
+
+    def enter(self, texts: list[str], role: Role, prompt: str | None) -> _Batch:
+        """Return texts at the first block.
+
+        Raises:
+            SignalError: If the blocks do not see ``(texts, tokens, hidden)``, each once.
+        """
+        entered: list[Tensor] = []
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            named = dict(kwargs)
+            hidden, rest = (args[0], args[1:]) if args else (named.pop("hidden_states"), ())
+            entered.append(hidden)
+            calls.append((rest, named))
+
+        model, task = self._model, {"query": "query", "passage": "document"}[role]
+        features = {
+            key: value.to(model.device) if isinstance(value, Tensor) else value
+            for key, value in model.preprocess(texts, prompt=prompt, task=task).items()
+        }
+        if "attention_mask" not in features:
+            raise MeasurementError(
+                "The model's texts come without padding, so that tokens cannot be told apart.",
+                "Load the model without flash attention, or do not repair (--no-reconstruct, reconstruct=False).",
+            )
+        mask = features["attention_mask"].bool()
+        with ExitStack() as stack:
+            for block in self._found:
+                stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
+            can_pass = bool(self._gives_tuples) and self._can_pass_by
+            stack.enter_context(self._passing_by() if can_pass else self._learning())
+            model(features, task=task)
+        if len(calls) != len(self._found) or entered[0].ndim != 3 or entered[0].shape[:2] != mask.shape:
+            raise MeasurementError(
+                f"The blocks see {tuple(entered[0].shape) if entered else 'nothing'} for texts of shape "
+                f"{tuple(mask.shape)}, and {len(calls)} of {len(self._found)} ran.",
+                "Blocks must see (texts, tokens, hidden), each once; load the model with padded inputs, or do not "
+                "repair (--no-reconstruct, reconstruct=False).",
+            )
+        return _Batch(entered[0], mask, calls)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        self._gives_tuples.clear()
+
+        def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+            self._gives_tuples.append(isinstance(output, tuple))
+            # What else a block gives, a later one may be given (T5's position bias): such blocks always run.
+            self._can_pass_by &= not isinstance(output, tuple) or len(output) == 1
+
+        with ExitStack() as stack:
+            for block in self._found:
+                stack.callback(block.register_forward_hook(after).remove)
+            yield
+
+    @contextmanager
+    def _passing_by(self) -> Iterator[None]:
+        def pass_by(is_tuple: bool) -> Callable[..., Any]:
+            def forward(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
+                return (hidden_states,) if is_tuple else hidden_states
+
+            return forward
+
+        own = [vars(block).get("forward") for block in self._found]  # what offloading put there
+        try:
+            for block, is_tuple in zip(self._found, self._gives_tuples, strict=True):
+                block.forward = pass_by(is_tuple)
+            yield
+        finally:
+            for block, forward in zip(self._found, own, strict=True):
+                del block.forward
+                if forward is not None:
+                    block.forward = forward
+
+
+@contextmanager
+def _uncached(model: SentenceTransformer) -> Iterator[None]:
+    """Evaluation mode, and no cache of keys and values, which a block run twice would grow."""
+    config = transformer_of(model).config
+    cached = getattr(config, "use_cache", None)
+    if cached is not None:
+        config.use_cache = False
+    try:
+        with evaluating(model):
+            yield
+    finally:
+        if cached is not None:
+            config.use_cache = cached

@@ -1,0 +1,223 @@
+"""Mixes of units in one recipe, and mixes that are chosen for a target: what is cut is what was switched off."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+
+import gaprune
+from families import TEXTS
+from gaprune.config.recipe import Recipe
+from gaprune.errors import ConfigError
+from gaprune.models.blocks import blocks
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import Prompts
+from gaprune.models.units import unit_groups
+from gaprune.models.vocabulary import vocabulary
+from gaprune.pruning import calibration, choose
+from gaprune.pruning.calibration import Data, prepare_calibration
+from gaprune.reconstruction import validate as reconstruct
+from gaprune.report.targets import target_text
+from gaprune.statistics.degradation import ReferenceOutputs, layer_effects, skipping
+from toys import triplets_file
+
+HEADS = ("qwen3", "mistral", "llama", "gemma")
+SMALL = {"round_to": 8, "layer_triplets": 5}
+
+
+def size(model):
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def embed(model, texts=TEXTS):
+    return torch.from_numpy(model.encode(list(texts), show_progress_bar=False))
+
+
+class TestMix:
+    def test_without_repair_it_is_the_parent_with_these_parts_switched_off(
+        self, model, family, toy_triplets, tmp_path
+    ):
+        """Everything at once, on texts whose tokens stay."""
+        heads = {"heads": 0.5} if family in HEADS else {}
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        result = gaprune.prune(
+            model, domain=toy_triplets[:4], width=0.5, depth=1, reconstruct=False,
+            vocabulary=str(triplets_file(tmp_path / "t.jsonl", toy_triplets[:4])), **heads, **SMALL,
+        )  # fmt: skip
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items()), "the parent's own"
+        depth, *cut, tokens = result.provenance()["method"]["cuts"]
+        assert [each["kind"] for each in cut] == [*heads, "width"]
+        assert tokens["removed"] > 0
+        (stays,) = depth["kept"]["layers"]
+        masked = copy.deepcopy(model)
+        modules = {matrix.name: matrix.module for matrix in linear_layers(masked)}
+        for kind in (each["kind"] for each in cut):
+            group = unit_groups(masked, kind)[stays]
+            kept = next(each["kept"] for each in cut if each["kind"] == kind)
+            stay = torch.zeros(group.units, dtype=torch.bool)
+            stay[next(iter(kept.values()))] = True
+            with torch.no_grad():
+                modules[group.name].weight[:, ~stay.repeat_interleave(group.consumer.unit)] = 0
+        texts = [text for item in toy_triplets[:4] for text in (item.query, *item.passages)]
+        with skipping(masked, [1 - stays]):
+            expected = embed(masked, texts)
+        torch.testing.assert_close(embed(result.model, texts), expected, rtol=0, atol=1e-5)
+        assert (expected - embed(model, texts)).abs().max() > 1e-3
+
+    def test_others_open_it_without_us(self, bert, toy_triplets, tmp_path):
+        texts = triplets_file(tmp_path / "t.jsonl", toy_triplets)
+        options = {"width": 0.5, "depth": 1, "vocabulary": texts, "out": tmp_path / "out", **SMALL}
+        result = gaprune.prune(bert, domain=toy_triplets, **options)
+        code = """
+            import sys
+            import numpy as np, torch
+            from sentence_transformers import SentenceTransformer
+            from transformers import AutoModel, AutoTokenizer
+            folder, *texts = sys.argv[1:]
+            batch = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+            network, found = AutoModel.from_pretrained(folder, output_loading_info=True)
+            assert not any(found.values()), found
+            with torch.no_grad():
+                states = network(**batch).last_hidden_state
+            mask = batch["attention_mask"][..., None]
+            plain = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
+            model = SentenceTransformer(folder, device="cpu")
+            assert "gaprune" not in sys.modules
+            np.save(folder + "/embeddings", np.stack([plain, model.encode(texts)]))
+        """
+        subprocess.run(
+            [sys.executable, "-c", inspect.cleandoc(code), str(tmp_path / "out"), *TEXTS], check=True, text=True
+        )
+        for found in np.load(tmp_path / "out" / "embeddings.npy"):
+            torch.testing.assert_close(torch.from_numpy(found), embed(result.model), rtol=0, atol=1e-5)
+
+    def test_all_kinds_in_one_recipe(self, model, family, toy_triplets, tmp_path):
+        recipe = {"width": 0.5, "depth": 1, "vocabulary": str(tmp_path / "corpus.txt"), **SMALL}
+        (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
+        result = gaprune.prune(model, domain=toy_triplets, recipe=recipe, out=tmp_path / "out")
+        cuts = result.provenance()["method"]["cuts"]
+        assert [cut["kind"] for cut in cuts] == ["depth", "width", "vocabulary"]
+        opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+        torch.testing.assert_close(embed(opened), embed(result.model), rtol=0, atol=1e-6)
+        assert len(blocks(opened)) == 1
+        assert unit_groups(opened, "width")[0].units == 24
+
+    @pytest.mark.parametrize(
+        ("option", "met"),
+        [
+            ({"target_params": "15k"}, lambda child, parent: size(child) <= 15_000),
+            ({"target_size": "60kB"}, lambda child, parent: size(child) * 4 <= 60_000),
+            ({"target_speedup": 2.0}, lambda child, parent: 2 * linear(child) <= linear(parent)),
+        ],
+        ids=["params", "size", "speedup"],
+    )
+    def test_targets(self, bert, toy_triplets, option, met):
+        result = gaprune.prune(bert, domain=toy_triplets, **option, **SMALL)
+        assert met(result.model, bert)
+        found = result.provenance()["method"]["target"]
+        best = found["chosen"]
+        assert best["parameters"] == size(result.model)
+        assert best["estimated_degradation"] == min(each["estimated_degradation"] for each in found["candidates"])
+        (told,) = [line for line in target_text(found).split("; ") if line.startswith("Chosen for ")]
+        assert f"{best['width']} of 48 neurons a layer stay" in told
+        assert (len(blocks(bert)) - len(blocks(result.model)), unit_groups(result.model, "width")[0].units) == (
+            best["depth"],
+            best["width"],
+        )
+
+    def test_a_target_beside_a_vocabulary(self, bert, toy_triplets, monkeypatch, tmp_path):
+        """Tokens go first; layers and neurons make up the rest, and are measured once."""
+        calls = []
+        plain = choose.layer_effects
+        monkeypatch.setattr(choose, "layer_effects", lambda *a, **k: calls.append(1) or plain(*a, **k))
+        options = {"domain": toy_triplets[:4], "vocabulary": tmp_path / "corpus.txt", **SMALL}
+        (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
+        tokens = vocabulary(gaprune.prune(bert, domain=toy_triplets[:4], vocabulary=options["vocabulary"]).model).rows
+        saved = (vocabulary(bert).rows - tokens) * 32
+        enough = size(bert) - saved
+        alone = gaprune.prune(bert, target_params=str(enough), **options)
+        assert [cut["kind"] for cut in alone.provenance()["method"]["cuts"]] == ["vocabulary"]
+        more = gaprune.prune(bert, target_params=str(enough - 4000), out=tmp_path / "out", **options)
+        assert size(more.model) <= enough - 4000
+        found = more.provenance()["method"]["target"]
+        assert found["chosen"]["parameters"] == size(more.model)
+        assert found["chosen"]["tokens"] == vocabulary(more.model).rows == tokens
+        assert len(calls) == 2
+        assert f"{tokens} of 91 tokens stay" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+    def test_harm_counts_embeddings_too(self, bert, toy_triplets):
+        """Of two mixes with the same loss the one that moves embeddings less is better, as among layers."""
+        options = {"domain": toy_triplets, "target_params": "15k", "reconstruct": False, **SMALL}
+        measured = {
+            weight: gaprune.prune(bert, criterion_options={"preservation": weight}, **options).provenance()["method"]
+            for weight in (0.0, 5.0)
+        }
+        found = {weight: method["target"]["degradation_by_depth"] for weight, method in measured.items()}
+        texts = {"domain": toy_triplets.take(5, seed=0)}
+        effects = layer_effects(bert, texts, layers=[0, 1], prompts=Prompts(), options=Recipe())["domain"].values()
+        for weight, (nothing, one) in found.items():
+            assert nothing == 0
+            assert min(abs(one - (each.loss + weight * each.distance)) for each in effects) < 1e-4
+        assert found[5.0][1] > found[0.0][1]
+
+    def test_harm_is_what_repair_leaves(self, bert, toy_triplets):
+        """Where the run repairs, depths and widths are measured on models with a draft of it."""
+        result = gaprune.prune(bert, domain=toy_triplets, target_params="15k", **SMALL)
+        found = result.provenance()["method"]["target"]
+        drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None, frozenset({"domain"})))
+        _, judged = reconstruct.split(drawn, result.recipe)
+        whole = ReferenceOutputs(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
+        drafts = {
+            layer: whole.degradation(reconstruct.quick_reconstruction(bert, drawn, result.recipe, [layer]))
+            for layer in (0, 1)
+        }
+        assert found["degradation_by_depth"][1] == pytest.approx(min(drafts.values()), abs=1e-4)
+        skipped = gaprune.prune(bert, domain=toy_triplets, target_params="15k", reconstruct=False, **SMALL)
+        bare = skipped.provenance()["method"]["target"]["degradation_by_width"]
+        assert found["degradation_by_width"].keys() == bare.keys()
+        assert found["degradation_by_width"]["0.5"] != bare["0.5"]
+
+    def test_where_all_neurons_stay_nothing_is_measured_without_some(self, bert, toy_triplets):
+        neurons = bert[0].auto_model.config.intermediate_size
+        options = SMALL | {"round_to": neurons, "criterion": "activation", "reconstruct": False}
+        result = gaprune.prune(bert, domain=toy_triplets, target_params="15k", **options)
+        found = result.provenance()["method"]["target"]
+        assert found["degradation_by_width"] == {"0.0": 0.0}
+        assert {each["width"] for each in found["candidates"]} == {neurons}
+
+    def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):
+        monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))
+        with pytest.raises(ConfigError, match=r"target_params: 1000 is out of reach: .* are the least.*\n.*--vocab"):
+            gaprune.prune(bert, domain=toy_triplets, target_params="1k", **SMALL)
+        with pytest.raises(ConfigError, match=r"target_speedup: 50 is out of reach: .*\n.*--round-to"):
+            gaprune.prune(bert, domain=toy_triplets, target_speedup=50, **SMALL)
+        (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
+        options = {"vocabulary": tmp_path / "corpus.txt", **SMALL}
+        with pytest.raises(ConfigError, match=r"target_params: 9000 is out of reach: .*\n.*--tokens 0.9"):
+            gaprune.prune(bert, domain=toy_triplets[:4], target_params="9k", **options)
+        with pytest.raises(ConfigError, match=r"the parent reaches 1e.06 as it is"):
+            gaprune.prune(bert, domain=toy_triplets, target_params="1M", **SMALL)
+        for wrong in ("many", "1.2.3M"):
+            with pytest.raises(ConfigError, match=f"'{wrong}' is no number of parameters"):
+                gaprune.prune(bert, domain=toy_triplets, target_params=wrong, **SMALL)
+        with pytest.raises(ConfigError, match="target_size: 'big' is no amount of memory"):
+            gaprune.prune(bert, domain=toy_triplets, target_size="big", **SMALL)
+
+    def test_checkpoints_of_parent_and_child_lie_apart(self, bert, toy_triplets, tmp_path):
+        options = {"domain": toy_triplets, "target_params": "15k", "checkpoint": tmp_path / "kept", **SMALL}
+        first = gaprune.prune(bert, **options)
+        again = gaprune.prune(bert, resume=True, **options)
+        assert all(
+            torch.equal(value, again.model.state_dict()[name]) for name, value in first.model.state_dict().items()
+        )
+
+
+def linear(model):
+    return sum(weight.numel() for block in blocks(model) for weight in block.parameters() if weight.ndim == 2)

@@ -1,0 +1,149 @@
+"""Repair of whole models: each block is refit on what the blocks before it give after their own repair."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from gaprune.models.blocks import removable_layers
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import Prompts, load_model
+from gaprune.models.selection import select
+from gaprune.models.units import unit_groups
+from gaprune.pruning.cut import remove_layers
+from gaprune.reconstruction.block_stream import BlockStream
+from gaprune.reconstruction.blockwise import reconstruct_blocks
+from gaprune.reconstruction.least_squares import refit_columns
+from gaprune.reconstruction.paired_stream import PairedBlockStream
+
+
+def stream(model, triplets):
+    return BlockStream(model, triplets, prompts=Prompts(), batch_size=8, label="toy")
+
+
+def course(changing, parent, triplets, stays=None):
+    return PairedBlockStream(stream(changing, triplets), stream(parent, triplets), stays)
+
+
+def half(groups):
+    return {group.name: torch.arange(group.units * group.consumer.unit) % 2 == 0 for group in groups}
+
+
+def modules(model):
+    return {matrix.name: matrix.module for matrix in linear_layers(model)}
+
+
+def test_blocks_are_repaired_one_after_the_other(model, toy_triplets):
+    """By hand: moments of the first, its refit, then moments of the second in the model as it is by then."""
+    groups = unit_groups(model, "width")
+    keep = half(groups)
+    expected = copy.deepcopy(model)
+    for group in groups:
+        by_hand = course(expected, model, toy_triplets)
+        for _ in range(group.layer):
+            by_hand.advance()
+        linear = modules(expected)[group.name]
+        bias = None if linear.bias is None else linear.bias.detach()
+        found = by_hand.moments([each for each in linear_layers(expected) if each.name == group.name])[group.name]
+        reconstructed = refit_columns(
+            linear.weight.detach(), bias, found, keep[group.name], ridge=0.1, name=group.name
+        )
+        with torch.no_grad():
+            linear.weight.copy_(reconstructed.weight)
+            if bias is not None:
+                linear.bias.copy_(reconstructed.bias)
+    healed = copy.deepcopy(model)
+    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, toy_triplets))], ridge=0.1)
+    for name, linear in modules(healed).items():
+        torch.testing.assert_close(linear.weight, modules(expected)[name].weight, rtol=1e-3, atol=1e-4)
+        changed = not torch.equal(linear.weight, modules(model)[name].weight)
+        assert changed == (name in keep)
+    assert all(not modules(healed)[name].weight[:, ~mask].any() for name, mask in keep.items())
+
+
+def test_entries_of_every_matrix(model, toy_triplets):
+    chosen = select(linear_layers(model), ["all"])
+    generator = torch.Generator().manual_seed(0)
+    keep = {matrix.name: torch.rand(matrix.module.weight.shape, generator=generator) < 0.6 for matrix in chosen}
+    healed, cut = copy.deepcopy(model), copy.deepcopy(model)
+    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, toy_triplets))], ridge=0.01)
+    with torch.no_grad():
+        for name, mask in keep.items():
+            modules(cut)[name].weight *= mask
+    texts = [item.positive for item in toy_triplets]
+    dense, reconstructed, plain = (
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+    )
+    assert (reconstructed - dense).norm() < (plain - dense).norm()
+    for name, mask in keep.items():
+        assert not modules(healed)[name].weight[~mask].any()
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_layers_that_are_gone(model, family, toy_triplets, gone):
+    """What is left makes up for a layer, whether blocks come after it or none.
+
+    Gemma norms what is added to the residual stream, so that nothing is left that could make up for its last block.
+    """
+    if gone not in removable_layers(model):
+        pytest.skip("its first block is built differently")
+    cut = remove_layers(model, [gone])
+    healed = copy.deepcopy(cut)
+    keep = {
+        matrix.name: torch.ones(matrix.module.in_features, dtype=torch.bool)
+        for matrix in linear_layers(cut)
+        if matrix.layer is not None
+    }
+    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, toy_triplets, stays=[1 - gone]))], ridge=0.01)
+    texts = [item.positive for item in toy_triplets]
+    dense, reconstructed, plain = (
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+    )
+    if (family, gone) == ("gemma", 1):
+        torch.testing.assert_close(reconstructed, plain)
+    else:
+        assert (reconstructed - dense).norm() < 0.9 * (plain - dense).norm()
+
+
+def test_shares_of_two_kinds_of_texts(bert, toy_triplets):
+    """A share of everything is the texts together, weighted by tokens."""
+    keep = half(unit_groups(bert, "width"))
+    parts = (toy_triplets[:3], toy_triplets[3:])
+    tokens = [
+        sum(
+            int(bert.preprocess([text])["attention_mask"].sum())
+            for item in part
+            for text in (item.query, *item.passages)
+        )
+        for part in parts
+    ]
+    together, mixed = copy.deepcopy(bert), copy.deepcopy(bert)
+    reconstruct_blocks(together, keep, [(1.0, course(together, bert, toy_triplets))], ridge=0.1)
+    shares = [(count / sum(tokens), course(mixed, bert, part)) for count, part in zip(tokens, parts, strict=True)]
+    reconstruct_blocks(mixed, keep, shares, ridge=0.1)
+    for name in keep:
+        torch.testing.assert_close(modules(mixed)[name].weight, modules(together)[name].weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.genuine
+def test_the_genuine_model_loses_less(genuine):
+    """Half of all neurons go; the repaired model stays nearer to its parent on texts of the calibration's kind."""
+    from gaprune.data.read import read_triplets
+    from gaprune.data.samples import sample_triplets
+
+    model = load_model(genuine, device="cpu", max_length=64)
+    triplets = read_triplets(sample_triplets("finance"))
+    keep = half(unit_groups(model, "width"))
+    healed, cut = copy.deepcopy(model), copy.deepcopy(model)
+    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, triplets[:100]))], ridge=0.1)
+    with torch.no_grad():
+        for name, mask in keep.items():
+            modules(cut)[name].weight *= mask
+    texts = [item.positive for item in triplets[100:140]]
+    dense, reconstructed, plain = (
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+    )
+    cosines = [torch.nn.functional.cosine_similarity(dense, each).mean().item() for each in (reconstructed, plain)]
+    assert cosines[0] > cosines[1]

@@ -1,0 +1,130 @@
+"""Repair against a direct solve of the least-squares problem it stands for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gaprune.errors import MeasurementError
+from gaprune.reconstruction.least_squares import refit_columns, refit_entries
+from gaprune.reconstruction.paired_stream import Moments
+
+RIDGE = 0.05
+
+
+@pytest.fixture
+def layer():
+    """A matrix ``(6, 10)`` with bias, and correlated inputs with a mean ``(200, 10)``."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
+    inputs = draw(200, 10) @ draw(10, 10) + draw(10)
+    return draw(6, 10), draw(6), inputs
+
+
+@pytest.fixture(params=[False, True], ids=["on its goal", "short of its goal"])
+def gaps(request, layer):
+    """What the outputs fall short of their goals, ``(200, 6)``: nothing, or much that goes with the inputs."""
+    _, _, inputs = layer
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(200, 6, generator=generator)
+    return request.param * (inputs.sin() @ torch.randn(10, 6, generator=generator) + noise + 1)
+
+
+def moments(inputs, gaps=None):
+    gaps = inputs.new_zeros(len(inputs), 6) if gaps is None else gaps
+    count = len(inputs)
+    return Moments(inputs.mean(0), inputs.T @ inputs / count, gaps.mean(0), gaps.T @ inputs / count)
+
+
+def direct(weight, bias, inputs, gaps, keep, ridge):
+    """Solve every row by stacking the data, the ridge and a column of ones, in double precision."""
+    weight, inputs = weight.double(), inputs.double()
+    tokens = len(inputs)
+    centred = inputs - inputs.mean(0) if bias is not None else inputs
+    strength = (ridge * centred.square().mean(0).mean()).sqrt()
+    rows, biases = torch.zeros_like(weight), []
+    for index, row in enumerate(weight):
+        stays = keep[index]
+        count = int(stays.sum())
+        data, target = inputs[:, stays] / tokens**0.5, (inputs @ row + gaps[:, index]) / tokens**0.5
+        pull, towards = strength * torch.eye(count).double(), strength * row[stays]
+        if bias is not None:
+            data = torch.cat([data, torch.full((tokens, 1), tokens**-0.5).double()], 1)
+            pull = torch.cat([pull, torch.zeros(count, 1).double()], 1)
+        found = torch.linalg.lstsq(torch.cat([data, pull]), torch.cat([target, towards])).solution
+        rows[index, stays] = found[:count]
+        biases.append(found[count:])
+    return rows, None if bias is None else bias.double() + torch.cat(biases)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("ridge", [0.0, RIDGE, 3.0])
+def test_columns(layer, gaps, with_bias, ridge):
+    weight, bias, inputs = layer
+    bias = bias if with_bias else None
+    keep = torch.tensor([1, 1, 0, 1, 0, 0, 1, 1, 0, 1]).bool()
+    reconstructed = refit_columns(weight, bias, moments(inputs, gaps), keep, ridge=ridge, name="down")
+    rows, biases = direct(weight, bias, inputs, gaps, keep.expand(6, 10), ridge)
+    torch.testing.assert_close(reconstructed.weight.double(), rows, rtol=1e-3, atol=1e-4)
+    assert not reconstructed.weight[:, ~keep].any()
+    if with_bias:
+        torch.testing.assert_close(reconstructed.bias.double(), biases, rtol=1e-3, atol=1e-4)
+    else:
+        assert reconstructed.bias is None
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("ridge", [0.0, RIDGE, 3.0])
+def test_entries(layer, gaps, with_bias, ridge):
+    weight, bias, inputs = layer
+    bias = bias if with_bias else None
+    keep = torch.rand(6, 10, generator=torch.Generator().manual_seed(1)) < 0.5
+    keep[2], keep[4] = True, False
+    reconstructed = refit_entries(weight, bias, moments(inputs, gaps), keep, ridge=ridge, name="down")
+    rows, biases = direct(weight, bias, inputs, gaps, keep, ridge)
+    torch.testing.assert_close(reconstructed.weight.double(), rows, rtol=1e-3, atol=1e-3)
+    assert not reconstructed.weight[~keep].any()
+    assert gaps.any() or torch.allclose(reconstructed.weight[2], weight[2])
+    if with_bias:
+        torch.testing.assert_close(reconstructed.bias.double(), biases, rtol=1e-3, atol=1e-3)
+
+
+def test_more_ridge_changes_less_and_fits_worse(layer):
+    weight, bias, inputs = layer
+    keep = torch.arange(10) % 2 == 0
+    changes, errors = [], []
+    for ridge in (0.0, 0.1, 1.0, 1e6):
+        reconstructed = refit_columns(weight, bias, moments(inputs), keep, ridge=ridge, name="down")
+        changes.append(float((reconstructed.weight - weight)[:, keep].norm()))
+        errors.append(float((inputs @ (reconstructed.weight - weight).T + reconstructed.bias - bias).norm()))
+    assert changes == sorted(changes, reverse=True)
+    assert errors == sorted(errors)
+    assert changes[-1] < 1e-3
+
+
+def test_the_bias_takes_the_mean(layer, gaps):
+    """Whatever the ridge, the mean output is that of the goal."""
+    weight, bias, inputs = layer
+    keep = torch.arange(10) < 4
+    reconstructed = refit_columns(weight, bias, moments(inputs, gaps), keep, ridge=1e6, name="down")
+    before, after = inputs @ weight.T + bias + gaps, inputs @ reconstructed.weight.T + reconstructed.bias
+    torch.testing.assert_close(after.mean(0), before.mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_inputs_that_never_fire(layer):
+    weight, bias, inputs = layer
+    inputs[:, 3:6] = 0
+    keep = torch.arange(10) < 8
+    both = moments(inputs)
+    reconstructed = refit_columns(weight, bias, both, keep, ridge=RIDGE, name="down")
+    torch.testing.assert_close(reconstructed.weight[:, 3:6], weight[:, 3:6])
+    entries = refit_entries(weight, bias, both, keep.expand(6, 10), ridge=RIDGE, name="down")
+    torch.testing.assert_close(entries.weight, reconstructed.weight, rtol=1e-3, atol=1e-3)
+    with pytest.raises(
+        MeasurementError, match=r"down: the moments of the inputs that stay are singular.\n.*larger ridge"
+    ):
+        refit_columns(weight, bias, both, keep, ridge=0.0, name="down")
+    with pytest.raises(
+        MeasurementError, match=r"down: the moments of the inputs that stay are singular.\n.*larger ridge"
+    ):
+        refit_entries(weight, bias, both, keep.expand(6, 10), ridge=0.0, name="down")
