@@ -17,7 +17,8 @@ from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_triplets
 from gaprune.models.demo import demo_model
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.models.selection import select
 from gaprune.pruning.scores import score
 from gaprune.report.markdown import markdown_table

@@ -41,7 +41,8 @@ from gaprune.data.triplets import Triplets
 from gaprune.models.blocks import blocks
 from gaprune.models.demo import demo_model
 from gaprune.models.linear_layers import LinearLayer, linear_layers
-from gaprune.models.load import Prompts, load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.models.selection import select
 from gaprune.statistics.batches import batches_of
 from gaprune.statistics.hooks import HookContext

@@ -7,7 +7,7 @@ import pytest
 from gaprune.data.check import check
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ModelError
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.util.progress import quiet
 
 DOMAIN = Triplets(

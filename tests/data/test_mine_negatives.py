@@ -5,7 +5,7 @@ import pytest
 from gaprune.data.mining import mine_negatives
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.util.progress import quiet
 
 # For "north": north 1, north east 0.71, east 0, south -1.

@@ -7,7 +7,7 @@ from gaprune.data import sampling
 from gaprune.data.sampling import sample, sample_representative
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.util.progress import quiet
 
 

@@ -6,7 +6,7 @@ from sklearn.preprocessing import normalize
 
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.discovery import find_tasks
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 
 
 def test_accuracy_is_that_of_a_logistic_regression_on_normalised_embeddings(tmp_path, model, classification):

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.discovery import find_tasks
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 
 USELESS = Prompts(query="gold fish ", passage="acid four ")
 """Prompts that must not be used: sentences of a pair have no role."""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gaprune.evaluation.quality.discovery import find_tasks
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 
 ROWS = [
     {"query": "red cat", "positive": "cat one", "negative": "acid salt"},

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from gaprune.errors import ModelError
-from gaprune.export.provenance import parent_identity, read_provenance, versions, weights_fingerprint
+from gaprune.export.provenance import parent_identity, read_provenance, versions
+from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.load import load_model
 
 

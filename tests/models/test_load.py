@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from gaprune.errors import ConfigError, ModelError
-from gaprune.models.load import Prompts, load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts, resolve_prompts
 
 
 @pytest.fixture

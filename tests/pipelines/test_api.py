@@ -739,7 +739,7 @@ class TestProvenance:
     def test_everything_that_made_it(self, folder_of, toy_triplets, tmp_path):
         from importlib.metadata import version
 
-        from gaprune.export.provenance import weights_fingerprint
+        from gaprune.models.fingerprints import weights_fingerprint
 
         tasks, parent = tasks_folder(tmp_path / "tasks"), folder_of("xlm-roberta")
         gaprune.prune(
@@ -806,7 +806,7 @@ def test_the_papers_formula_ranks_almost_like_magnitude(genuine):
     """SCIENCE.md, 1: at the published constants the MLP mask is the magnitude mask's, here computed by hand."""
     from gaprune.data.read import read_triplets
     from gaprune.data.samples import sample_triplets
-    from gaprune.models.load import Prompts
+    from gaprune.models.prompts import Prompts
     from gaprune.statistics.measure import measure
 
     model = load_model(genuine, device="cpu", max_length=48)

@@ -18,7 +18,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning import calibration, choose
@@ -64,7 +64,7 @@ class TestMix:
             stay = torch.zeros(group.units, dtype=torch.bool)
             stay[next(iter(kept.values()))] = True
             with torch.no_grad():
-                modules[group.name].weight[:, ~stay.repeat_interleave(group.consumer.unit)] = 0
+                modules[group.name].weight[:, ~stay.repeat_interleave(group.consumer.columns_per_unit)] = 0
         texts = [text for item in toy_triplets[:4] for text in (item.query, *item.passages)]
         with skipping(masked, [1 - stays]):
             expected = embed(masked, texts)

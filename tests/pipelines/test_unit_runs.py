@@ -14,7 +14,8 @@ from families import TEXTS
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError, MeasurementError, ModelError
 from gaprune.models.blocks import blocks, transformer_of
-from gaprune.models.load import Prompts, load_model
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning import choose

@@ -10,7 +10,8 @@ import gaprune
 from gaprune import evaluation
 from gaprune.errors import ConfigError, DataError, MissingExtraError
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE
-from gaprune.models.load import Prompts, load_model
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.pipelines import evaluate as evaluating
 from toys import tasks_folder
 

@@ -14,7 +14,7 @@ from gaprune.criteria.registry import create
 from gaprune.criteria.swaps import joint_loss
 from gaprune.errors import ConfigError, MeasurementError, OutputError
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.models.selection import select
 from gaprune.pruning.allocation import keep_masks
 from gaprune.pruning.scores import Scores, score, writing_scores

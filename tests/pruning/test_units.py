@@ -42,7 +42,7 @@ def masked(model, groups, keep):
     by_name = {matrix.name: matrix.module.weight for matrix in linear_layers(masked)}
     with torch.no_grad():
         for group in groups:
-            by_name[group.name][:, ~keep[group.name].repeat_interleave(group.consumer.unit)] = 0
+            by_name[group.name][:, ~keep[group.name].repeat_interleave(group.consumer.columns_per_unit)] = 0
     return masked
 
 

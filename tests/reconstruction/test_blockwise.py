@@ -9,7 +9,8 @@ import torch
 
 from gaprune.models.blocks import removable_layers
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import Prompts, load_model
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.models.selection import select
 from gaprune.models.units import unit_groups
 from gaprune.pruning.cut import remove_layers
@@ -28,7 +29,7 @@ def course(changing, parent, triplets, stays=None):
 
 
 def half(groups):
-    return {group.name: torch.arange(group.units * group.consumer.unit) % 2 == 0 for group in groups}
+    return {group.name: torch.arange(group.units * group.consumer.columns_per_unit) % 2 == 0 for group in groups}
 
 
 def modules(model):

@@ -6,17 +6,18 @@ import copy
 
 import pytest
 import torch
-from plain_loop import PlainLoop, close
 from torch import nn
 
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import Prompts, load_model
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.hook_points import HookPoint, residual_hook_points
 from gaprune.reconstruction.paired_stream import PairedBlockStream
+from plain_loop import PlainLoop, close
 
 
 def of_block(model, index):

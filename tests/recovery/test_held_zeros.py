@@ -7,7 +7,7 @@ import torch
 
 import gaprune
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import resolve_prompts
+from gaprune.models.prompts import resolve_prompts
 from gaprune.recovery.corpus import read_corpus
 from gaprune.recovery.held import zeros_of
 from gaprune.recovery.hold import HoldZeros

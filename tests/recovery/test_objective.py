@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.recovery.corpus import read_corpus
 from gaprune.recovery.held import zeros_of
 from gaprune.recovery.objective import Objective, make_loss

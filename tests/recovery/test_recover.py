@@ -11,7 +11,8 @@ from sentence_transformers import SentenceTransformer
 
 import gaprune
 from gaprune.errors import ConfigError, DataError, MissingExtraError, ModelError, OutputError
-from gaprune.export.provenance import read_provenance, weights_fingerprint
+from gaprune.export.provenance import read_provenance
+from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.recovery.held import zeros_of

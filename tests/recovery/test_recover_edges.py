@@ -13,7 +13,8 @@ from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation.cost.footprint import footprint
 from gaprune.evaluation.quality.discovery import find_tasks
-from gaprune.models.load import load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.recovery.corpus import read_corpus
 from toys import GENERAL, nli, tasks_folder
 

@@ -13,8 +13,9 @@ from sentence_transformers import SentenceTransformerTrainingArguments
 
 import gaprune
 from gaprune.errors import ConfigError, ModelError, OutputError
-from gaprune.export.provenance import weights_fingerprint
-from gaprune.models.load import load_model, resolve_prompts
+from gaprune.models.fingerprints import weights_fingerprint
+from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.recovery.arguments import check_training
 from gaprune.recovery.corpus import read_corpus
 from gaprune.recovery.folder import last_checkpoint

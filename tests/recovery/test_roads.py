@@ -7,7 +7,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune.export.provenance import read_provenance, weights_fingerprint
+from gaprune.export.provenance import read_provenance
+from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.units import unit_groups

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import resolve_prompts
+from gaprune.models.prompts import resolve_prompts
 from gaprune.recovery.corpus import read_corpus
 from gaprune.recovery.train import train
 

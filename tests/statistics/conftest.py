@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from plain_loop import PlainLoop, reached
 
 from gaprune.config.measurement import MeasurementOptions
-from gaprune.models.load import Prompts, load_model
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.statistics.measure import measure
+from plain_loop import PlainLoop, reached
 
 ALL = frozenset({"fisher", "gradient", "gram", "input_square"})
 

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from plain_loop import reached
 from safetensors.torch import save_file
 
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.read import read_triplets
-from gaprune.models.load import Prompts, load_model
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.statistics import plan
 from gaprune.statistics.checkpoint import Checkpoint
 from gaprune.statistics.measure import measure
 from gaprune.statistics.sums import Statistic
 from gaprune.util.distributed import join_process_group, rank, world_size
 from gaprune.util.progress import quiet
+from plain_loop import reached
 
 __all__ = ["PROJECTED", "QUANTITIES", "command", "measure_once", "server", "together"]
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 import torch
 from other_process import QUANTITIES, measure_once, server
-from plain_loop import reached
 from safetensors.torch import load_file
 
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, MeasurementError, OutputError
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.statistics import checkpoint
 from gaprune.statistics.checkpoint import Checkpoint
 from gaprune.statistics.measure import measure
+from plain_loop import reached
 from toys import triplets_file
 
 pytestmark = pytest.mark.usefixtures("two_forwards_a_batch")

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from plain_loop import PlainLoop, close, reached
 from torch.nn import functional
 
 from gaprune.data.triplets import Triplets
 from gaprune.errors import DataError, MeasurementError
 from gaprune.statistics.losses import rademacher_probe
+from plain_loop import PlainLoop, close, reached
 
 
 def readers(model, unit):
     """The matrices that alone read their input, with so many columns a unit."""
     last = ("output.dense", "attn.o", "o_proj", "down_proj", "lin2", "out_lin", "Wo")
-    return [replace(matrix, unit=unit) for matrix in reached(model) if matrix.name.endswith(last)]
+    return [replace(matrix, columns_per_unit=unit) for matrix in reached(model) if matrix.name.endswith(last)]
 
 
 @pytest.mark.parametrize("unit", [1, 8])

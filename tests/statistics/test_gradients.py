@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plain_loop import PlainLoop, close, reached
 
-from gaprune.models.load import Prompts, load_model
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
+from plain_loop import PlainLoop, close, reached
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 16])

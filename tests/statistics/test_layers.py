@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.models.blocks import blocks
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.pruning.cut import remove_layers
 from gaprune.statistics.degradation import ReferenceOutputs, layer_effects
 from gaprune.statistics.losses import info_nce

@@ -9,17 +9,17 @@ import weakref
 import psutil
 import pytest
 import torch
-from plain_loop import close, reached
 
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.statistics import passes, plan
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.measure import plan_measurement
 from gaprune.util.memory import free_bytes, give_back, parse_bytes, show_bytes
+from plain_loop import close, reached
 
 QUANTITIES = ("fisher", "gradient", "gram", "input_square")
 PROJECTED = ("gram", "output_gram")

@@ -6,18 +6,18 @@ import copy
 
 import pytest
 import torch
-from plain_loop import close, reached
 from sentence_transformers import SentenceTransformer
 
 import gaprune
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.errors import ConfigError
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.statistics.hooks import HookContext
 from gaprune.statistics.measure import measure
 from gaprune.statistics.passes import Embedder
 from gaprune.statistics.placement import is_offloaded, placed
+from plain_loop import close, reached
 
 QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
 

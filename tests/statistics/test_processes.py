@@ -8,13 +8,13 @@ import os
 import pytest
 import torch
 from other_process import PROJECTED, QUANTITIES, command, measure_once, together
-from plain_loop import close
 from safetensors.torch import load_file
 
 from gaprune.errors import MeasurementError
 from gaprune.pruning.scores import Scores
 from gaprune.statistics.checkpoint import StoredStatistics
 from gaprune.util.distributed import gather, rank, world_size
+from plain_loop import close
 from toys import GENERAL, triplets_file
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import transformers
-from plain_loop import PlainLoop, close
 
 import families
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
+from plain_loop import PlainLoop, close
 
 
 def _albert(vocabulary: int, pad: int) -> transformers.PreTrainedModel:

@@ -19,7 +19,8 @@ from gaprune.data.sampling import sample as sample_data
 from gaprune.data.write import write_triplets
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.discovery import find_tasks
-from gaprune.models.load import load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.report.tables import check_table, texts_table
 from gaprune.util.files import check_file
 

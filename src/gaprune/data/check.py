@@ -10,7 +10,7 @@ from gaprune.data.lengths import Counter, TokenCounter, word_counter
 from gaprune.data.normal import normalise
 from gaprune.data.overlap import Overlap, overlap, places
 from gaprune.data.statistics import SetReport, describe, examples
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

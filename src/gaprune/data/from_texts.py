@@ -17,7 +17,8 @@ from gaprune.data.passages import cut
 from gaprune.data.queries import read_queries
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError, suggest
-from gaprune.models.load import Prompts, load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.util.progress import bars
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from gaprune.util.progress import bars
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.load import Prompts
+    from gaprune.models.prompts import Prompts
 
 __all__ = ["mine_negatives"]
 

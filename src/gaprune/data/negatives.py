@@ -17,7 +17,7 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.load import Prompts
+    from gaprune.models.prompts import Prompts
 
 __all__ = ["EmbeddingSearch", "Search", "choose_negatives"]
 

@@ -15,7 +15,7 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.load import Prompts
+    from gaprune.models.prompts import Prompts
 
 __all__ = ["CLUSTERS", "ITERATIONS", "sample", "sample_representative"]
 

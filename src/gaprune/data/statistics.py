@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gaprune.data.triplets import Triplet, Triplets
-    from gaprune.models.load import Prompts
+    from gaprune.models.prompts import Prompts
 
 __all__ = ["SetReport", "describe", "examples"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from importlib.metadata import version
@@ -10,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import ModelError
+from gaprune.models.fingerprints import weights_fingerprint
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 __all__ = [
     "PROVENANCE_FILE",
-    "modules_fingerprint",
     "parent_identity",
     "read_provenance",
     "versions",
-    "weights_fingerprint",
 ]
 
 PROVENANCE_FILE = "gaprune.json"
@@ -31,22 +29,6 @@ _PACKAGES = ("gaprune", "torch", "transformers", "sentence-transformers", "token
 def versions() -> dict[str, str]:
     """Return the versions of everything that the numbers depend on."""
     return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
-
-
-def weights_fingerprint(model: SentenceTransformer) -> str:
-    """Return the SHA-256 over names, types, shapes and bytes of all weights of ``model``."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def modules_fingerprint(model: SentenceTransformer) -> str:
-    """Return the SHA-256 over what the modules of ``model`` are and are told: pooling, normalisation, sizes."""
-    return hashlib.sha256(repr(model).encode()).hexdigest()
 
 
 def parent_identity(model: SentenceTransformer, name: str, revision: str | None) -> dict[str, Any]:

@@ -36,15 +36,15 @@ class LinearLayer:
         module: The layer itself.
         kind: Which part of a block it belongs to; ``other`` outside the blocks.
         layer: Index of its block; ``None`` outside the blocks.
-        unit: Input columns that make up one unit (FFN neuron, head group), neighbours; one for most matrices.
-        writes: Whether what it gives joins the residual stream: the last of attention and of the MLP in a block do.
+        columns_per_unit: Neighbouring input columns that make up one unit: 1 but for attention heads.
+        writes_residual: Whether its outputs are added to the residual stream.
     """
 
     name: str
     module: nn.Linear
     kind: Kind
     layer: int | None
-    unit: int = 1
+    columns_per_unit: int = 1
     writes_residual: bool = False
 
 

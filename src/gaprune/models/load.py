@@ -1,24 +1,18 @@
-"""Loading sentence-transformers models and resolving their prompts."""
+"""Loading sentence-transformers models, and changing their mode or limit for a while."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from gaprune.errors import ConfigError, ModelError, suggest
+from gaprune.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Prompts", "Role", "evaluating", "limit_length", "load_model", "resolve_prompts"]
-
-Role = Literal["query", "passage"]
-
-_PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
-"""Names sentence-transformers looks for, in its order, when it encodes a passage."""
+__all__ = ["evaluating", "limit_length", "load_model", "shortened"]
 
 
 def load_model(
@@ -130,48 +124,3 @@ def shortened(model: SentenceTransformer, max_length: int | None) -> Iterator[No
     finally:
         if max_length is not None:
             model.max_seq_length = own
-
-
-@dataclass(frozen=True)
-class Prompts:
-    """The text put before every query and every passage (empty for none)."""
-
-    query: str = ""
-    passage: str = ""
-
-    def of(self, role: Role) -> str | None:
-        """Return the prompt of ``role`` in the form sentence-transformers takes, ``None`` for none."""
-        return (self.query if role == "query" else self.passage) or None
-
-
-def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, passage: str | None = None) -> Prompts:
-    """Return the prompts that ``model`` defines for queries and passages, or those given instead.
-
-    The model's own are found as ``encode_query`` and ``encode_document`` of sentence-transformers find
-    them, its default prompt included, except that an empty passage prompt gives way to the next name's.
-
-    Args:
-        model: The model whose configuration is asked.
-        query: Overrides the query prompt; an empty string switches it off.
-        passage: Overrides the passage prompt; an empty string switches it off.
-
-    Raises:
-        ConfigError: If the model's default prompt is not among its prompts.
-    """
-    prompts = {name: prompt or "" for name, prompt in model.prompts.items()}
-    default = ""
-    if model.default_prompt_name is not None:
-        if model.default_prompt_name not in prompts:
-            raise ConfigError(
-                f"The model's default prompt {model.default_prompt_name!r} is not among its prompts."
-                + suggest(model.default_prompt_name, prompts),
-                "Pass query_prompt and passage_prompt (--query-prompt, --passage-prompt).",
-            )
-        default = prompts[model.default_prompt_name]
-    # sentence-transformers adds an empty "document" to models that name only "passage", as E5 does: look past it.
-    named = [prompts[name] for name in _PASSAGE_PROMPT_NAMES if name in prompts]
-    own_passage = next(filter(None, named), "" if named else default)
-    return Prompts(
-        query=prompts.get("query", default) if query is None else query,
-        passage=own_passage if passage is None else passage,
-    )

@@ -50,7 +50,7 @@ class UnitGroup:
     Args:
         kind: ``width`` for FFN neurons, ``heads`` for attention heads that share keys and values.
         layer: Index of the block.
-        consumer: The matrix that reads the units; ``consumer.unit`` of its columns are one unit.
+        consumer: The matrix that reads the units; ``consumer.columns_per_unit`` of its columns are one unit.
         producers: The matrices that feed them.
         units: How many there are.
         fields: Fields of the configuration that count them, with how many each unit stands for.
@@ -72,7 +72,7 @@ class UnitGroup:
     def weights(self) -> int:
         """Weights that one unit has: its columns and rows, without biases."""
         rows = sum(each.rows * each.parts * each.matrix.module.in_features for each in self.producers)
-        return rows + self.consumer.unit * self.consumer.module.out_features
+        return rows + self.consumer.columns_per_unit * self.consumer.module.out_features
 
     @property
     def parameters(self) -> int:
@@ -146,7 +146,7 @@ def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
     fit = all(matrix.module.out_features in (heads * size, groups * size) for matrix in feeding)
     _expect(len(outputs) == 1 and len(feeding) == 3 and fit, layer, found, "attention")
     shared = heads // groups
-    consumer = replace(outputs[0], unit=shared * size)
+    consumer = replace(outputs[0], columns_per_unit=shared * size)
     producers = tuple(Producer(matrix, 1, matrix.module.out_features // groups) for matrix in feeding)
     return UnitGroup(
         "heads",

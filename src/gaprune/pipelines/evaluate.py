@@ -12,7 +12,8 @@ from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, Task, check_batch_size
-from gaprune.models.load import load_model, resolve_prompts
+from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import LOADING, loading_options
 
 if TYPE_CHECKING:

@@ -15,9 +15,11 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
-from gaprune.export.provenance import modules_fingerprint, parent_identity, read_provenance, weights_fingerprint
+from gaprune.export.provenance import parent_identity, read_provenance
 from gaprune.models.encoders import format_of
-from gaprune.models.load import load_model, resolve_prompts, shortened
+from gaprune.models.fingerprints import modules_fingerprint, weights_fingerprint
+from gaprune.models.load import load_model, shortened
+from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import split_source
 from gaprune.pipelines.preflight import check_finite, check_outside
 from gaprune.pipelines.recovered import Recovered, origin, record

@@ -16,7 +16,7 @@ from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import save
 from gaprune.export.provenance import versions
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.models.selection import select
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.train import Training

@@ -14,7 +14,7 @@ from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import save
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.pruning.removed_units import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.report.card import model_card

@@ -237,7 +237,7 @@ class StructuredRun(Run):
         }
         for kind in self.kinds if keep else ():
             for group in unit_groups(model, kind):
-                columns[group.name] = keep[group.name].repeat_interleave(group.consumer.unit)
+                columns[group.name] = keep[group.name].repeat_interleave(group.consumer.columns_per_unit)
         return columns
 
     def _recover(self, model: SentenceTransformer, sparsity: float) -> list[dict[str, Any]]:

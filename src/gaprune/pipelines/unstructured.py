@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, UpdatingCriterion
 from gaprune.errors import ConfigError
-from gaprune.export.provenance import modules_fingerprint
+from gaprune.models.fingerprints import modules_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.selection import select
 from gaprune.pipelines.base import PrunedModel, Run

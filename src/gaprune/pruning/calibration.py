@@ -16,7 +16,7 @@ from gaprune.data.sampling import CLUSTERS
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.load import Prompts, resolve_prompts
+from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.statistics.checkpoint import Checkpoint
 from gaprune.statistics.measure import measure
 from gaprune.statistics.sums import Statistic, Statistics

@@ -169,7 +169,7 @@ def unit_importances(
         weight = group.consumer.module.weight.detach().float()
         evidence = UnitInputs(
             group.name,
-            weight.view(len(weight), group.units, group.consumer.unit),
+            weight.view(len(weight), group.units, group.consumer.columns_per_unit),
             _producer_square(group),
             None if domain is None else domain[group.name],
             None if general is None else general[group.name],

@@ -60,7 +60,11 @@ def remove_units(
 def _cut_group(group: UnitGroup, stays: Tensor) -> dict[str, Tensor]:
     """Return the smaller tensors of a group by their names."""
     consumer = group.consumer.module.weight
-    tensors = {f"{group.consumer.name}.weight": consumer[:, _spread(stays, group.consumer.unit).to(consumer.device)]}
+    tensors = {
+        f"{group.consumer.name}.weight": consumer[
+            :, _spread(stays, group.consumer.columns_per_unit).to(consumer.device)
+        ]
+    }
     for producer in group.producers:
         linear = producer.matrix.module
         part = linear.out_features // producer.parts

@@ -225,7 +225,7 @@ def choose_plan(
 
     def degradation(gone: Collection[int], keep: Mapping[str, Tensor]) -> float:
         columns = {
-            group.name: keep[group.name].repeat_interleave(group.consumer.unit)
+            group.name: keep[group.name].repeat_interleave(group.consumer.columns_per_unit)
             for group in groups
             if group.name in keep
         }

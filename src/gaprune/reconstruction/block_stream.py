@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
-from gaprune.models.load import Prompts, Role, evaluating
+from gaprune.models.load import evaluating
+from gaprune.models.prompts import Prompts, Role
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, ModelError
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.lora import check_lora
 

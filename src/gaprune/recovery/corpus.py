@@ -13,7 +13,7 @@ from gaprune.data.mining import mine_negatives
 from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.models.load import Prompts, Role
+from gaprune.models.prompts import Prompts, Role
 from gaprune.recovery.batches import hold_out, in_batches, plan, row
 
 if TYPE_CHECKING:

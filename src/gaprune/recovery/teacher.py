@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gaprune.errors import ConfigError, ModelError, OutputError
-from gaprune.models.load import Prompts, Role
+from gaprune.models.prompts import Prompts, Role
 from gaprune.util.files import replacing
 from gaprune.util.progress import track
 

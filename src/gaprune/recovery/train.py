@@ -15,7 +15,7 @@ from torch import Tensor
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.recovery.arguments import recomputing, training_arguments
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.held import zeros_of

@@ -162,7 +162,7 @@ class Gates(Accumulator):
     @staticmethod
     def shapes(matrix: LinearLayer, quantities: Collection[Statistic]) -> dict[str, tuple[int, ...]]:
         """Sum and sum of squares, ``(units,)`` each."""
-        units = matrix.module.in_features // matrix.unit
+        units = matrix.module.in_features // matrix.columns_per_unit
         return {"gate_sum": (units,), "gate_square_sum": (units,)} if "gate" in quantities else {}
 
     def backward(self, measured: TripletActivations) -> None:
@@ -170,7 +170,7 @@ class Gates(Accumulator):
         if measured.input_gradients is None:
             raise AssertionError("gates are measured with input gradients")
         products = measured.inputs * measured.input_gradients
-        products = products.view(len(products), -1, self.matrix.unit).sum(2)
+        products = products.view(len(products), -1, self.matrix.columns_per_unit).sum(2)
         gates = torch.stack([part.sum(0) for part in torch.split(products, measured.lengths)])
         self.sums["gate_sum"].add_(gates.sum(0))
         self.sums["gate_square_sum"].add_(gates.square().sum(0))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import DataError
-from gaprune.models.load import Prompts, Role
+from gaprune.models.prompts import Prompts, Role
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

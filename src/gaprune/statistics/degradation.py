@@ -16,7 +16,8 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplets
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks
-from gaprune.models.load import Prompts, evaluating
+from gaprune.models.load import evaluating
+from gaprune.models.prompts import Prompts
 from gaprune.statistics.losses import info_nce
 from gaprune.util.progress import track
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplets
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.statistics.accumulators import BACKWARD, PROJECTED
 from gaprune.statistics.batches import Batch, batches_of, require_in_batch_negative, require_negatives
 from gaprune.statistics.checkpoint import Checkpoint, CheckpointStore, DiskCache, StoredStatistics
@@ -171,7 +171,7 @@ def _origin(
     return {
         "triplets": triplets.fingerprint,
         "prompts": [prompts.query, prompts.passage],
-        "matrices": [[matrix.name, matrix.unit, *matrix.module.weight.shape] for matrix in linear_layers],
+        "matrices": [[matrix.name, matrix.columns_per_unit, *matrix.module.weight.shape] for matrix in linear_layers],
         "quantities": sorted(quantities),
         "max_length": model.max_seq_length,
         "truncate_dim": model.truncate_dim,

@@ -15,7 +15,8 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.load import Prompts, Role, evaluating
+from gaprune.models.load import evaluating
+from gaprune.models.prompts import Prompts, Role
 from gaprune.statistics.accumulators import PROJECTED
 from gaprune.statistics.batches import TASKS, Batch
 from gaprune.statistics.hooks import HookContext, LinearHook

@@ -29,7 +29,7 @@ from gaprune.util.memory import free_bytes, parse_bytes, show_bytes
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.load import Prompts, Role
+    from gaprune.models.prompts import Prompts, Role
 
 __all__ = ["Plan", "plan_for"]
 

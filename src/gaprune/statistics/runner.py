@@ -12,7 +12,7 @@ import torch
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.errors import MeasurementError
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.load import Prompts
+from gaprune.models.prompts import Prompts
 from gaprune.statistics.accumulators import shapes_of
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.checkpoint import CheckpointStore, PassState

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.load import Prompts
+    from gaprune.models.prompts import Prompts
 
 __all__ = ["ClassificationTask"]
 

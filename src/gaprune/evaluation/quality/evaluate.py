@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
-from gaprune.models.load import Prompts, resolve_prompts
+from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:

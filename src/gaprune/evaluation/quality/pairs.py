@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.load import Prompts
+    from gaprune.models.prompts import Prompts
 
 __all__ = ["PairClassificationTask", "PairTask", "SimilarityTask", "load_pairs"]
 

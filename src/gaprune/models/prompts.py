@@ -1,0 +1,63 @@
+"""The texts that a model puts before queries and passages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from gaprune.errors import ConfigError, suggest
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Prompts", "Role", "resolve_prompts"]
+
+Role = Literal["query", "passage"]
+
+_PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
+"""Names that sentence-transformers looks for, in its order, when it encodes a passage."""
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The text put before every query and every passage (empty for none)."""
+
+    query: str = ""
+    passage: str = ""
+
+    def of(self, role: Role) -> str | None:
+        """Return the prompt of ``role`` in the form sentence-transformers takes, ``None`` for none."""
+        return (self.query if role == "query" else self.passage) or None
+
+
+def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, passage: str | None = None) -> Prompts:
+    """Return the prompts that ``model`` defines for queries and passages, or those given instead.
+
+    The model's own are found as ``encode_query`` and ``encode_document`` of sentence-transformers find
+    them, its default prompt included, except that an empty passage prompt gives way to the next name's.
+
+    Args:
+        model: The model whose configuration is asked.
+        query: Overrides the query prompt; an empty string switches it off.
+        passage: Overrides the passage prompt; an empty string switches it off.
+
+    Raises:
+        ConfigError: If the model's default prompt is not among its prompts.
+    """
+    prompts = {name: prompt or "" for name, prompt in model.prompts.items()}
+    default = ""
+    if model.default_prompt_name is not None:
+        if model.default_prompt_name not in prompts:
+            raise ConfigError(
+                f"The model's default prompt {model.default_prompt_name!r} is not among its prompts."
+                + suggest(model.default_prompt_name, prompts),
+                "Pass query_prompt and passage_prompt (--query-prompt, --passage-prompt).",
+            )
+        default = prompts[model.default_prompt_name]
+    # sentence-transformers adds an empty "document" to models that name only "passage", as E5 does: look past it.
+    named = [prompts[name] for name in _PASSAGE_PROMPT_NAMES if name in prompts]
+    own_passage = next(filter(None, named), "" if named else default)
+    return Prompts(
+        query=prompts.get("query", default) if query is None else query,
+        passage=own_passage if passage is None else passage,
+    )
