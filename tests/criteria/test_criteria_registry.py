@@ -124,7 +124,7 @@ def test_unknown_constant_suggests_near_ones_and_lists_all():
     assert caught.value.problem == (
         "criterion dai: temperin: Extra inputs are not permitted. Did you mean 'tempering'?"
     )
-    assert caught.value.remedy == "Its constants: general, tempering, exchanges, centred, refit, alpha, preservation."
+    assert caught.value.remedy == "Its constants: general, tempering, swaps, centred, refit, alpha, preservation."
 
 
 def test_constant_of_a_criterion_without_any():
@@ -230,7 +230,10 @@ print(*sorted({{module.split(".")[1] for module in sys.modules if module.startsw
 
 @pytest.mark.parametrize(
     ("name", "later"),
-    [("masks", {"criteria", "signals", "data"}), ("criteria", {"surgery", "recovery", "evaluation", "scores", "api"})],
+    [
+        ("statistics", {"criteria", "pruning", "recovery"}),
+        ("criteria", {"pruning", "recovery", "evaluation", "pipelines"}),
+    ],
 )
 def test_package_imports_alone_and_nothing_that_comes_later(name, later):
     code = ALONE.format(path=str(Path(gaprune.__file__).parent), name=name)

@@ -65,7 +65,7 @@ def test_ablation_switches_off_each_term_that_is_on():
         "dai:tempering=0.5:general=0.2:alpha=0": "",
         "dai:tempering=0.5:general=0:alpha=0": "without general",
         "dai:tempering=0:general=0.2:alpha=0": "without tempering",
-        "dai:tempering=0.5:general=0.2:alpha=0:swaps=0": "without exchanges",
+        "dai:tempering=0.5:general=0.2:alpha=0:swaps=0": "without swaps",
         "dai:tempering=0.5:general=0.2:alpha=0:centred=False": "without centred",
         "dai-paper": "",
         "dai-paper:alpha=0": "without alpha",
@@ -78,7 +78,7 @@ def test_ablation_switches_off_each_term_that_is_on():
 
 
 @pytest.mark.parametrize(
-    ("grains", "without"),
+    ("granularities", "without"),
     [
         (("weights",), {"tempering", "swaps", "centred", "general"}),
         (("units",), {"centred", "refit", "general"}),
@@ -155,8 +155,12 @@ def test_a_variant_that_is_both_stands_once():
         (["dai"], {"sweeps": {"tempering": [2]}}, r"^criterion dai: tempering: "),
         (["dai"], {"sweeps": {"tempering": ["a:b"]}}, r"^criterion 'dai:tempering=a:b': 'b' is none"),
         (["magnitude", "obd"], {"ablate": True}, r"^ablate: magnitude, obd have no term that is on for weights"),
-        (["dai-paper"], {"ablate": True, "grains": ("units", "layers")}, r"has no term that is on for units and lay"),
-        (["dai"], {"ablate": True, "grains": ()}, r"^ablate: dai has no term that is on for tokens"),
+        (
+            ["dai-paper"],
+            {"ablate": True, "granularities": ("units", "layers")},
+            r"has no term that is on for units and lay",
+        ),
+        (["dai"], {"ablate": True, "granularities": ()}, r"^ablate: dai has no term that is on for tokens"),
         (
             ["dai:tempering=0:swaps=0:centred=false:general=0:alpha=0"],
             {"ablate": True},
@@ -168,5 +172,5 @@ def test_what_cannot_be_varied(criteria, options, problem):
     with pytest.raises(ConfigError, match=problem):
         make_variants(
             criteria,
-            **({"kinds": (), "refits": False, "grains": ("weights",), "ablate": False, "sweeps": {}} | options),
+            **({"kinds": (), "refits": False, "granularities": ("weights",), "ablate": False, "sweeps": {}} | options),
         )

@@ -21,7 +21,7 @@ def test_accuracy_is_that_of_a_logistic_regression_on_normalised_embeddings(tmp_
 
 
 def test_a_regression_that_is_cut_short_is_reported(tmp_path, model, classification, monkeypatch):
-    monkeypatch.setattr("gaprune.evaluation.quality.evaluate.classification._ITERATIONS", 1)
+    monkeypatch.setattr("gaprune.evaluation.quality.classification._ITERATIONS", 1)
     (task,) = find_tasks(classification(tmp_path / "T"))
     assert task.evaluate(model, prompts=Prompts(), batch_size=8).details["converged"] == 0
 

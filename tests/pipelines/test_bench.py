@@ -59,9 +59,9 @@ class TestFlops:
     def test_closed_form(self, bert):
         """Two layers of width 32 with 48 neurons, and a pooler that sees one token."""
         assert count_flops(bert) == Flops(
-            linear_layers=2 * 2 * (4 * 32 * 32 + 2 * 32 * 48), attention=2 * 4 * 32, text=2 * 32 * 32
+            matrices=2 * 2 * (4 * 32 * 32 + 2 * 32 * 48), attention=2 * 4 * 32, text=2 * 32 * 32
         )
-        assert Flops(linear_layers=10, attention=3, text=40).per_token(4) == 10 + 12 + 10
+        assert Flops(matrices=10, attention=3, text=40).per_token(4) == 10 + 12 + 10
 
 
 class TestWorkload:

@@ -7,8 +7,9 @@ import sys
 import pytest
 
 import gaprune
-from gaprune import evaluation
 from gaprune.errors import ConfigError, DataError, MissingExtraError
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
@@ -41,8 +42,8 @@ def values(found):
 class TestEvaluate:
     def test_folders_and_loaded_models_alike(self, bert, pruned, folder_of, tasks, tmp_path):
         pruned.save_pretrained(str(tmp_path), create_model_card=False)
-        found = evaluation.find_tasks(tasks)
-        wanted = values(evaluation.evaluate(pruned, found, parent=bert))
+        found = find_tasks(tasks)
+        wanted = values(evaluate_tasks(pruned, found, parent=bert))
         assert values(gaprune.evaluate(pruned, tasks=found, parent=bert)) == wanted
         assert values(gaprune.evaluate(tmp_path, tasks=str(tasks), parent=folder_of("bert"), device="cpu")) == wanted
         assert values(gaprune.evaluate(str(tmp_path), tasks=tasks, parent=bert)) == wanted
@@ -53,7 +54,7 @@ class TestEvaluate:
     def test_prompts_and_length_reach_the_tasks(self, bert, folder_of, tasks):
         cut = load_model(folder_of("bert"), device="cpu", max_length=5)
         prompts = Prompts(query="cash ", passage="")
-        wanted = values(evaluation.evaluate(cut, evaluation.find_tasks(tasks), prompts=prompts))
+        wanted = values(evaluate_tasks(cut, find_tasks(tasks), prompts=prompts))
         found = gaprune.evaluate(folder_of("bert"), tasks=tasks, query_prompt="cash ", max_length=5, device="cpu")
         assert values(found) == wanted
 
@@ -63,7 +64,7 @@ class TestEvaluate:
         found = gaprune.evaluate(bert, tasks=tasks, parent=parent, query_prompt="cash ")
         own = (Prompts(query="cash ", passage=passage) for passage in (None, "the loan "))
         for model, prompts, kind in zip((bert, parent), own, ("value", "parent"), strict=True):
-            alone = evaluation.evaluate(model, evaluation.find_tasks(tasks), prompts=prompts)
+            alone = evaluate_tasks(model, find_tasks(tasks), prompts=prompts)
             assert [getattr(score, kind) for score in found.scores] == [score.value for score in alone.scores]
 
     def test_a_benchmark(self, bert, pruned, monkeypatch):

@@ -100,7 +100,7 @@ def test_gates_are_the_same_beside_weight_gradients(bert, toy_triplets, measured
 
 
 def test_gates_add(bert, toy_triplets, measured):
-    options = {"matrices": readers(bert, 1), "quantities": {"gate", "output_gram"}, "negatives": "explicit"}
+    options = {"linear_layers": readers(bert, 1), "quantities": {"gate", "output_gram"}, "negatives": "explicit"}
     whole, first, second = (
         measured(bert, part, **options) for part in (toy_triplets, toy_triplets[:3], toy_triplets[3:])
     )

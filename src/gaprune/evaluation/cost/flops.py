@@ -33,13 +33,13 @@ class Flops:
         text: A text: twice the weights of the matrices that see only its pooled embedding.
     """
 
-    linear_layers: int
+    matrices: int
     attention: int
     text: int
 
     def per_token(self, length: int) -> float:
         """Return the operations a token in a text of ``length``: matrices + attention x length + text / length."""
-        return self.linear_layers + self.attention * length + self.text / length
+        return self.matrices + self.attention * length + self.text / length
 
     def as_dict(self) -> dict[str, int]:
         """Return plain numbers for JSON."""
