@@ -1,11 +1,11 @@
 """What measuring costs: against a plain forward and backward, and against the procedure of the paper's release.
 
-    python benchmarks/signals.py ratio --model minilm
-    python benchmarks/signals.py ratio --model qwen3
-    python benchmarks/signals.py release
-    python benchmarks/signals.py compile --model minilm
+    python benchmarks/measuring.py ratio --model minilm
+    python benchmarks/measuring.py ratio --model qwen3
+    python benchmarks/measuring.py release
+    python benchmarks/measuring.py compile --model minilm
 
-``ratio`` alternates the whole signals pass (Fisher and mean gradient of every linear weight of the blocks) with a
+``ratio`` alternates the whole pass over statistics (Fisher and mean gradient of every linear weight of the blocks) with a
 plain forward and backward (weights requiring gradients) over the same batches, texts and padding.
 
 ``release`` re-enacts the three scripts of the paper's release (two Fisher passes and one alignment pass, each a
@@ -117,7 +117,7 @@ def passes(model: SentenceTransformer, triplets: Triplets, *, all_weights: bool)
 
 
 def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
-    """Return the times of the signals pass and a plain one, taken in turn, and the median of their ratios."""
+    """Return the times of the pass over statistics and a plain one, taken in turn, and the median of their ratios."""
     model, triplets = loaded(name), calibration(DOMAIN, count)
     chosen = select(linear_layers(model), ["all"])
 
@@ -132,7 +132,7 @@ def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
         "measured": sum(matrix.module.weight.numel() for matrix in chosen),
         "triplets": count,
         "tokens": sum(batch.tokens for batch in batches),
-        **in_turn({"plain": lambda: passes(model, triplets, all_weights=True), "signals": ours}, repeats),
+        **in_turn({"plain": lambda: passes(model, triplets, all_weights=True), "statistics": ours}, repeats),
     }
 
 
@@ -291,7 +291,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="of both sides; one, where others use the machine")
     parser.add_argument("--part", default="ours", help="one process of release")
-    parser.add_argument("--out", type=Path, default=RESULTS / "signals.jsonl")
+    parser.add_argument("--out", type=Path, default=RESULTS / "measuring.jsonl")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with quiet():
