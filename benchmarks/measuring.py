@@ -5,7 +5,7 @@
     python benchmarks/measuring.py release
     python benchmarks/measuring.py compile --model minilm
 
-``ratio`` alternates the whole pass over statistics (Fisher and mean gradient of every linear weight of the blocks) with a
+``ratio`` alternates the whole pass over statistics (Fisher and mean gradient of every linear weight) with a
 plain forward and backward (weights requiring gradients) over the same batches, texts and padding.
 
 ``release`` re-enacts the three scripts of the paper's release (two Fisher passes and one alignment pass, each a
