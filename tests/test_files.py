@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from gaprune.errors import OutputError
-from gaprune.util.files import check_file, replacing, temporary_folder, write_json, write_text
+from gaprune.util.files import check_file, locked, replacing, temporary_folder, write_json, write_text
+from gaprune.util.tensor_store import write_tensors
 
 
 def test_text_and_json(tmp_path):
@@ -44,6 +51,29 @@ def test_an_interrupt_leaves_what_was(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_two_writers_of_one_file(tmp_path):
+    """Neither sees what the other writes; the file is whole at every instant, and the last one remains."""
+    path = tmp_path / "a.txt"
+    with replacing(path) as first, replacing(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first != second
+        assert not path.exists()
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_the_umask_is_obeyed(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        write_text(tmp_path / "a.txt", "x")
+        write_tensors(tmp_path / "a.safetensors", {"a": torch.zeros(2)})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {mode}
+
+
 def test_a_file_on_the_way(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
@@ -70,6 +100,82 @@ def test_checking_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(OutputError, match="is not writable"):
         check_file(tmp_path / "b.txt")
+
+
+_USE = """
+import sys, time
+from pathlib import Path
+from gaprune.util.files import locked, replacing
+
+path = Path(sys.argv[1])
+for _ in range(20):
+    with locked(path), path.with_name("log").open("a") as log:
+        log.write("in ")
+        log.flush()
+        time.sleep(0.01)
+        log.write("out ")
+"""
+
+_KILLED = """
+import os, sys
+from pathlib import Path
+from gaprune.util.files import locked, replacing
+
+with locked(Path(sys.argv[1])), replacing(Path(sys.argv[1])) as partial:
+    partial.write_text("half")
+    os._exit(9)
+"""
+
+
+def _start(code: str, path: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.DEVNULL)
+
+
+class TestLocked:
+    def test_one_after_the_other(self, tmp_path):
+        processes = [_start(_USE, tmp_path / "a") for _ in range(2)]
+        assert [process.wait(60) for process in processes] == [0, 0]
+        assert (tmp_path / "log").read_text() == "in out " * 40
+        assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+    def test_who_waits_says_so(self, tmp_path, capsys):
+        path, entered = tmp_path / "deep" / "a", []
+
+        def wait():
+            with locked(path):
+                entered.append(True)
+
+        with locked(path):
+            thread = threading.Thread(target=wait)
+            thread.start()
+            time.sleep(0.2)
+            assert not entered
+        thread.join(30)
+        assert entered
+        assert f"Waiting for another run that uses {path}" in capsys.readouterr().err.replace("\n", "")
+
+    def test_who_does_not_wait_is_refused(self, tmp_path):
+        with (
+            locked(tmp_path / "a"),
+            pytest.raises(OutputError, match="in use by another run"),
+            locked(tmp_path / "a", wait=False),
+        ):
+            pytest.fail("entered")
+        with locked(tmp_path / "a", wait=False):
+            pass
+
+    def test_what_killed_runs_left_is_deleted(self, tmp_path):
+        assert _start(_KILLED, tmp_path / "a[1]").wait(60) == 9
+        assert list(tmp_path.glob(".a*/a*"))
+        other = tmp_path / ".b.x.partial"
+        other.mkdir()
+        with locked(tmp_path / "a[1]"):
+            assert sorted(path.name for path in tmp_path.iterdir()) == [".a[1].lock", other.name]
+
+    def test_a_place_that_cannot_be_locked(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OutputError, match="cannot be locked"), locked(tmp_path / "file" / "a"):
+            pytest.fail("entered")
 
 
 class TestTemporaryFolder:

@@ -7,6 +7,7 @@ import json
 import shutil
 import weakref
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -413,6 +414,17 @@ class TestScoresKept:
         again = kept()
         assert not measured
         assert same(state_of(again.model), state_of(kept.first.model))
+
+    def test_two_runs_at_the_same_time_measure_once(self, folder_of, toy_triplets, tmp_path, measured):
+        def run(_):
+            options = {"scores": tmp_path / "scores", "batch_size": 4, "device": "cpu", "reconstruct": False}
+            return gaprune.prune(folder_of("bert"), domain=toy_triplets, criterion="obd", **options)
+
+        with ThreadPoolExecutor(2) as executor:
+            first, second = executor.map(run, range(2))
+        assert measured == {"domain": 1}
+        assert same(state_of(first.model), state_of(second.model))
+        assert [path.name for path in tmp_path.iterdir()] == ["scores"]
 
     def test_another_sparsity_is_asked_of_them(self, kept, measured):
         again = kept(sparsity=0.7, allocation="row")

@@ -6,7 +6,7 @@ import gc
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from gaprune.pruning.scores import Scores, writing_scores
 from gaprune.pruning.zeros import Pruning, apply
 from gaprune.reconstruction.validate import ReconstructionReport, reconstructed
 from gaprune.util.distributed import rank
-from gaprune.util.files import temporary_folder
+from gaprune.util.files import locked, temporary_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -166,9 +166,11 @@ class UnstructuredRun(Run):
             paths = {name: folder / f"{index}.safetensors" for index, name in enumerate(self.criteria)}
         else:
             paths = dict.fromkeys(self.criteria, kept)
-        new = [name for name, path in paths.items() if not path.exists()]
-        if new:
-            self._measure_and_score({name: paths[name] for name in new}, origins)
+        alone = locked(kept) if kept is not None and not rank() else nullcontext()
+        with alone:  # another run that measures the same scores now is waited for
+            new = [name for name, path in paths.items() if not path.exists()]
+            if new:
+                self._measure_and_score({name: paths[name] for name in new}, origins)
         scores = {name: Scores.load(path) for name, path in paths.items()}
         for name in scores.keys() - new:
             require_same(paths[name], scores[name].origin, origins[name])

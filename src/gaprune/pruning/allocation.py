@@ -11,6 +11,7 @@ from torch import Tensor
 from gaprune.config.recipe import Allocation
 from gaprune.pruning.budget import at_least, shares
 from gaprune.pruning.threshold import lowest_of
+from gaprune.util.tensor_store import shapes_of
 
 __all__ = ["keep_masks", "zeros_per_matrix"]
 
@@ -41,7 +42,7 @@ def keep_masks(
     Returns:
         True for weights that stay, ``(out, in)`` by name.
     """
-    shapes = {name: values.shape for name, values in importances.items()}
+    shapes = shapes_of(importances)
     if allocation == "row":
         widths = [columns for rows, columns in shapes.values() for _ in range(rows)]
         goes = shares(sparsity, widths)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from gaprune.errors import ConfigError, MeasurementError
@@ -67,7 +66,8 @@ def writing(
         "layers": json.dumps(dict(header.layers)),
         "origin": json.dumps(dict(header.origin)),
     }
-    with writing_tensors(path, layout, metadata) as write:
+    remedy = "Make room, or name a file on another disk: --scores FILE."
+    with writing_tensors(path, layout, metadata, remedy=remedy) as write:
 
         def put(name: str, values: Tensor, gram: Tensor | None) -> None:
             if storage == "bfloat16":
@@ -96,25 +96,30 @@ def reading(path: Path) -> tuple[Header, Mapping[str, Tensor], Mapping[str, Tens
     Raises:
         ConfigError: If the file is missing, broken or no scores file.
     """
+    remedy = "Name another file; if this one held scores, delete it, and they are measured again."
+    stored = StoredTensors(path, kind=_FORMAT, remedy=remedy)
     try:
-        with safe_open(path, framework="np") as file:  # "pt" would map the whole file, larger than memory or not
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise ConfigError(f"{path} holds no scores of this version.", "Delete it, or name another file.")
-            header = Header(
-                metadata["criterion"], *(json.loads(metadata[key]) for key in ("options", "layers", "origin"))
-            )
-            kept = set(file.keys())
-            for name in header.layers:
-                file.get_slice(f"importance.{name}")  # is it there?
-            scales = {
-                name: float(file.get_tensor(f"scale.{name}")) for name in header.layers if f"scale.{name}" in kept
-            }
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ConfigError(
-            f"The scores in {path} cannot be read: {error}",
-            "Name another file; if this one held scores, delete it, and it is made anew.",
-        ) from error
-    importances = StoredTensors(path, {name: f"importance.{name}" for name in header.layers}, scales)
-    grams = StoredTensors(path, {name: f"gram.{name}" for name in header.layers if f"gram.{name}" in kept}, {})
-    return header, importances, grams
+        said = stored.metadata
+        header = Header(said["criterion"], *(json.loads(said[key]) for key in ("options", "layers", "origin")))
+        importances = stored.renamed({name: f"importance.{name}" for name in header.layers})
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error} is missing or damaged.", remedy) from error
+    grams = stored.renamed({name: f"gram.{name}" for name in header.layers if f"gram.{name}" in stored})
+    scales = stored.renamed({name: f"scale.{name}" for name in header.layers if f"scale.{name}" in stored})
+    return header, _Scaled(importances, scales) if scales else importances, grams
+
+
+class _Scaled(Mapping[str, Tensor]):
+    """Importances that were kept in bf16, each over its scale."""
+
+    def __init__(self, values: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> None:
+        self._values, self._scales = values, scales
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._values[name].float() * float(self._scales[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)

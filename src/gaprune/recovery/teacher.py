@@ -109,7 +109,7 @@ def _kept(path: Path) -> Tensor | None:
 
 def _keep(path: Path, embeddings: Tensor) -> None:
     try:
-        with replacing(path, shared=True) as partial:
+        with replacing(path) as partial:
             save_file({"embeddings": embeddings}, partial)
     except (OSError, SafetensorError) as error:
         raise OutputError(

@@ -1,4 +1,4 @@
-"""Small files, written whole or not at all."""
+"""Files that are written whole or not at all, locks on files that several runs use, and temporary folders."""
 
 from __future__ import annotations
 
@@ -7,20 +7,35 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from gaprune.errors import OutputError
+from filelock import FileLock, Timeout
 
-__all__ = ["check_file", "check_parent", "replacing", "temporary_folder", "write_json", "write_text"]
+from gaprune.errors import OutputError
+from gaprune.util.progress import say
+
+__all__ = [
+    "check_file",
+    "check_parent",
+    "locked",
+    "replacing",
+    "temporary_beside",
+    "temporary_folder",
+    "write_json",
+    "write_text",
+]
+
+_PARTIAL = ".partial"
 
 
 def check_parent(path: Path) -> None:
-    """Check that ``path`` can be made: the nearest folder above it that exists can be written.
+    """Check that ``path`` can be made: the nearest existing folder above it is writable.
 
     Raises:
-        OutputError: If it cannot.
+        OutputError: If it is not.
     """
     existing = _existing_parent(path)
     if not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
@@ -47,32 +62,77 @@ def check_file(path: str | Path, *, overwrite: bool = False) -> Path:
 
 
 @contextmanager
-def replacing(path: Path, *, shared: bool = False) -> Iterator[Path]:
-    """Give a file beside ``path`` to write: it takes its name at the end of the block, or goes if that fails.
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Give an unused path for a file or folder, on the same disk as ``path``; it is deleted at the end of the block.
 
-    Args:
-        path: The file.
-        shared: Whether other programs may write the same file meanwhile, each its own; the last one stays.
+    It has the same name as ``path`` and lies in a new hidden folder beside it. Two runs never get the same one, and
+    what is made there has the mode that the umask allows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial" if shared else f".{path.name}.partial")
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent))
     try:
+        yield folder / path.name
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, which replaces ``path`` at the end of the block and is deleted if that fails.
+
+    Several programs may write the same file at the same time: each writes its own, and the last one remains.
+    """
+    with temporary_beside(path) as partial:
         yield partial
         partial.replace(path)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Keep all other runs from ``path``, a file or folder that need not exist, until the end of the block.
+
+    Half-written files of runs that were killed while they held the lock are deleted.
+
+    Args:
+        path: What is locked; every run that writes it must hold the lock.
+        wait: Whether to wait for another run that holds the lock. Otherwise that is an error.
+
+    Raises:
+        OutputError: If another run holds the lock and ``wait`` is false, or no lock can be made there.
+    """
+    file = path.with_name(f".{path.name}.lock")
+    lock = FileLock(file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if not wait:
+                raise OutputError(f"{path} is in use by another run.", "Wait for it, or name another place.") from None
+            say(f"Waiting for another run that uses {path}.")
+            lock.acquire()
+        for stale in path.parent.glob(f".{escape(path.name)}.*{_PARTIAL}"):
+            shutil.rmtree(stale)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be locked: {error}", "Name a place that you can write to.") from error
+    try:
+        yield
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # systems that do not delete open files keep it
+            file.unlink()  # before the release; whoever waits for this file notices, and makes a new one
+        lock.release()
 
 
 @contextmanager
 def temporary_folder(beside: str | Path | None) -> Iterator[Path]:
-    """Give a folder for large files that goes at the end of the block.
+    """Give a folder for large files, which is deleted at the end of the block.
 
     Args:
-        beside: What it lies beside, on the same disk, whether that exists or not; the system's place for temporary
-            files where nothing is named.
+        beside: The path beside which the folder lies, on the same disk; it need not exist. ``None`` stands for the
+            system's folder of temporary files.
 
     Raises:
-        OutputError: If it cannot be made.
+        OutputError: If the folder cannot be made.
     """
     place = None if beside is None else _existing_parent(Path(beside))
     try:
@@ -86,10 +146,10 @@ def temporary_folder(beside: str | Path | None) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write ``text`` to ``path``, moved into place when complete.
+    """Write ``text`` to ``path``, which is replaced when the new file is complete.
 
     Raises:
-        OutputError: If it cannot be written there.
+        OutputError: If the file cannot be written.
     """
     path = Path(path)
     try:
