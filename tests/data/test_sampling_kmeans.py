@@ -7,6 +7,7 @@ from gaprune.data import sampling
 from gaprune.data.sampling import sample, sample_representative
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
+from gaprune.models import encode
 from gaprune.models.prompts import Prompts
 from gaprune.util.progress import quiet
 
@@ -123,7 +124,7 @@ def test_embedding_that_is_not_finite():
 
 
 def test_sample_encodes_the_queries(compass, monkeypatch):
-    monkeypatch.setattr(sampling, "_CHUNK", 3)
+    monkeypatch.setattr(encode, "_CHUNK", 3)
     directions = ("north", "east", "south", "west")
     items = [Triplet(f"{direction} {'up ' * number}", "p") for number in range(3) for direction in directions]
     with quiet():
@@ -133,13 +134,13 @@ def test_sample_encodes_the_queries(compass, monkeypatch):
 
 def test_sample_uses_the_prompts_it_is_given(compass, monkeypatch):
     asked = []
-    encode = compass.encode_query
+    original = compass.encode
 
     def spy(texts, **options):
         asked.append(options["prompt"])
-        return encode(texts, **options)
+        return original(texts, **options)
 
-    monkeypatch.setattr(compass, "encode_query", spy)
+    monkeypatch.setattr(compass, "encode", spy)
     monkeypatch.setattr(compass, "prompts", {"query": "north ", "document": ""})
     with quiet():
         sample(triplets_of(4), compass, 2, prompts=Prompts(), seed=0)
@@ -148,6 +149,6 @@ def test_sample_uses_the_prompts_it_is_given(compass, monkeypatch):
 
 
 def test_sample_refuses_before_it_encodes(compass, monkeypatch):
-    monkeypatch.setattr(compass, "encode_query", lambda *_, **__: pytest.fail("encoded"))
+    monkeypatch.setattr(compass, "encode", lambda *_, **__: pytest.fail("encoded"))
     with pytest.raises(ConfigError, match="sample: 4 asked for, a holds 4"):
         sample(triplets_of(4), compass, 4, prompts=Prompts(), seed=0)

@@ -97,7 +97,7 @@ def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
     options = quick(held_out=0.2)
     corpus = read_corpus(options, domain=many)
     first = teacher_of(bert, corpus, options, tmp_path)
-    monkeypatch.setattr(type(bert), "encode_query", lambda *_args, **_options: pytest.fail("embedded again"))
+    monkeypatch.setattr(type(bert), "encode", lambda *_args, **_options: pytest.fail("embedded again"))
     again = teacher_of(bert, corpus, options, tmp_path)
     assert torch.equal(first.embeddings, again.embeddings)
     assert len(list(tmp_path.iterdir())) == 1

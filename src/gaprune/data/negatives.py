@@ -12,7 +12,7 @@ import numpy.typing as npt
 from gaprune.data.normal import normalise
 from gaprune.data.pairs import Pair
 from gaprune.data.words import shared_words, words
-from gaprune.util.progress import track
+from gaprune.models.encode import encode
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -31,7 +31,7 @@ _SCORES = 2**24
 """Scores held at a time (128 MiB)."""
 
 _CHUNK = 256
-"""Queries searched at a time, and texts encoded between two steps of the progress bar."""
+"""Number of queries searched at a time."""
 
 
 class Search(Protocol):
@@ -58,22 +58,12 @@ class EmbeddingSearch:
     def __init__(self, passages: Sequence[str], model: SentenceTransformer, prompts: Prompts) -> None:
         self._model = model
         self._prompts = prompts
-        parts = [
-            self._encoded(model.encode_document, passages[start : start + _CHUNK], prompts.passage)
-            for start in track(range(0, len(passages), _CHUNK), "Embedding passages")
-        ]
-        self._vectors = np.concatenate(parts)
+        self._vectors = encode(model, passages, "passage", prompts, normalize=True, label="Embedding passages")
 
     def scores(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return the cosine similarity of every passage to every query, ``(queries, passages)``."""
-        found = self._encoded(self._model.encode_query, queries, self._prompts.query)
+        found = encode(self._model, queries, "query", self._prompts, normalize=True)
         return found @ self._vectors.T
-
-    @staticmethod
-    def _encoded(encode: Any, texts: Sequence[str], prompt: str) -> npt.NDArray[np.float32]:
-        # An empty prompt, unlike None, switches off the model's own.
-        vectors = encode(list(texts), prompt=prompt, show_progress_bar=False, normalize_embeddings=True)
-        return np.asarray(vectors, dtype=np.float32)
 
 
 def choose_negatives(

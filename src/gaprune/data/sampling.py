@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.util.progress import track
+from gaprune.models.encode import encode
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,9 +27,6 @@ ITERATIONS = 20
 
 _LARGE = 50_000
 """From this many queries on, k-means goes through them in mini-batches."""
-
-_CHUNK = 1024
-"""Queries encoded between two steps of the progress bar."""
 
 _DISTANCES = 2**24
 """Distances held at a time (64 MiB in float32)."""
@@ -162,17 +159,6 @@ def sample(
     if not 1 <= count < len(triplets):  # known before the costly part
         sample_representative(triplets, np.zeros((len(triplets), 1)), count=count, iterations=iterations, seed=seed)
     queries = [triplet.query for triplet in triplets]
-    parts = [
-        # An empty prompt, unlike None, switches off the model's own.
-        model.encode_query(
-            queries[start : start + _CHUNK],
-            prompt=prompts.query,
-            batch_size=batch_size,
-            show_progress_bar=False,
-            convert_to_numpy=True,
-            normalize_embeddings=True,
-        )
-        for start in track(range(0, len(queries), _CHUNK), f"Embedding {triplets.name}")
-    ]
-    embeddings = np.concatenate(parts).astype(np.float32, copy=False)
+    label = f"Embedding {triplets.name}"
+    embeddings = encode(model, queries, "query", prompts, batch_size=batch_size, normalize=True, label=label)
     return sample_representative(triplets, embeddings, count=count, iterations=iterations, seed=seed)

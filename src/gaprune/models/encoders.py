@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, suggest
+from gaprune.models.encode import encode
 from gaprune.models.load import load_model
 
 if TYPE_CHECKING:
@@ -86,9 +87,7 @@ class TorchModel:
         self, texts: Sequence[str], *, prompt: str | None = None, batch_size: int = _BATCH_SIZE
     ) -> NDArray[np.float32]:
         """Return an embedding ``(texts, dimensions)`` of every text; the model's default prompt for ``None``."""
-        return self.model.encode(
-            list(texts), prompt=prompt, batch_size=batch_size, show_progress_bar=False, convert_to_numpy=True
-        )
+        return encode(self.model, texts, None, prompt, batch_size=batch_size)
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of every text as encoded without a prompt, special tokens included."""

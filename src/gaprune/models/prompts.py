@@ -10,9 +10,12 @@ from gaprune.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Prompts", "Role", "resolve_prompts"]
+__all__ = ["TASKS", "Prompts", "Role", "resolve_prompts"]
 
 Role = Literal["query", "passage"]
+
+TASKS: dict[Role, str] = {"query": "query", "passage": "document"}
+"""What sentence-transformers calls the roles."""
 
 _PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
 """Names that sentence-transformers looks for, in its order, when it encodes a passage."""

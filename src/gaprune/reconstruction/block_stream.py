@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.load import evaluating
-from gaprune.models.prompts import Prompts, Role
+from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class _Entrance:
             entered.append(hidden)
             calls.append((rest, named))
 
-        model, task = self._model, {"query": "query", "passage": "document"}[role]
+        model, task = self._model, TASKS[role]
         features = {
             key: value.to(model.device) if isinstance(value, Tensor) else value
             for key, value in model.preprocess(texts, prompt=prompt, task=task).items()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, ModelError
-from gaprune.models.prompts import Prompts
+from gaprune.models.prompts import TASKS, Prompts
 from gaprune.recovery.corpus import Corpus
 from gaprune.recovery.lora import check_lora
 
@@ -71,7 +71,6 @@ def training_arguments(
     parts = PartialState(cpu=on_cpu).num_processes
     held, held_batch = corpus.looked_at(options, parts)
     routed = any(isinstance(module, Router) for module in model.children())
-    tasks = {"query": "query", "passage": "document"}
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints.absolute()),
         max_steps=options.steps,
@@ -100,7 +99,7 @@ def training_arguments(
         dataloader_pin_memory=not on_cpu,
         dataloader_drop_last=parts > 1,  # what sentence-transformers sets, with a warning; all batches are full
         prompts=corpus.prompts(prompts) or None,
-        router_mapping={column: tasks[role] for column, role in corpus.columns.items()} if routed else {},
+        router_mapping={column: TASKS[role] for column, role in corpus.columns.items()} if routed else {},
     )
     if arguments.n_gpu > 1:
         raise ConfigError(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from safetensors import SafetensorError
@@ -17,17 +17,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gaprune.errors import ConfigError, ModelError, OutputError
-from gaprune.models.prompts import Prompts, Role
+from gaprune.models.encode import encode
+from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.files import replacing
-from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["Teacher", "default_cache", "refuse_other_width"]
-
-_CHUNK = 1024
-"""Texts encoded between two steps of the progress bar."""
 
 _BATCH = 64
 """Texts encoded at a time."""
@@ -89,7 +86,7 @@ class Teacher:
         with first:
             embeddings = _kept(path)
             if embeddings is None:
-                embeddings = torch.cat(list(_embed(model, list(index), prompts)))
+                embeddings = _embed(model, list(index), prompts)
                 _keep(path, embeddings)
         return cls(embeddings, index)
 
@@ -118,28 +115,20 @@ def _keep(path: Path, embeddings: Tensor) -> None:
         ) from error
 
 
-def _embed(model: SentenceTransformer, keys: list[tuple[Role, str]], prompts: Prompts) -> Iterator[Tensor]:
-    """Yield the embeddings of chunks of texts, each in its place; like lengths are embedded together."""
-    chunks = [keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK)]
-    for chunk in track(chunks, "Embedding with the parent"):
-        parts: dict[int, Tensor] = {}
-        encoders: dict[Role, Callable[..., Any]] = {"query": model.encode_query, "passage": model.encode_document}
-        for role, encode in encoders.items():
-            places = [place for place, (of, _) in enumerate(chunk) if of == role]
-            if not places:
-                continue
-            found: Tensor = encode(
-                [chunk[place][1] for place in places],
-                prompt=prompts.of(role) or "",  # an empty prompt, unlike None, switches off the model's own
-                batch_size=_BATCH,
-                show_progress_bar=False,
-                convert_to_tensor=True,
-            )
-            parts |= dict(zip(places, found.float().cpu(), strict=True))
-        embeddings = torch.stack([parts[place] for place in range(len(chunk))])
-        if not torch.isfinite(embeddings).all():
-            raise ModelError("The parent gives embeddings that are not finite.", "Name a sound one with --parent.")
-        yield embeddings
+def _embed(model: SentenceTransformer, keys: list[tuple[Role, str]], prompts: Prompts) -> Tensor:
+    """Return the embedding of every text, on the CPU."""
+    parts: dict[int, Tensor] = {}
+    for role in TASKS:
+        rows = [row for row, (of, _) in enumerate(keys) if of == role]
+        if rows:
+            texts = [keys[row][1] for row in rows]
+            label = f"Embedding with the parent ({role})"
+            found = encode(model, texts, role, prompts, batch_size=_BATCH, as_tensor=True, label=label)
+            parts |= zip(rows, found.cpu(), strict=True)
+    embeddings = torch.stack([parts[row] for row in range(len(keys))])
+    if not torch.isfinite(embeddings).all():
+        raise ModelError("The parent gives embeddings that are not finite.", "Name a sound one with --parent.")
+    return embeddings
 
 
 def refuse_other_width(model: SentenceTransformer, teacher: SentenceTransformer, *, weight: float) -> None:

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import DataError
-from gaprune.models.prompts import Prompts, Role
+from gaprune.models.prompts import TASKS, Prompts, Role
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["TASKS", "Batch", "batches_of", "require_in_batch_negative", "require_negatives"]
+__all__ = ["Batch", "batches_of", "require_in_batch_negative", "require_negatives"]
 
-TASKS: dict[Role, str] = {"query": "query", "passage": "document"}
 """What sentence-transformers calls the roles when it routes a text."""
 
 _AT_ONCE = 512

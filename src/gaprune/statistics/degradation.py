@@ -16,7 +16,7 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplets
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks
-from gaprune.models.load import evaluating
+from gaprune.models.encode import encode
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.losses import info_nce
 from gaprune.util.progress import track
@@ -182,12 +182,10 @@ class _Influence:
 def _embed(model: SentenceTransformer, triplets: Triplets, prompts: Prompts) -> tuple[Tensor, Tensor]:
     """Return the embeddings of queries and of all passages, ``(texts, dim)`` each."""
     queries, passages = [item.query for item in triplets], [text for item in triplets for text in item.passages]
-    options: dict[str, Any] = {"convert_to_tensor": True, "show_progress_bar": False}
-    with evaluating(model):  # encode would leave it so
-        return (
-            model.encode_query(queries, prompt=prompts.query, **options).float(),
-            model.encode_document(passages, prompt=prompts.passage, **options).float(),
-        )
+    return (
+        encode(model, queries, "query", prompts, as_tensor=True),
+        encode(model, passages, "passage", prompts, as_tensor=True),
+    )
 
 
 def _loss(embeddings: tuple[Tensor, Tensor], triplets: Triplets, options: MeasurementOptions) -> Tensor:

@@ -16,9 +16,9 @@ from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.models.load import evaluating
-from gaprune.models.prompts import Prompts, Role
+from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.statistics.accumulators import PROJECTED
-from gaprune.statistics.batches import TASKS, Batch
+from gaprune.statistics.batches import Batch
 from gaprune.statistics.hooks import HookContext, LinearHook
 from gaprune.statistics.losses import info_nce, rademacher_probe
 from gaprune.statistics.placement import device_of

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gaprune.errors import DataError, suggest
 from gaprune.evaluation.quality.lines import Line, fingerprint, read_json_lines
 from gaprune.evaluation.quality.task import Task
+from gaprune.models.encode import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +87,7 @@ class ClassificationTask(Task):
         from gaprune.evaluation.quality.evaluators import check_finite
 
         texts = [text for text, _ in self.train + self.test]
-        vectors = model.encode(texts, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False)
+        vectors = encode(model, texts, None, None, batch_size=batch_size, normalize=True)
         check_finite(vectors, self.name)
         cut = len(self.train)
         regression = LogisticRegression(C=10, max_iter=_ITERATIONS)
