@@ -25,6 +25,8 @@ from sentence_transformers import SentenceTransformer
 
 import gaprune
 from gaprune.config.recipe import Recipe
+from gaprune.criteria.base import needs_of
+from gaprune.criteria.needs import Needs
 from gaprune.criteria.registry import create
 from gaprune.data.read import read_triplets
 from gaprune.evaluation.quality.discovery import find_tasks
@@ -34,7 +36,7 @@ from gaprune.models.demo import demo_model
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.selection import select
-from gaprune.pruning.calibration import KINDS, Calibration, Data, Needs, prepare_calibration
+from gaprune.pruning.calibration import KINDS, Calibration, Data, prepare_calibration
 from gaprune.pruning.scores import score
 from gaprune.pruning.zeros import Pruning, apply
 from gaprune.reconstruction.validate import reconstructed
@@ -162,7 +164,9 @@ class Sample:
     @cached_property
     def statistics(self) -> tuple[Any, Any]:
         """All that any row looks at, on domain and on general data."""
-        needs = Needs.of(create(row.removesuffix(" + repair")) for row in self.rows if row not in WIDTH_ONLY)
+        needs = Needs.together(
+            needs_of(create(row.removesuffix(" + repair")), {"weights"}) for row in self.rows if row not in WIDTH_ONLY
+        )
         return self.calibration.measure(self.model, select(linear_layers(self.model), ["all"]), needs, self.recipe, {})
 
     def pruned(self, setting: str, row: str) -> tuple[SentenceTransformer, Any]:

@@ -29,16 +29,16 @@ from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 CALIBRATION, HELD_OUT = 512, 160
 SETTING = "all 0.65"
+_ALONE = "dai:general_share=0"
 ROWS = (
-    "dense", "magnitude", "wanda", "wanda-mix", "obd", "dai:general=0:swaps=0",
-    "dai:general=0:swaps=0:tempering=0", "dai:general=0:swaps=0:tempering=1", "dai:general=0:tempering=0",
-    "dai:general=0:tempering=0.25", "dai:general=0", "dai:general=0:tempering=0.75", "dai:general=0:tempering=1",
-    "dai:general=0:swaps=16", "dai:general=0:swaps=512", "dai:general=0:alpha=0.3", "dai:centred=false",
-    "dai", "sparsegpt", "sparsegpt-mix", "wanda + repair", "dai:general=0:swaps=0 + repair",
-    "dai:general=0 + repair", "dai:centred=false + repair", "dai + repair",
+    "dense", "magnitude", "wanda", "wanda-mix", "obd", f"{_ALONE}:swaps=0", f"{_ALONE}:swaps=0:tempering=0",
+    f"{_ALONE}:swaps=0:tempering=1", f"{_ALONE}:tempering=0", f"{_ALONE}:tempering=0.25", _ALONE,
+    f"{_ALONE}:tempering=0.75", f"{_ALONE}:tempering=1", f"{_ALONE}:swaps=16", f"{_ALONE}:swaps=512",
+    f"{_ALONE}:alpha=0.3", "dai:centred=false", "dai", "sparsegpt", "sparsegpt-mix", "wanda + repair",
+    f"{_ALONE}:swaps=0 + repair", f"{_ALONE} + repair", "dai:centred=false + repair", "dai + repair",
 )  # fmt: skip
 WIDTH_ROWS = (
-    "magnitude", "activation", "wanda", "dai:centred=false", "dai:general=0", "dai", "activation + repair",
+    "magnitude", "activation", "wanda", "dai:centred=false", "dai:general_share=0", "dai", "activation + repair",
     "dai:centred=false + repair", "dai + repair",
 )  # fmt: skip
 QUALITIES = ("loss", "nDCG@10", "distance")

@@ -46,9 +46,9 @@ def recipe_of(gaprune, monkeypatch, tmp_path):
         ("trust_remote_code", "trust_remote_code: true", ["--no-trust-remote-code"], True, False),
         (
             "criterion_options",
-            "criterion_options: {general: 0.1}",
+            "criterion_options: {general_share: 0.1}",
             ["--criterion-option", "tempering=0.5", "--criterion-option", "alpha=0.1"],
-            {"general": 0.1},
+            {"general_share": 0.1},
             {"tempering": "0.5", "alpha": "0.1"},
         ),
         ("columns", "columns: {query: q}", ["--column", "positive=p"], {"query": "q"}, {"positive": "p"}),

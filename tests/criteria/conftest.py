@@ -1,17 +1,17 @@
-"""One matrix with hand-made signals; the counts differ, so that a sum taken for a mean shows."""
+"""One matrix with hand-made statistics; the counts differ, so that a sum taken for a mean shows."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from gaprune.criteria.base import WeightInputs
+from gaprune.criteria.inputs import WeightInputs
 from gaprune.statistics.sums import LinearStatistics
 
 OUT, IN = 4, 5
 
 
-def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> LinearStatistics:
+def make_statistics(seed: int, *, samples: int, triplets: int, tokens: int) -> LinearStatistics:
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(tokens, IN, generator=generator)
     deltas = torch.randn(tokens, OUT, generator=generator)
@@ -33,10 +33,10 @@ def make_signals(seed: int, *, samples: int, triplets: int, tokens: int) -> Line
 def evidence() -> WeightInputs:
     weight = torch.randn(OUT, IN, generator=torch.Generator().manual_seed(0))
     return WeightInputs(
-        "layer.0.up",
-        weight,
-        make_signals(1, samples=3, triplets=5, tokens=17),
-        make_signals(2, samples=7, triplets=11, tokens=23),
+        name="layer.0.up",
+        weight=weight,
+        domain=make_statistics(1, samples=3, triplets=5, tokens=17),
+        general=make_statistics(2, samples=7, triplets=11, tokens=23),
         seed=13,
         writes_residual=True,
     )

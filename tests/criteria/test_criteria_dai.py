@@ -142,13 +142,13 @@ def test_paper_without_gradients_has_no_alignment(evidence, alignment):
     assert torch.equal(create("dai-paper", options).importance(still), unaligned)
 
 
-def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0, centred=True):
+def ours(evidence, *, general_share=3 / 13, tempering=0.5, alpha=0.0, centred=True):
     """Row curvature to a power times the input's share of the variances times the square of the weight."""
     domain, other, weights = evidence.domain, evidence.general, lists(evidence.weight)
 
     def mixed(quantity):
         first, second = ((getattr(each, f"{quantity}_sum") / each.tokens).tolist() for each in (domain, other))
-        return [(a + general * b) / (1 + general) for a, b in zip(first, second, strict=True)]
+        return [(1 - general_share) * a + general_share * b for a, b in zip(first, second, strict=True)]
 
     columns, rows = mixed("input_square"), mixed("output_square")
     if centred and evidence.writes_residual:
@@ -168,28 +168,28 @@ def ours(evidence, *, general=0.3, tempering=0.5, alpha=0.0, centred=True):
 
 
 @pytest.mark.parametrize("tempering", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("general", [0.0, 0.2, 3.0])
+@pytest.mark.parametrize("general_share", [0.0, 1 / 6, 0.75])
 @pytest.mark.parametrize("alpha", [0.0, 0.9])
 @pytest.mark.parametrize("swaps", [0, 128])
 @pytest.mark.parametrize("centred", [True, False])
 @pytest.mark.parametrize("writes_residual", [True, False])
-def test_our_formula(evidence, tempering, general, alpha, swaps, centred, writes_residual):
+def test_our_formula(evidence, tempering, general_share, alpha, swaps, centred, writes_residual):
     evidence = replace(evidence, writes_residual=writes_residual)
-    options = {"tempering": tempering, "general": general, "alpha": alpha, "centred": centred}
+    options = {"tempering": tempering, "general_share": general_share, "alpha": alpha, "centred": centred}
     assert_close(create("dai", options | {"swaps": swaps}).importance(evidence), ours(evidence, **options))
 
 
 def test_our_defaults(evidence):
     assert create("dai").model_dump() == {
-        "general": 0.3, "tempering": 0.5, "swaps": 128, "centred": True, "refit": True, "alpha": 0.0,
-        "preservation": 5.0,
+        "general_share": 3 / 13, "tempering": 0.5, "swaps": 128, "centred": True, "reconstruction_aware": True,
+        "alpha": 0.0, "preservation": 5.0,
     }  # fmt: skip
     assert_close(create("dai").importance(evidence), ours(evidence))
 
 
 def test_untempered_rows_compare_as_the_curvature_says(evidence):
     """At a power of one it is the second-order change by the Kronecker form: ``D_ii A_jj w^2``."""
-    importance = create("dai", {"tempering": 1, "general": 0, "centred": False}).importance(evidence)
+    importance = create("dai", {"tempering": 1, "general_share": 0, "centred": False}).importance(evidence)
     rows, columns = evidence.domain.output_square, evidence.domain.input_square
     torch.testing.assert_close(importance, rows[:, None] * columns * evidence.weight.square())
 
@@ -197,7 +197,7 @@ def test_untempered_rows_compare_as_the_curvature_says(evidence):
 def test_dead_inputs_cost_nothing(evidence):
     nothing = {name: torch.zeros_like(getattr(evidence.domain, name)) for name in ("gram_sum", "input_sum")}
     dead = replace(evidence.domain, **nothing)
-    importance = create("dai", {"general": 0}).importance(replace(evidence, domain=dead))
+    importance = create("dai", {"general_share": 0}).importance(replace(evidence, domain=dead))
     assert torch.equal(importance, torch.zeros_like(evidence.weight))
 
 
@@ -210,7 +210,7 @@ def test_inputs_that_never_change_cost_nothing_where_they_are_added_to_the_strea
     still = replace(
         evidence.domain, gram_sum=gram, input_square_sum=gram.diagonal() * (1 - 1e-6), input_sum=value * tokens
     )
-    dai = create("dai", {"general": 0, "swaps": swaps})
+    dai = create("dai", {"general_share": 0, "swaps": swaps})
     assert dai.importance(replace(evidence, domain=still)).abs().max() < 1e-3
     assert dai.importance(replace(evidence, domain=still, writes_residual=False)).min() > 1e-3
 
@@ -225,13 +225,15 @@ def test_alignment_lifts_rows_that_agree_and_lowers_rows_that_do_not(evidence):
 
 
 def test_the_choice_is_refined_on_mixed_moments(evidence):
-    plain, guarded = (create("dai", {"general": general}) for general in (0.0, 3.0))
+    plain, guarded = (create("dai", {"general_share": share}) for share in (0.0, 0.75))
     within = replace(evidence, writes_residual=False)
     moments = evidence.domain.gram / 4 + evidence.general.gram * 3 / 4
     mean = evidence.domain.input / 4 + evidence.general.input * 3 / 4
-    assert torch.equal(plain.gram(within), evidence.domain.gram)
-    torch.testing.assert_close(guarded.gram(within), moments)
-    torch.testing.assert_close(guarded.gram(evidence), moments - torch.outer(mean, mean))
-    torch.testing.assert_close(create("dai", {"general": 3.0, "centred": False}).gram(evidence), moments)
-    assert plain.keeps_gram
-    assert not create("dai", {"swaps": 0}).keeps_gram
+    assert torch.equal(plain.second_moments(within), evidence.domain.gram)
+    torch.testing.assert_close(guarded.second_moments(within), moments)
+    torch.testing.assert_close(guarded.second_moments(evidence), moments - torch.outer(mean, mean))
+    torch.testing.assert_close(
+        create("dai", {"general_share": 0.75, "centred": False}).second_moments(evidence), moments
+    )
+    assert plain.uses_second_moments
+    assert not create("dai", {"swaps": 0}).uses_second_moments

@@ -13,7 +13,8 @@ import torch
 
 import gaprune
 from gaprune.criteria import registry
-from gaprune.criteria.base import Calibrated, Criterion, UpdatingCriterion
+from gaprune.criteria.base import UpdatingCriterion, WeightCriterion
+from gaprune.criteria.calibrated import Calibrated
 from gaprune.criteria.registry import available, create, register
 from gaprune.errors import ConfigError
 
@@ -25,20 +26,20 @@ def sandbox(monkeypatch):
     """A registry of its own, with nothing announced."""
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     monkeypatch.setattr(registry, "entry_points", lambda *, group: [])
-    registry._load_announced.cache_clear()
+    registry._import_announced.cache_clear()
     yield monkeypatch
-    registry._load_announced.cache_clear()
+    registry._import_announced.cache_clear()
 
 
-class Sum(Criterion):
+class Sum(WeightCriterion):
     """A stranger's criterion."""
 
     summary = "w + offset"
     source = "a test"
     offset: float = 1.0
 
-    def importance(self, evidence):
-        return evidence.weight + self.offset
+    def importance(self, inputs):
+        return inputs.weight + self.offset
 
 
 class Other(Sum):
@@ -83,8 +84,8 @@ def test_calibrated_criteria_answer_to_three_names(suffix):
         criterion = create(f"{name}-{suffix}")
         assert type(criterion) is available()[name]
         assert criterion == create(name, {"calibration": suffix})
-        assert bool(criterion.domain_needs) == (suffix != "general")
-        assert bool(criterion.general_needs) == (suffix != "domain")
+        assert bool(criterion.weight_needs.domain) == (suffix != "general")
+        assert bool(criterion.weight_needs.general) == (suffix != "domain")
 
 
 def test_a_suffix_goes_with_other_constants_and_with_its_own_again():
@@ -96,7 +97,10 @@ def test_a_suffix_goes_with_other_constants_and_with_its_own_again():
 def test_a_suffix_that_its_options_contradict_is_refused():
     with pytest.raises(ConfigError) as caught:
         create("obd-general", {"calibration": "mix"})
-    assert caught.value.problem == "criterion obd-general: calibration: 'mix' contradicts the name."
+    assert (
+        caught.value.problem
+        == "criterion obd-general: its name and its options set the same constant to different values."
+    )
 
 
 def test_options_given_are_not_changed():
@@ -124,7 +128,10 @@ def test_unknown_constant_suggests_near_ones_and_lists_all():
     assert caught.value.problem == (
         "criterion dai: temperin: Extra inputs are not permitted. Did you mean 'tempering'?"
     )
-    assert caught.value.remedy == "Its constants: general, tempering, swaps, centred, refit, alpha, preservation."
+    assert (
+        caught.value.remedy
+        == "Its constants: general_share, tempering, swaps, centred, reconstruction_aware, alpha, preservation."
+    )
 
 
 def test_constant_of_a_criterion_without_any():
@@ -135,7 +142,7 @@ def test_constant_of_a_criterion_without_any():
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
-        ("dai", {"general": -1}, "general: -1 should be greater than or equal to 0"),
+        ("dai", {"general_share": -1}, "general_share: -1 should be greater than or equal to 0"),
         ("dai", {"tempering": 1.1}, "tempering: 1.1 should be less than or equal to 1"),
         ("dai", {"alpha": 1}, "alpha: 1 should be less than 1"),
         ("dai", {"alpha": "much"}, "alpha: 'much' is no number"),
@@ -153,13 +160,13 @@ def test_wrong_values_are_named_and_suggest_nothing(name, options, text):
 
 
 def test_constants_given_as_text_are_read():
-    assert create("dai", {"general": "0.3"}).general == 0.3
+    assert create("dai", {"general_share": "0.3"}).general_share == 0.3
     assert create("sparsegpt", {"block": 64.0}).block == 64
 
 
 def test_constants_cannot_be_changed():
     with pytest.raises(ValueError, match="frozen"):
-        create("dai").general = 1.0
+        create("dai").general_share = 0.5
 
 
 def test_register_makes_a_name_known(sandbox, evidence):
@@ -171,7 +178,7 @@ def test_register_makes_a_name_known(sandbox, evidence):
 
 @pytest.mark.parametrize("stranger", [int, lambda evidence: evidence.weight, Sum()])
 def test_register_refuses_what_is_no_criterion(sandbox, stranger):
-    with pytest.raises(TypeError, match="registered as criterion 'x' but is no subclass of Criterion"):
+    with pytest.raises(TypeError, match="registered as criterion 'x' but is not a subclass of Criterion"):
         register("x")(stranger)
     assert "x" not in available()
 
@@ -207,7 +214,7 @@ def test_an_entry_point_that_is_no_criterion_or_takes_our_name_is_refused(sandbo
 
 
 def test_a_criterion_without_a_formula_cannot_be_made():
-    class Empty(Criterion):
+    class Empty(WeightCriterion):
         summary = source = ""
 
     with pytest.raises(TypeError, match="abstract"):

@@ -7,12 +7,12 @@ import re
 import pytest
 import torch
 
-from gaprune.criteria.base import WeightInputs
+from gaprune.criteria.inputs import WeightInputs
 from gaprune.criteria.inverse import inverse_factor
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError, MeasurementError
-from gaprune.pruning.threshold import lowest
 from gaprune.statistics.sums import LinearStatistics
+from gaprune.util.threshold import lowest
 
 OUT, IN = 6, 16
 
@@ -258,7 +258,7 @@ def test_no_input_at_all_leaves_magnitude():
 def test_not_positive_definite_is_an_error_that_names_the_matrix(gram):
     statistics = LinearStatistics("layer.3.down", tokens=1, gram_sum=gram)
     with pytest.raises(MeasurementError) as caught:
-        create("sparsegpt").importance(WeightInputs("layer.3.down", torch.ones(3, 2), domain=statistics))
+        create("sparsegpt").importance(WeightInputs(name="layer.3.down", weight=torch.ones(3, 2), domain=statistics))
     assert caught.value.problem == "layer.3.down: the input second moments are not positive definite."
     assert caught.value.remedy == "Use more triplets, or more damping where it is sparsegpt's: sparsegpt:damping=0.05."
     with pytest.raises(MeasurementError, match="not positive definite"):
@@ -271,7 +271,9 @@ def test_enough_damping_mends_it():
 
 
 def test_width_that_is_no_multiple_is_refused_with_the_whole_width():
-    with pytest.raises(ConfigError, match=re.escape("granularity 2:4: the matrix has 10 inputs, no multiple of 4.")):
+    with pytest.raises(
+        ConfigError, match=re.escape("granularity 2:4: the linear layer has 10 inputs, no multiple of 4.")
+    ):
         solve(make_weight(0, width=10), torch.eye(10), pattern=(2, 4))
 
 
@@ -285,7 +287,7 @@ def test_factor_is_upper_and_squares_to_the_inverse():
 def test_importance_is_the_error_of_removing_a_weight_given_those_to_its_right():
     inputs, weight = correlated_inputs(17), make_weight(17)
     statistics = LinearStatistics("w", tokens=len(inputs), gram_sum=inputs.T @ inputs)
-    importance = create("sparsegpt").importance(WeightInputs("w", weight, domain=statistics))
+    importance = create("sparsegpt").importance(WeightInputs(name="w", weight=weight, domain=statistics))
     hessian = ridged(second_moment(inputs))
     for column in range(IN):
         expected = weight[:, column].double().square() / torch.linalg.inv(hessian[column:, column:])[0, 0]
@@ -295,7 +297,7 @@ def test_importance_is_the_error_of_removing_a_weight_given_those_to_its_right()
 def test_gram_is_the_mean_over_the_data_asked_for(evidence):
     domain, general = (statistics.gram_sum / statistics.tokens for statistics in (evidence.domain, evidence.general))
     for calibration, expected in (("domain", domain), ("general", general), ("mix", (domain + general) / 2)):
-        torch.testing.assert_close(create(f"sparsegpt-{calibration}").gram(evidence), expected)
+        torch.testing.assert_close(create(f"sparsegpt-{calibration}").second_moments(evidence), expected)
 
 
 def test_defaults_are_the_authors():

@@ -22,19 +22,23 @@ class TestNames:
         assert split_name(name) == ("dai", {"tempering": "0.25", "alpha": "0.1"})
         assert with_option(name, "tempering", 0) == "dai:tempering=0:alpha=0.1"
 
+    @pytest.mark.parametrize("value", [0.1234567, 1 / 3, 3 / 13, 1e-9, 0.5])
+    def test_values_are_not_rounded(self, value):
+        assert create(with_option("dai", "tempering", value)).tempering == value
+
     @pytest.mark.parametrize(
         ("name", "problem"),
         [
-            ("dai:", "criterion 'dai:': '' is none of them"),
-            ("dai:tempering", "'tempering' is none of them"),
-            ("dai:=1", "'=1' is none of them"),
-            ("dai:alpha=", "'alpha=' is none of them"),
-            (":alpha=1", "'alpha=1' is none of them"),
-            ("dai:alpha=0:alpha=0.1", "the constant 'alpha' stands there twice"),
+            ("dai:", "criterion 'dai:': '' is not a constant"),
+            ("dai:tempering", "'tempering' is not a constant"),
+            ("dai:=1", "'=1' is not a constant"),
+            ("dai:alpha=", "'alpha=' is not a constant"),
+            (":alpha=1", "'alpha=1' is not a constant"),
+            ("dai:alpha=0:alpha=0.1", "the constant 'alpha' is given twice"),
             ("dai:alpha=x", "criterion dai: alpha: "),
             ("dai:alfa=0", "Did you mean 'alpha'"),
             ("dia:alpha=0", "Unknown criterion 'dia'. Did you mean 'dai'"),
-            ("obd-mix:calibration=domain", "contradicts the name"),
+            ("obd-mix:calibration=domain", "set the same constant"),
         ],
     )
     def test_what_is_no_name(self, name, problem):
@@ -50,6 +54,9 @@ class TestNames:
             create("dai:alpha=0", {"alpha": 0.1})
 
 
+OF_WEIGHTS = {"kinds": ("domain",), "reconstructs": False, "granularities": ("weights",)}
+
+
 @pytest.mark.parametrize("name", list(available()))
 def test_terms_are_constants_and_can_be_switched_off(name):
     criterion = create(name)
@@ -59,14 +66,14 @@ def test_terms_are_constants_and_can_be_switched_off(name):
 
 
 def test_ablation_switches_off_each_term_that_is_on():
-    criteria = ["dai:tempering=0.5:general=0.2:alpha=0", "dai-paper", "magnitude"]
-    found = make_variants(criteria, kinds={"domain"}, refits=False, granularities=("weights",), ablate=True, sweeps={})
+    criteria = ["dai:tempering=0.5:general_share=0.2:alpha=0", "dai-paper", "magnitude"]
+    found = make_variants(criteria, **OF_WEIGHTS, ablate=True, sweeps={})
     assert {name: variant.change for name, variant in found.by_name.items()} == {
-        "dai:tempering=0.5:general=0.2:alpha=0": "",
-        "dai:tempering=0.5:general=0:alpha=0": "without general",
-        "dai:tempering=0:general=0.2:alpha=0": "without tempering",
-        "dai:tempering=0.5:general=0.2:alpha=0:swaps=0": "without swaps",
-        "dai:tempering=0.5:general=0.2:alpha=0:centred=False": "without centred",
+        "dai:tempering=0.5:general_share=0.2:alpha=0": "",
+        "dai:tempering=0.5:general_share=0:alpha=0": "without general_share",
+        "dai:tempering=0:general_share=0.2:alpha=0": "without tempering",
+        "dai:tempering=0.5:general_share=0.2:alpha=0:swaps=0": "without swaps",
+        "dai:tempering=0.5:general_share=0.2:alpha=0:centred=False": "without centred",
         "dai-paper": "",
         "dai-paper:alpha=0": "without alpha",
         "dai-paper:beta=0": "without beta",
@@ -74,34 +81,39 @@ def test_ablation_switches_off_each_term_that_is_on():
         "magnitude": "",
     }
     assert found.sweeps == ()
-    assert list(found.create({"domain"}, refits=False)) == list(found.by_name)
+    assert list(found.create({"domain"}, reconstructs=False)) == list(found.by_name)
 
 
 @pytest.mark.parametrize(
     ("granularities", "without"),
     [
-        (("weights",), {"tempering", "swaps", "centred", "general"}),
-        (("units",), {"centred", "refit", "general"}),
-        (("layers",), {"preservation", "general"}),
-        (("units", "layers"), {"centred", "refit", "preservation", "general"}),
+        (("weights",), {"tempering", "swaps", "centred", "general_share"}),
+        (("units",), {"centred", "reconstruction_aware", "general_share"}),
+        (("layers",), {"preservation", "general_share"}),
+        (("units", "layers"), {"centred", "reconstruction_aware", "preservation", "general_share"}),
     ],
 )
 def test_terms_are_those_of_what_goes(granularities, without):
     found = make_variants(
-        ["dai"], kinds={"domain", "general"}, refits=True, granularities=granularities, ablate=True, sweeps={}
+        ["dai"], kinds={"domain", "general"}, reconstructs=True, granularities=granularities, ablate=True, sweeps={}
     ).by_name.values()
     assert {each.change for each in found} == {"", *(f"without {option}" for option in without)}
 
 
 def test_what_no_data_are_named_for_is_no_term():
     """Without general data their weight is nothing already, in ablations and as the own value of a sweep."""
-    for kinds, own in (({"domain"}, 0.0), ({"domain", "general"}, 0.3)):
+    for kinds, own in (({"domain"}, 0.0), ({"domain", "general"}, 3 / 13)):
         found = make_variants(
-            ["dai"], kinds=kinds, refits=True, granularities=("units",), ablate=True, sweeps={"general": [1]}
+            ["dai"],
+            kinds=kinds,
+            reconstructs=True,
+            granularities=("units",),
+            ablate=True,
+            sweeps={"general_share": [0.5]},
         )
-        assert ("without general" in {each.change for each in found.by_name.values()}) == (own > 0)
-        assert found.sweeps[0].points == ((own, "dai"), (1.0, "dai:general=1"))
-        assert found.create(kinds, refits=True)["dai"].general == own
+        assert ("without general_share" in {each.change for each in found.by_name.values()}) == (own > 0)
+        assert found.sweeps[0].points == ((own, "dai"), (0.5, "dai:general_share=0.5"))
+        assert found.create(kinds, reconstructs=True)["dai"].general_share == own
 
 
 def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
@@ -109,7 +121,7 @@ def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():
     found = make_variants(
         ["dai:tempering=0.5", "dai-paper", "obd"],
         kinds={"domain"},
-        refits=False,
+        reconstructs=False,
         granularities=("weights",),
         ablate=False,
         sweeps=sweeps,
@@ -127,7 +139,7 @@ def test_words_are_swept_in_the_order_asked():
     found = make_variants(
         ["dai-paper"],
         kinds={"domain"},
-        refits=False,
+        reconstructs=False,
         granularities=("weights",),
         ablate=False,
         sweeps={"alignment": ["matrix"]},
@@ -138,7 +150,12 @@ def test_words_are_swept_in_the_order_asked():
 
 def test_a_variant_that_is_both_stands_once():
     found = make_variants(
-        ["dai-paper"], kinds={"domain"}, refits=False, granularities=("weights",), ablate=True, sweeps={"alpha": [0]}
+        ["dai-paper"],
+        kinds={"domain"},
+        reconstructs=False,
+        granularities=("weights",),
+        ablate=True,
+        sweeps={"alpha": [0]},
     )
     assert found.by_name["dai-paper:alpha=0"].change == "without alpha"
     assert len(found.by_name) == 4
@@ -153,7 +170,7 @@ def test_a_variant_that_is_both_stands_once():
             r"^sweep: none of dai, obd has a constant 'temperin'.*'tempering'",
         ),
         (["dai"], {"sweeps": {"tempering": [2]}}, r"^criterion dai: tempering: "),
-        (["dai"], {"sweeps": {"tempering": ["a:b"]}}, r"^criterion 'dai:tempering=a:b': 'b' is none"),
+        (["dai"], {"sweeps": {"tempering": ["a:b"]}}, r"^criterion 'dai:tempering=a:b': 'b' is not a constant"),
         (["magnitude", "obd"], {"ablate": True}, r"^ablate: magnitude, obd have no term that is on for weights"),
         (
             ["dai-paper"],
@@ -162,9 +179,9 @@ def test_a_variant_that_is_both_stands_once():
         ),
         (["dai"], {"ablate": True, "granularities": ()}, r"^ablate: dai has no term that is on for tokens"),
         (
-            ["dai:tempering=0:swaps=0:centred=false:general=0:alpha=0"],
+            ["dai:tempering=0:swaps=0:centred=false:general_share=0:alpha=0"],
             {"ablate": True},
-            r"^ablate: dai:tempering=0:swaps=0:centred=false:general=0:alpha=0 has no term",
+            r"^ablate: dai:tempering=0:swaps=0:centred=false:general_share=0:alpha=0 has no term",
         ),
     ],
 )
@@ -172,5 +189,8 @@ def test_what_cannot_be_varied(criteria, options, problem):
     with pytest.raises(ConfigError, match=problem):
         make_variants(
             criteria,
-            **({"kinds": (), "refits": False, "granularities": ("weights",), "ablate": False, "sweeps": {}} | options),
+            **(
+                {"kinds": (), "reconstructs": False, "granularities": ("weights",), "ablate": False, "sweeps": {}}
+                | options
+            ),
         )

@@ -31,7 +31,7 @@ from toys import GENERAL, nli, tasks_folder, triplets_file
 
 TEXTS = ["a dog runs over green grass", "net income of the quarter of 2019", "cash"]
 OWN_KINDS = {"mlp", "attention"}
-BOTH = {"criterion": "dai", "criterion_options": {"general": 0.2}}
+BOTH = {"criterion": "dai", "criterion_options": {"general_share": 0.2}}
 """A criterion that looks at domain and general data, whatever the default is."""
 
 
@@ -227,7 +227,7 @@ class TestCriteria:
             {"batch_size": 2, "temperature": 0.1, "criterion": "obd"},
             {"query_prompt": "cash ", "passage_prompt": "a dog "},
             {"criterion": "taylor", "allocation": "row"},
-            {"criterion_options": {"tempering": 0, "general": 0, "alpha": 0.5}},
+            {"criterion_options": {"tempering": 0, "general_share": 0, "alpha": 0.5}},
         ],
         ids=",".join,
     )
@@ -438,7 +438,7 @@ class TestScoresKept:
             ({"general": GENERAL[:4]}, "general triplets"),
             ({"domain": GENERAL}, "domain triplets"),
             ({"criterion": "obd", "criterion_options": {}}, "criterion, criterion options, general triplets"),
-            ({"criterion_options": {"general": 0.3}}, "criterion options"),
+            ({"criterion_options": {"general_share": 0.3}}, "criterion options"),
             ({"targets": "all"}, "matrices"),
             ({"ignore": "re:.*1.output.dense"}, "matrices"),
             ({"seed": 1}, "seed"),
@@ -784,7 +784,10 @@ class TestProvenance:
                 "sha256": drawn.fingerprint,
             }
         assert said["prompts"] == {"query": "query: ", "passage": "passage: "}
-        assert said["method"]["options"] == create("dai", {"general": 0.2, "refit": False}).model_dump()
+        assert (
+            said["method"]["options"]
+            == create("dai", {"general_share": 0.2, "reconstruction_aware": False}).model_dump()
+        )
         assert said["made"].endswith("+00:00")
         by_task = {score["task"]: score for score in said["evaluation"]["scores"]}
         assert by_task.keys() == {"Search", "Similar"}

@@ -334,7 +334,7 @@ class TestRefusedBeforeMeasuring:
             ("out", "out"),
             ("scores", "s.safetensors"),
             ("criterion", "dai"),
-            ("criterion_options", {"general": 0.1}),
+            ("criterion_options", {"general_share": 0.1}),
             ("overwrite", True),
         ],
     )
@@ -422,7 +422,7 @@ class TestCheckpoints:
 
     def test_variants_share_what_is_measured_without_layers(self, bert, tasks, toy_triplets, tmp_path):
         options = {"depth": 1, "width": 0.5, "round_to": 1, "tasks": tasks, "domain": toy_triplets}
-        names = ["dai", "activation", "dai:refit=false"]
+        names = ["dai", "activation", "dai:reconstruction_aware=false"]
         kept = gaprune.compare(bert, criteria=names, checkpoint=tmp_path / "kept", **options)
         plain = gaprune.compare(bert, criteria=names, **options)
         assert [cell.evaluation.mean() for cell in kept.cells] == [cell.evaluation.mean() for cell in plain.cells]

@@ -208,7 +208,7 @@ class TestDepth:
 
     def test_neurons_are_chosen_in_what_repair_leaves(self, genuine, toy_triplets):
         """After layers went, neurons are told apart in a model that makes up for them."""
-        options = {"domain": toy_triplets, "width": 0.5, "criterion_options": {"refit": True}}
+        options = {"domain": toy_triplets, "width": 0.5, "criterion_options": {"reconstruction_aware": True}}
         parent = load_model(genuine, device="cpu", max_length=16)
         both = gaprune.prune(parent, depth=2, **options)
         layers, width = both.provenance()["method"]["cuts"]
@@ -373,9 +373,9 @@ def test_losses_that_are_not_finite_choose_nothing(bert, toy_triplets):
 
 
 def test_criteria_that_tell_no_units_apart(bert, toy_triplets):
-    with pytest.raises(ConfigError, match="criterion: obd does not tell units apart"):
+    with pytest.raises(ConfigError, match="criterion: obd cannot rank units"):
         gaprune.prune(bert, domain=toy_triplets, width=0.5, criterion="obd")
-    with pytest.raises(ConfigError, match="criterion: wanda does not tell layers apart"):
+    with pytest.raises(ConfigError, match="criterion: wanda cannot rank layers"):
         gaprune.prune(bert, domain=toy_triplets, depth=1, criterion="wanda")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gaprune.pruning.budget import budget, shares
-from gaprune.pruning.threshold import lowest
+from gaprune.util.threshold import lowest
 
 
 def lowest_by_sorting(values: list[float], count: int) -> list[bool]:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gaprune.config.measurement import MeasurementOptions
-from gaprune.criteria.baselines import Magnitude
+from gaprune.criteria.magnitude import Magnitude
 from gaprune.criteria.registry import create
 from gaprune.criteria.swaps import joint_loss
 from gaprune.errors import ConfigError, MeasurementError, OutputError
@@ -40,12 +40,12 @@ def measured(bert, toy_triplets):
 
     def make(name: str) -> tuple[Scores, dict[str, torch.Tensor]]:
         chosen = select(linear_layers(bert), ["mlp"])
-        criterion = create(name).for_run({"domain"}, refits=True)
+        criterion = create(name).for_run({"domain"}, reconstructs=True)
         statistics = measure(
             bert,
             toy_triplets,
             chosen,
-            quantities=criterion.domain_needs,
+            quantities=criterion.weight_needs.domain,
             prompts=Prompts(),
             options=MeasurementOptions(),
         )
@@ -108,7 +108,9 @@ class TestAsking:
 
     def test_a_sweep_over_a_matrix_has_no_other_allocation(self, scores):
         sweeping = Scores("sparsegpt", {}, scores.importances, scores.layers)
-        with pytest.raises(ConfigError, match=r"^allocation: sparsegpt updates weights in one sweep over a matrix"):
+        with pytest.raises(
+            ConfigError, match=r"^allocation: sparsegpt updates weights in one sweep over a linear layer"
+        ):
             sweeping.decide({}, sparsity=0.5, allocation="global")
 
     @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
@@ -190,7 +192,7 @@ class TestWritingAsTheyAreMade:
         criterion = create(name)
 
         def statistics(group):
-            needs = criterion.domain_needs
+            needs = criterion.weight_needs.domain
             if not needs:
                 return None
             return measure(

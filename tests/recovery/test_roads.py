@@ -68,7 +68,7 @@ def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folde
 
 
 @pytest.mark.parametrize("family", ["bert", "qwen3"], indirect=True)
-@pytest.mark.parametrize("criterion", ["dai:general=0", "sparsegpt"])
+@pytest.mark.parametrize("criterion", ["dai:general_share=0", "sparsegpt"])
 def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     turns = []
     train = Retraining.train

@@ -19,10 +19,10 @@ def criteria(as_json: JsonFlag = False) -> None:
             {
                 name: {
                     "summary": kind.summary,
-                    "units": kind.unit_summary,
-                    "layers": kind.layer_summary,
+                    "units": getattr(kind, "unit_summary", None),
+                    "layers": getattr(kind, "layer_summary", None),
                     "source": kind.source,
-                    "allocation": kind.default_allocation,
+                    "allocation": getattr(kind, "default_allocation", None),
                     "options": {key: field.default for key, field in kind.model_fields.items()},
                 }
                 for name, kind in known.items()
@@ -34,11 +34,11 @@ def criteria(as_json: JsonFlag = False) -> None:
         table.add_column(column)
     for name, kind in known.items():
         constants = ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items())
-        table.add_row(name, kind.summary, kind.default_allocation, constants, kind.source)
+        table.add_row(name, kind.summary, getattr(kind, "default_allocation", None), constants, kind.source)
     units = Table(title="What they say of whole units", title_justify="left", title_style="bold")
     for column in ("name", "neuron or head group", "layer"):
         units.add_column(column)
     for name, kind in known.items():
-        if kind.unit_summary or kind.layer_summary:
-            units.add_row(name, kind.unit_summary or "", kind.layer_summary or "")
+        if getattr(kind, "unit_summary", None) or getattr(kind, "layer_summary", None):
+            units.add_row(name, getattr(kind, "unit_summary", None) or "", getattr(kind, "layer_summary", None) or "")
     show(table, units, "Those with calibration=domain also answer to NAME-general and NAME-mix.")

@@ -42,7 +42,7 @@ class Recipe(DataOptions, MeasurementOptions, UnitOptions, ReconstructionOptions
     ignore: Words = Field((), description="What to leave alone, in the words of --targets.")
     criterion: str = Field("dai", description="Importance criterion; `gaprune criteria` lists them.")
     criterion_options: dict[str, float | str | bool] = Field(
-        default_factory=dict, description="Constants of the criterion, such as general=0.3."
+        default_factory=dict, description="Constants of the criterion, such as general_share=0.2."
     )
     granularity: str = Field(
         "weight",

@@ -1,25 +1,30 @@
-"""Formulas from weights and signals to importance, under one open registry."""
+"""Formulas from weights and calibration statistics to importance: one file per method, under one open registry."""
 
-from gaprune.criteria import baselines, dai, sparsegpt  # noqa: F401 (importing registers)
 from gaprune.criteria.base import (
     Criterion,
     Granularity,
-    LayerInputs,
+    LayerCriterion,
     Solution,
-    UnitInputs,
+    UnitCriterion,
     UpdatingCriterion,
-    WeightInputs,
+    WeightCriterion,
 )
+from gaprune.criteria.inputs import LayerInputs, UnitInputs, WeightInputs
 from gaprune.criteria.names import split_name, with_option
+from gaprune.criteria.needs import Needs
 from gaprune.criteria.registry import available, create, register
 
 __all__ = [
     "Criterion",
     "Granularity",
+    "LayerCriterion",
     "LayerInputs",
+    "Needs",
     "Solution",
+    "UnitCriterion",
     "UnitInputs",
     "UpdatingCriterion",
+    "WeightCriterion",
     "WeightInputs",
     "available",
     "create",

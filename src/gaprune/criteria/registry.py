@@ -1,21 +1,25 @@
 """The registry: names to criteria, open to third parties.
 
-A calibrated criterion answers to three names: ``obd`` looks at domain data, ``obd-general`` and ``obd-mix`` at the
-other two. Constants can stand after a name: ``dai:tempering=0.6``. Packages add their own through the entry-point
-group ``gaprune.criteria`` or :func:`register`.
+A calibrated criterion has three names: ``obd`` looks at domain data, ``obd-general`` and ``obd-mix`` at general data
+and at both. Constants can follow a name: ``dai:tempering=0.6``. Packages add criteria through the entry-point group
+``gaprune.criteria`` or :func:`register`.
 """
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TypeVar
 
 from pydantic import ValidationError
 
 from gaprune.config.options import explain
-from gaprune.criteria.base import Calibrated, Criterion
+from gaprune.criteria.base import Criterion
+from gaprune.criteria.calibrated import Calibrated
 from gaprune.criteria.names import split_name
 from gaprune.errors import ConfigError, suggest
 
@@ -23,6 +27,7 @@ __all__ = ["available", "create", "register"]
 
 Kind = TypeVar("Kind", bound=type[Criterion])
 
+_PACKAGE = __name__.rpartition(".")[0]
 _registered: dict[str, type[Criterion]] = {}
 
 
@@ -30,13 +35,15 @@ def register(name: str) -> Callable[[Kind], Kind]:
     """Register a :class:`Criterion` class under ``name``; use as a decorator.
 
     Raises:
-        TypeError: If the class is no criterion.
+        TypeError: If the class is not a criterion.
         ValueError: If another class has the name.
     """
 
     def add(kind: Kind) -> Kind:
         if not (isinstance(kind, type) and issubclass(kind, Criterion)):
-            raise TypeError(f"{kind!r} is registered as criterion {name!r} but is no subclass of Criterion")
+            raise TypeError(f"{kind!r} is registered as criterion {name!r} but is not a subclass of Criterion")
+        if not kind.__module__.startswith(f"{_PACKAGE}."):
+            _import_built_in()  # so that a name of ours cannot be taken before we use it
         if _registered.get(name, kind) is not kind:
             raise ValueError(f"the criterion name {name!r} belongs to {_registered[name].__qualname__}")
         _registered[name] = kind
@@ -46,7 +53,14 @@ def register(name: str) -> Callable[[Kind], Kind]:
 
 
 @cache
-def _load_announced() -> None:
+def _import_built_in() -> None:
+    """Import the modules of this package, which registers the criteria in them."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        import_module(f"{_PACKAGE}.{module.name}")
+
+
+@cache
+def _import_announced() -> None:
     """Import the criteria that installed packages announce."""
     for point in entry_points(group="gaprune.criteria"):
         register(point.name)(point.load())
@@ -54,7 +68,8 @@ def _load_announced() -> None:
 
 def available() -> dict[str, type[Criterion]]:
     """Return every registered criterion by name, in order of name."""
-    _load_announced()
+    _import_built_in()
+    _import_announced()
     return dict(sorted(_registered.items()))
 
 
@@ -62,35 +77,39 @@ def create(name: str, options: Mapping[str, object] | None = None) -> Criterion:
     """Return the criterion called ``name`` with its constants set, by ``options`` or in the name itself.
 
     Raises:
-        ConfigError: If there is none, it has no such constant, or the two ways set the same one.
+        ConfigError: If there is none, it does not have such a constant, or two ways set one to different values.
     """
-    known = available()
-    asked, (name, own) = name, split_name(name)
+    base, in_name = split_name(name)
+    kind, implied = _find(base)
     given = dict(options or {})
-    options = given | own
-    kind = known.get(name)
-    base, _, calibration = name.rpartition("-")
-    if kind is None and calibration in ("domain", "general", "mix"):
-        kind = known.get(base)
-        if kind is not None and not issubclass(kind, Calibrated):
-            kind = None
-        if options.setdefault("calibration", calibration) != calibration:
-            raise ConfigError(
-                f"criterion {name}: calibration: {options['calibration']!r} contradicts the name.",
-                "Leave one of the two out.",
-            )
-    if kind is None:
+    merged = given | in_name | implied
+    criterion = _validate(base, kind, merged)
+    if any(_validate(base, kind, merged | each) != criterion for each in (given, in_name)):
         raise ConfigError(
-            f"Unknown criterion {name!r}.{suggest(name, known)}",
-            f"Known: {', '.join(known)}; some take -domain, -general or -mix after their name.",
+            f"criterion {name}: its name and its options set the same constant to different values.",
+            "Leave one of the two out.",
         )
+    return criterion
+
+
+def _find(name: str) -> tuple[type[Criterion], dict[str, str]]:
+    """Return the class of a name, and the constant that its suffix implies."""
+    known = available()
+    if name in known:
+        return known[name], {}
+    stem, _, calibration = name.rpartition("-")
+    kind = known.get(stem, Criterion)
+    if calibration in ("domain", "general", "mix") and issubclass(kind, Calibrated):
+        return kind, {"calibration": calibration}
+    raise ConfigError(
+        f"Unknown criterion {name!r}.{suggest(name, known)}",
+        f"Known: {', '.join(known)}; some take -domain, -general or -mix after their name.",
+    )
+
+
+def _validate(name: str, kind: type[Criterion], options: Mapping[str, object]) -> Criterion:
     try:
-        made = kind.model_validate(options)
-        if own and kind.model_validate(options | given) != made:
-            raise ConfigError(
-                f"criterion {asked}: its name and its options set the same constant to different values.",
-                "Leave one of the two out.",
-            )
+        return kind.model_validate(options)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -99,4 +118,3 @@ def create(name: str, options: Mapping[str, object] | None = None) -> Criterion:
             f"criterion {name}: {place}: {explain(first)}.{hint}",
             f"Its constants: {', '.join(kind.model_fields) or 'none'}.",
         ) from error
-    return made

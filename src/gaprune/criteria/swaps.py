@@ -42,7 +42,7 @@ def refine_by_swaps(
     gram: Tensor,
     keep: Tensor,
     *,
-    there: Tensor | None = None,
+    previously_kept: Tensor | None = None,
     group: int | None = None,
     limit: int | None = None,
 ) -> Tensor:
@@ -56,7 +56,7 @@ def refine_by_swaps(
         weight: ``(out, in)`` in fp32.
         gram: Second moments of the inputs ``A``, ``(in, in)`` in fp32.
         keep: True for weights that stay, ``(out, in)``.
-        there: True for weights that may stay, ``(out, in)``; all of them by default.
+        previously_kept: True for weights that may stay, ``(out, in)``; all of them by default.
         group: Exchange only within so many inputs side by side, as the M of an N:M pattern asks.
         limit: Exchanges in a row at most, the best first; no more than there are inputs by default.
 
@@ -74,7 +74,7 @@ def refine_by_swaps(
     order = torch.arange(columns, device=weight.device).view(-1, group).T.flatten()
     gram = gram[order][:, order]
     blocks = gram.view(group, -1, group, columns // group).diagonal(dim1=1, dim2=3).permute(2, 0, 1)
-    barred = torch.zeros_like(keep) if there is None else ~there
+    barred = torch.zeros_like(keep) if previously_kept is None else ~previously_kept
     rows = max(1, _PIECE // columns)
     found = torch.empty_like(keep)
     for start in range(0, len(weight), rows):

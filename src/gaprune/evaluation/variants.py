@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gaprune.criteria.base import Criterion, Granularity
 from gaprune.criteria.names import with_option
+from gaprune.criteria.needs import DataKind
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError, suggest
 
@@ -53,16 +54,16 @@ class Variants:
     by_name: Mapping[str, Variant] = field(default_factory=dict)
     sweeps: tuple[Sweep, ...] = ()
 
-    def create(self, kinds: Collection[str], *, refits: bool) -> dict[str, Criterion]:
+    def create(self, kinds: Collection[DataKind], *, reconstructs: bool) -> dict[str, Criterion]:
         """Return the criteria by name, as :meth:`gaprune.criteria.Criterion.for_run` gives them."""
-        return {name: create(name).for_run(kinds, refits=refits) for name in self.by_name}
+        return {name: create(name).for_run(kinds, reconstructs=reconstructs) for name in self.by_name}
 
 
 def make_variants(
     criteria: Sequence[str],
     *,
-    kinds: Collection[str],
-    refits: bool,
+    kinds: Collection[DataKind],
+    reconstructs: bool,
     granularities: Collection[Granularity],
     ablate: bool,
     sweeps: Mapping[str, Sequence[object]],
@@ -72,7 +73,7 @@ def make_variants(
     Args:
         criteria: Names, with constants of their own where wanted.
         kinds: Of data that are named, ``domain`` and ``general``.
-        refits: Whether whole units go and what is left is refit.
+        reconstructs: Whether whole units go and what is left is refit.
         granularities: What goes.
         ablate: Whether each term that is on in a criterion's formulas for what goes is switched off in turn.
         sweeps: Constants and their values; each criterion that has the constant takes them, one at a time.
@@ -82,7 +83,7 @@ def make_variants(
     """
     by_name: dict[str, Variant] = {}
     found: list[Sweep] = []
-    created = {name: create(name).for_run(kinds, refits=refits) for name in criteria}
+    created = {name: create(name).for_run(kinds, reconstructs=reconstructs) for name in criteria}
     for option in sweeps:
         _check_option(option, created)
     for base, criterion in created.items():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, UpdatingCriterion
+from gaprune.criteria.needs import DataKind, Needs
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -21,7 +22,7 @@ from gaprune.models.load import limit_length
 from gaprune.pipelines.preflight import check_finite, load_parent, outputs, require_model
 from gaprune.pipelines.result import Result
 from gaprune.pipelines.retraining import Retraining
-from gaprune.pruning.calibration import Data, Kind, Needs, checkpoint_of, named_data, prepare_calibration, read_data
+from gaprune.pruning.calibration import Data, checkpoint_of, named_data, prepare_calibration, read_data
 from gaprune.statistics.placement import check_placement
 from gaprune.util.distributed import join_process_group, rank
 
@@ -84,14 +85,14 @@ class Run(ABC):
         self.recipe = recipe
         self.named = named_data(recipe, domain=domain, general=general)
         self.reconstructs = self.will_reconstruct(recipe, self.named)
-        refits = self.reconstructs and recipe.cuts_units
+        reconstructs = self.reconstructs and recipe.cuts_units
         made = (
             {name: create(name) for name in criteria}
             if criteria
             else {recipe.criterion: create(recipe.criterion, recipe.criterion_options)}
         )
         self.criteria: dict[str, Criterion] = {
-            name: each.for_run(self.named, refits=refits) for name, each in made.items()
+            name: each.for_run(self.named, reconstructs=reconstructs) for name, each in made.items()
         }
         self.check_options()
         join_process_group()
@@ -125,14 +126,16 @@ class Run(ABC):
         """Refuse criteria and options that do not go together, before any file is read."""
 
     @classmethod
-    def needs_of(cls, recipe: Recipe, criteria: Mapping[str, Criterion], named: Collection[Kind]) -> Needs:
+    def needs_of(cls, recipe: Recipe, criteria: Mapping[str, Criterion], named: Collection[DataKind]) -> Needs:
         """Return what a run by these criteria looks at, where data of the kinds ``named`` are there."""
         needs = cls.find_needs(recipe, criteria.values(), named)
         reconstructed = [name for name, each in criteria.items() if not isinstance(each, UpdatingCriterion)]
-        return needs.with_texts(named) if reconstructed and cls.will_reconstruct(recipe, named) else needs
+        if reconstructed and cls.will_reconstruct(recipe, named):
+            needs |= Needs(texts=frozenset(named))
+        return needs
 
     @classmethod
-    def will_reconstruct(cls, recipe: Recipe, named: Collection[Kind]) -> bool:
+    def will_reconstruct(cls, recipe: Recipe, named: Collection[DataKind]) -> bool:
         """Return whether a run repairs what it has pruned.
 
         Raises:
@@ -163,7 +166,7 @@ class Run(ABC):
 
     @classmethod
     @abstractmethod
-    def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[Kind]) -> Needs:
+    def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[DataKind]) -> Needs:
         """Return what has to be measured, and on which data, but for repair."""
 
     @abstractmethod

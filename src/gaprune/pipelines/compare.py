@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gaprune.config.files import load_recipe
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion
+from gaprune.criteria.needs import DataKind, Needs
 from gaprune.errors import ConfigError
 from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.quality.discovery import find_tasks
@@ -22,7 +23,7 @@ from gaprune.pipelines.base import Run
 from gaprune.pipelines.make_run import make_run, run_kind
 from gaprune.pipelines.preflight import require_model
 from gaprune.pipelines.result import Result
-from gaprune.pruning.calibration import Data, Kind, Needs, named_data, read_data
+from gaprune.pruning.calibration import Data, named_data, read_data
 from gaprune.util.distributed import launched_processes
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def compare(
         for result in run.results():
             if on_result is not None:
                 on_result(result)
-            cells.append(_cell(result, count if plan.needs[result.recipe.criterion].any else None))
+            cells.append(_cell(result, count if plan.needs[result.recipe.criterion] else None))
             del result  # its model goes before the next is made
     return Comparison(cells[0].evaluation.of_parent(), cells, _settings(plan, calibrations, run), plan.variants)
 
@@ -156,7 +157,7 @@ class _Plan:
         recipe: Recipe,
         counts: tuple[int | None, ...],
         criteria: Sequence[str],
-        kinds: Collection[Kind],
+        kinds: Collection[DataKind],
         *,
         ablate: bool,
         sweeps: Mapping[str, Sequence[object]],
@@ -167,11 +168,16 @@ class _Plan:
             ConfigError: For a criterion or an option that a comparison cannot have.
         """
         run = run_kind(recipe)
-        refits = recipe.cuts_units and run.will_reconstruct(recipe, kinds)
+        reconstructs = recipe.cuts_units and run.will_reconstruct(recipe, kinds)
         variants = make_variants(
-            criteria, kinds=kinds, refits=refits, granularities=run.granularities(recipe), ablate=ablate, sweeps=sweeps
+            criteria,
+            kinds=kinds,
+            reconstructs=reconstructs,
+            granularities=run.granularities(recipe),
+            ablate=ablate,
+            sweeps=sweeps,
         )
-        created = variants.create(kinds, refits=refits)
+        created = variants.create(kinds, reconstructs=reconstructs)
         needs = {name: run.needs_of(recipe, {name: each}, kinds) for name, each in created.items()}
         _check_options(recipe, needs.values(), counts)
         return cls(recipe, counts, created, needs, variants)
@@ -183,7 +189,7 @@ class _Plan:
             names = [
                 name
                 for name, criterion in self.criteria.items()
-                if first or self.needs[name].any or (count == self.counts[0] and criterion.depends_on_seed)
+                if first or self.needs[name] or (count == self.counts[0] and criterion.depends_on_seed)
             ]
             if names:
                 yield count, seed, names
@@ -210,7 +216,7 @@ def _check_options(recipe: Recipe, needs: Collection[Needs], counts: Sequence[in
     for option, remedy in _NOT_HERE.items():
         if option in recipe.model_fields_set:
             raise ConfigError(f"{option}: a comparison of several criteria has no such option.", remedy)
-    if len(counts) > 1 and not any(each.any for each in needs):
+    if len(counts) > 1 and not any(each for each in needs):
         raise ConfigError(
             "triplets: none of these criteria looks at any, so their number changes nothing.",
             "Give one number or none, or name a criterion that is measured, such as dai.",

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from gaprune.config.recipe import Recipe
-from gaprune.criteria.base import Criterion, Granularity
+from gaprune.criteria.base import Criterion, Granularity, for_layers, for_units, needs_of
+from gaprune.criteria.needs import DataKind, Needs
 from gaprune.data.texts import read_texts
-from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.units import UnitGroup, UnitKind, unit_groups
@@ -24,7 +24,6 @@ from gaprune.models.vocabulary import vocabulary
 from gaprune.pipelines.base import PrunedModel, Run
 from gaprune.pipelines.result import Result
 from gaprune.pipelines.retraining import turns
-from gaprune.pruning.calibration import Kind, Needs
 from gaprune.pruning.choose import choose_layers, choose_units
 from gaprune.pruning.cut import remove_layers, remove_units
 from gaprune.pruning.cut_vocabulary import cut_vocabulary
@@ -58,11 +57,7 @@ class StructuredRun(Run):
         self.kinds, self.cuts_tokens = [kind for kind in _KINDS if kind in units], "vocabulary" in units
         for name, criterion in self.criteria.items():
             for granularity in self.granularities(self.recipe):
-                if (criterion.unit_summary if granularity == "units" else criterion.layer_summary) is None:
-                    raise ConfigError(
-                        f"criterion: {name} does not tell {granularity} apart.",
-                        "Choose another: `gaprune criteria` says what each can score.",
-                    )
+                (for_units if granularity == "units" else for_layers)(criterion, name)
         if self.cuts_tokens:
             check_extra()
         self.texts = [] if self.recipe.vocabulary is None else read_texts(Path(self.recipe.vocabulary))
@@ -82,14 +77,14 @@ class StructuredRun(Run):
         return bool(cls.granularities(recipe))
 
     @classmethod
-    def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[Kind]) -> Needs:
+    def find_needs(cls, recipe: Recipe, criteria: Collection[Criterion], named: Collection[DataKind]) -> Needs:
         """Return what the criteria look at, and the triplets whose tokens stay."""
         granularities = cls.granularities(recipe)
-        needs = Needs.of_units(criteria, units="units" in granularities, layers="layers" in granularities)
+        needs = Needs.together(needs_of(criterion, granularities) for criterion in criteria)
         if recipe.targets_given:
-            needs = needs.with_texts({"domain"})
+            needs |= Needs(texts=frozenset({"domain"}))
         if "vocabulary" in recipe.units:
-            needs = needs.with_texts(named if named or recipe.vocabulary else {"domain"})
+            needs |= Needs(texts=frozenset(named if named or recipe.vocabulary else {"domain"}))
         return needs
 
     def check_model(self) -> None:
@@ -152,8 +147,8 @@ class StructuredRun(Run):
             self.parent,
             self.target,
             groups=groups,
-            importances=self._evidence.importances(self.parent, groups, criterion),
-            criterion=criterion,
+            importances=self._evidence.importances(self.parent, groups, for_units(criterion, self.recipe.criterion)),
+            criterion=for_layers(criterion, self.recipe.criterion),
             calibration=self.calibration,
             recipe=self.recipe,
             tokens=tokens,
@@ -171,7 +166,12 @@ class StructuredRun(Run):
         if plan.depth:
             selection.add_blocks()
             choice = plan.layers or choose_layers(
-                model, criterion, self.calibration, self.recipe, count=plan.depth, reconstructs=self.reconstructs
+                model,
+                for_layers(criterion, self.recipe.criterion),
+                self.calibration,
+                self.recipe,
+                count=plan.depth,
+                reconstructs=self.reconstructs,
             )
             gone = choice.order
             stay = [layer for layer in range(len(blocks(model))) if layer not in gone]
@@ -209,7 +209,9 @@ class StructuredRun(Run):
             model = quick_reconstruction(self.parent, self.calibration, self.recipe, gone)
         groups = {kind: unit_groups(model, kind) for kind in self.kinds}
         found_groups = [group for found in groups.values() for group in found]
-        importances = self._evidence.importances(model, found_groups, criterion, gone)
+        importances = self._evidence.importances(
+            model, found_groups, for_units(criterion, self.recipe.criterion), gone
+        )
         keep: dict[str, Tensor] = {}
         cuts = []
         for kind, found in groups.items():

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.config.recipe import Recipe
-from gaprune.criteria.base import Criterion, Granularity, UpdatingCriterion
+from gaprune.criteria.base import (
+    Criterion,
+    Granularity,
+    UpdatingCriterion,
+    for_weights,
+    needs_of,
+)
+from gaprune.criteria.needs import DataKind, Needs
 from gaprune.errors import ConfigError
 from gaprune.models.fingerprints import modules_fingerprint
 from gaprune.models.linear_layers import linear_layers
@@ -21,13 +28,12 @@ from gaprune.pipelines.base import PrunedModel, Run
 from gaprune.pipelines.preflight import require_same
 from gaprune.pipelines.result import Result
 from gaprune.pipelines.retraining import Round, turns
-from gaprune.pruning.calibration import Kind, Needs
-from gaprune.pruning.pattern import check_pattern
 from gaprune.pruning.scores import Scores, writing_scores
 from gaprune.pruning.zeros import Pruning, apply
 from gaprune.reconstruction.validate import ReconstructionReport, reconstructed
 from gaprune.util.distributed import rank
 from gaprune.util.files import locked, temporary_folder
+from gaprune.util.pattern import check_pattern
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -41,8 +47,9 @@ class UnstructuredRun(Run):
     def check_options(self) -> None:
         """Refuse an allocation or a repair where a criterion chooses while it updates."""
         for name, criterion in self.criteria.items():
+            for_weights(criterion, name)
             if isinstance(criterion, UpdatingCriterion):
-                criterion.refuse_allocation(name, self.recipe.allocation)
+                criterion.check_allocation(name, self.recipe.allocation)
                 if self.recipe.reconstruct:
                     raise ConfigError(
                         f"reconstruct: {name} updates the weights that stay itself.",
@@ -64,10 +71,10 @@ class UnstructuredRun(Run):
         cls,
         recipe: Recipe,  # noqa: ARG003 (the other road looks at it)
         criteria: Collection[Criterion],
-        named: Collection[Kind],  # noqa: ARG003
+        named: Collection[DataKind],  # noqa: ARG003
     ) -> Needs:
         """Return what the criteria look at."""
-        return Needs.of(criteria)
+        return Needs.together(needs_of(criterion, {"weights"}) for criterion in criteria)
 
     def check_model(self) -> None:
         """Select the matrices; all of them must take the pattern."""
@@ -128,8 +135,8 @@ class UnstructuredRun(Run):
         chosen = select(linear_layers(model), recipe.targets, recipe.ignore)
         with temporary_folder(recipe.out) as folder:
             path = folder / "scores.safetensors"
-            with writing_scores(path, chosen, criterion, name, seed=recipe.seed) as write:
-                write(chosen, *self.calibration.measure(model, chosen, Needs.of([criterion]), recipe, {}))
+            with writing_scores(path, chosen, for_weights(criterion, name), name, seed=recipe.seed) as write:
+                write(chosen, *self.calibration.measure(model, chosen, needs_of(criterion, {"weights"}), recipe, {}))
             return self._decide(Scores.load(path).below(before.keep), model, turn)
 
     def _recover(
@@ -184,7 +191,7 @@ class UnstructuredRun(Run):
                     writing_scores(
                         path,
                         self.linear_layers,
-                        self.criteria[name],
+                        for_weights(self.criteria[name], name),
                         name,
                         seed=self.recipe.seed,
                         origin=origins[name],
@@ -212,10 +219,11 @@ class UnstructuredRun(Run):
             "scores_dtype": recipe.scores_dtype if recipe.scores else None,
             "seed": recipe.seed if criterion.depends_on_seed else None,
         }
-        if criterion.domain_needs | criterion.general_needs:
+        needs = needs_of(criterion, {"weights"})
+        if needs:
             origin |= {
-                "domain triplets": data.domain.fingerprint if data.domain and criterion.domain_needs else None,
-                "general triplets": data.general.fingerprint if data.general and criterion.general_needs else None,
+                "domain triplets": data.domain.fingerprint if data.domain and needs.domain else None,
+                "general triplets": data.general.fingerprint if data.general and needs.general else None,
                 "prompts": [data.prompts.query, data.prompts.passage],
                 "max_length": self.parent.max_seq_length,
                 "truncate_dim": self.parent.truncate_dim,
@@ -230,7 +238,9 @@ class UnstructuredRun(Run):
         """Return what the provenance says of how the weights were chosen."""
         recipe, criterion = self.recipe, self.criteria[name]
         return {
-            "allocation": None if recipe.pattern else recipe.allocation or criterion.default_allocation,
+            "allocation": None
+            if recipe.pattern
+            else recipe.allocation or for_weights(criterion, name).default_allocation,
             "targets": list(recipe.targets),
             "matrices": [matrix.name for matrix in self.linear_layers],
             "scores_origin_sha256": _digest(self._scores_origin(name, criterion)),

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gaprune.config.recipe import Allocation
 from gaprune.pruning.budget import at_least, shares
-from gaprune.pruning.threshold import lowest_of
 from gaprune.util.tensor_store import shapes_of
+from gaprune.util.threshold import lowest_of
 
 __all__ = ["keep_masks", "zeros_per_matrix"]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 from gaprune.config.recipe import Recipe
-from gaprune.criteria.base import Criterion
+from gaprune.criteria.needs import DataKind, Needs
 from gaprune.data.general import read_general
 from gaprune.data.mining import mine_negatives
 from gaprune.data.read import check_source, read_triplets
@@ -28,74 +28,13 @@ __all__ = [
     "KINDS",
     "Calibration",
     "Data",
-    "Kind",
-    "Needs",
     "checkpoint_of",
     "named_data",
     "prepare_calibration",
     "read_data",
 ]
 
-Kind = Literal["domain", "general"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a run wants of either kind of data.
-
-    Args:
-        domain: Quantities measured on domain triplets.
-        general: Quantities measured on general triplets.
-        texts: Kinds of data whose triplets are looked at in another way too.
-    """
-
-    domain: frozenset[Statistic] = frozenset()
-    general: frozenset[Statistic] = frozenset()
-    texts: frozenset[Kind] = frozenset()
-
-    @classmethod
-    def of(cls, criteria: Iterable[Criterion]) -> Needs:
-        """Return what all of ``criteria`` need together."""
-        domain: frozenset[Statistic] = frozenset()
-        general: frozenset[Statistic] = frozenset()
-        for criterion in criteria:
-            domain |= criterion.domain_needs
-            general |= criterion.general_needs
-        return cls(domain, general)
-
-    @classmethod
-    def of_units(cls, criteria: Iterable[Criterion], *, units: bool, layers: bool) -> Needs:
-        """Return what all of ``criteria`` need together to tell units, or whole layers, apart where those go."""
-        needs = cls()
-        for criterion in criteria:
-            if units:
-                domain = needs.domain | criterion.unit_domain_needs
-                needs = replace(needs, domain=domain, general=needs.general | criterion.unit_general_needs)
-            if layers:
-                needs = needs.with_texts(criterion.layer_needs)
-        return needs
-
-    @classmethod
-    def together(cls, needs: Iterable[Needs]) -> Needs:
-        """Return all of these needs in one."""
-        found = cls()
-        for each in needs:
-            found = cls(found.domain | each.domain, found.general | each.general, found.texts | each.texts)
-        return found
-
-    @property
-    def any(self) -> bool:
-        """Whether any data are looked at."""
-        return bool(self.domain or self.general or self.texts)
-
-    def with_texts(self, kinds: Iterable[Kind]) -> Needs:
-        """Return these needs and the triplets of more kinds of data."""
-        return replace(self, texts=self.texts | frozenset(kinds))
-
-    def wants(self, kind: Kind) -> bool:
-        """Return whether triplets of this kind are looked at at all."""
-        return kind in self.texts or bool(self.domain if kind == "domain" else self.general)
+KINDS: tuple[DataKind, ...] = get_args(DataKind)
 
 
 @dataclass(frozen=True)
@@ -111,7 +50,7 @@ class Data:
 
     domain: Triplets | None
     general: Triplets | None
-    named: frozenset[Kind]
+    named: frozenset[DataKind]
 
     def check_count(self, count: int | None) -> None:
         """Refuse to draw more triplets a side than there are.
@@ -145,7 +84,7 @@ class Calibration:
     domain: Triplets | None
     general: Triplets | None
     prompts: Prompts
-    named: frozenset[Kind]
+    named: frozenset[DataKind]
     mined: int
     own_negatives: Mapping[str, int]
 
@@ -186,9 +125,9 @@ class Calibration:
 
         return one(self.domain, needs.domain, "domain"), one(self.general, needs.general, "general")
 
-    def of_user(self) -> dict[Kind, Triplets]:
+    def of_user(self) -> dict[DataKind, Triplets]:
         """Return the triplets of the kinds that the user named."""
-        kinds: dict[Kind, Triplets | None] = {"domain": self.domain, "general": self.general}
+        kinds: dict[DataKind, Triplets | None] = {"domain": self.domain, "general": self.general}
         return {kind: triplets for kind, triplets in kinds.items() if kind in self.named and triplets is not None}
 
     def as_dict(self) -> dict[str, object]:
@@ -218,7 +157,7 @@ def checkpoint_of(recipe: Recipe, identity: Mapping[str, object], part: str = ""
     return Checkpoint(folder, resume=recipe.resume, every=recipe.checkpoint_every, identity=identity)
 
 
-def named_data(recipe: Recipe, *, domain: object, general: object) -> frozenset[Kind]:
+def named_data(recipe: Recipe, *, domain: object, general: object) -> frozenset[DataKind]:
     """Return the kinds of data that the user names, in memory or in the recipe."""
     given = {"domain": (domain, recipe.domain), "general": (general, recipe.general)}
     return frozenset(kind for kind in KINDS if any(each is not None for each in given[kind]))

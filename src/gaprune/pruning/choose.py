@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 
 from gaprune.config.recipe import Recipe
-from gaprune.criteria.base import Criterion, LayerInputs, UnitInputs
+from gaprune.criteria.base import LayerCriterion, UnitCriterion
+from gaprune.criteria.inputs import LayerInputs, UnitInputs
 from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.blocks import blocks, removable_layers
 from gaprune.models.units import UnitGroup
 from gaprune.pruning.calibration import Calibration
-from gaprune.pruning.threshold import lowest
 from gaprune.reconstruction.validate import quick_reconstruction, split
 from gaprune.statistics.degradation import layer_effects
 from gaprune.statistics.sums import Statistics
 from gaprune.util.distributed import gather
+from gaprune.util.threshold import lowest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -49,7 +50,7 @@ class LayerChoice:
 
 def choose_layers(
     model: SentenceTransformer,
-    criterion: Criterion,
+    criterion: LayerCriterion,
     calibration: Calibration,
     recipe: Recipe,
     *,
@@ -90,7 +91,7 @@ def choose_layers(
 
 def _layer_evidence(
     model: SentenceTransformer,
-    criterion: Criterion,
+    criterion: LayerCriterion,
     calibration: Calibration,
     recipe: Recipe,
     layers: Sequence[int],
@@ -153,7 +154,7 @@ def _effects(evidence: LayerInputs) -> dict[str, Any]:
 
 def unit_importances(
     groups: Sequence[UnitGroup],
-    criterion: Criterion,
+    criterion: UnitCriterion,
     *,
     domain: Statistics | None,
     general: Statistics | None,
@@ -168,12 +169,12 @@ def unit_importances(
     for group in groups:
         weight = group.consumer.module.weight.detach().float()
         evidence = UnitInputs(
-            group.name,
-            weight.view(len(weight), group.units, group.consumer.columns_per_unit),
-            _producer_square(group),
-            None if domain is None else domain[group.name],
-            None if general is None else general[group.name],
-            seed,
+            name=group.name,
+            weight=weight.view(len(weight), group.units, group.consumer.columns_per_unit),
+            producer_square=_producer_square(group),
+            domain=None if domain is None else domain[group.name],
+            general=None if general is None else general[group.name],
+            seed=seed,
         )
         importances[group.name] = criterion.unit_importance(evidence)
         if not torch.isfinite(importances[group.name]).all():

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from gaprune.config.recipe import Allocation
-from gaprune.criteria.base import Criterion, UpdatingCriterion, WeightInputs
+from gaprune.criteria.base import UpdatingCriterion, WeightCriterion, for_weights
+from gaprune.criteria.inputs import WeightInputs
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.pruning.allocation import keep_masks, zeros_per_matrix
-from gaprune.pruning.pattern import pattern_mask
 from gaprune.pruning.scores_file import Header, StorageType, reading, writing
 from gaprune.pruning.zeros import Pruning
 from gaprune.statistics.sums import Statistics
+from gaprune.util.pattern import pattern_mask
 from gaprune.util.progress import track
 
 __all__ = ["Scores", "StorageType", "score", "writing_scores"]
@@ -57,12 +58,15 @@ class Scores:
         Raises:
             ConfigError: If the criterion looks at the weights too, so that only :meth:`decide` knows.
         """
-        criterion = create(self.criterion, self.options)
-        if criterion.keeps_gram:
+        criterion = self._criterion()
+        if criterion.uses_second_moments:
             raise ConfigError(f"{self.criterion} chooses by the weights too.", "Ask Scores.decide instead.")
         return self._lowest(criterion, sparsity, allocation)
 
-    def _lowest(self, criterion: Criterion, sparsity: float, allocation: Allocation | None) -> dict[str, Tensor]:
+    def _criterion(self) -> WeightCriterion:
+        return for_weights(create(self.criterion, self.options), self.criterion)
+
+    def _lowest(self, criterion: WeightCriterion, sparsity: float, allocation: Allocation | None) -> dict[str, Tensor]:
         chosen = allocation or criterion.default_allocation
         return keep_masks(
             self.importances, self.layers, sparsity=sparsity, allocation=chosen, before=self.keep or None
@@ -87,15 +91,15 @@ class Scores:
         Raises:
             ConfigError: If the criterion cannot work with the allocation, or the pattern does not fit a width.
         """
-        criterion = create(self.criterion, self.options)
+        criterion = self._criterion()
         if isinstance(criterion, UpdatingCriterion):
-            criterion.refuse_allocation(self.criterion, allocation)
+            criterion.check_allocation(self.criterion, allocation)
             return self._reconstruct(criterion, weights, sparsity, pattern)
         if pattern is not None:
             keep = {name: pattern_mask(values, pattern, name=name) for name, values in self.importances.items()}
         else:
             keep = self._lowest(criterion, sparsity, allocation)
-        if criterion.keeps_gram:
+        if criterion.uses_second_moments:
             for name in track(list(keep), f"Exchanging weights ({self.criterion})"):
                 weight = weights[name].float()
                 there = self.keep.get(name)
@@ -103,7 +107,7 @@ class Scores:
                     weight,
                     self.grams[name].to(weight.device),
                     keep[name].to(weight.device),
-                    there=None if there is None else there.to(weight.device),
+                    previously_kept=None if there is None else there.to(weight.device),
                     pattern=pattern,
                 )
         return Pruning(keep)
@@ -125,7 +129,7 @@ class Scores:
                 self.grams[name].to(weights[name].device),
                 zeros=zeros[name],
                 pattern=pattern,
-                keep=self.keep.get(name),
+                previously_kept=self.keep.get(name),
             )
             keep[name], updated[name] = solution.keep, solution.weight.to(weights[name].dtype)
         return Pruning(keep, updated)
@@ -182,7 +186,7 @@ class _Pressed(Mapping[str, Tensor]):
 
 def score(
     linear_layers: Sequence[LinearLayer],
-    criterion: Criterion,
+    criterion: WeightCriterion,
     name: str,
     *,
     domain: Statistics | None,
@@ -214,7 +218,7 @@ def score(
 def writing_scores(
     path: str | Path,
     linear_layers: Sequence[LinearLayer],
-    criterion: Criterion,
+    criterion: WeightCriterion,
     name: str,
     *,
     seed: int,
@@ -237,7 +241,7 @@ def writing_scores(
     layers = {matrix.name: matrix.layer for matrix in linear_layers}
     header = Header(name, criterion.model_dump(), layers, origin or {})
     shapes = {matrix.name: matrix.module.weight.shape for matrix in linear_layers}
-    with_grams = criterion.keeps_gram
+    with_grams = criterion.uses_second_moments
     with writing(Path(path), header, shapes, with_grams=with_grams, storage=storage) as write:
 
         def add(group: Sequence[LinearLayer], domain: Statistics | None, general: Statistics | None) -> None:
@@ -249,7 +253,7 @@ def writing_scores(
 
 def _score(
     matrix: LinearLayer,
-    criterion: Criterion,
+    criterion: WeightCriterion,
     name: str,
     domain: Statistics | None,
     general: Statistics | None,
@@ -257,12 +261,12 @@ def _score(
 ) -> tuple[Tensor, Tensor | None]:
     """Return the importance of a matrix, and the second moments of its inputs where the criterion chooses on them."""
     evidence = WeightInputs(
-        matrix.name,
-        matrix.module.weight.detach().float(),
-        None if domain is None else domain[matrix.name],
-        None if general is None else general[matrix.name],
-        seed,
-        matrix.writes_residual,
+        name=matrix.name,
+        weight=matrix.module.weight.detach().float(),
+        domain=None if domain is None else domain[matrix.name],
+        general=None if general is None else general[matrix.name],
+        seed=seed,
+        writes_residual=matrix.writes_residual,
     )
     values = criterion.importance(evidence).float()
     if not torch.isfinite(values).all():
@@ -271,4 +275,4 @@ def _score(
             + ("the weight is." if torch.isfinite(evidence.weight).all() else "nor is the weight."),
             f"Check the model, or leave the layer out: --ignore {matrix.name}",
         )
-    return values, criterion.gram(evidence) if criterion.keeps_gram else None
+    return values, criterion.second_moments(evidence) if criterion.uses_second_moments else None

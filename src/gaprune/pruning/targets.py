@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gaprune.config.recipe import Recipe
-from gaprune.criteria.base import Criterion
-from gaprune.criteria.dai import DomainAlignmentImportance
+from gaprune.criteria.base import LayerCriterion
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.blocks import blocks, removable_layers, transformer_of
@@ -25,7 +24,7 @@ from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.choose import choose_layers, choose_units, layer_triplets
 from gaprune.pruning.unit_plan import UnitPlan
 from gaprune.reconstruction.validate import quick_reconstruction
-from gaprune.statistics.degradation import PRESERVATION, ReferenceOutputs, skipping
+from gaprune.statistics.degradation import ReferenceOutputs, skipping
 from gaprune.util.distributed import gather
 from gaprune.util.memory import parse_bytes
 from gaprune.util.progress import track
@@ -186,7 +185,7 @@ def choose_plan(
     *,
     groups: Sequence[UnitGroup],
     importances: Mapping[str, Tensor],
-    criterion: Criterion,
+    criterion: LayerCriterion,
     calibration: Calibration,
     recipe: Recipe,
     tokens: int | None,
@@ -221,7 +220,7 @@ def choose_plan(
     narrowest = 1 - recipe.round_to / costs.units
     widths = sorted({0.0, *(each for each in _FRACTIONS if each < narrowest), narrowest})
     whole = ReferenceOutputs(model, triplets, prompts=calibration.prompts, options=recipe)
-    preservation = _preservation(criterion)
+    preservation = criterion.preservation_weight
 
     def degradation(gone: Collection[int], keep: Mapping[str, Tensor]) -> float:
         columns = {
@@ -285,13 +284,6 @@ def choose_plan(
         "degradation_by_width": dict(zip(map(str, widths), by_width, strict=True)),
     }
     return plan, found
-
-
-def _preservation(criterion: Criterion) -> float:
-    """Return the weight of the distance of embeddings: that of `dai`, whichever criterion ranks."""
-    if isinstance(criterion, DomainAlignmentImportance):
-        return criterion.preservation
-    return PRESERVATION
 
 
 def _domain(calibration: Calibration) -> Triplets:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from gaprune.config.recipe import Recipe
 from gaprune.config.reconstruction import ReconstructionOptions
-from gaprune.criteria.base import Criterion
+from gaprune.criteria.base import UnitCriterion
+from gaprune.criteria.needs import Needs
 from gaprune.models.blocks import transformer_of
 from gaprune.models.units import UnitGroup
-from gaprune.pruning.calibration import Calibration, Needs
+from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.choose import unit_importances
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ class UnitStatistics:
         self._begun: set[str] = set()  # what this run has kept, and may find again
 
     def importances(
-        self, model: SentenceTransformer, groups: Sequence[UnitGroup], criterion: Criterion, gone: Collection[int] = ()
+        self,
+        model: SentenceTransformer,
+        groups: Sequence[UnitGroup],
+        criterion: UnitCriterion,
+        gone: Collection[int] = (),
     ) -> dict[str, Tensor]:
         """Return the importance of every unit of ``model``, ``(units,)`` by name of the group.
 
@@ -80,10 +85,10 @@ class UnitStatistics:
         return self._measure(self._parent, self._groups, self._needs, ())
 
     def _of_shallower(
-        self, model: SentenceTransformer, groups: Sequence[UnitGroup], criterion: Criterion, gone: Collection[int]
+        self, model: SentenceTransformer, groups: Sequence[UnitGroup], criterion: UnitCriterion, gone: Collection[int]
     ) -> _Measured:
         """Return what is measured of a model without layers; what the criterion before asked for too is kept."""
-        needs = Needs.of_units([criterion], units=True, layers=False)
+        needs = criterion.unit_needs
         key = frozenset(gone), needs
         if self._last is None or self._last[0] != key:
             self._last = None  # its memory goes before the next is measured

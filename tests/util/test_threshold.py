@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from gaprune.pruning import threshold as module
 from gaprune.pruning.allocation import keep_masks
-from gaprune.pruning.threshold import lowest, lowest_of
+from gaprune.util import threshold as module
+from gaprune.util.threshold import lowest, lowest_of
 
 TINIEST = 1e-45
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaprune.criteria.base import UnitInputs
+from gaprune.criteria.inputs import UnitInputs
 from gaprune.criteria.obs import obs_order
 from gaprune.criteria.registry import create
 from gaprune.errors import MeasurementError
@@ -79,18 +79,18 @@ def test_dai_foresees_the_refit_where_one_comes():
         input_sum=inputs.sum(0),
         output_gram_sum=curvature * TOKENS,
     )
-    evidence = UnitInputs("down", weight[:, :, None], torch.ones(12), statistics)
+    evidence = UnitInputs(name="down", weight=weight[:, :, None], producer_square=torch.ones(12), domain=statistics)
     orders = {}
-    for refits in (False, True):
-        dai = create("dai").for_run({"domain"}, refits=refits)
-        assert dai.refit is refits
-        orders[refits] = dai.unit_importance(evidence)
+    for reconstructs in (False, True):
+        dai = create("dai").for_run({"domain"}, reconstructs=reconstructs)
+        assert dai.reconstruction_aware is reconstructs
+        orders[reconstructs] = dai.unit_importance(evidence)
     covariance = square(inputs - inputs.mean(0))
     expected = obs_order(weight, covariance, curvature, columns=1, name="down")
     assert torch.equal(orders[True], expected)
     assert not torch.equal(orders[True], orders[False])
-    assert create("dai:refit=true").for_run({"domain"}, refits=False).refit
-    assert not create("dai:refit=false").for_run({"domain"}, refits=True).refit
+    assert create("dai:reconstruction_aware=true").for_run({"domain"}, reconstructs=False).reconstruction_aware
+    assert not create("dai:reconstruction_aware=false").for_run({"domain"}, reconstructs=True).reconstruction_aware
 
 
 def test_moments_that_are_not_finite():

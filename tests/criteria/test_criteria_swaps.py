@@ -103,7 +103,7 @@ def test_what_went_before_does_not_come_back():
     weight, gram = drawn(2, 30, 16)
     there = torch.rand(30, 16, generator=torch.Generator().manual_seed(0)) > 0.2
     keep = by_diagonal(torch.where(there, weight, 0), gram, 8)
-    after = refine_by_swaps(weight, gram, keep, there=there)
+    after = refine_by_swaps(weight, gram, keep, previously_kept=there)
     assert not (after & ~there).any()
     assert (after.sum(1) == keep.sum(1)).all()
     assert (refine_by_swaps(weight, gram, keep) & ~there).any()
