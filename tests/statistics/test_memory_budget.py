@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gc
-import platform
 import weakref
 
-import psutil
 import pytest
 import torch
 
@@ -18,7 +16,7 @@ from gaprune.models.prompts import Prompts
 from gaprune.statistics import passes, plan
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.measure import plan_measurement
-from gaprune.util.memory import free_bytes, give_back, parse_bytes, show_bytes
+from gaprune.util.memory import parse_bytes, show_bytes
 from plain_loop import close, reached
 
 QUANTITIES = ("fisher", "gradient", "gram", "input_square")
@@ -199,19 +197,3 @@ def test_what_is_no_amount(text):
 
 def test_bytes_in_words():
     assert [show_bytes(count) for count in (999, 1000, 1_234_567, 16e9)] == ["999 B", "1 kB", "1.23 MB", "16 GB"]
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries keep their own counsel")
-def test_freed_memory_goes_back():
-    pieces = [bytearray(b"x") * 100_000 for _ in range(1000)]
-    del pieces[:-1]  # the last one keeps the heap from shrinking by itself
-    before = psutil.Process().memory_info().rss
-    give_back()
-    assert psutil.Process().memory_info().rss < before - 50_000_000
-
-
-def test_what_is_free_is_shared_with_neighbours(monkeypatch):
-    alone = free_bytes(torch.device("cpu"))
-    assert alone > 10**8
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert free_bytes(torch.device("cpu")) < alone / 2

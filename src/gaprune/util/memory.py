@@ -1,4 +1,4 @@
-"""Amounts of memory: read from words, shown in words, and how much of it is free."""
+"""Memory: sizes in words, and how much is free."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +17,6 @@ __all__ = ["free_bytes", "give_back", "parse_bytes", "show_bytes"]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _POWERS = ("", "K", "M", "G", "T")
-
-_CGROUP = Path("/sys/fs/cgroup")
-"""Where Linux keeps the limits of a container."""
 
 
 def parse_bytes(text: str) -> int:
@@ -43,11 +41,15 @@ def show_bytes(count: float) -> str:
     return f"{count:.3g} GB"
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
     """Return the memory that this process may still take on ``device``.
 
-    On the host that is what is available there and left of the container's limit, shared with the other processes
-    that were launched with this one.
+    On the host that is the least of what is available there and of what the control groups of this process (the
+    limits of a container or a service) leave, shared among the processes that a launcher started together.
+
+    Args:
+        device: The device.
+        root: Folder that holds the files of the system, ``proc/self/cgroup`` and ``sys/fs/cgroup``.
     """
     import psutil
     import torch
@@ -55,22 +57,46 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    available = int(psutil.virtual_memory().available)
-    limit, used = (_read(_CGROUP / name) for name in ("memory.max", "memory.current"))
-    if limit is not None and used is not None:
-        available = min(available, limit - used)
+    available = min([int(psutil.virtual_memory().available), *_left_by_control_groups(root)])
     return max(available, 0) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+_VERSIONS = {
+    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Folder and file names of both versions of control groups, by the controllers in ``proc/self/cgroup``."""
+
+
+def _left_by_control_groups(root: Path) -> Iterator[int]:
+    """Yield limit less usage of every control group with a limit that this process is in.
+
+    File pages that were not used lately count as free, because the system gives them up when memory is needed.
+    """
+    membership = root / "proc/self/cgroup"
+    if not membership.is_file():
+        return
+    for line in membership.read_text(encoding="utf-8").splitlines():
+        _, controllers, group = line.split(":", 2)
+        for name in _VERSIONS.keys() & set(controllers.split(",")):
+            mount, limit_file, usage_file, cache = _VERSIONS[name]
+            folder = root / mount / group.lstrip("/")
+            while folder.is_relative_to(root / mount):  # a limit of a group holds for the groups in it too
+                limit, usage = _numbers(folder / limit_file), _numbers(folder / usage_file)
+                if limit and usage:
+                    yield limit[""] - usage[""] + _numbers(folder / "memory.stat").get(cache, 0)
+                folder = folder.parent
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Return the numbers in a file of a control group by what precedes them; none if there is no such file."""
+    if not path.is_file():
+        return {}
+    lines = [line.rpartition(" ") for line in path.read_text(encoding="ascii").splitlines()]
+    return {name: int(number) for name, _, number in lines if number.isdigit()}
+
+
 def give_back() -> None:
-    """Give the system the memory that was freed, which glibc keeps for itself in pieces up to 32 MB."""
+    """Return freed memory to the system; glibc keeps pieces of up to 32 MB for itself otherwise."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _read(path: Path) -> int | None:
-    """Return the number in a file of the container's limits; ``None`` where there is none."""
-    if not path.is_file():
-        return None
-    text = path.read_text(encoding="ascii").strip()
-    return int(text) if text.isdigit() else None
