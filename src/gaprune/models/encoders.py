@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, suggest
 from gaprune.models.encode import encode
-from gaprune.models.load import load_model
+from gaprune.models.load import load_model, padded_inputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -91,7 +91,8 @@ class TorchModel:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of every text as encoded without a prompt, special tokens included."""
-        mask = self.model.preprocess(list(texts))["attention_mask"]
+        with padded_inputs(self.model):
+            mask = self.model.preprocess(list(texts))["attention_mask"]
         return [int(count) for count in mask.sum(dim=1)]
 
 

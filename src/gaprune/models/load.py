@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["evaluating", "limit_length", "load_model", "shortened"]
+__all__ = ["evaluating", "limit_length", "load_model", "padded_inputs", "shortened"]
 
 
 def load_model(
@@ -95,6 +95,24 @@ def evaluating(model: SentenceTransformer) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+@contextmanager
+def padded_inputs(model: SentenceTransformer) -> Iterator[None]:
+    """Let the model's texts be padded to ``(texts, tokens)`` with an ``attention_mask``.
+
+    With flash attention sentence-transformers lays the texts of a batch end to end otherwise, so that the rows of an
+    activation do not say which text they belong to.
+    """
+    modules: Iterator[Any] = model.modules()
+    before = {module: module.unpad_inputs for module in modules if hasattr(module, "unpad_inputs")}
+    try:
+        for module in before:
+            module.unpad_inputs = False
+        yield
+    finally:
+        for module, unpad in before.items():
+            module.unpad_inputs = unpad
 
 
 def limit_length(model: SentenceTransformer, max_length: int | None) -> None:

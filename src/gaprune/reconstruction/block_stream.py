@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
-from gaprune.models.load import evaluating
+from gaprune.models.load import evaluating, padded_inputs
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
 
@@ -138,15 +138,11 @@ class _Entrance:
             calls.append((rest, named))
 
         model, task = self._model, TASKS[role]
-        features = {
-            key: value.to(model.device) if isinstance(value, Tensor) else value
-            for key, value in model.preprocess(texts, prompt=prompt, task=task).items()
-        }
-        if "attention_mask" not in features:
-            raise MeasurementError(
-                "The model's texts come without padding, so that tokens cannot be told apart.",
-                "Load the model without flash attention, or do not repair (--no-reconstruct, reconstruct=False).",
-            )
+        with padded_inputs(model):
+            features = {
+                key: value.to(model.device) if isinstance(value, Tensor) else value
+                for key, value in model.preprocess(texts, prompt=prompt, task=task).items()
+            }
         mask = features["attention_mask"].bool()
         with ExitStack() as stack:
             for block in self._found:

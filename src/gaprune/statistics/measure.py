@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplets
 from gaprune.models.linear_layers import LinearLayer
+from gaprune.models.load import padded_inputs
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.accumulators import BACKWARD, PROJECTED
 from gaprune.statistics.batches import Batch, batches_of, require_in_batch_negative, require_negatives
@@ -43,7 +44,7 @@ def plan_measurement(
         DataError: If the triplets cannot be measured as the options say.
     """
     (label, quantities), *_ = _backwards(quantities, label).items()
-    with placed(model, linear_layers, options) as (there, chosen):
+    with padded_inputs(model), placed(model, linear_layers, options) as (there, chosen):
         batches = _checked_batches(there, triplets, quantities, prompts, options)
         return plan_for(there, batches, chosen, quantities=quantities, prompts=prompts, options=options, label=label)
 
@@ -86,7 +87,7 @@ def measure(
     """
     devices = {matrix.name: device_of(matrix.module) for matrix in linear_layers}
     parts = _backwards(quantities, label)
-    with placed(model, linear_layers, options) as (there, chosen):
+    with padded_inputs(model), placed(model, linear_layers, options) as (there, chosen):
         found = [
             _measured(there, triplets, chosen, part, prompts, options, title, checkpoint, devices)
             for title, part in parts.items()

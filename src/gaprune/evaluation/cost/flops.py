@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gaprune.models.linear_layers import LinearLayer, linear_layers
+from gaprune.models.load import padded_inputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -51,10 +52,11 @@ def count_flops(model: SentenceTransformer) -> Flops:
     found = linear_layers(model)
     outputs = {matrix.layer: matrix for matrix in found if matrix.kind == "attention"}  # the last is the output's
     ends = {matrix.name for matrix in outputs.values()}
-    features = {
-        name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-        for name, value in model.preprocess([_EXAMPLE]).items()
-    }
+    with padded_inputs(model):
+        features = {
+            name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+            for name, value in model.preprocess([_EXAMPLE]).items()
+        }
     tokens = int(features["attention_mask"].sum())
     counts = {"matrices": 0, "attention": 0, "text": 0}
 
