@@ -55,9 +55,9 @@ COMMON = {
 }
 RECOVERIES: dict[str, dict[str, Any]] = {
     "not retrained": {},
-    "contrastive": {"general_ratio": 0.0},
-    "contrastive + distil, general 0.25": {"distil": True, "general_ratio": 0.25},
-    "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_ratio": 0.25},
+    "contrastive": {"general_share": 0.0},
+    "contrastive + distil, general 0.25": {"distil": True, "general_share": 0.25},
+    "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_share": 0.25},
 }
 PLAIN, CONTRASTIVE, MIXED, DISTILLED = RECOVERIES
 FIRST = (
@@ -181,7 +181,7 @@ def recovered(folder: Path, domain: str, recovery: str, seed: int, **more: Any) 
         return load_model(folder, device="cpu"), None
     data = testbed() / "calibration"
     options = {**COMMON, **RECOVERIES[recovery], **more}
-    if options["general_ratio"]:
+    if options["general_share"]:
         options["general"] = data / "general.jsonl"
     if options.get("distil"):
         options |= {"parent": demo_model()}

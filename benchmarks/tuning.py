@@ -134,7 +134,7 @@ def quality(model: SentenceTransformer, domain: str) -> dict[str, float]:
 def unseen(domain: str) -> tuple[list[str], list[str], list[str]]:
     """Return positives and their queries, none of which a recovery trains on, and other passages of the domain."""
     triplets = read_triplets(testbed() / "calibration" / f"{domain}.jsonl")
-    corpus = read_corpus(RecoveryOptions.build(COMMON, {"general_ratio": 0.0}), domain=triplets)
+    corpus = read_corpus(RecoveryOptions.build(COMMON, {"general_share": 0.0}), domain=triplets)
     used = {text for item in (*corpus.domain, *(corpus.held_out or ())) for text in (item.query, item.positive)}
     found = [(item.positive, item.query) for item in triplets if used.isdisjoint((item.query, item.positive))]
     query_of = different(found)

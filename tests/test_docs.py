@@ -68,7 +68,7 @@ def test_the_recipe_can_be_loaded(tmp_path):
     recipe = Recipe.build(load_recipe(tmp_path / "run.yaml"))
     assert recipe.sparsity == (0.3, 0.5)
     assert recipe.columns == {"query": "title", "positive": "body"}
-    assert recipe.recover_options == {"distil": True}
+    assert recipe.recovery == {"distil": True}
 
 
 def test_the_criterion_prunes(monkeypatch, bert):

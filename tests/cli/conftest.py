@@ -64,7 +64,7 @@ class Files:
     @property
     def both(self) -> tuple[str, ...]:
         """The same, for a criterion that looks at both kinds of data."""
-        return (*self.data, "--criterion", "dai", "--criterion-option", "general_share=0.2")
+        return (*self.data, "--criterion", "dai:general_share=0.2")
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ class TestPrune:
         assert "Search" in done.out
         assert f"Written to {empty / 'o'}; open it with" in done.out
         assert "neither smaller nor faster" in done.out
-        assert "--granularity width, heads, depth or vocabulary" in done.out
+        assert "--width, --heads, --depth, --vocabulary" in done.out
         assert "Measuring domain" in done.err
         assert "Evaluating dai at sparsity 0.4" in done.err
         assert "Evaluating the parent" in done.err
@@ -249,7 +249,6 @@ class TestCompare:
         [
             ("out: there", "--out of the command"),
             ("criterion: obd", "--criteria"),
-            ("criterion_options: {alpha: 1}", "dai:tempering=0.6"),
             ("scores: s.safetensors", "Leave it out"),
             ("overwrite: true", "no model is written"),
         ],
@@ -446,8 +445,6 @@ class TestHelp:
         text = gaprune("prune", "--help").out
         special = {
             "columns": "column",
-            "criterion_options": "criterion-option",
-            "recover_options": "recover-option",
         }
         for name in package.Recipe.model_fields:
             if name != "model":
@@ -518,7 +515,7 @@ class TestUnits:
 
     def test_a_target_says_what_it_chose(self, gaprune, files, empty):
         done = gaprune(
-            "prune", files.model, *files.both, "--target-speedup", 1.5, "--round-to", 8, "--no-reconstruct", "--out",
+            "prune", files.model, *files.both, "--target", "speedup=1.5", "--round-to", 8, "--no-reconstruct", "--out",
             empty / "o", "--device", "cpu",
         )  # fmt: skip
         assert done.code == 0, done.err

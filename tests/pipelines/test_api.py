@@ -31,7 +31,7 @@ from toys import GENERAL, nli, tasks_folder, triplets_file
 
 TEXTS = ["a dog runs over green grass", "net income of the quarter of 2019", "cash"]
 OWN_KINDS = {"mlp", "attention"}
-BOTH = {"criterion": "dai", "criterion_options": {"general_share": 0.2}}
+BOTH = {"criterion": "dai:general_share=0.2"}
 """A criterion that looks at domain and general data, whatever the default is."""
 
 
@@ -227,12 +227,12 @@ class TestCriteria:
             {"batch_size": 2, "temperature": 0.1, "criterion": "obd"},
             {"query_prompt": "cash ", "passage_prompt": "a dog "},
             {"criterion": "taylor", "allocation": "row"},
-            {"criterion_options": {"tempering": 0, "general_share": 0, "alpha": 0.5}},
+            {"criterion": "dai:tempering=0:general_share=0:alpha=0.5"},
         ],
         ids=",".join,
     )
     def test_options_of_a_measurement(self, bert, toy_triplets, options):
-        criterion = options.get("criterion", "dai")
+        criterion = options.get("criterion", "dai").partition(":")[0]
         plain = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, criterion=criterion)
         result = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, **options)
         assert zeros_in(result.model, result.change.keep) == round(0.5 * result.change.size)
@@ -437,8 +437,8 @@ class TestScoresKept:
         [
             ({"general": GENERAL[:4]}, "general triplets"),
             ({"domain": GENERAL}, "domain triplets"),
-            ({"criterion": "obd", "criterion_options": {}}, "criterion, criterion options, general triplets"),
-            ({"criterion_options": {"general_share": 0.3}}, "criterion options"),
+            ({"criterion": "obd"}, "criterion, criterion options, general triplets"),
+            ({"criterion": "dai:general_share=0.3"}, "criterion options"),
             ({"targets": "all"}, "matrices"),
             ({"ignore": "re:.*1.output.dense"}, "matrices"),
             ({"seed": 1}, "seed"),

@@ -127,7 +127,7 @@ class TestTable:
         first = said["cells"][0]
         assert first["means"] == {name: found.cells[0].evaluation.mean(name) for name in ("finance", "general")}
         assert said["settings"]["sparsity"] == list(SPARSITIES)
-        assert not {"criterion", "criterion_options", "seed", "out", "scores"} & said["settings"].keys()
+        assert not {"criterion", "seed", "out", "scores"} & said["settings"].keys()
 
     def test_settings_can_be_audited(self, table, folder_of, toy_triplets, tasks):
         settings = json.loads(json.dumps(table[0].as_dict()))["settings"]
@@ -212,8 +212,7 @@ class TestVariants:
         single = gaprune.prune(
             folder_of("bert"),
             domain=toy_triplets,
-            criterion="dai",
-            criterion_options={"tempering": 0.0, "swaps": 0, "centred": False},
+            criterion="dai:tempering=0.0:swaps=0:centred=False",
             reconstruct=False,
             seed=1,
             sparsity=0.8,
@@ -334,7 +333,6 @@ class TestRefusedBeforeMeasuring:
             ("out", "out"),
             ("scores", "s.safetensors"),
             ("criterion", "dai"),
-            ("criterion_options", {"general_share": 0.1}),
             ("overwrite", True),
         ],
     )
@@ -389,7 +387,7 @@ class TestDataOfOthers:
 
     def test_public_general_data_are_for_those_that_ask(self, bert, tasks, toy_triplets, monkeypatch):
         monkeypatch.setattr(calibration, "read_general", lambda *_args, **_options: GENERAL)
-        options = {"tasks": tasks, "domain": toy_triplets, "recover": 2, "recover_options": RECOVER, "sparsity": 0.6}
+        options = {"tasks": tasks, "domain": toy_triplets, "recover": 2, "recovery": RECOVER, "sparsity": 0.6}
         alone = gaprune.compare(bert, criteria=["dai"], **options)
         beside = gaprune.compare(bert, criteria=["fisher-general", "dai"], **options)
         (own,), (_, same) = alone.cells, beside.cells
@@ -400,7 +398,7 @@ class TestDataOfOthers:
     def test_recovery_reads_what_no_criterion_looks_at(self, bert, tasks, toy_triplets):
         found = gaprune.compare(
             bert, criteria=["magnitude"], tasks=tasks, domain=toy_triplets, reconstruct=False, recover=2,
-            recover_options=RECOVER,
+            recovery=RECOVER,
         )  # fmt: skip
         assert len(found.cells) == 1
 
@@ -430,7 +428,7 @@ class TestCheckpoints:
 
 def test_a_target_is_one_column_whatever_it_led_to(bert, tasks, toy_triplets):
     found = gaprune.compare(
-        bert, criteria=["dai", "magnitude"], tasks=tasks, domain=toy_triplets, target_speedup=1.6, round_to=1,
+        bert, criteria=["dai", "magnitude"], tasks=tasks, domain=toy_triplets, target="speedup=1.6", round_to=1,
         seeds=2, triplets=5, reconstruct=False,
     )  # fmt: skip
     assert found.sparsities == (pytest.approx(1 - 1 / 1.6),)

@@ -112,11 +112,11 @@ class TestMix:
     @pytest.mark.parametrize(
         ("option", "met"),
         [
-            ({"target_params": "15k"}, lambda child, parent: size(child) <= 15_000),
-            ({"target_size": "60kB"}, lambda child, parent: size(child) * 4 <= 60_000),
-            ({"target_speedup": 2.0}, lambda child, parent: 2 * linear(child) <= linear(parent)),
+            ({"target": "parameters=15k"}, lambda child, parent: size(child) <= 15_000),
+            ({"target": "size=60kB"}, lambda child, parent: size(child) * 4 <= 60_000),
+            ({"target": "speedup=2"}, lambda child, parent: 2 * linear(child) <= linear(parent)),
         ],
-        ids=["params", "size", "speedup"],
+        ids=["parameters", "size", "speedup"],
     )
     def test_targets(self, bert, toy_triplets, option, met):
         result = gaprune.prune(bert, domain=toy_triplets, **option, **SMALL)
@@ -142,9 +142,9 @@ class TestMix:
         tokens = vocabulary(gaprune.prune(bert, domain=toy_triplets[:4], vocabulary=options["vocabulary"]).model).rows
         saved = (vocabulary(bert).rows - tokens) * 32
         enough = size(bert) - saved
-        alone = gaprune.prune(bert, target_params=str(enough), **options)
+        alone = gaprune.prune(bert, target=f"parameters={enough}", **options)
         assert [cut["kind"] for cut in alone.provenance()["method"]["cuts"]] == ["vocabulary"]
-        more = gaprune.prune(bert, target_params=str(enough - 4000), out=tmp_path / "out", **options)
+        more = gaprune.prune(bert, target=f"parameters={enough - 4000}", out=tmp_path / "out", **options)
         assert size(more.model) <= enough - 4000
         found = more.provenance()["method"]["target"]
         assert found["chosen"]["parameters"] == size(more.model)
@@ -154,9 +154,9 @@ class TestMix:
 
     def test_harm_counts_embeddings_too(self, bert, toy_triplets):
         """Of two mixes with the same loss the one that moves embeddings less is better, as among layers."""
-        options = {"domain": toy_triplets, "target_params": "15k", "reconstruct": False, **SMALL}
+        options = {"domain": toy_triplets, "target": "parameters=15k", "reconstruct": False, **SMALL}
         measured = {
-            weight: gaprune.prune(bert, criterion_options={"preservation": weight}, **options).provenance()["method"]
+            weight: gaprune.prune(bert, criterion=f"dai:preservation={weight}", **options).provenance()["method"]
             for weight in (0.0, 5.0)
         }
         found = {weight: method["target"]["degradation_by_depth"] for weight, method in measured.items()}
@@ -169,7 +169,7 @@ class TestMix:
 
     def test_harm_is_what_repair_leaves(self, bert, toy_triplets):
         """Where the run repairs, depths and widths are measured on models with a draft of it."""
-        result = gaprune.prune(bert, domain=toy_triplets, target_params="15k", **SMALL)
+        result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **SMALL)
         found = result.provenance()["method"]["target"]
         drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None, frozenset({"domain"})))
         _, judged = reconstruct.split(drawn, result.recipe)
@@ -179,7 +179,7 @@ class TestMix:
             for layer in (0, 1)
         }
         assert found["degradation_by_depth"][1] == pytest.approx(min(drafts.values()), abs=1e-4)
-        skipped = gaprune.prune(bert, domain=toy_triplets, target_params="15k", reconstruct=False, **SMALL)
+        skipped = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", reconstruct=False, **SMALL)
         bare = skipped.provenance()["method"]["target"]["degradation_by_width"]
         assert found["degradation_by_width"].keys() == bare.keys()
         assert found["degradation_by_width"]["0.5"] != bare["0.5"]
@@ -187,31 +187,29 @@ class TestMix:
     def test_where_all_neurons_stay_nothing_is_measured_without_some(self, bert, toy_triplets):
         neurons = bert[0].auto_model.config.intermediate_size
         options = SMALL | {"round_to": neurons, "criterion": "activation", "reconstruct": False}
-        result = gaprune.prune(bert, domain=toy_triplets, target_params="15k", **options)
+        result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **options)
         found = result.provenance()["method"]["target"]
         assert found["degradation_by_width"] == {"0.0": 0.0}
         assert {each["width"] for each in found["candidates"]} == {neurons}
 
     def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):
         monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))
-        with pytest.raises(ConfigError, match=r"target_params: 1000 is out of reach: .* are the least.*\n.*--vocab"):
-            gaprune.prune(bert, domain=toy_triplets, target_params="1k", **SMALL)
-        with pytest.raises(ConfigError, match=r"target_speedup: 50 is out of reach: .*\n.*--round-to"):
-            gaprune.prune(bert, domain=toy_triplets, target_speedup=50, **SMALL)
+        with pytest.raises(ConfigError, match=r"target: parameters=1000 is out of reach: .*\n.*--vocab"):
+            gaprune.prune(bert, domain=toy_triplets, target="parameters=1k", **SMALL)
+        with pytest.raises(ConfigError, match=r"target: speedup=50 is out of reach: .*\n.*--round-to"):
+            gaprune.prune(bert, domain=toy_triplets, target="speedup=50", **SMALL)
         (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
         options = {"vocabulary": tmp_path / "corpus.txt", **SMALL}
-        with pytest.raises(ConfigError, match=r"target_params: 9000 is out of reach: .*\n.*--tokens 0.9"):
-            gaprune.prune(bert, domain=toy_triplets[:4], target_params="9k", **options)
-        with pytest.raises(ConfigError, match=r"the parent reaches 1e.06 as it is"):
-            gaprune.prune(bert, domain=toy_triplets, target_params="1M", **SMALL)
-        for wrong in ("many", "1.2.3M"):
-            with pytest.raises(ConfigError, match=f"'{wrong}' is no number of parameters"):
-                gaprune.prune(bert, domain=toy_triplets, target_params=wrong, **SMALL)
-        with pytest.raises(ConfigError, match="target_size: 'big' is no amount of memory"):
-            gaprune.prune(bert, domain=toy_triplets, target_size="big", **SMALL)
+        with pytest.raises(ConfigError, match=r"target: parameters=9000 is out of reach: .*\n.*--tokens 0.9"):
+            gaprune.prune(bert, domain=toy_triplets[:4], target="parameters=9k", **options)
+        with pytest.raises(ConfigError, match=r"the parent reaches parameters=1e.06 as it is"):
+            gaprune.prune(bert, domain=toy_triplets, target="parameters=1M", **SMALL)
+        for wrong in ("parameters=many", "parameters=1.2.3M", "size=big", "speedup=1", "steps=3", "12M"):
+            with pytest.raises(ConfigError, match=f"target: '{wrong}' is not a target; write speedup=2"):
+                gaprune.prune(bert, domain=toy_triplets, target=wrong, **SMALL)
 
     def test_checkpoints_of_parent_and_child_lie_apart(self, bert, toy_triplets, tmp_path):
-        options = {"domain": toy_triplets, "target_params": "15k", "checkpoint": tmp_path / "kept", **SMALL}
+        options = {"domain": toy_triplets, "target": "parameters=15k", "checkpoint": tmp_path / "kept", **SMALL}
         first = gaprune.prune(bert, **options)
         again = gaprune.prune(bert, resume=True, **options)
         assert all(

@@ -53,7 +53,7 @@ def quick():
 
     def options(**given):
         return RecoveryOptions.build(
-            {"steps": 3, "batch_size": 6, "evaluate_every": 2, "learning_rate": 1e-2, "general_ratio": 0}, given
+            {"steps": 3, "batch_size": 6, "evaluate_every": 2, "learning_rate": 1e-2, "general_share": 0}, given
         )
 
     return options

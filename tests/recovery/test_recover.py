@@ -40,7 +40,7 @@ def test_from_folder_to_folder(folder, folder_of, many, tmp_path, monkeypatch):
     tasks = tasks_folder(tmp_path / "tasks")
     out = tmp_path / "out"
     result = gaprune.recover(
-        folder, domain=many, general=GENERAL, steps=4, distil=True, tasks=tasks, out=out, general_ratio=0.2, **QUICK
+        folder, domain=many, general=GENERAL, steps=4, distil=True, tasks=tasks, out=out, general_share=0.2, **QUICK
     )
     opened = SentenceTransformer(str(out), device="cpu")
     assert weights_fingerprint(opened) == weights_fingerprint(result.model)
@@ -196,7 +196,7 @@ class TestRefused:
 def test_pruned_and_recovered_in_one_go(bert, many, criterion, rounds, tmp_path):
     result = gaprune.prune(
         bert, domain=many, criterion=criterion, sparsity=0.6, recover=4, rounds=rounds, out=tmp_path / "out",
-        recover_options={"batch_size": 6, "learning_rate": 1e-3, "held_out": 0},
+        recovery={"batch_size": 6, "learning_rate": 1e-3, "held_out": 0},
     )  # fmt: skip
     assert result.change.zeros == round(0.6 * result.change.size)
     assert result.sparsity_of_selected == result.change.zeros / result.change.size
@@ -209,10 +209,10 @@ def test_options_of_pruning_with_recovery(bert, many):
     for given, problem in (
         ({"rounds": 2}, "recover: without steps"),
         ({"recover": 2, "rounds": 3}, "rounds: 2 steps do not reach"),
-        ({"recover": 2, "recover_options": {"out": "x"}}, "recover_options: out is no option here"),
+        ({"recover": 2, "recovery": {"out": "x"}}, "recovery: out is not an option here"),
         ({"recover": 4, "rounds": 2, "granularity": "2:4"}, "rounds: granularity 2:4"),
-        ({"recover": 4, "rounds": 2, "width": 0.5}, "rounds: whole units go at once"),
-        ({"recover": 4, "rounds": 2, "granularity": "depth"}, "rounds: whole units go at once"),
+        ({"recover": 4, "rounds": 2, "width": 0.5}, "rounds: structured pruning takes one round"),
+        ({"recover": 4, "rounds": 2, "depth": 1}, "rounds: structured pruning takes one round"),
     ):
         with pytest.raises(ConfigError, match=problem):
             gaprune.prune(bert, domain=many, criterion="magnitude", **given)

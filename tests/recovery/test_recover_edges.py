@@ -91,13 +91,13 @@ def test_few_that_are_held_out_are_mined_for_among_all(bert, many):
 def test_as_many_are_drawn_of_the_default_general_data(monkeypatch, options, count):
     monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_options: nli(60))
     domain = Triplets([Triplet(f"q{i}", f"p{i}") for i in range(20)], "domain")
-    asked = RecoveryOptions(general_ratio=0.25, held_out=0, batch_size=4, **options)
+    asked = RecoveryOptions(general_share=0.25, held_out=0, batch_size=4, **options)
     assert len(read_corpus(asked, domain=domain).general) == count
 
 
 @pytest.mark.parametrize(
     ("given", "named", "share"),
-    [({}, True, 0.25), ({}, False, 0), ({"general_ratio": 0}, True, 0), ({"general_ratio": 0.5}, True, 0.5)],
+    [({}, True, 0.25), ({}, False, 0), ({"general_share": 0}, True, 0), ({"general_share": 0.5}, True, 0.5)],
     ids=str,
 )
 def test_the_share_of_general_triplets(many, given, named, share):
@@ -107,14 +107,14 @@ def test_the_share_of_general_triplets(many, given, named, share):
     queries = {each.query for each in GENERAL}
     general = sum(triplets[index].query in queries for batch in batches for index in batch)
     assert general == share * 24
-    assert corpus.as_dict()["general_ratio"] == share
+    assert corpus.as_dict()["general_share"] == share
 
 
 class TestPlaces:
     @pytest.mark.parametrize(
         ("given", "problem"),
         [
-            ({"checkpoints": "out/kept"}, r"^checkpoints: .*out/kept lies in the output folder"),
+            ({"checkpoint": "out/kept"}, r"^checkpoint: .*out/kept lies in the output folder"),
             ({"teacher_cache": "out"}, r"^teacher_cache: .*out lies in the output folder"),
         ],
     )
@@ -160,10 +160,10 @@ def test_a_parent_that_nothing_asks_for_is_refused(bert, folder_of, many, named)
         ("steps", "--recover"),
         ("seed", "prune itself"),
         ("parent", "gaprune recover"),
-        ("checkpoints", "gaprune recover"),
+        ("checkpoint", "gaprune recover"),
     ],
 )
 def test_options_of_recovery_that_pruning_decides(bert, many, option, way_out):
-    with pytest.raises(ConfigError, match=rf"^recover_options: {option} is no option here") as caught:
-        gaprune.prune(bert, domain=many, criterion="magnitude", recover=2, recover_options={option: "x"})
+    with pytest.raises(ConfigError, match=rf"^recovery: {option} is not an option here") as caught:
+        gaprune.prune(bert, domain=many, criterion="magnitude", recover=2, recovery={option: "x"})
     assert way_out in caught.value.remedy

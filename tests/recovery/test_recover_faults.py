@@ -35,7 +35,7 @@ class TestBeforePruning:
     def refused(self, model, many, error, problem, **given):
         options = {"batch_size": 6, "distil": True, **given}
         with pytest.raises(error, match=problem):
-            gaprune.prune(model, domain=many, criterion="magnitude", recover=2, recover_options=options)
+            gaprune.prune(model, domain=many, criterion="magnitude", recover=2, recovery=options)
         with pytest.raises(error, match=problem):
             gaprune.recover(model, domain=many, parent=model, steps=2, **options)
 
@@ -57,7 +57,7 @@ class TestBeforePruning:
             return plan(*args, seed=seed, **options)
 
         monkeypatch.setattr("gaprune.recovery.corpus.plan", scarce)
-        asked = {"recover": 4, "rounds": 2, "recover_options": {"batch_size": 6}}
+        asked = {"recover": 4, "rounds": 2, "recovery": {"batch_size": 6}}
         with pytest.raises(ConfigError, match="of the second round"):
             gaprune.prune(bert, domain=many, criterion="magnitude", **asked)
 
@@ -87,14 +87,14 @@ def test_full_disks_and_memory(bert, many, tmp_path, monkeypatch, fault, error, 
 
     monkeypatch.setattr(RecoveryTrainer, "_save", fail)
     with pytest.raises(error, match=problem) as caught:
-        gaprune.recover(bert, domain=many, steps=2, batch_size=6, evaluate_every=1, checkpoints=tmp_path / "points")
+        gaprune.recover(bert, domain=many, steps=2, batch_size=6, evaluate_every=1, checkpoint=tmp_path / "points")
     assert "more" not in str(caught.value).partition("\n")[0]
 
 
 def test_no_checkpoint_that_nobody_could_go_on_from(bert, many, monkeypatch):
     monkeypatch.setattr(RecoveryTrainer, "_save_optimizer_and_scheduler", lambda *_args: pytest.fail("saved"))
     options = {"batch_size": 6, "evaluate_every": 1}
-    gaprune.prune(bert, domain=many, criterion="magnitude", recover=2, recover_options=options)
+    gaprune.prune(bert, domain=many, criterion="magnitude", recover=2, recovery=options)
     assert gaprune.recover(bert, domain=many, steps=2, **options).training.looked_at == 4
     monkeypatch.setattr(RecoveryTrainer, "_save", lambda *_args, **_options: pytest.fail("saved"))
     assert gaprune.recover(bert, domain=many, steps=2, held_out=0, **options).training.looked_at == 0
@@ -151,7 +151,7 @@ def test_checkpoints_that_were_moved(folder_of, many, tmp_path, monkeypatch):
             gaprune.recover(folder_of("bert"), out=tmp_path / "out", **asked)
     (tmp_path / "out.checkpoints").rename(tmp_path / "moved")
     resumed = gaprune.recover(
-        folder_of("bert"), out=tmp_path / "out", checkpoints=tmp_path / "moved", resume=True, **asked
+        folder_of("bert"), out=tmp_path / "out", checkpoint=tmp_path / "moved", resume=True, **asked
     )
     assert weights_fingerprint(resumed.model) == weights_fingerprint(whole.model)
     assert resumed.training.best_step == whole.training.best_step

@@ -53,7 +53,7 @@ def test_after_width(narrow, many, tmp_path):
 
 def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folder_of, many, tmp_path):
     out = tmp_path / "out"
-    result = gaprune.prune(folder_of("bert"), domain=many, recover=4, recover_options=QUICK, out=out, **CUT)
+    result = gaprune.prune(folder_of("bert"), domain=many, recover=4, recovery=QUICK, out=out, **CUT)
     two = gaprune.recover(narrow, domain=many, steps=4, device="cpu", **QUICK)
     assert weights_fingerprint(result.model) == weights_fingerprint(two.model)
     assert {group.units for group in unit_groups(result.model, "width")} == {24}
@@ -83,7 +83,7 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     options = {"held_out": 0, "learning_rate": 1e-2, **QUICK}
     before = weights_fingerprint(model)
     result = gaprune.prune(
-        model, domain=many, criterion=criterion, sparsity=0.6, recover=5, rounds=2, recover_options=options,
+        model, domain=many, criterion=criterion, sparsity=0.6, recover=5, rounds=2, recovery=options,
         out=tmp_path / "out",
     )  # fmt: skip
     assert weights_fingerprint(model) == before
@@ -114,7 +114,7 @@ def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
     """Attention, then the MLP, then neurons cut out: what the last run says of itself is not all that is zero."""
     twice = {"criterion": "magnitude", "device": "cpu"}
     gaprune.prune(folder_of("bert"), targets="attention", out=tmp_path / "one", **twice)
-    once = gaprune.prune(tmp_path / "one", domain=many, targets="mlp", recover=3, recover_options=QUICK, **twice)
+    once = gaprune.prune(tmp_path / "one", domain=many, targets="mlp", recover=3, recovery=QUICK, **twice)
     again = gaprune.prune(tmp_path / "one", targets="mlp", out=tmp_path / "two", **twice)
     narrow = gaprune.prune(
         tmp_path / "two",
@@ -122,7 +122,7 @@ def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
         reconstruct=False,
         out=tmp_path / "three",
         recover=3,
-        recover_options=QUICK,
+        recovery=QUICK,
         **CUT,
     )
     zeros = zeros_of(linear_layers(again.model))
@@ -143,7 +143,7 @@ def test_by_turns_with_a_teacher(bert, many, tmp_path):
     options = {"distil": True, "held_out": 0, "teacher_cache": str(tmp_path / "cache"), **QUICK}
     result = gaprune.prune(
         bert, domain=many, criterion="magnitude", sparsity=0.6, reconstruct=False, recover=4, rounds=2,
-        recover_options=options,
+        recovery=options,
     )  # fmt: skip
     assert len(list((tmp_path / "cache").iterdir())) == 1
     assert [each["teacher"]["weights_sha256"] for each in result.recoveries] == [weights_fingerprint(bert)] * 2

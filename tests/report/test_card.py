@@ -101,7 +101,7 @@ def test_method_in_words_and_numbers(provenance):
 def test_zeros_are_not_sold_as_speed(provenance):
     card = model_card(provenance, None)
     assert "runs as fast" in card
-    assert "`gaprune prune --granularity width`, `heads`, `depth` or `vocabulary`" in card
+    assert "`gaprune prune --width`, `--heads`, `--depth` or `--vocabulary`" in card
     assert "do not profit from zeros, unless they have kernels for an N:M pattern" in card
 
 

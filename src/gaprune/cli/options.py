@@ -29,8 +29,7 @@ QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars
 _SINGULAR = {
     "columns": "column",
     "general_columns": "general-column",
-    "criterion_options": "criterion-option",
-    "recover_options": "recover-option",
+    "recovery": "recovery",
 }
 """Fields that hold a mapping are given one entry at a time."""
 

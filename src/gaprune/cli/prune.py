@@ -20,7 +20,7 @@ __all__ = ["prune"]
 
 _HONEST = (
     "As saved, zeros make it neither smaller nor faster; they show what the domain does not need. Smaller and faster "
-    "are whole units (--granularity width, heads, depth or vocabulary) and int8 (gaprune export --to onnx --int8)."
+    "are whole units (--width, --heads, --depth, --vocabulary) and int8 (gaprune export --to onnx --int8)."
 )
 
 
@@ -92,7 +92,7 @@ def _show(result: Result) -> None:
         show(target_text(chosen))
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))
-    if not result.recipe.cuts_units:
+    if not result.recipe.is_structured:
         show(_HONEST)
     if result.out is not None:
         show(f'Written to {result.out}; open it with SentenceTransformer("{result.out}").')

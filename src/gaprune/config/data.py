@@ -1,4 +1,4 @@
-"""Options that say where calibration triplets come from."""
+"""Options that name the calibration data."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ __all__ = ["DataOptions"]
 
 
 class DataOptions(Options):
-    """Where calibration triplets come from."""
+    """The calibration data."""
 
     domain: Source | None = Field(None, description="Triplets of your domain: a file, a folder or a hub data set id.")
     general: Source | None = Field(
-        None, description="Triplets of general language, likewise; a named public hub data set where none is given."
+        None,
+        description="Triplets of general language; default: a public data set of the hub, if the criterion needs one.",
     )
     subset: str | None = Field(None, description="Configuration of a domain data set on the hub.")
-    split: str | None = Field(None, description="Split of a domain data set on the hub; train by default.")
+    split: str | None = Field(None, description="Split of a domain data set on the hub; default: train.")
     columns: dict[str, str] = Field(
         default_factory=dict,
-        description="Names of the columns of the domain data that hold query, positive and negative(s).",
+        description="Columns of the domain data that hold query, positive and negative(s), such as query=title.",
     )
     general_subset: str | None = Field(None, description="Configuration of a general data set on the hub.")
-    general_split: str | None = Field(None, description="Split of a general data set on the hub; train by default.")
+    general_split: str | None = Field(None, description="Split of a general data set on the hub; default: train.")
     general_columns: dict[str, str] = Field(
-        default_factory=dict, description="Names of the columns of the general data, likewise."
+        default_factory=dict, description="Columns of the general data that hold query, positive and negative(s)."
     )
-    triplets: int | None = Field(None, ge=1, description="Draw this many triplets a side, at random; default: all.")
+    triplets: int | None = Field(
+        None, ge=1, description="Number of triplets to draw at random from each data set; default: all."
+    )
     mine_negatives: int = Field(
-        0, ge=0, description="Mine this many hard negatives for each pair that has none; 0 leaves in-batch negatives."
+        0, ge=0, description="Hard negatives to mine for each pair without one; 0: use in-batch negatives only."
     )
     query_prompt: str | None = Field(None, description="Text put before queries; default: the model's own prompt.")
     passage_prompt: str | None = Field(None, description="Text put before passages; default: the model's own prompt.")

@@ -1,4 +1,4 @@
-"""What all options have in common: how they are written, built from layers, and refused."""
+"""What all options have in common: how values are written, how layers of options are merged, how faults are told."""
 
 from __future__ import annotations
 
@@ -7,22 +7,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["ENCODING_BATCH_SIZE", "CommandOptions", "Fractions", "Options", "Source", "Words", "explain"]
+__all__ = [
+    "ENCODING_BATCH_SIZE",
+    "CommandOptions",
+    "Counts",
+    "Fractions",
+    "Options",
+    "Size",
+    "Source",
+    "Values",
+    "Words",
+    "explain",
+]
 
 ENCODING_BATCH_SIZE = 64
-"""Texts encoded at a time in an evaluation where nothing else is asked for."""
+"""Texts encoded at a time in an evaluation, by default."""
 
 _COMMA = re.compile(r",(?![^{]*})")
 """A comma between words, not one within the braces of a regular expression."""
 
 
 def _listed(value: object) -> object:
-    """Accept ``"a,b"`` and a lone value where a list is meant."""
+    """Accept ``"a,b"`` and a single value as a list."""
     if isinstance(value, str):
         return tuple(part.strip() for part in _COMMA.split(value) if part.strip())
     return (value,) if isinstance(value, int | float) else value
@@ -32,8 +43,24 @@ def _text(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
+def _size(value: object) -> object:
+    """Refuse words after a size, which :class:`ByteSize` would ignore."""
+    if isinstance(value, str) and not re.fullmatch(r"\s*[\d.]+\s*\w*\s*", value):
+        raise ValueError(f"{value!r} is not a size; write 8GB or 512MiB")
+    return value
+
+
+def _fraction(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError(f"{value:g} is not between 0 and 1 (both excluded); 0.5 removes half")
+    return value
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-Fractions = Annotated[tuple[float, ...], BeforeValidator(_listed)]
+Values = Annotated[tuple[float, ...], BeforeValidator(_listed)]
+Fractions = Annotated[tuple[Annotated[float, AfterValidator(_fraction)], ...], BeforeValidator(_listed)]
+Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)]
+Size = Annotated[ByteSize, BeforeValidator(_size), Field(gt=0)]
 Source = Annotated[str, BeforeValidator(_text)]
 
 
@@ -41,6 +68,10 @@ class Options(BaseModel):
     """Base of all options: immutable, unknown keys refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def differs(self, option: str) -> bool:
+        """Return whether an option differs from its default, so that a recipe written out whole means the same."""
+        return bool(getattr(self, option) != type(self).model_fields[option].get_default(call_default_factory=True))
 
 
 class CommandOptions(Options):
@@ -50,15 +81,15 @@ class CommandOptions(Options):
 
     @classmethod
     def known(cls) -> str:
-        """Return where all options of this kind are told."""
-        return f"`gaprune {cls.command} --help` lists every option; a recipe uses the same names with underscores."
+        """Return where all options of this command are listed."""
+        return f"`gaprune options {cls.command}` lists every option, with the names that recipes and Python use."
 
     @classmethod
     def build(cls, *layers: Mapping[str, Any]) -> Self:
-        """Build the options from layers of options, later ones winning; ``None`` means not given.
+        """Build the options from layers of options; later layers win, and ``None`` means not given.
 
         Raises:
-            ConfigError: If a key is unknown or a value makes no sense; it names the option.
+            ConfigError: If an option is unknown or its value is not valid; the error names the option.
         """
         merged: dict[str, Any] = {}
         for layer in layers:
@@ -75,23 +106,24 @@ class CommandOptions(Options):
             raise ConfigError(f"{place + ': ' if place else ''}{explain(first)}.", cls.known()) from error
 
 
-_NO = {
-    "int": "no whole number",
-    "float": "no number",
-    "finite": "no finite number",
-    "bool": "neither true nor false",
-    "string": "no text",
-    "tuple": "no list",
-    "dict": "no mapping of names to values",
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "finite": "a finite number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list",
+    "dict": "a mapping of names to values",
+    "byte": "a size such as 8GB or 512MiB",
 }
-"""What a value is not, by the first word of pydantic's name of the error."""
+"""What a value should have been, by the first word of pydantic's name of the error."""
 
 
 def explain(error: ErrorDetails) -> str:
-    """Return what pydantic finds wrong with a value in our words, without a full stop."""
+    """Return what pydantic finds wrong with a value, as the end of a sentence without its full stop."""
     value = error["input"]
-    wrong = _NO.get(error["type"].partition("_")[0])
-    if wrong is None:
+    wanted = _KINDS.get(error["type"].partition("_")[0])
+    if wanted is None:
         return error["msg"].removeprefix("Value error, ").replace("Input", repr(value), 1)
     share = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value) if isinstance(value, str) else None
-    return f"{value!r} is {wrong}" + (f"; write {float(share[1]) / 100:g} for {share[1]} %" if share else "")
+    return f"{value!r} is not {wanted}" + (f"; write {float(share[1]) / 100:g} for {share[1]} %" if share else "")

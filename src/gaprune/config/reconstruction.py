@@ -1,34 +1,48 @@
-"""Options that say how what stays is refit."""
+"""Options of the least-squares reconstruction."""
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Self
 
-from gaprune.config.options import Fractions, Options
+from pydantic import Field, model_validator
+
+from gaprune.config.options import Options, Values
 
 __all__ = ["ReconstructionOptions"]
 
 
 class ReconstructionOptions(Options):
-    """How what stays is refit to make up for what went."""
+    """How kept weights are changed to make up for pruned ones."""
 
     reconstruct: bool | None = Field(
-        None, description="Refit what stays by least squares; default: where domain data are named."
+        None,
+        description="Fit the kept weights to the parent's outputs by least squares; default: yes, if domain data are "
+        "named.",
     )
-    ridge: Fractions = Field(
+    ridge: Values = Field(
         (0.1,),
-        description="Repair: pull towards the original weights, in mean squares of inputs; of several the best stays.",
+        description="Ridge of the least squares, relative to the mean square of the inputs; of several values the one "
+        "with the lowest held-out loss is used.",
     )
     reconstruction_triplets: int = Field(
-        128, ge=1, description="Repair: triplets of each kind that it is fitted on, and half as many to judge it on."
+        128, ge=1, description="Triplets of each kind to fit on; half as many are held out to judge the fit."
     )
     general_share: float = Field(
-        0.3, ge=0, lt=1, description="Repair: share of general texts, where general data are named."
+        0.3, ge=0, lt=1, description="Share of general texts in the fit, if general data are named."
+    )
+    layer_triplets: int = Field(
+        64,
+        ge=1,
+        description="Depth: triplets of each kind to measure the effect of a layer on; held-out ones if the run "
+        "reconstructs.",
     )
 
-    @field_validator("ridge")
-    @classmethod
-    def _pulls(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or min(values) <= 0:
-            raise ValueError("needs one or more values above 0, such as 0.1")
-        return values
+    @model_validator(mode="after")
+    def _check_reconstruction(self) -> Self:
+        if not self.ridge or min(self.ridge) <= 0:
+            raise ValueError("ridge: one or more values above 0 are needed, such as 0.1")
+        if self.reconstruct is False:
+            for option in ("ridge", "reconstruction_triplets", "general_share"):
+                if self.differs(option):
+                    raise ValueError(f"{option}: reconstruction is switched off, so this has no effect; leave it out")
+        return self

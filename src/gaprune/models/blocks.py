@@ -87,6 +87,6 @@ def layer_fields(config: PreTrainedConfig, stay: Sequence[int]) -> dict[str, Any
             raise ModelError(
                 f"{type(config).__name__}.{field} has as many entries as the model has blocks, and what they mean "
                 "when blocks go is not known.",
-                "Choose another granularity; please report this family.",
+                "Remove something else; please report this family.",
             )
     return changes

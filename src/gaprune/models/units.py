@@ -106,13 +106,13 @@ def _check_block(kind: UnitKind, name: str, block: nn.Module, found: Sequence[Li
         what = "FFN" if kind == "width" else "attention"
         raise ModelError(
             f"{name} ({type(block).__name__}) has no {what} of linear layers; a mixture of experts, for one, has not.",
-            "Choose another granularity for this model.",
+            "Remove something else from this model.",
         )
     table = next((path for path, each in block.named_modules() if isinstance(each, nn.Embedding)), None)
     if kind == "heads" and table is not None:
         raise ModelError(
             f"{name}.{table} is a table with entries for every head, which would have to go with heads.",
-            "Use --granularity width, depth or vocabulary for this family.",
+            "Use --width, --depth or --vocabulary for this family.",
         )
 
 
@@ -121,7 +121,7 @@ def _width(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
     if field is None:
         raise ModelError(
             f"The configuration {type(config).__name__} does not say how wide the FFN is ({', '.join(_WIDTHS)}).",
-            "Choose another granularity; please report this family.",
+            "Remove something else; please report this family.",
         )
     width = getattr(config, field)
     *feeding, consumer = found  # in every family the way down comes last
@@ -137,7 +137,7 @@ def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
         raise ModelError(
             f"The configuration {type(config).__name__} has no head_dim: in this family the hidden size over the "
             "number of heads is the size of a head, so a model with fewer heads cannot be written down.",
-            "Use --granularity width, depth or vocabulary for this family.",
+            "Use --width, --depth or --vocabulary for this family.",
         )
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
@@ -168,5 +168,5 @@ def _expect(as_usual: bool, layer: int, found: list[LinearLayer], what: str) -> 
         shapes = ", ".join(f"{each.name} {tuple(each.module.weight.shape)}" for each in found)
         raise ModelError(
             f"The matrices of block {layer} do not make {what} whose units can be told apart: {shapes}.",
-            "Choose another granularity; please report this family.",
+            "Remove something else; please report this family.",
         )

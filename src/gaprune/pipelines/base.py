@@ -85,19 +85,16 @@ class Run(ABC):
         self.recipe = recipe
         self.named = named_data(recipe, domain=domain, general=general)
         self.reconstructs = self.will_reconstruct(recipe, self.named)
-        reconstructs = self.reconstructs and recipe.cuts_units
-        made = (
-            {name: create(name) for name in criteria}
-            if criteria
-            else {recipe.criterion: create(recipe.criterion, recipe.criterion_options)}
-        )
+        reconstructs = self.reconstructs and recipe.is_structured
+        made = {name: create(name) for name in criteria} if criteria else {recipe.criterion: create(recipe.criterion)}
         self.criteria: dict[str, Criterion] = {
             name: each.for_run(self.named, reconstructs=reconstructs) for name, each in made.items()
         }
         self.check_options()
         join_process_group()
         check_placement(recipe)
-        self.outputs = outputs(recipe) if rank() == 0 else dict.fromkeys(recipe.sparsity)
+        self.singles = recipe.singles()
+        self.outputs = outputs(recipe) if rank() == 0 else dict.fromkeys(self.singles)
         self.tasks = tasks if rank() == 0 else ()  # the first process evaluates and writes, the others only measure
         if model is None:
             require_model(recipe)
@@ -194,17 +191,17 @@ class Run(ABC):
             label="Evaluating the parent",
         )
 
-    def finish(self, made: PrunedModel, name: str, sparsity: float, dense: Evaluation | None) -> Result:
-        """Return the result by a criterion at a sparsity, evaluated and written as the recipe says."""
+    def finish(self, made: PrunedModel, name: str, single: str, dense: Evaluation | None) -> Result:
+        """Return the result of one criterion and one single recipe, evaluated and written as asked."""
         result = Result(
             model=made.model,
             recipe=self.recipe.model_copy(update={"criterion": name}),
-            sparsity=sparsity,
+            sparsity=None if self.recipe.is_structured else self.singles[single].sparsity[0],
             change=made.change,
             prompts=self.calibration.prompts,
             own_length=self.own_length,
             origin=self._origin(name, made.method),
-            out=self.outputs[sparsity],
+            out=self.outputs[single],
             recoveries=made.recoveries,
         )
         if dense is not None:

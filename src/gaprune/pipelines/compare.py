@@ -35,9 +35,7 @@ __all__ = ["compare"]
 
 _NOT_HERE = {
     "criterion": "Name them in criteria (--criteria) instead.",
-    "criterion_options": "Write them after the name in criteria (--criteria): dai:tempering=0.6.",
     "scores": "Leave it out: signals are measured once for all criteria of a seed.",
-    "scores_dtype": "Leave it out: no scores are kept.",
     "out": "Leave it out: on_result is given each model, and --out of the command takes the table.",
     "overwrite": "Leave it out: no model is written.",
 }
@@ -168,7 +166,7 @@ class _Plan:
             ConfigError: For a criterion or an option that a comparison cannot have.
         """
         run = run_kind(recipe)
-        reconstructs = recipe.cuts_units and run.will_reconstruct(recipe, kinds)
+        reconstructs = recipe.is_structured and run.will_reconstruct(recipe, kinds)
         variants = make_variants(
             criteria,
             kinds=kinds,
@@ -251,7 +249,7 @@ def _settings(plan: _Plan, calibrations: Sequence[object], run: Run | None) -> d
 
 def _asked(result: Result) -> float:
     """Return the part that was to go, the same for all criteria and samples."""
-    if result.recipe.by_sparsity:
+    if result.sparsity is not None:
         return result.sparsity
     target = result.origin["method"].get("target")
     return result.sparsity_of_selected if target is None else float(target["asked"])

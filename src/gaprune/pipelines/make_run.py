@@ -17,7 +17,7 @@ __all__ = ["Run", "StructuredRun", "UnstructuredRun", "make_run", "named_data", 
 
 def run_kind(recipe: Recipe) -> type[Run]:
     """Return the run for the road that the recipe takes."""
-    return StructuredRun if recipe.cuts_units else UnstructuredRun
+    return StructuredRun if recipe.is_structured else UnstructuredRun
 
 
 def make_run(recipe: Recipe, **arguments: Any) -> Run:

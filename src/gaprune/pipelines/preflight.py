@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["check_finite", "check_outside", "load_parent", "outputs", "require_model", "require_same"]
 
 
-def outputs(recipe: Recipe) -> Mapping[float, Path | None]:
-    """Return the output folder of every sparsity, ``None`` where nothing is written; all can be written."""
+def outputs(recipe: Recipe) -> Mapping[str, Path | None]:
+    """Return the output folder of every single recipe, by name; ``None`` if nothing is written."""
     scores = None if recipe.scores is None else Path(recipe.scores).resolve()
     if scores is not None and not scores.exists():
         check_file(scores)
     if recipe.out is None:
-        return dict.fromkeys(recipe.sparsity)
+        return dict.fromkeys(recipe.singles())
     out = Path(recipe.out)
-    several = len(recipe.sparsity) > 1
+    singles = recipe.singles()
     folders = {
-        value: check_destination(out / f"sparsity-{value}" if several else out, overwrite=recipe.overwrite)
-        for value in recipe.sparsity
+        name: check_destination(out / name if len(singles) > 1 else out, overwrite=recipe.overwrite)
+        for name in singles
     }
     check_outside(
         set(folders.values()),

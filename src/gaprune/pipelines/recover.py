@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["recover"]
 
-_WHERE = ("out", "overwrite", "checkpoints", "resume", "teacher_cache", "tasks", "model", "parent", "device")
+_WHERE = ("out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks", "model", "parent", "device")
 """Options that may differ when a run goes on."""
 
 
@@ -124,7 +124,7 @@ class _Job:
             check_outside(
                 {self.out},
                 read={name: getattr(options, name) for name in ("model", "parent", "domain", "general", "tasks")},
-                written={name: getattr(options, name) for name in ("checkpoints", "teacher_cache")},
+                written={name: getattr(options, name) for name in ("checkpoint", "teacher_cache")},
             )
         self.checkpoints = _checkpoints(options, self.out, self.processes.num_processes, stack)
         self.tasks = find_tasks(Path(options.tasks)) if options.tasks else []
@@ -172,7 +172,7 @@ class _Job:
             checkpoints=self.checkpoints,
             teacher=self._embeddings(corpus, teacher_identity),
             resume_from=last_checkpoint(self.checkpoints, self.processes.num_processes) if options.resume else None,
-            resumable=self.out is not None or options.checkpoints is not None,
+            resumable=self.out is not None or options.checkpoint is not None,
         )
         limits.close()
         result = Recovered(
@@ -271,17 +271,17 @@ def _processes(options: RecoveryOptions) -> Any:
 
 def _checkpoints(options: RecoveryOptions, out: Path | None, processes: int, stack: ExitStack) -> Path:
     """Return the folder of checkpoints; a temporary one where nothing says where they go."""
-    if options.checkpoints is None and out is None:
+    if options.checkpoint is None and out is None:
         if options.resume or processes > 1:
             raise ConfigError(
-                "checkpoints: a run that goes on, or of several processes, needs a folder for them.",
-                "Name one with --checkpoints, or an output folder with --out.",
+                "checkpoint: a run that is resumed, or has several processes, needs a folder of checkpoints.",
+                "Name one with checkpoint=FOLDER (--set checkpoint=FOLDER), or an output folder with --out.",
             )
         folder = Path(tempfile.mkdtemp(prefix="gaprune-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return folder
     folder = out.with_name(f"{out.name}.checkpoints") if out is not None else Path()
-    folder = folder if options.checkpoints is None else Path(options.checkpoints).resolve()
+    folder = folder if options.checkpoint is None else Path(options.checkpoint).resolve()
     check_checkpoints(folder, resume=options.resume, overwrite=options.overwrite)
     return folder
 

@@ -33,7 +33,7 @@ class Result:
     Args:
         model: The pruned model; a parent that the caller had loaded is another object, unchanged.
         recipe: What was asked for.
-        sparsity: The sparsity of this result (a recipe can ask for several).
+        sparsity: The sparsity asked for (a recipe can ask for several); ``None`` for structured pruning.
         change: Which weights stayed, or which units went.
         prompts: Put before queries and passages in calibration and evaluation.
         own_length: The parent's own limit of text length, which the saved model has whatever calibration was cut at.
@@ -45,7 +45,7 @@ class Result:
 
     model: SentenceTransformer
     recipe: Recipe
-    sparsity: float
+    sparsity: float | None
     change: Pruning | StructuredPruning
     prompts: Prompts
     own_length: int | None
@@ -123,7 +123,7 @@ class Result:
             parent=parent,
             batch_size=self.recipe.evaluation_batch_size if batch_size is None else batch_size,
             label=f"Evaluating {self.recipe.criterion}"
-            + (f" at sparsity {self.sparsity:g}" if self.recipe.by_sparsity else ""),
+            + (f" at sparsity {self.sparsity:g}" if self.sparsity is not None else ""),
         )
         return replace(self, evaluation=found)
 
@@ -132,7 +132,7 @@ class Result:
         return {
             **self.origin,
             "sparsity": {
-                "asked": self.sparsity if self.recipe.by_sparsity else None,
+                "asked": self.sparsity,
                 "of_selected": self.sparsity_of_selected,
                 "of_model": self.sparsity_of_model,
                 "removed": self.removed,

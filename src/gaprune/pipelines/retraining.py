@@ -37,7 +37,7 @@ _SHARED = (
 
 _NOT_HERE = (
     *_SHARED, "model", "parent", "steps", "targets", "device", "trust_remote_code", "tasks", "out", "overwrite",
-    "checkpoints", "resume",
+    "checkpoint", "resume",
 )  # fmt: skip
 """Options of a recovery that the recipe decides."""
 
@@ -63,7 +63,7 @@ def _instead(option: str) -> str:
     """Return the way out for an option that recovery has by itself alone."""
     if option == "steps":
         return "Give the steps as --recover (recover=...)."
-    if option in Recipe.model_fields:
+    if option in Recipe.model_fields and option not in ("checkpoint", "resume"):  # those are of the measurement
         return "Say it to prune itself."
     return "Prune first, then give it to `gaprune recover` (gaprune.recover)."
 
@@ -90,9 +90,9 @@ class Retraining:
     def __init__(
         self, recipe: Recipe, *, domain: Sequence[Triplet] | None = None, general: Sequence[Triplet] | None = None
     ) -> None:
-        for option in recipe.recover_options:
+        for option in recipe.recovery:
             if option in _NOT_HERE:
-                raise ConfigError(f"recover_options: {option} is no option here.", _instead(option))
+                raise ConfigError(f"recovery: {option} is not an option here.", _instead(option))
         if launched_processes() > 1:
             raise ConfigError(
                 "recover: several processes measure together, and this would train in each of them.",
@@ -103,7 +103,7 @@ class Retraining:
                 f"rounds: {recipe.recover} steps do not reach for {recipe.rounds} rounds.", "Raise --recover."
             )
         shared = {name: getattr(recipe, name) for name in _SHARED}
-        self.options = RecoveryOptions.build(shared, {"steps": recipe.recover}, recipe.recover_options)
+        self.options = RecoveryOptions.build(shared, {"steps": recipe.recover}, recipe.recovery)
         check_extras(self.options)
         self.corpus = read_corpus(self.options, domain=domain, general=general)
         self.trainings = [self._of_turn(turn) for turn in turns(recipe, sparsity=1.0)]  # the same for every sparsity

@@ -81,7 +81,7 @@ class StructuredRun(Run):
         """Return what the criteria look at, and the triplets whose tokens stay."""
         granularities = cls.granularities(recipe)
         needs = Needs.together(needs_of(criterion, granularities) for criterion in criteria)
-        if recipe.targets_given:
+        if recipe.target is not None:
             needs |= Needs(texts=frozenset({"domain"}))
         if "vocabulary" in recipe.units:
             needs |= Needs(texts=frozenset(named if named or recipe.vocabulary else {"domain"}))
@@ -96,8 +96,8 @@ class StructuredRun(Run):
         if self.target:
             self.target.check(self.parent, groups["width"], self.recipe.round_to, 0 if self.cuts_tokens else None)
             return
-        for sparsity in self.recipe.sparsity:
-            plan = plan_units(self.recipe, sparsity, layers=layers)
+        for single in self.singles.values():
+            plan = plan_units(single, layers=layers)
             for found in groups.values():
                 kept = self._kept(found, plan)
                 changed_config(
@@ -107,12 +107,12 @@ class StructuredRun(Run):
 
     def results(self, *, inplace: bool = False) -> Iterator[Result]:  # noqa: ARG002 (nothing to gain)
         """Yield a result for every criterion and sparsity; a smaller model is a new one, ``inplace`` or not."""
-        for name, sparsity in product(self.criteria, self.outputs):
-            yield self.finish(self._prune(self.criteria[name], sparsity), name, sparsity, self.dense)
+        for name, single in product(self.criteria, self.outputs):
+            yield self.finish(self._prune(self.criteria[name], self.singles[single]), name, single, self.dense)
             gc.collect()
 
-    def _prune(self, criterion: Criterion, sparsity: float) -> PrunedModel:
-        plan, chosen = self._plan(criterion, sparsity)
+    def _prune(self, criterion: Criterion, single: Recipe) -> PrunedModel:
+        plan, chosen = self._plan(criterion, single)
         model, cuts, reconstruct = self._cut(criterion, plan)
         method = {
             "granularity": "+".join(cut.kind for cut in cuts.cuts),
@@ -121,7 +121,7 @@ class StructuredRun(Run):
             "target": chosen,
             "reconstruct": reconstruct and reconstruct.as_dict(),
         }
-        return PrunedModel(model, cuts, method, self._recover(model, sparsity))
+        return PrunedModel(model, cuts, method, self._recover(model))
 
     @cached_property
     def _evidence(self) -> UnitStatistics:
@@ -136,10 +136,10 @@ class StructuredRun(Run):
             reconstructs=self.reconstructs,
         )
 
-    def _plan(self, criterion: Criterion, sparsity: float) -> tuple[UnitPlan, dict[str, Any] | None]:
+    def _plan(self, criterion: Criterion, single: Recipe) -> tuple[UnitPlan, dict[str, Any] | None]:
         """Return what goes, and how a target led to it."""
         if self.target is None:
-            return plan_units(self.recipe, sparsity, layers=len(blocks(self.parent))), None
+            return plan_units(single, layers=len(blocks(self.parent))), None
         groups = unit_groups(self.parent, "width")
         tokens = len(self._tokens_kept(self.parent, self.recipe.tokens)) if self.cuts_tokens else None
         self.target.check(self.parent, groups, self.recipe.round_to, tokens)  # before anything is measured
@@ -242,11 +242,11 @@ class StructuredRun(Run):
                 columns[group.name] = keep[group.name].repeat_interleave(group.consumer.columns_per_unit)
         return columns
 
-    def _recover(self, model: SentenceTransformer, sparsity: float) -> list[dict[str, Any]]:
+    def _recover(self, model: SentenceTransformer) -> list[dict[str, Any]]:
         """Retrain the smaller model in place where that is asked for, and return what the provenance says of it."""
         if self.retraining is None:
             return []
-        (turn,) = turns(self.recipe, sparsity)
+        (turn,) = turns(self.recipe, self.recipe.sparsity[0])
         return [self.retraining.train(model, turn, prompts=self.calibration.prompts)]
 
     def _kept(self, groups: list[UnitGroup], plan: UnitPlan) -> int:

@@ -19,6 +19,7 @@ from gaprune.criteria.base import (
     for_weights,
     needs_of,
 )
+from gaprune.criteria.names import split_name
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.errors import ConfigError
 from gaprune.models.fingerprints import modules_fingerprint
@@ -98,10 +99,11 @@ class UnstructuredRun(Run):
         jobs = list(product(self.criteria, self.outputs))
         with ExitStack() as stack:
             scores = self._scores(stack)
-            for name, sparsity in jobs:
+            for name, single in jobs:
                 dense = self.dense  # before its weights go
-                last = inplace and (name, sparsity) == jobs[-1]
-                yield self.finish(self._prune(name, scores[name], sparsity, inplace=last), name, sparsity, dense)
+                last = inplace and (name, single) == jobs[-1]
+                (sparsity,) = self.singles[single].sparsity
+                yield self.finish(self._prune(name, scores[name], sparsity, inplace=last), name, single, dense)
                 gc.collect()  # models hold themselves in cycles; without this the last one would stay beside the next
 
     def _prune(self, name: str, scores: Scores, sparsity: float, *, inplace: bool) -> PrunedModel:
@@ -195,7 +197,6 @@ class UnstructuredRun(Run):
                         name,
                         seed=self.recipe.seed,
                         origin=origins[name],
-                        storage=self.recipe.scores_dtype if self.recipe.scores else "float32",
                     )
                 )
                 for name, path in paths.items()
@@ -212,11 +213,10 @@ class UnstructuredRun(Run):
         recipe, data = self.recipe, self.calibration
         origin: dict[str, Any] = {
             "parent": self.identity["weights_sha256"],
-            "criterion": name,
+            "criterion": split_name(name)[0],
             "criterion options": criterion.model_dump(),
             "modules": modules_fingerprint(self.parent),
             "matrices": [matrix.name for matrix in self.linear_layers],
-            "scores_dtype": recipe.scores_dtype if recipe.scores else None,
             "seed": recipe.seed if criterion.depends_on_seed else None,
         }
         needs = needs_of(criterion, {"weights"})

@@ -53,7 +53,7 @@ def rebuild(
     except RuntimeError as error:
         raise ModelError(
             f"{type(old).__name__}: the weights that stay do not fit the smaller configuration: {error}",
-            "Choose another granularity; please report this family.",
+            "Remove something else; please report this family.",
         ) from error
     _fill_buffers(new, old, rename)
     new.tie_weights()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from gaprune.config.units import Unit
+from gaprune.config.removal import Unit
 
 __all__ = ["RemovedUnits", "StructuredPruning"]
 

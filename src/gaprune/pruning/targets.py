@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gaprune.config.recipe import Recipe
+from gaprune.config.removal import TargetKind
 from gaprune.criteria.base import LayerCriterion
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, MeasurementError
@@ -26,7 +26,6 @@ from gaprune.pruning.unit_plan import UnitPlan
 from gaprune.reconstruction.validate import quick_reconstruction
 from gaprune.statistics.degradation import ReferenceOutputs, skipping
 from gaprune.util.distributed import gather
-from gaprune.util.memory import parse_bytes
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ __all__ = ["Costs", "Target", "choose_plan"]
 
 _FRACTIONS = (0.25, 0.5, 0.75, 0.9)
 """Parts of the neurons without which harm is measured, beside the most that can go; between them is interpolated."""
-_COUNT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmb]?)\s*", re.IGNORECASE)
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
 @dataclass(frozen=True)
@@ -102,29 +99,13 @@ class Costs:
 class Target:
     """What is to be reached: at most so many parameters or bytes, or at least so many times fewer operations."""
 
-    kind: Literal["params", "size", "speedup"]
+    kind: TargetKind
     limit: float
 
     @classmethod
     def of(cls, recipe: Recipe) -> Self | None:
-        """Return the target of a recipe, ``None`` where it has none.
-
-        Raises:
-            ConfigError: If the amount cannot be read.
-        """
-        if recipe.target_params is not None:
-            match = _COUNT.fullmatch(recipe.target_params)
-            if match is None:
-                raise ConfigError(
-                    f"target_params: {recipe.target_params!r} is no number of parameters.", "Write 12M, 500k or 1.2B."
-                )
-            return cls("params", float(match[1]) * _UNITS[match[2].lower()])
-        if recipe.target_size is not None:
-            try:
-                return cls("size", parse_bytes(recipe.target_size))
-            except ValueError as error:
-                raise ConfigError(f"target_size: {error}.", "Write 25MB or 100MiB.") from error
-        return None if recipe.target_speedup is None else cls("speedup", recipe.target_speedup)
+        """Return the target of a recipe, ``None`` without one."""
+        return None if recipe.target is None else cls(recipe.target.kind, recipe.target.limit)
 
     def met(self, costs: Costs, *, depth: int, width: int, tokens: int) -> bool:
         """Return whether a mix reaches the target."""
@@ -135,7 +116,7 @@ class Target:
 
     def fraction(self, costs: Costs) -> float:
         """Return which part of the parent's parameters, bytes or operations is to go."""
-        whole = {"params": costs.parameters, "size": costs.parameters * costs.bytes_each}
+        whole = {"parameters": costs.parameters, "size": costs.parameters * costs.bytes_each}
         return 1 - (1 / self.limit if self.kind == "speedup" else self.limit / whole[self.kind])
 
     def check(
@@ -163,14 +144,14 @@ class Target:
         if not self.met(costs, depth=least, width=round_to, tokens=tokens):
             left = costs.left(depth=least, width=round_to, tokens=tokens)
             raise ConfigError(
-                f"target_{self.kind}: {self.limit:g} is out of reach: {left:,} parameters and "
+                f"target: {self.kind}={self.limit:g} is out of reach: {left:,} parameters and "
                 f"{costs.speedup(depth=least, width=round_to):.1f} times fewer operations are the least that layers "
                 "and neurons leave.",
                 remedy,
             )
         if self.met(costs, depth=0, width=costs.units, tokens=costs.rows):
             raise ConfigError(
-                f"target_{self.kind}: the parent reaches {self.limit:g} as it is.", "Ask for a smaller model."
+                f"target: the parent reaches {self.kind}={self.limit:g} as it is.", "Ask for a smaller model."
             )
 
 

@@ -34,32 +34,26 @@ class UnitPlan:
     tokens: float | None = None
 
 
-def plan_units(recipe: Recipe, sparsity: float, *, layers: int) -> UnitPlan:
+def plan_units(recipe: Recipe, *, layers: int) -> UnitPlan:
     """Return what a recipe without a target asks for.
 
     Args:
-        recipe: A recipe of the units road.
-        sparsity: The sparsity of this result, where the granularity says of what.
+        recipe: A recipe of structured pruning, with one value of each option.
         layers: Number of layers of the parent.
 
     Raises:
-        ConfigError: If no layer or every layer would go.
+        ConfigError: If every layer would be removed.
     """
-    granularity = recipe.granularity
-    depth = recipe.depth or recipe.remove or 0
-    if granularity == "depth" and not depth:
-        depth = round(sparsity * layers)
-        if not 0 < depth < layers:
-            raise ConfigError(
-                f"sparsity: {sparsity:g} of {layers} layers is {depth}.", "Name a number with --remove instead."
-            )
+    depth = recipe.depth[0] if recipe.depth else 0
     if depth >= layers:
-        raise ConfigError(f"depth: {depth} of {layers} layers cannot go.", "At least one has to stay.")
+        raise ConfigError(
+            f"depth: {depth} of {layers} layers cannot be removed.", "Keep at least one layer: a smaller --depth."
+        )
     return UnitPlan(
-        width=sparsity if granularity == "width" else recipe.width,
-        heads=sparsity if granularity == "heads" else recipe.heads,
+        width=recipe.width[0] if recipe.width else None,
+        heads=recipe.heads[0] if recipe.heads else None,
         depth=depth,
-        vocabulary=granularity == "vocabulary" or recipe.vocabulary is not None,
+        vocabulary="vocabulary" in recipe.units,
         tokens=recipe.tokens,
     )
 

@@ -131,7 +131,7 @@ class Corpus:
         } | {
             "negatives": self.negatives,
             "negatives_left_out": not self.negatives and any(item.negatives for item in self.domain),
-            "general_ratio": self.ratio,
+            "general_share": self.ratio,
         }
 
 

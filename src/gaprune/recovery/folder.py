@@ -29,10 +29,13 @@ def check_checkpoints(folder: Path, *, resume: bool, overwrite: bool) -> None:
     ours = (folder / _RUN).is_file()
     if resume and not ours:
         raise ConfigError(
-            f"resume: {folder} holds no checkpoints of a recovery.", "Name their folder with --checkpoints."
+            f"resume: {folder} holds no checkpoints of a recovery.",
+            "Name their folder with --set checkpoint=FOLDER.",
         )
     if folder.exists() and not ours and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} is not empty.", "Name another folder with --checkpoints.")
+        raise OutputError(
+            f"{folder} is not empty.", "Name another folder with --set checkpoint=FOLDER."
+        )
     if ours and not resume and not overwrite:
         raise OutputError(
             f"{folder} holds checkpoints of a run that was ended.",

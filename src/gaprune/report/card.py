@@ -52,7 +52,7 @@ _HONEST = """
 This model has the shape of its parent. Its file is as large, it takes as much memory and runs as fast: today's
 runtimes do not profit from zeros, unless they have kernels for an N:M pattern and are told to use them. What the
 zeros show is which weights the domain does not need. Smaller and faster are models pruned by whole units
-(`gaprune prune --granularity width`, `heads`, `depth` or `vocabulary`), and models in int8
+(`gaprune prune --width`, `--heads`, `--depth` or `--vocabulary`), and models in int8
 (`gaprune export --to onnx --int8`); `gaprune export --to archive` keeps the zeros of this one in a smaller file.
 """
 

@@ -19,7 +19,7 @@ def recovery_section(recovery: Mapping[str, Any]) -> str:
     rows = [
         *_round(recovery),
         ("steps", f"{training['steps']} of {options['steps']}, weights of step {training['best_step']}"),
-        ("triplets a step", f"{options['batch_size']}, {data['general_ratio']:.0%} of them general"),
+        ("triplets a step", f"{options['batch_size']}, {data['general_share']:.0%} of them general"),
         ("loss", _loss(options)),
         ("learning rate", f"{training['learning_rate']:g}"),
         ("trained", f"low-rank updates of rank {options['lora']}, merged" if options["lora"] else "all weights"),

@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["target_text"]
 
 _LIMITS = {
-    "params": "at most {:,.0f} parameters",
+    "parameters": "at most {:,.0f} parameters",
     "size": "weights of at most {:,.0f} bytes",
     "speedup": "{:g} times fewer operations",
 }

@@ -24,7 +24,7 @@ from gaprune.statistics.passes import Embedder, Objective, frozen, gradients_fro
 from gaprune.statistics.placement import device_of, is_offloaded, is_sharded
 from gaprune.statistics.sums import Statistic
 from gaprune.util.distributed import all_reduce_min, world_size
-from gaprune.util.memory import free_bytes, parse_bytes, show_bytes
+from gaprune.util.memory import free_bytes, show_bytes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -315,7 +315,7 @@ def _sum_bytes(matrix: LinearLayer, quantities: Collection[Statistic]) -> int:
 
 def _budget(model: SentenceTransformer, linear_layers: Sequence[LinearLayer], options: MeasurementOptions) -> int:
     if options.memory_budget is not None:
-        return parse_bytes(options.memory_budget)
+        return options.memory_budget
     return int(_MARGIN * free_bytes(device_of(linear_layers[0].module) if linear_layers else model.device))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,27 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["free_bytes", "give_back", "parse_bytes", "show_bytes"]
-
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
-_POWERS = ("", "K", "M", "G", "T")
-
-
-def parse_bytes(text: str) -> int:
-    """Return ``"8GB"`` (a thousand MB a GB), ``"8GiB"`` (1024 MiB a GiB) or a plain number as bytes.
-
-    Raises:
-        ValueError: If it is no positive amount.
-    """
-    match = _AMOUNT.fullmatch(text.strip())
-    if match is None or not float(match[1]):
-        raise ValueError(f"{text!r} is no amount of memory, such as 8GB or 512MiB")
-    base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** _POWERS.index(match[2].upper()))
+__all__ = ["free_bytes", "give_back", "show_bytes"]
 
 
 def show_bytes(count: float) -> str:
-    """Return bytes in words, such as ``1.6 GB``."""
+    """Return a number of bytes in words, such as ``1.62 GB``: with three digits, which advice needs to be followed."""
     for power in ("B", "kB", "MB"):
         if count < 999.5:
             return f"{count:.0f} {power}" if power == "B" else f"{count:.3g} {power}"
