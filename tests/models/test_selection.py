@@ -95,9 +95,9 @@ def test_ignoring_what_is_not_selected_changes_nothing(found):
             "targets: 'quite-something-else' matches none of the model's 13 linear layers.",
             None,
         ),
-        (["re:(mlp"], [], "targets: 're:(mlp' is not a regular expression: ", "Mend the pattern after 're:'."),
+        (["re:(mlp"], [], "targets: 're:(mlp' is not a regular expression: ", "Correct the pattern after 're:'."),
         (["mlp"], ["atn"], "ignore: 'atn' matches none of the model's 13 linear layers.", None),
-        (["mlp"], ["re:["], "ignore: 're:[' is not a regular expression: ", "Mend the pattern after 're:'."),
+        (["mlp"], ["re:["], "ignore: 're:[' is not a regular expression: ", "Correct the pattern after 're:'."),
         (["mlp"], ["all"], "ignore (all) takes away everything that targets (mlp) selects.", "Ignore less."),
     ],
 )

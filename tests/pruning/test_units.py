@@ -54,7 +54,7 @@ def round_trip(model, folder):
 @pytest.mark.parametrize("kind", ["width", "heads"])
 def test_cut_is_masked(model, family, kind, tmp_path):
     if kind == "heads" and family not in HEADS:
-        with pytest.raises(ModelError, match=r"has no head_dim.*\n.*--width, --depth or --vocabulary"):
+        with pytest.raises(ModelError, match=r"has no head_dim"):
             unit_groups(model, kind)
         return
     before = {name: value.clone() for name, value in model.state_dict().items()}

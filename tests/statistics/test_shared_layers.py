@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import pytest
-import transformers
 
-import families
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from plain_loop import PlainLoop, close
-
-
-def _albert(vocabulary: int, pad: int) -> transformers.PreTrainedModel:
-    """Three layers that are one and the same."""
-    config = transformers.AlbertConfig(
-        vocab_size=vocabulary,
-        embedding_size=16,
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        pad_token_id=pad,
-    )
-    return transformers.AlbertModel(config, add_pooling_layer=False)
+from unusual import build_albert
 
 
 @pytest.fixture(scope="module")
 def albert_folder(tmp_path_factory):
-    bert = families.FAMILIES["bert"]
-    builder = families.Builder(
-        _albert, bert.tokenizer, bert.tokens, blocks="encoder.albert_layer_groups", mlp=(), attention=()
-    )
-    return builder(tmp_path_factory.mktemp("albert"))
+    return build_albert(tmp_path_factory.mktemp("albert"))
 
 
 @pytest.fixture

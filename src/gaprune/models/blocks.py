@@ -1,4 +1,4 @@
-"""The list of like blocks that every transformer is."""
+"""The blocks of a transformer: a list of similar modules."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 __all__ = ["block_path", "blocks", "layer_fields", "removable_layers", "transformer_of"]
 
 _PER_LAYER = ("layer_types",)
-"""Fields of a configuration with an entry for every block."""
+"""Fields of a configuration with one entry for each block."""
 
 
 def transformer_of(model: SentenceTransformer) -> PreTrainedModel:
     """Return the transformer inside ``model``.
 
     Raises:
-        ModelError: If its first module is none.
+        ModelError: If its first module is not a transformer.
     """
     transformer = model.transformers_model
     if transformer is None:
@@ -59,10 +59,10 @@ def blocks(model: SentenceTransformer) -> list[nn.Module]:
 
 
 def removable_layers(model: SentenceTransformer) -> list[int]:
-    """Return the indices of blocks that another could take the place of.
+    """Return the indices of the blocks that can be removed.
 
-    A block that has other weights than most (ModernBERT's first has no norm before attention) has to stay where
-    it is, because the family builds that place differently.
+    A block whose weights have other names or shapes than most (ModernBERT's first has no norm before attention) keeps
+    its place, because the family builds that place differently.
     """
     shapes = [
         frozenset((name, tuple(tensor.shape)) for name, tensor in block.state_dict().items())
@@ -73,10 +73,10 @@ def removable_layers(model: SentenceTransformer) -> list[int]:
 
 
 def layer_fields(config: PreTrainedConfig, stay: Sequence[int]) -> dict[str, Any]:
-    """Return the fields of ``config`` that change when the blocks ``stay`` are left, with their new values.
+    """Return the fields of ``config`` that change when only the blocks ``stay`` are kept, with their new values.
 
     Raises:
-        ModelError: If the configuration has a list of one entry a block that we do not know.
+        ModelError: If the configuration has another list with one entry for each block.
     """
     count = config.num_hidden_layers
     changes: dict[str, Any] = {"num_hidden_layers": len(stay)}
@@ -85,8 +85,8 @@ def layer_fields(config: PreTrainedConfig, stay: Sequence[int]) -> dict[str, Any
             changes[field] = [value[index] for index in stay]
         elif isinstance(value, list) and len(value) == count > 1 and not field.startswith("_"):
             raise ModelError(
-                f"{type(config).__name__}.{field} has as many entries as the model has blocks, and what they mean "
-                "when blocks go is not known.",
+                f"{type(config).__name__}.{field} has as many entries as the model has blocks, and it is not known "
+                "how to change them when blocks are removed.",
                 "Remove something else; please report this family.",
             )
     return changes

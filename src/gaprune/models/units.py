@@ -1,7 +1,8 @@
-"""Whole units of a model: FFN neurons and attention heads, with everything that has to go when one goes.
+"""Units of a model: FFN neurons and attention heads, with all weights that are removed with one.
 
-A unit group is what one matrix reads: the neurons of a block's FFN (read by its down projection) or the heads of a
-block's attention (read by its output projection). Removing a unit removes its columns there and the rows that feed it.
+A unit group is what one linear layer reads: the neurons of a block's FFN (read by its down projection) or the heads of
+a block's attention (read by its output projection). To remove a unit is to remove its columns there and the rows that
+produce it.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ _WIDTHS = ("intermediate_size", "hidden_dim", "ffn_dim", "n_inner", "d_ff")
 
 @dataclass(frozen=True, eq=False)
 class Producer:
-    """A matrix that feeds the units of a group.
+    """A linear layer that produces the units of a group.
 
     Args:
-        matrix: The matrix; its rows, and its bias, go with the units.
-        parts: Equal stacked parts of its rows (gate and up in one matrix make two); every part feeds every unit.
-        rows: Rows that feed one unit, in each part.
+        matrix: The layer; its rows and the entries of its bias are removed with the units.
+        parts: Equal stacked parts of its rows (gate and up in one layer make two); every part has rows of every unit.
+        rows: Rows of one unit in each part.
     """
 
     matrix: LinearLayer
@@ -70,23 +71,23 @@ class UnitGroup:
 
     @property
     def weights(self) -> int:
-        """Weights that one unit has: its columns and rows, without biases."""
+        """Weights of one unit: its columns and rows, without biases."""
         rows = sum(each.rows * each.parts * each.matrix.module.in_features for each in self.producers)
         return rows + self.consumer.columns_per_unit * self.consumer.module.out_features
 
     @property
     def parameters(self) -> int:
-        """Parameters that one unit has: its columns, rows and biases."""
+        """Parameters of one unit: its columns, rows and biases."""
         biases = sum(each.rows * each.parts for each in self.producers if each.matrix.module.bias is not None)
         return self.weights + biases
 
 
 def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
-    """Return the unit groups of one kind, one a block, in order of the blocks.
+    """Return the unit groups of one kind, one for each block, in order of the blocks.
 
     Raises:
-        ModelError: If the blocks of this family are not built as FFN or attention usually are, or the family's
-            configuration cannot say how many units are left.
+        ModelError: If the blocks of this family do not have the usual FFN or attention, a weight cannot be changed, or
+            the family's configuration cannot state how many units are left.
     """
     blocks: dict[int, list[LinearLayer]] = {}
     for matrix in linear_layers(model):
@@ -96,6 +97,9 @@ def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
     path = block_path(transformer)
     for layer, block in enumerate(transformer.get_submodule(path).children()):
         _check_block(kind, f"{path}.{layer}", block, blocks.get(layer, ()))
+    for matrix in (matrix for found in blocks.values() for matrix in found):
+        if matrix.obstacle is not None:
+            raise matrix.obstacle.error(matrix.name)
     make = _width if kind == "width" else _heads
     return [make(layer, found, transformer.config) for layer, found in sorted(blocks.items())]
 
@@ -105,13 +109,13 @@ def _check_block(kind: UnitKind, name: str, block: nn.Module, found: Sequence[Li
     if not found:
         what = "FFN" if kind == "width" else "attention"
         raise ModelError(
-            f"{name} ({type(block).__name__}) has no {what} of linear layers; a mixture of experts, for one, has not.",
+            f"{name} ({type(block).__name__}) has no {what} of linear layers, as in a mixture of experts.",
             "Remove something else from this model.",
         )
     table = next((path for path, each in block.named_modules() if isinstance(each, nn.Embedding)), None)
     if kind == "heads" and table is not None:
         raise ModelError(
-            f"{name}.{table} is a table with entries for every head, which would have to go with heads.",
+            f"{name}.{table} is a table with entries for every head, which is not cut with heads.",
             "Use --width, --depth or --vocabulary for this family.",
         )
 
@@ -124,7 +128,7 @@ def _width(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
             "Remove something else; please report this family.",
         )
     width = getattr(config, field)
-    *feeding, consumer = found  # in every family the way down comes last
+    feeding, consumer = _split(found)
     fit = all(matrix.module.out_features in (width, 2 * width) for matrix in feeding)
     _expect(bool(feeding) and fit and consumer.module.in_features == width, layer, found, "an FFN")
     producers = tuple(Producer(matrix, matrix.module.out_features // width, 1) for matrix in feeding)
@@ -141,12 +145,11 @@ def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
         )
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
-    outputs = [matrix for matrix in found if _is_output(matrix)]
-    feeding = [matrix for matrix in found if not _is_output(matrix)]
+    feeding, output = _split(found)
     fit = all(matrix.module.out_features in (heads * size, groups * size) for matrix in feeding)
-    _expect(len(outputs) == 1 and len(feeding) == 3 and fit, layer, found, "attention")
+    _expect(len(feeding) == 3 and fit and output.module.in_features == heads * size, layer, found, "attention")
     shared = heads // groups
-    consumer = replace(outputs[0], columns_per_unit=shared * size)
+    consumer = replace(output, columns_per_unit=shared * size)
     producers = tuple(Producer(matrix, 1, matrix.module.out_features // groups) for matrix in feeding)
     return UnitGroup(
         "heads",
@@ -158,15 +161,16 @@ def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
     )
 
 
-def _is_output(matrix: LinearLayer) -> bool:
-    """Return whether this is the output projection: the last word of its name starts with ``o``."""
-    return matrix.name.rsplit(".", maxsplit=1)[-1].startswith("o")
+def _split(found: list[LinearLayer]) -> tuple[list[LinearLayer], LinearLayer]:
+    """Return the layers that read the residual stream and the one that writes to it."""
+    (writer,) = (matrix for matrix in found if matrix.writes_residual)
+    return [matrix for matrix in found if matrix is not writer], writer
 
 
 def _expect(as_usual: bool, layer: int, found: list[LinearLayer], what: str) -> None:
     if not as_usual:
         shapes = ", ".join(f"{each.name} {tuple(each.module.weight.shape)}" for each in found)
         raise ModelError(
-            f"The matrices of block {layer} do not make {what} whose units can be told apart: {shapes}.",
+            f"The units of {what} cannot be found in the linear layers of block {layer}: {shapes}.",
             "Remove something else; please report this family.",
         )

@@ -25,7 +25,6 @@ class Vocabulary:
 
     Args:
         table: Name of the table's weight ``(rows, width)`` in the transformer's own checkpoint.
-        tied: Names of the weights there that are the same tensor as the table.
         rows: Rows of the table; there may be more than tokens, or fewer.
         width: Entries of a row.
         kind: How the tokenizer splits a word.
@@ -36,7 +35,6 @@ class Vocabulary:
     """
 
     table: str
-    tied: tuple[str, ...]
     rows: int
     width: int
     kind: VocabularyKind
@@ -66,9 +64,7 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
             f"This {type(network).__name__} keeps a second table of tokens for its layers, which is not cut here.",
             "Choose a model with one embedding table, or leave its vocabulary whole.",
         )
-    names = [
-        name for name, each in network.named_parameters(remove_duplicate=False) if each is embedding.weight
-    ]  # the first is the table's own place in the checkpoint
+    table = next(name for name, each in network.named_parameters() if each is embedding.weight)
     pad = tokenizer.pad_token_id
     if pad is not None and pad >= embedding.num_embeddings:
         raise ModelError(
@@ -77,8 +73,7 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
             "Give the model a padding token it knows, or resize its embeddings to the tokenizer.",
         )
     return Vocabulary(
-        table=names[0],
-        tied=tuple(names[1:]),
+        table=table,
         rows=embedding.num_embeddings,
         width=embedding.embedding_dim,
         kind=_kind(tokenizer),

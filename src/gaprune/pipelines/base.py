@@ -18,6 +18,7 @@ from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.provenance import parent_identity, versions
+from gaprune.models.checks import check_blocks, check_layers
 from gaprune.models.load import limit_length
 from gaprune.pipelines.preflight import check_finite, load_parent, outputs, require_model
 from gaprune.pipelines.result import Result
@@ -109,6 +110,8 @@ class Run(ABC):
             self.own_length = self.parent.max_seq_length
             limit_length(self.parent, recipe.max_length)
             check_finite(self.parent)
+            check_layers(self.parent)
+            check_blocks(self.parent, streamed=self.reconstructs or "depth" in recipe.units)
             self.identity = parent_identity(self.parent, recipe.model or _name_of(self.parent), recipe.revision)
         else:
             self.parent, self.own_length, self.identity = earlier.parent, earlier.own_length, earlier.identity

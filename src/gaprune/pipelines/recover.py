@@ -16,6 +16,7 @@ from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
 from gaprune.export.provenance import parent_identity, read_provenance
+from gaprune.models.checks import check_blocks, check_layers
 from gaprune.models.encoders import format_of
 from gaprune.models.fingerprints import modules_fingerprint, weights_fingerprint
 from gaprune.models.load import load_model, shortened
@@ -144,6 +145,8 @@ class _Job:
         limits = self.stack.enter_context(ExitStack())
         limits.enter_context(shortened(model, options.max_length))
         check_finite(model)
+        check_layers(model)
+        check_blocks(model, streamed=False)
         identity = parent_identity(model, options.model or "a model in memory", None)
         zeros = zeros_of(held_matrices(model, options.targets))
         prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)

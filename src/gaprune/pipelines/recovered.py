@@ -124,7 +124,9 @@ def origin(model: SentenceTransformer, identity: Mapping[str, Any], options: Rec
     size = footprint(model)
     by_name = {each.name: each for each in size.linear_layers}
     targets = options.targets or ("all",)
-    found = [by_name[matrix.name] for matrix in select(linear_layers(model), targets)]
+    layers = linear_layers(model)
+    chosen = select(layers, targets) if options.targets else [each for each in layers if each.layer is not None]
+    found = [by_name[matrix.name] for matrix in chosen]
     zeros, selected = sum(each.zeros for each in found), sum(each.size for each in found)
     return {
         "versions": versions(),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reconstruct_blocks"]
 
-_KINDS: tuple[Kind, ...] = ("attention", "mlp")
+_KINDS: tuple[Kind, ...] = ("attention", "unknown", "mlp")
 """The order in which a block computes; the FFN sees what the repaired attention gives."""
 
 

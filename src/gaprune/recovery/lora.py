@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from gaprune.errors import MissingExtraError
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.selection import select
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -79,7 +78,7 @@ def low_rank(
             base = cast("nn.Linear", self.base_layer)
             return functional.linear(x, base.weight + self.get_delta_weight(_ADAPTER), base.bias)
 
-    chosen = select(linear_layers, ["all"])
+    chosen = [matrix for matrix in linear_layers if matrix.layer is not None]
     layers = {id(matrix.module): zeros.get(matrix.name) for matrix in chosen}
     config = LoraConfig(r=rank, lora_alpha=_ALPHA * rank, target_modules=[matrix.name for matrix in chosen])
     config._register_custom_module({nn.Linear: Masked})  # noqa: SLF001 (peft's way to give a layer of one's own)
