@@ -27,7 +27,7 @@ from torch.nn.functional import cross_entropy
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.data.read import read_triplets
 from gaprune.models.load import load_model
-from gaprune.recovery.corpus import read_corpus
+from gaprune.recovery.data import read_recovery_data
 from gaprune.report.markdown import markdown_table
 from recovery import COMMON, CONTRASTIVE, MAX_LENGTH, pruned, recovered
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
@@ -134,7 +134,7 @@ def quality(model: SentenceTransformer, domain: str) -> dict[str, float]:
 def unseen(domain: str) -> tuple[list[str], list[str], list[str]]:
     """Return positives and their queries, none of which a recovery trains on, and other passages of the domain."""
     triplets = read_triplets(testbed() / "calibration" / f"{domain}.jsonl")
-    corpus = read_corpus(RecoveryOptions.build(COMMON, {"general_share": 0.0}), domain=triplets)
+    corpus = read_recovery_data(RecoveryOptions.build(COMMON, {"general_share": 0.0}), domain=triplets)
     used = {text for item in (*corpus.domain, *(corpus.held_out or ())) for text in (item.query, item.positive)}
     found = [(item.positive, item.query) for item in triplets if used.isdisjoint((item.query, item.positive))]
     query_of = different(found)

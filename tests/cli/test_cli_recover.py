@@ -14,8 +14,8 @@ QUICK = ("--batch-size", 2, "--held-out", 0.3, "--evaluate-every", 1, "--device"
 @pytest.mark.parametrize(
     ("how", "held", "made"),
     [
-        (("--criterion", "magnitude"), "3,072 weights were held at zero", "50.00 % of what was selected is zero now"),
-        (("--width", 0.5, "--round-to", 8), "there were no zeros to hold", "width 24 of 48"),
+        (("--criterion", "magnitude"), "3,072 weights were kept at zero", "50.00 % of what was selected is zero now"),
+        (("--width", 0.5, "--round-to", 8), "there were no zeros to keep", "width 24 of 48"),
     ],
 )
 def test_prune_recover_inspect(gaprune, files, empty, how, held, made):

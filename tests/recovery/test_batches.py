@@ -7,13 +7,13 @@ import pytest
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError
 from gaprune.recovery.batches import hold_out, in_batches, plan
-from gaprune.recovery.schedule import sparsities, steps_of_rounds
+from gaprune.recovery.rounds import plan_rounds
 from toys import GENERAL
 
 
 @pytest.mark.parametrize("ratio", [0, 0.1, 0.25, 0.5])
 def test_general_triplets_are_counted_exactly(many, ratio):
-    batches = plan(many, GENERAL, steps=9, batch_size=6, ratio=ratio, negatives=0, seed=0)
+    batches = plan(many, GENERAL, steps=9, batch_size=6, general_share=ratio, negatives=0, seed=0)
     general = [sum(index >= len(many) for index in batch) for batch in batches]
     assert [len(batch) for batch in batches] == [6] * 9
     assert sum(general) == round(ratio * 54)
@@ -21,39 +21,41 @@ def test_general_triplets_are_counted_exactly(many, ratio):
 
 
 def test_every_triplet_before_any_again(many):
-    batches = plan(many, None, steps=10, batch_size=8, ratio=0, negatives=0, seed=1)
+    batches = plan(many, None, steps=10, batch_size=8, general_share=0, negatives=0, seed=1)
     seen = [index for batch in batches for index in batch]
     assert sorted(seen[:40]) == sorted(seen[40:]) == list(range(40))
     assert seen != [
-        index for batch in plan(many, None, steps=10, batch_size=8, ratio=0, negatives=0, seed=2) for index in batch
+        index
+        for batch in plan(many, None, steps=10, batch_size=8, general_share=0, negatives=0, seed=2)
+        for index in batch
     ]
 
 
 def test_no_text_twice_in_a_batch():
     shared = Triplets([Triplet(f"query {i}", f"passage {i % 3}") for i in range(12)], "shared")
-    for batch in plan(shared, None, steps=8, batch_size=3, ratio=0, negatives=0, seed=0):
+    for batch in plan(shared, None, steps=8, batch_size=3, general_share=0, negatives=0, seed=0):
         assert len({shared[index].positive for index in batch}) == 3
     with pytest.raises(
         ConfigError, match=r"^batch_size: shared holds 12 triplets .* too few of different texts for 4"
     ):
-        plan(shared, None, steps=1, batch_size=4, ratio=0, negatives=0, seed=0)
+        plan(shared, None, steps=1, batch_size=4, general_share=0, negatives=0, seed=0)
 
 
 def test_negatives_count_where_they_are_trained_on():
     common = Triplets([Triplet(f"query {i}", f"passage {i}", ("of all", f"own {i}")) for i in range(12)], "common")
-    (batch,) = plan(common, None, steps=1, batch_size=12, ratio=0, negatives=0, seed=0)
+    (batch,) = plan(common, None, steps=1, batch_size=12, general_share=0, negatives=0, seed=0)
     assert sorted(batch) == list(range(12))
-    assert in_batches(common, batch_size=12, parts=1, negatives=0)[1] == 12
+    assert in_batches(common, batch_size=12, processes=1, negatives=0)[1] == 12
     with pytest.raises(ConfigError, match=r"too few of different texts for 2"):
-        plan(common, None, steps=1, batch_size=2, ratio=0, negatives=1, seed=0)
+        plan(common, None, steps=1, batch_size=2, general_share=0, negatives=1, seed=0)
     with pytest.raises(ConfigError, match=r"^held_out: the 12 triplets held out of common have too few different"):
-        in_batches(common, batch_size=12, parts=1, negatives=1)
+        in_batches(common, batch_size=12, processes=1, negatives=1)
 
 
-def held_out(triplets, fraction, *, most, batch_size, parts):
+def held_out(triplets, fraction, *, most, batch_size, processes):
     """Return what is trained on, what is looked at, and in batches of which size."""
-    rest, held = hold_out(triplets, fraction, most=most, least=2 * parts, seed=0)
-    looked_at, size = in_batches(held, batch_size=batch_size, parts=parts, negatives=0)
+    rest, held = hold_out(triplets, fraction, most=most, least=2 * processes, seed=0)
+    looked_at, size = in_batches(held, batch_size=batch_size, processes=processes, negatives=0)
     assert {item.query for item in looked_at} <= {item.query for item in held}
     assert not {item.positive for item in rest} & {item.positive for item in held}
     for start in range(0, len(looked_at), size):
@@ -64,20 +66,20 @@ def held_out(triplets, fraction, *, most, batch_size, parts):
 
 def test_what_is_held_out_is_not_trained_on():
     triplets = Triplets([Triplet(f"query {i}", f"passage {i // 2}") for i in range(60)], "pairs")
-    rest, looked_at, size = held_out(triplets, 0.4, most=100, batch_size=9, parts=2)
+    rest, looked_at, size = held_out(triplets, 0.4, most=100, batch_size=9, processes=2)
     assert (len(rest), len(looked_at), size) == (36, 24, 8)
-    rest, looked_at, size = held_out(triplets, 0.4, most=10, batch_size=9, parts=1)
+    rest, looked_at, size = held_out(triplets, 0.4, most=10, batch_size=9, processes=1)
     assert (len(rest), len(looked_at), size) == (50, 10, 5)
     pairs = Triplets([Triplet(f"query {i}", f"passage {i}") for i in range(650)], "pairs")
-    _, looked_at, size = held_out(pairs, 0.1, most=512, batch_size=32, parts=1)
+    _, looked_at, size = held_out(pairs, 0.1, most=512, batch_size=32, processes=1)
     assert (len(looked_at), size) == (63, 21), "no batch of a few, which would count as much as a full one"
     with pytest.raises(ConfigError, match=r"^held_out: 0.01 of the 60 triplets of pairs leaves fewer than 4"):
-        held_out(triplets, 0.01, most=100, batch_size=9, parts=2)
+        held_out(triplets, 0.01, most=100, batch_size=9, processes=2)
 
 
 def test_four_queries_of_one_answer_are_looked_at_apart():
     triplets = Triplets([Triplet(f"query {i}", f"passage {i // 4}") for i in range(64)], "faq")
-    rest, looked_at, size = held_out(triplets, 0.25, most=100, batch_size=32, parts=1)
+    rest, looked_at, size = held_out(triplets, 0.25, most=100, batch_size=32, processes=1)
     assert (len(rest), len(looked_at), size) == (48, 16, 4)
 
 
@@ -94,16 +96,18 @@ def test_four_queries_of_one_answer_are_looked_at_apart():
 def test_few_answers_of_many_queries(groups, batch_size, looked_at, size):
     answers = [number for number, queries in enumerate(groups) for _ in range(queries)]
     triplets = Triplets([Triplet(f"query {i}", f"passage {answer}") for i, answer in enumerate(answers)], "faq")
-    found, of = in_batches(triplets, batch_size=batch_size, parts=1, negatives=0)
+    found, of = in_batches(triplets, batch_size=batch_size, processes=1, negatives=0)
     assert (len(found), of) == (looked_at, size)
     for start in range(0, len(found), of):
         assert len({item.positive for item in found[start : start + of]}) == of
 
 
 def test_rounds_end_at_the_budget():
-    found = sparsities(0.7, 4)
+    found = [each.sparsity for each in plan_rounds(0.7, 4, 4)]
     assert found[-1] == 0.7
     assert found == sorted(found)
     assert found[0] == pytest.approx(0.7 * (1 - 0.75**3))
-    assert sparsities(0.5, 1) == [0.5]
-    assert steps_of_rounds(100, 3) == [33, 34, 33]
+    assert [each.sparsity for each in plan_rounds(0.5, 9, 1)] == [0.5]
+    assert [(each.number, each.count, each.steps) for each in plan_rounds(0.5, 100, 3)] == [
+        (0, 3, 33), (1, 3, 34), (2, 3, 33),
+    ]  # fmt: skip

@@ -15,7 +15,7 @@ from gaprune.export.provenance import read_provenance
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
-from gaprune.recovery.held import zeros_of
+from gaprune.recovery.masked_training import zero_masks
 from gaprune.recovery.trainer import RecoveryTrainer
 from toys import GENERAL, tasks_folder
 
@@ -45,7 +45,7 @@ def test_from_folder_to_folder(folder, folder_of, many, tmp_path, monkeypatch):
     opened = SentenceTransformer(str(out), device="cpu")
     assert weights_fingerprint(opened) == weights_fingerprint(result.model)
     assert weights_fingerprint(load_model(folder, device="cpu")) != weights_fingerprint(opened)
-    old, new = zeros_of(linear_layers(load_model(folder, device="cpu"))), zeros_of(linear_layers(opened))
+    old, new = zero_masks(linear_layers(load_model(folder, device="cpu"))), zero_masks(linear_layers(opened))
     assert all(torch.equal(old[name], new[name]) for name in old)
     provenance = read_provenance(out)
     assert {key: provenance[key] for key in before if key != "evaluation"} == {
@@ -93,12 +93,12 @@ def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
     points = tmp_path / "out.checkpoints"
     (points / "checkpoint-5").mkdir()  # one that was not finished
     monkeypatch.setattr(RecoveryTrainer, "training_step", step)
-    with pytest.raises(OutputError, match="holds checkpoints of a run that was ended"):
+    with pytest.raises(OutputError, match="holds checkpoints of a run that did not finish"):
         gaprune.recover(folder, out=out, **asked)
-    with pytest.raises(ConfigError, match="of a run with another options"):
+    with pytest.raises(ConfigError, match="different options"):
         gaprune.recover(folder, out=out, resume=True, **{**asked, "learning_rate": 2e-4})
     if "distil" in given:
-        with pytest.raises(ConfigError, match="of a run with another parent"):
+        with pytest.raises(ConfigError, match="different parent"):
             gaprune.recover(folder, out=out, resume=True, parent=folder, **asked)
     resumed = gaprune.recover(folder, out=out, resume=True, **asked)
     assert weights_fingerprint(resumed.model) == weights_fingerprint(whole.model)
@@ -108,13 +108,13 @@ def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
 
 def test_the_best_step_is_kept_and_patience_ends(folder, many, monkeypatch):
     weights = {}
-    save = RecoveryTrainer._save
+    save = RecoveryTrainer.save_model
 
     def spy(self, *args, **options):
         weights[self.state.global_step] = weights_fingerprint(self.model)
         save(self, *args, **options)
 
-    monkeypatch.setattr(RecoveryTrainer, "_save", spy)
+    monkeypatch.setattr(RecoveryTrainer, "save_model", spy)
     result = gaprune.recover(folder, domain=many, steps=8, patience=2, **WILD)
     losses = dict(result.training.curve[1:])
     assert result.training.steps == result.training.best_step + 2 < 8
@@ -127,7 +127,7 @@ def test_patience_counts_on_where_a_run_was_killed(folder, many, tmp_path, monke
     """Killed at the step before the last or, after it was decided to stop, at the end."""
     asked = {"domain": many, "steps": 8, "patience": 2, **WILD}
     whole = gaprune.recover(folder, out=tmp_path / "whole", **asked)
-    names = ("training_step", "_load_best_model")
+    names = ("training_step", "read_weights")
     step, load = (getattr(RecoveryTrainer, name) for name in names)
 
     def kill(self, *args, **options):
@@ -149,7 +149,7 @@ class TestRefused:
     @pytest.fixture(autouse=True)
     def _never_trained(self, monkeypatch):
         monkeypatch.setattr(
-            sys.modules["gaprune.recovery.train"],
+            sys.modules["gaprune.recovery.recover_model"],
             "training_arguments",
             lambda *_args, **_options: pytest.fail("trained"),
         )
@@ -202,13 +202,13 @@ def test_pruned_and_recovered_in_one_go(bert, many, criterion, rounds, tmp_path)
     assert result.sparsity_of_selected == result.change.zeros / result.change.size
     recoveries = read_provenance(tmp_path / "out")["recovery"]
     assert [each["training"]["steps"] for each in recoveries] == ([4] if rounds == 1 else [1, 2, 1])
-    assert recoveries[-1]["training"]["held"] == result.change.zeros
+    assert recoveries[-1]["training"]["masked_weights"] == result.change.zeros
 
 
 def test_options_of_pruning_with_recovery(bert, many):
     for given, problem in (
         ({"rounds": 2}, "recover: without steps"),
-        ({"recover": 2, "rounds": 3}, "rounds: 2 steps do not reach"),
+        ({"recover": 2, "rounds": 3}, "rounds: 2 steps are too few"),
         ({"recover": 2, "recovery": {"out": "x"}}, "recovery: out is not an option here"),
         ({"recover": 4, "rounds": 2, "granularity": "2:4"}, "rounds: granularity 2:4"),
         ({"recover": 4, "rounds": 2, "width": 0.5}, "rounds: structured pruning takes one round"),

@@ -15,7 +15,7 @@ from gaprune.evaluation.cost.footprint import footprint
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
-from gaprune.recovery.corpus import read_corpus
+from gaprune.recovery.data import read_recovery_data
 from toys import GENERAL, nli, tasks_folder
 
 QUICK = {"steps": 2, "batch_size": 6, "held_out": 0, "learning_rate": 1e-2}
@@ -49,8 +49,8 @@ def test_negatives_of_their_own_that_are_too_few_are_not_mined_for():
     items = [Triplet(f"q{i}", f"p{i}", ("only one",) if i == 3 else (), f"f:{i}") for i in range(8)]
     options = RecoveryOptions(mine_negatives=3, hard_negatives=2, held_out=0, batch_size=2)
     with pytest.raises(DataError, match=r"^f:3: has 1 of the 2 negatives asked for"):
-        read_corpus(options, domain=Triplets(items, "f"))
-    found = read_corpus(options, domain=Triplets([each for each in items if not each.negatives], "f"))
+        read_recovery_data(options, domain=Triplets(items, "f"))
+    found = read_recovery_data(options, domain=Triplets([each for each in items if not each.negatives], "f"))
     assert found.negatives == 2
 
 
@@ -60,7 +60,7 @@ def test_negatives_of_their_own_that_are_too_few_are_not_mined_for():
     ids=str,
 )
 def test_negatives_are_trained_on_where_they_are_asked_for(many, options, negatives, left_out):
-    corpus = read_corpus(RecoveryOptions(held_out=0, batch_size=6, **options), domain=many)
+    corpus = read_recovery_data(RecoveryOptions(held_out=0, batch_size=6, **options), domain=many)
     assert (corpus.negatives, len(corpus.columns)) == (negatives, 2 + negatives)
     assert corpus.as_dict()["negatives_left_out"] is left_out
 
@@ -68,15 +68,15 @@ def test_negatives_are_trained_on_where_they_are_asked_for(many, options, negati
 def test_some_negatives_left_out_are_told_too():
     items = [Triplet(f"q{i}", f"p{i}", ("of one alone",) if i == 3 else ()) for i in range(8)]
     options = RecoveryOptions(held_out=0, batch_size=2)
-    assert read_corpus(options, domain=Triplets(items, "f")).as_dict()["negatives_left_out"]
+    assert read_recovery_data(options, domain=Triplets(items, "f")).as_dict()["negatives_left_out"]
     bare = [Triplet(each.query, each.positive) for each in items]
-    assert not read_corpus(options, domain=Triplets(bare, "f")).as_dict()["negatives_left_out"]
+    assert not read_recovery_data(options, domain=Triplets(bare, "f")).as_dict()["negatives_left_out"]
 
 
 def test_few_that_are_held_out_are_mined_for_among_all(bert, many):
     pairs = Triplets([Triplet(each.query, each.positive) for each in many], "pairs")
     options = RecoveryOptions(mine_negatives=8, held_out=0.1, batch_size=6)
-    corpus = read_corpus(options, domain=pairs)
+    corpus = read_recovery_data(options, domain=pairs)
     assert len(corpus.held_out) == 4
     mined = corpus.with_negatives(bert, 8, resolve_prompts(bert))
     whole = mine_negatives(pairs, bert, count=8, prompts=resolve_prompts(bert))
@@ -92,7 +92,7 @@ def test_as_many_are_drawn_of_the_default_general_data(monkeypatch, options, cou
     monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_options: nli(60))
     domain = Triplets([Triplet(f"q{i}", f"p{i}") for i in range(20)], "domain")
     asked = RecoveryOptions(general_share=0.25, held_out=0, batch_size=4, **options)
-    assert len(read_corpus(asked, domain=domain).general) == count
+    assert len(read_recovery_data(asked, domain=domain).general) == count
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_as_many_are_drawn_of_the_default_general_data(monkeypatch, options, cou
 )
 def test_the_share_of_general_triplets(many, given, named, share):
     options = RecoveryOptions(held_out=0, batch_size=4, steps=6, **given)
-    corpus = read_corpus(options, domain=many, general=GENERAL if named else None)
+    corpus = read_recovery_data(options, domain=many, general=GENERAL if named else None)
     triplets, batches = corpus.plan(options)
     queries = {each.query for each in GENERAL}
     general = sum(triplets[index].query in queries for batch in batches for index in batch)

@@ -8,17 +8,15 @@ import sys
 
 import pytest
 import torch
-from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformerTrainingArguments
 
 import gaprune
 from gaprune.errors import ConfigError, ModelError, OutputError
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.load import load_model
-from gaprune.models.prompts import resolve_prompts
 from gaprune.recovery.arguments import check_training
-from gaprune.recovery.corpus import read_corpus
-from gaprune.recovery.folder import last_checkpoint
+from gaprune.recovery.checkpoints import Checkpoints
+from gaprune.recovery.data import read_recovery_data
 from gaprune.recovery.trainer import RecoveryTrainer
 
 QUICK = {"batch_size": 6, "evaluate_every": 1, "device": "cpu"}
@@ -49,14 +47,14 @@ class TestBeforePruning:
         self.refused(model, many, ModelError, problem, gradient_checkpointing=True)
 
     def test_batches_of_a_later_round(self, bert, many, monkeypatch):
-        plan = sys.modules["gaprune.recovery.corpus"].plan
+        plan = sys.modules["gaprune.recovery.data"].plan
 
         def scarce(*args, seed, **options):
             if seed == 1:
                 raise ConfigError("batch_size: of the second round", "")
             return plan(*args, seed=seed, **options)
 
-        monkeypatch.setattr("gaprune.recovery.corpus.plan", scarce)
+        monkeypatch.setattr("gaprune.recovery.data.plan", scarce)
         asked = {"recover": 4, "rounds": 2, "recovery": {"batch_size": 6}}
         with pytest.raises(ConfigError, match="of the second round"):
             gaprune.prune(bert, domain=many, criterion="magnitude", **asked)
@@ -66,14 +64,13 @@ def test_bfloat16_where_there_is_none(bert, many, quick, monkeypatch):
     monkeypatch.setattr("transformers.utils.import_utils.is_torch_bf16_gpu_available", lambda: False)
     options = quick(bf16=True)
     with pytest.raises(ConfigError, match=r"^bf16: the device meta does not compute in bfloat16"):
-        check_training(bert.to("meta"), read_corpus(options, domain=many), options, resolve_prompts(bert))
+        check_training(bert.to("meta"), read_recovery_data(options, domain=many), options)
 
 
 @pytest.mark.parametrize(
     ("fault", "error", "problem"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), OutputError, "^A checkpoint cannot be written to .*points"),
-        (SafetensorError("I/O error: no space"), OutputError, "^A checkpoint cannot be written to .*points"),
         (RuntimeError("PytorchStreamWriter failed writing file data/0"), OutputError, "^A checkpoint cannot be"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate"), ConfigError, "^device: its memory"),
         (torch.OutOfMemoryError("Tried to allocate 2 GiB\nmore"), ConfigError, "^device: its memory .*2 GiB"),
@@ -85,7 +82,7 @@ def test_full_disks_and_memory(bert, many, tmp_path, monkeypatch, fault, error, 
     def fail(*_args, **_options):
         raise fault
 
-    monkeypatch.setattr(RecoveryTrainer, "_save", fail)
+    monkeypatch.setattr(RecoveryTrainer, "save_model", fail)
     with pytest.raises(error, match=problem) as caught:
         gaprune.recover(bert, domain=many, steps=2, batch_size=6, evaluate_every=1, checkpoint=tmp_path / "points")
     assert "more" not in str(caught.value).partition("\n")[0]
@@ -95,9 +92,9 @@ def test_no_checkpoint_that_nobody_could_go_on_from(bert, many, monkeypatch):
     monkeypatch.setattr(RecoveryTrainer, "_save_optimizer_and_scheduler", lambda *_args: pytest.fail("saved"))
     options = {"batch_size": 6, "evaluate_every": 1}
     gaprune.prune(bert, domain=many, criterion="magnitude", recover=2, recovery=options)
-    assert gaprune.recover(bert, domain=many, steps=2, **options).training.looked_at == 4
-    monkeypatch.setattr(RecoveryTrainer, "_save", lambda *_args, **_options: pytest.fail("saved"))
-    assert gaprune.recover(bert, domain=many, steps=2, held_out=0, **options).training.looked_at == 0
+    assert gaprune.recover(bert, domain=many, steps=2, **options).training.held_out_triplets == 4
+    monkeypatch.setattr(RecoveryTrainer, "save_model", lambda *_args, **_options: pytest.fail("saved"))
+    assert gaprune.recover(bert, domain=many, steps=2, held_out=0, **options).training.held_out_triplets == 0
 
 
 class TestParents:
@@ -142,11 +139,11 @@ def test_checkpoints_that_were_moved(folder_of, many, tmp_path, monkeypatch):
     whole = gaprune.recover(folder_of("bert"), out=tmp_path / "whole", **asked)
     assert whole.training.best_step < 5, "or the best one is among the last two in any case"
 
-    def kill(_self):
+    def kill(*_args):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(RecoveryTrainer, "_load_best_model", kill)
+        patch.setattr(RecoveryTrainer, "read_weights", kill)
         with pytest.raises(KeyboardInterrupt):
             gaprune.recover(folder_of("bert"), out=tmp_path / "out", **asked)
     (tmp_path / "out.checkpoints").rename(tmp_path / "moved")
@@ -165,6 +162,6 @@ def test_a_checkpoint_is_whole_where_every_process_wrote_its_part(tmp_path):
         for part in range(parts):
             torch.save({}, folder / f"rng_state_{part}.pth")
     (tmp_path / "checkpoint-4" / "rng_state_1.pth").write_bytes(b"PK\x03\x04 cut off")
-    assert last_checkpoint(tmp_path, 1) == tmp_path / "checkpoint-4"
-    assert last_checkpoint(tmp_path, 2) == tmp_path / "checkpoint-2"
-    assert last_checkpoint(tmp_path, 3) is None
+    assert Checkpoints(tmp_path, resume=True).last(1) == tmp_path / "checkpoint-4"
+    assert Checkpoints(tmp_path, resume=True).last(2) == tmp_path / "checkpoint-2"
+    assert Checkpoints(tmp_path, resume=True).last(3) is None

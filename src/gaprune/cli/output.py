@@ -40,7 +40,8 @@ def show_json(content: Any) -> None:
 def recovery_lines(recovery: Mapping[str, Any]) -> list[str]:
     """Return how a recovery went, from what the provenance says of it."""
     training = recovery["training"]
-    held = f"{training['held']:,} weights were held at zero" if training["held"] else "there were no zeros to hold"
+    masked = training["masked_weights"]
+    held = f"{masked:,} weights were kept at zero" if masked else "there were no zeros to keep"
     lines = [f"Retrained for {training['steps']} steps, learning rate at most {training['learning_rate']:g}; {held}."]
     if training["before"]:
         before, after = training["before"]["loss"], training["after"]["loss"]

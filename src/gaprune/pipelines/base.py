@@ -21,8 +21,8 @@ from gaprune.export.provenance import parent_identity, versions
 from gaprune.models.checks import check_blocks, check_layers
 from gaprune.models.load import limit_length
 from gaprune.pipelines.preflight import check_finite, load_parent, outputs, require_model
+from gaprune.pipelines.recovery_plan import plan_recovery
 from gaprune.pipelines.result import Result
-from gaprune.pipelines.retraining import Retraining
 from gaprune.pruning.calibration import Data, checkpoint_of, named_data, prepare_calibration, read_data
 from gaprune.statistics.placement import check_placement
 from gaprune.util.distributed import join_process_group, rank
@@ -101,7 +101,7 @@ class Run(ABC):
             require_model(recipe)
         self.needs = self.needs_of(recipe, self.criteria, self.named)
         data = data or read_data(recipe, self.needs, domain=domain, general=general)
-        self.retraining = Retraining(recipe, domain=domain, general=general) if recipe.recover else None
+        self.recovery = plan_recovery(recipe, domain=domain, general=general) if recipe.recover else None
         checkpoint = checkpoint_of(recipe, {})
         if checkpoint is not None:
             checkpoint.check()
@@ -118,8 +118,8 @@ class Run(ABC):
             self.dense = earlier.dense
         self.check_model()
         self.calibration = prepare_calibration(self.parent, recipe, data)
-        if self.retraining is not None:
-            self.retraining.prepare(self.parent, self.identity, self.calibration.prompts)
+        if self.recovery is not None:
+            self.recovery = self.recovery.prepare(self.parent, self.identity)
 
     @abstractmethod
     def check_options(self) -> None:

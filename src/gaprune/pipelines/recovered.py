@@ -1,4 +1,4 @@
-"""The result of a recovery: a model that can be evaluated and saved, with all that made it."""
+"""The result of a recovery: a model that can be evaluated and saved, with its provenance."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from gaprune.export.provenance import versions
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
 from gaprune.models.selection import select
-from gaprune.recovery.corpus import Corpus
-from gaprune.recovery.train import Training
+from gaprune.recovery.data import RecoveryData
+from gaprune.recovery.recover_model import TrainingRecord
 from gaprune.report.card import model_card
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ _WHERE = {"model", "out", "overwrite", "checkpoints", "resume", "teacher_cache",
 
 
 def record(
-    options: RecoveryOptions, corpus: Corpus, training: Training, teacher: Mapping[str, Any] | None
+    options: RecoveryOptions, data: RecoveryData, training: TrainingRecord, teacher: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return what the provenance says of one recovery."""
     return {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
-        "data": corpus.as_dict(),
+        "data": data.as_dict(),
         "options": options.model_dump(mode="json", exclude=_WHERE),
         "teacher": teacher,
         "training": training.as_dict(),
@@ -47,12 +47,12 @@ def record(
 
 @dataclass(frozen=True, repr=False)
 class Recovered:
-    """A model that was retrained with its zeros held.
+    """A model after its recovery.
 
     Args:
-        model: The model; the one that was recovered is another object, unchanged.
-        options: What was asked for.
-        training: How it went.
+        model: The recovered model; the one given is another object, unchanged.
+        options: Options of the recovery.
+        training: How the training went.
         prompts: Put before queries and passages.
         base: Provenance of the model that was recovered.
         record: What the provenance says of this recovery.
@@ -61,7 +61,7 @@ class Recovered:
 
     model: SentenceTransformer
     options: RecoveryOptions
-    training: Training
+    training: TrainingRecord
     prompts: Prompts
     base: Mapping[str, Any]
     record: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Recovered:
         training = self.training
         losses = [each.get("loss") for each in (training.before, training.after)]
         said = "" if None in losses else f", held-out loss {losses[0]:.4f} to {losses[1]:.4f}"
-        return f"Recovered({training.steps} steps, {training.held:,} zeros held{said})"
+        return f"Recovered({training.steps} steps, {training.masked_weights:,} weights kept at zero{said})"
 
     def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
         """Return this result with its quality in ``tasks``, beside the parent's where that is given."""
@@ -119,7 +119,7 @@ def origin(model: SentenceTransformer, identity: Mapping[str, Any], options: Rec
     Args:
         model: The model.
         identity: What identifies it as it was.
-        options: What was asked for.
+        options: Options of the recovery.
     """
     size = footprint(model)
     by_name = {each.name: each for each in size.linear_layers}

@@ -22,8 +22,8 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.units import UnitGroup, UnitKind, unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pipelines.base import PrunedModel, Run
+from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pipelines.result import Result
-from gaprune.pipelines.retraining import turns
 from gaprune.pruning.choose import choose_layers, choose_units
 from gaprune.pruning.cut import remove_layers, remove_units
 from gaprune.pruning.cut_vocabulary import cut_vocabulary
@@ -243,11 +243,11 @@ class StructuredRun(Run):
         return columns
 
     def _recover(self, model: SentenceTransformer) -> list[dict[str, Any]]:
-        """Retrain the smaller model in place where that is asked for, and return what the provenance says of it."""
-        if self.retraining is None:
+        """Recover the smaller model in place if asked to, and return the records for the provenance."""
+        if self.recovery is None:
             return []
-        (turn,) = turns(self.recipe, self.recipe.sparsity[0])
-        return [self.retraining.train(model, turn, prompts=self.calibration.prompts)]
+        (only,) = rounds_to(self.recipe, self.recipe.sparsity[0])
+        return [self.recovery.recover(model, only, beside=self.recipe.out)]
 
     def _kept(self, groups: list[UnitGroup], plan: UnitPlan) -> int:
         """Return how many units of each of these groups stay."""

@@ -27,11 +27,12 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.selection import select
 from gaprune.pipelines.base import PrunedModel, Run
 from gaprune.pipelines.preflight import require_same
+from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pipelines.result import Result
-from gaprune.pipelines.retraining import Round, turns
 from gaprune.pruning.scores import Scores, writing_scores
 from gaprune.pruning.zeros import Pruning, apply
 from gaprune.reconstruction.validate import ReconstructionReport, reconstructed
+from gaprune.recovery.rounds import Round
 from gaprune.util.distributed import rank
 from gaprune.util.files import locked, temporary_folder
 from gaprune.util.pattern import check_pattern
@@ -108,7 +109,7 @@ class UnstructuredRun(Run):
 
     def _prune(self, name: str, scores: Scores, sparsity: float, *, inplace: bool) -> PrunedModel:
         """Return the pruned model, with the last repair and every recovery, by turns if so asked for."""
-        first, *later = turns(self.recipe, sparsity)
+        first, *later = rounds_to(self.recipe, sparsity)
         pruning = self._decide(scores, self.parent, first)
         model, reconstruct = self._zero(name, self.parent, pruning, inplace=inplace)
         recoveries = self._recover(model, reconstruct, first)
@@ -144,11 +145,11 @@ class UnstructuredRun(Run):
     def _recover(
         self, model: SentenceTransformer, reconstruct: ReconstructionReport | None, turn: Round
     ) -> list[dict[str, Any]]:
-        """Retrain the model in place where that is asked for, and return what the provenance says of it."""
-        if self.retraining is None:
+        """Recover the model in place if asked to, and return the records for the provenance."""
+        if self.recovery is None:
             return []
-        record = self.retraining.train(model, turn, prompts=self.calibration.prompts)
-        if turn.of > 1:
+        record = self.recovery.recover(model, turn, beside=self.recipe.out)
+        if turn.count > 1:
             record |= {"round": {"sparsity": turn.sparsity, "reconstruct": reconstruct and reconstruct.as_dict()}}
         return [record]
 

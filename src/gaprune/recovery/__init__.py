@@ -1,1 +1,1 @@
-"""Retraining a pruned model so that it wins back what it lost, with its zeros held."""
+"""Recovery: fine-tuning and distillation of a pruned model, with its zeros masked."""

@@ -1,59 +1,55 @@
-"""What the trainer of sentence-transformers is told, and what is refused before anything is trained."""
+"""Arguments of the trainer of sentence-transformers, and the checks that need a model but no training."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, ModelError
-from gaprune.models.prompts import TASKS, Prompts
-from gaprune.recovery.corpus import Corpus
+from gaprune.models.prompts import TASKS, resolve_prompts
+from gaprune.recovery.checkpoints import Checkpoints
+from gaprune.recovery.data import RecoveryData
 from gaprune.recovery.lora import check_lora
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
     from transformers import PreTrainedModel
 
-__all__ = ["check_extras", "check_training", "recomputing", "training_arguments"]
+__all__ = ["check_extras", "check_training", "gradient_checkpointing", "training_arguments"]
 
 _KEPT = 2
-"""Checkpoints kept: the best and the last."""
+"""Number of checkpoints that are kept: the best and the last."""
 
 
 def check_extras(options: RecoveryOptions) -> None:
-    """Check that the optional dependencies that ``options`` need are there.
+    """Check that the optional dependencies of ``options`` are installed.
 
     Raises:
-        MissingExtraError: If one is not.
+        MissingExtraError: If one is missing.
     """
     if options.lora:
         check_lora()
 
 
-def check_training(model: SentenceTransformer, corpus: Corpus, options: RecoveryOptions, prompts: Prompts) -> None:
-    """Check what training would refuse of a model, before the expensive work.
+def check_training(model: SentenceTransformer, data: RecoveryData, options: RecoveryOptions) -> None:
+    """Check that ``model`` can be trained as asked for; call it before the expensive work.
 
     Raises:
         ConfigError: If the device or the number of processes does not fit.
-        ModelError: If the model cannot be trained as asked for.
+        ModelError: If the model cannot be trained with these options.
     """
-    training_arguments(model, corpus, options, prompts, Path(), resumed=False, resumable=False)
+    training_arguments(model, data, options, Checkpoints(Path()))
     if options.gradient_checkpointing:
-        recomputing(model)
+        _transformer_with_checkpointing(model)
 
 
 def training_arguments(
-    model: SentenceTransformer,
-    corpus: Corpus,
-    options: RecoveryOptions,
-    prompts: Prompts,
-    checkpoints: Path,
-    *,
-    resumed: bool,
-    resumable: bool,
+    model: SentenceTransformer, data: RecoveryData, options: RecoveryOptions, checkpoints: Checkpoints
 ) -> SentenceTransformerTrainingArguments:
-    """Return what the trainer is told.
+    """Return the arguments of the trainer.
 
     Raises:
         ConfigError: If the device or the number of processes does not fit.
@@ -68,38 +64,39 @@ def training_arguments(
         raise ConfigError(
             f"bf16: the device {model.device} does not compute in bfloat16.", "Leave it out, or use --device cpu."
         )
-    parts = PartialState(cpu=on_cpu).num_processes
-    held, held_batch = corpus.looked_at(options, parts)
+    processes = PartialState(cpu=on_cpu).num_processes
+    held_out, held_out_batch = data.held_out_batches(options, processes)
+    prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
+    by_column = {column: prompts.of(role) for column, role in data.columns.items()}
     routed = any(isinstance(module, Router) for module in model.children())
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(checkpoints.absolute()),
+        output_dir=str(checkpoints.folder.absolute()),
         max_steps=options.steps,
-        per_device_train_batch_size=options.batch_size // parts,
-        per_device_eval_batch_size=held_batch // parts,
+        per_device_train_batch_size=options.batch_size // processes,
+        per_device_eval_batch_size=held_out_batch // processes,
         learning_rate=options.rate,
         warmup_steps=round(options.warmup * options.steps),
         lr_scheduler_type="linear",
         bf16=options.bf16,
         use_cpu=on_cpu,
         seed=options.seed,
-        eval_strategy="steps" if held else "no",
+        eval_strategy="steps" if held_out else "no",
         eval_steps=options.evaluate_every,
-        eval_on_start=bool(held) and not resumed,
-        save_strategy="steps" if held or resumable else "no",
+        eval_on_start=bool(held_out) and checkpoints.last(processes) is None,
+        save_strategy="steps" if held_out or checkpoints.resumable else "no",
         save_steps=options.evaluate_every,
         save_total_limit=_KEPT,
-        save_only_model=not resumable,
-        load_best_model_at_end=bool(held),
-        metric_for_best_model="loss" if held else None,
-        greater_is_better=False if held else None,
+        save_only_model=not checkpoints.resumable,
+        metric_for_best_model="loss" if held_out else None,
+        greater_is_better=False if held_out else None,
         logging_steps=options.evaluate_every,
         logging_nan_inf_filter=False,
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=not on_cpu,
-        dataloader_drop_last=parts > 1,  # what sentence-transformers sets, with a warning; all batches are full
-        prompts=corpus.prompts(prompts) or None,
-        router_mapping={column: TASKS[role] for column, role in corpus.columns.items()} if routed else {},
+        dataloader_drop_last=processes > 1,  # sentence-transformers sets this with a warning; all batches are full
+        prompts={column: prompt for column, prompt in by_column.items() if prompt is not None} or None,
+        router_mapping={column: TASKS[role] for column, role in data.columns.items()} if routed else {},
     )
     if arguments.n_gpu > 1:
         raise ConfigError(
@@ -109,16 +106,22 @@ def training_arguments(
     return arguments
 
 
-def recomputing(model: SentenceTransformer) -> PreTrainedModel:
-    """Return the transformer of a model, which can recompute its activations.
+@contextmanager
+def gradient_checkpointing(model: SentenceTransformer) -> Iterator[None]:
+    """Recompute the activations of the transformer in the backward pass, inside the block."""
+    transformer = _transformer_with_checkpointing(model)
+    transformer.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    try:
+        yield
+    finally:
+        transformer.activation_checkpointing_disable()  # type: ignore[no-untyped-call]
 
-    Raises:
-        ModelError: If it cannot.
-    """
+
+def _transformer_with_checkpointing(model: SentenceTransformer) -> PreTrainedModel:
     transformer = model.transformers_model
     if transformer is None or not transformer.supports_gradient_checkpointing:
         raise ModelError(
             f"gradient_checkpointing: a {type(transformer).__name__} cannot recompute its activations.",
-            "Use --mini-batch-size instead.",
+            "Use --set mini_batch_size=8 instead.",
         )
     return transformer

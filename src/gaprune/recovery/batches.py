@@ -1,11 +1,15 @@
-"""Which triplets are trained on in which step: decided beforehand, so that a run can go on where it was ended."""
+"""Which triplets are in which batch: planned before training, so that an interrupted run can continue."""
 
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, zip_longest
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
@@ -13,19 +17,18 @@ from gaprune.pruning.budget import shares
 
 __all__ = ["hold_out", "in_batches", "plan", "row"]
 
-
-_HOLD_MORE = "Raise --held-out, give more triplets, or do without (--held-out 0)."
+_HOLD_MORE = "Raise held_out (--set held_out=0.2), give more triplets, or hold none out (--set held_out=0)."
 
 
 def row(item: Triplet, negatives: int) -> tuple[str, ...]:
-    """Return the texts of a triplet that are trained on: query, positive and so many of its negatives."""
+    """Return the texts of a triplet that are trained on: query, positive and the first ``negatives`` negatives."""
     return (item.query, *item.passages[: negatives + 1])
 
 
-def _apart(waiting: deque[int], count: int, texts: Sequence[frozenset[str]], taken: set[str]) -> list[int]:
-    """Take from ``waiting`` up to ``count`` that share no text with each other or with ``taken``.
+def _take_disjoint(waiting: deque[int], count: int, texts: Sequence[frozenset[str]], taken: set[str]) -> list[int]:
+    """Take up to ``count`` indices from ``waiting`` whose triplets share no text with each other or with ``taken``.
 
-    Those passed over stay in front of it, in their order.
+    The indices that are passed over stay at the front of ``waiting`` in their order.
     """
     drawn: list[int] = []
     passed: list[int] = []
@@ -41,31 +44,23 @@ def _apart(waiting: deque[int], count: int, texts: Sequence[frozenset[str]], tak
 
 
 class _Pool:
-    """Triplets in an order drawn anew for every pass over them; none is skipped but to a later batch.
+    """Triplets in an order that is shuffled again for every pass; a triplet is only ever postponed, never skipped."""
 
-    Args:
-        items: What to draw from.
-        offset: Added to every index.
-        negatives: Negatives of their own that are trained on.
-        seed: Seed of the order.
-    """
-
-    def __init__(self, items: Sequence[Triplet], offset: int, negatives: int, seed: str) -> None:
+    def __init__(self, items: Sequence[Triplet], negatives: int, seed: str) -> None:
         self.texts = [frozenset(row(item, negatives)) for item in items]
-        self.offset = offset
-        self._random = random.Random(seed)  # noqa: S311 (no secret)
+        self._random = random.Random(seed)  # noqa: S311 (not for secrets)
         self._waiting: deque[int] = deque()
 
-    def draw(self, count: int, taken: set[str]) -> list[int] | None:
-        """Return so many triplets that share no text with each other or with ``taken``; ``None`` if there are not."""
-        drawn = _apart(self._waiting, count, self.texts, taken)
+    def draw(self, count: int, taken: set[str]) -> list[int]:
+        """Return up to ``count`` triplets that share no text with each other or with ``taken``."""
+        drawn = _take_disjoint(self._waiting, count, self.texts, taken)
         if len(drawn) < count:  # the next pass
             order = list(range(len(self.texts)))
             self._random.shuffle(order)
-            again = deque(order)
-            drawn += _apart(again, count - len(drawn), self.texts, taken)
-            self._waiting += again
-        return [self.offset + index for index in drawn] if len(drawn) == count else None
+            waiting = deque(order)
+            drawn += _take_disjoint(waiting, count - len(drawn), self.texts, taken)
+            self._waiting += waiting
+        return drawn
 
 
 def plan(
@@ -74,65 +69,60 @@ def plan(
     *,
     steps: int,
     batch_size: int,
-    ratio: float,
+    general_share: float,
     negatives: int,
     seed: int,
 ) -> list[list[int]]:
     """Return the triplets of every step, as indices into ``domain`` followed by ``general``.
 
-    No text that is trained on stands twice in a batch, so no passage is a false negative for being another's positive.
-    Over all steps together exactly ``round(ratio * steps * batch_size)`` triplets are general, spread evenly over the
-    steps.
+    No text occurs twice in a batch, so no passage is a false negative because it is the positive of another query.
+    Over all steps together exactly ``round(general_share * steps * batch_size)`` triplets are general, spread evenly.
 
     Raises:
         ConfigError: If a batch cannot be filled with different texts.
     """
-    counts = shares(ratio, [batch_size] * steps)
-    pools = (
-        _Pool(domain, 0, negatives, f"domain {seed}"),
-        _Pool(general or (), len(domain), negatives, f"general {seed}"),
-    )
-    mixing = random.Random(f"order {seed}")  # noqa: S311 (no secret)
+    sources = [(domain, 0, _Pool(domain, negatives, f"domain {seed}"))]
+    if general is not None:
+        sources.append((general, len(domain), _Pool(general, negatives, f"general {seed}")))
+    mixing = random.Random(f"order {seed}")  # noqa: S311 (not for secrets)
     batches = []
-    for of_general in counts:
+    for of_general in shares(general_share, [batch_size] * steps):
         taken: set[str] = set()
         batch: list[int] = []
-        for pool, count, name in zip(
-            pools, (batch_size - of_general, of_general), (domain.name, general and general.name), strict=True
-        ):
+        for (triplets, offset, pool), count in zip(sources, (batch_size - of_general, of_general), strict=False):
             drawn = pool.draw(count, taken) if count else []
-            if drawn is None:
+            if len(drawn) < count:
                 raise ConfigError(
-                    f"batch_size: {name} holds {len(pool.texts)} triplets to train on, too few of different texts for "
-                    f"{count} in a batch.",
+                    f"batch_size: {triplets.name} holds {len(triplets)} triplets to train on, too few of different "
+                    f"texts for {count} in a batch.",
                     "Lower --batch-size, or give more triplets.",
                 )
-            batch += drawn
+            batch += [offset + index for index in drawn]
         mixing.shuffle(batch)
         batches.append(batch)
     return batches
 
 
 def hold_out(triplets: Triplets, fraction: float, *, most: int, least: int, seed: int) -> tuple[Triplets, Triplets]:
-    """Split triplets into those trained on and those held out.
+    """Split triplets into training triplets and held-out triplets.
 
-    Triplets that share a query or a positive stay together, so that nothing held out is trained on.
+    Triplets that share a query or a positive stay on the same side, so that nothing held out is trained on.
 
     Args:
-        triplets: What to split.
-        fraction: Share to hold out.
-        most: Triplets held out at the most.
-        least: Triplets held out at least.
+        triplets: The triplets to split.
+        fraction: Fraction to hold out.
+        most: Maximum number of held-out triplets.
+        least: Minimum number of held-out triplets.
         seed: Seed of the choice.
 
     Raises:
-        ConfigError: If fewer can be held out than at least.
-        DataError: If none is left.
+        ConfigError: If fewer than ``least`` can be held out.
+        DataError: If no training triplets are left.
     """
     wanted = min(round(fraction * len(triplets)), most)
     chosen: list[int] = []
     groups = _groups(triplets)
-    random.Random(f"held out {seed}").shuffle(groups)  # noqa: S311 (no secret)
+    random.Random(f"held out {seed}").shuffle(groups)  # noqa: S311 (not for secrets)
     for group in groups:
         if len(chosen) + len(group) <= wanted:
             chosen += group
@@ -144,50 +134,52 @@ def hold_out(triplets: Triplets, fraction: float, *, most: int, least: int, seed
         )
     rest = sorted(set(range(len(triplets))) - set(chosen))
     if not rest:
-        raise DataError("has nothing left to train on.", "Lower --held-out.", source=triplets.name)
+        raise DataError(
+            "has no triplets left to train on.", "Lower held_out (--set held_out=0.1).", source=triplets.name
+        )
     return _pick(triplets, rest), _pick(triplets, sorted(chosen))
 
 
-def in_batches(triplets: Triplets, *, batch_size: int, parts: int, negatives: int) -> tuple[Triplets, int]:
-    """Return triplets in batches of equal size, one after another, and that size.
+def in_batches(triplets: Triplets, *, batch_size: int, processes: int, negatives: int) -> tuple[Triplets, int]:
+    """Return held-out triplets in batches of equal size, one after another, and that size.
 
-    No text stands twice in a batch, as in training. The size is the largest by which half of the triplets find a
-    batch, or that by which most do where none lets half of them: those that fill none are left out.
+    No text occurs twice in a batch, as in training. The size is the largest for which at least half of the triplets
+    find a place in a batch; if there is none, the size for which most do. The other triplets are left out.
 
     Args:
-        triplets: Those held out.
-        batch_size: Most triplets a batch.
-        parts: Number of processes; batches divide into them.
-        negatives: Negatives of their own that are embedded.
+        triplets: The held-out triplets.
+        batch_size: Maximum size of a batch.
+        processes: Number of processes; the size is a multiple of it.
+        negatives: Negatives of its own that each query has.
 
     Raises:
-        ConfigError: If there is no batch of at least two triplets a process.
+        ConfigError: If there is no batch of at least two triplets per process.
     """
     texts = [frozenset(row(item, negatives)) for item in triplets]
     groups = _groups(triplets)
     balanced = len(triplets) // -(-len(triplets) // batch_size)
     best: list[list[int]] = []
-    for size in range(balanced // parts * parts, 2 * parts - 1, -parts):
-        batches = list(_filled(groups, size, texts))
+    for size in range(balanced // processes * processes, 2 * processes - 1, -processes):
+        batches = list(_fill(groups, size, texts))
         best = max(best, batches, key=lambda found: sum(map(len, found)))
         if 2 * size * len(batches) >= len(triplets):
             break
     if not best:
         raise ConfigError(
             f"held_out: the {len(triplets)} triplets held out of {triplets.name} have too few different texts for a "
-            f"batch of {2 * parts}.",
+            f"batch of {2 * processes}.",
             _HOLD_MORE,
         )
     return _pick(triplets, chain.from_iterable(best)), len(best[0])
 
 
-def _filled(groups: Sequence[Sequence[int]], size: int, texts: Sequence[frozenset[str]]) -> Iterator[list[int]]:
-    """Yield as many batches as can be filled with different texts, out of the groups that have most left first."""
+def _fill(groups: Sequence[Sequence[int]], size: int, texts: Sequence[frozenset[str]]) -> Iterator[list[int]]:
+    """Yield as many batches of different texts as can be filled, from the largest remaining groups first."""
     left = list(groups)
     while True:
         left.sort(key=len, reverse=True)
         order = deque(index for turn in zip_longest(*left) for index in turn if index is not None)
-        batch = _apart(order, size, texts, set())
+        batch = _take_disjoint(order, size, texts, set())
         if len(batch) < size:
             return
         yield batch
@@ -199,20 +191,16 @@ def _pick(triplets: Triplets, indices: Iterable[int]) -> Triplets:
 
 
 def _groups(triplets: Triplets) -> list[list[int]]:
-    """Return indices of triplets, those together that share a query or a positive, in the order of the first."""
-    root = list(range(len(triplets)))
-
-    def find(index: int) -> int:
-        while root[index] != index:
-            root[index] = root[root[index]]
-            index = root[index]
-        return index
-
-    first: dict[str, int] = {}
-    for index, item in enumerate(triplets):
-        for text in (item.query, item.positive):
-            root[find(index)] = find(first.setdefault(text, index))
-    groups: dict[int, list[int]] = {}
-    for index in range(len(triplets)):
-        groups.setdefault(find(index), []).append(index)
+    """Return the indices of triplets in groups that share a query or a positive, in the order of the first."""
+    numbers: dict[str, int] = {}
+    edges = [
+        (index, len(triplets) + numbers.setdefault(text, len(numbers)))
+        for index, item in enumerate(triplets)
+        for text in (item.query, item.positive)
+    ]
+    size = len(triplets) + len(numbers)
+    graph = coo_array((np.ones(len(edges)), tuple(zip(*edges, strict=True))), shape=(size, size))
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for index, label in enumerate(connected_components(graph, directed=False)[1][: len(triplets)]):
+        groups[label].append(index)
     return list(groups.values())

@@ -1,4 +1,4 @@
-"""Low-rank updates that never touch a zero: what is trained is what is merged, bit by bit."""
+"""Low-rank updates (LoRA) that are masked in training as in merging, so that merging changes no output."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["check_lora", "low_rank"]
 
 _ALPHA = 2
-"""Scale of an update: alpha over rank, as is usual."""
+"""An update is scaled by alpha over rank; alpha is this many times the rank, as is usual."""
 
 _ADAPTER = "recovery"
 
 
 def check_lora() -> None:
-    """Check that peft is there.
+    """Check that peft is installed.
 
     Raises:
         MissingExtraError: If it is not.
@@ -39,23 +39,23 @@ def check_lora() -> None:
 @contextmanager
 def low_rank(
     model: SentenceTransformer,
-    linear_layers: Sequence[LinearLayer],
-    zeros: Mapping[str, Tensor],
+    layers: Sequence[LinearLayer],
+    masks: Mapping[str, Tensor],
     *,
     rank: int,
     seed: int,
 ) -> Iterator[None]:
-    """Train low-rank updates of the matrices of the blocks, and nothing else, and merge them at the end.
+    """Train low-rank updates of the linear layers of the blocks, and nothing else, and merge them at the end.
 
-    A matrix ``W`` with zeros at ``Z`` computes with ``W + (B A * alpha / rank)`` outside ``Z`` and with zero inside,
-    in training as afterwards: the mask is part of the function that is trained, and merging changes no output.
+    A layer ``W`` with zeros at ``Z`` computes with ``W + (B A * alpha / rank)`` outside ``Z`` and with zero inside,
+    in training as afterwards: the mask is part of the function that is trained.
 
     Args:
-        model: What is trained.
-        linear_layers: All matrices of the model.
-        zeros: Zeros that are held, ``(out, in)`` by name.
+        model: The model to train.
+        layers: All linear layers of the model.
+        masks: True for masked weights, ``(out, in)`` by name of the layer.
         rank: Rank of the updates.
-        seed: Seed of their start.
+        seed: Seed of their initialisation.
 
     Source:
         Hu et al., LoRA (arXiv 2106.09685); layers and merging by peft.
@@ -63,33 +63,31 @@ def low_rank(
     from peft import LoraConfig, LoraModel
     from peft.tuners.lora import Linear
 
-    class Masked(Linear):
-        """A LoRA layer whose update leaves zeros alone."""
+    from gaprune.recovery.private import use_lora_layer
 
-        held: Tensor | None = None
+    chosen = [layer for layer in layers if layer.layer is not None]
+    mask_of = {id(layer.module): masks.get(layer.name) for layer in chosen}
+
+    class MaskedLora(Linear):
+        """A LoRA layer whose update is zero at masked weights."""
 
         def get_delta_weight(self, adapter: str) -> Tensor:
             with torch.autocast(self.weight.device.type, enabled=False):  # else merging would differ from training
                 delta: Tensor = super().get_delta_weight(adapter)
-            return delta if self.held is None else delta.masked_fill(self.held.to(delta.device), 0)
+            mask = mask_of[id(self.base_layer)]
+            return delta if mask is None else delta.masked_fill(mask.to(delta.device), 0)
 
-        def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            del args, kwargs
+        def forward(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
             base = cast("nn.Linear", self.base_layer)
             return functional.linear(x, base.weight + self.get_delta_weight(_ADAPTER), base.bias)
 
-    chosen = [matrix for matrix in linear_layers if matrix.layer is not None]
-    layers = {id(matrix.module): zeros.get(matrix.name) for matrix in chosen}
-    config = LoraConfig(r=rank, lora_alpha=_ALPHA * rank, target_modules=[matrix.name for matrix in chosen])
-    config._register_custom_module({nn.Linear: Masked})  # noqa: SLF001 (peft's way to give a layer of one's own)
+    config = LoraConfig(r=rank, lora_alpha=_ALPHA * rank, target_modules=[layer.name for layer in chosen])
+    use_lora_layer(config, MaskedLora)
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(requires_grad=False)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         adapted = LoraModel(model.transformers_model, config, _ADAPTER)
-    for module in adapted.modules():
-        if isinstance(module, Masked):
-            module.held = layers[id(module.base_layer)]
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The parent as a teacher: its embeddings of every text, computed once and kept."""
+"""Distillation: the parent's embeddings of every text, computed once and kept."""
 
 from __future__ import annotations
 
@@ -6,38 +6,36 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gaprune.errors import ConfigError, ModelError, OutputError
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.errors import ModelError
 from gaprune.models.encode import encode
-from gaprune.models.prompts import TASKS, Prompts, Role
-from gaprune.util.files import replacing
+from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
+from gaprune.util.tensor_store import StoredTensors, write_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Teacher", "default_cache", "refuse_other_width"]
+__all__ = ["Teacher", "default_cache", "embed_with_teacher"]
 
 _BATCH = 64
 """Texts encoded at a time."""
 
 
 def default_cache() -> Path:
-    """Return the folder where embeddings are kept where none is named."""
+    """Return the folder of kept embeddings if the options name none."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gaprune" / "teachers"
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Embeddings of texts by a model that is learned from.
+    """Embeddings of texts by the parent, which a recovery distils from.
 
     Args:
         embeddings: ``(texts, dim)`` fp32 on the CPU.
@@ -47,72 +45,41 @@ class Teacher:
     embeddings: Tensor
     index: dict[tuple[Role, str], int]
 
-    @classmethod
-    def of(
-        cls,
-        model: SentenceTransformer,
-        texts: Iterable[tuple[Role, str]],
-        *,
-        prompts: Prompts,
-        fingerprint: str,
-        cache: Path,
-        first: AbstractContextManager[object],
-    ) -> Self:
-        """Embed ``texts``, or take the embeddings that were kept.
-
-        Args:
-            model: The teacher.
-            texts: Role and text; repeated ones are embedded once.
-            prompts: Put before queries and passages.
-            fingerprint: Of the teacher's weights; its modules (pooling, say) count too.
-            cache: Folder of kept embeddings.
-            first: Entered around it; in a run of several processes it lets the first go ahead and the others wait.
-
-        Raises:
-            ModelError: If an embedding is not finite.
-            OutputError: If the embeddings cannot be kept.
-        """
-        index = {key: row for row, key in enumerate(dict.fromkeys(texts))}
-        depends_on = [
-            fingerprint,
-            repr(model),
-            model.max_seq_length,
-            model.truncate_dim,
-            prompts.query,
-            prompts.passage,
-        ]
-        digest = hashlib.sha256(json.dumps([*depends_on, *index], ensure_ascii=False).encode()).hexdigest()
-        path = cache / f"{digest}.safetensors"
-        with first:
-            embeddings = _kept(path)
-            if embeddings is None:
-                embeddings = _embed(model, list(index), prompts)
-                _keep(path, embeddings)
-        return cls(embeddings, index)
-
     def of_rows(self, rows: Tensor, like: Tensor) -> Tensor:
         """Return embeddings ``(batch, columns, dim)`` of ``rows`` ``(batch, columns)``, placed as ``like``."""
         return self.embeddings[rows.cpu()].to(like.device, like.dtype)
 
 
-def _kept(path: Path) -> Tensor | None:
+def embed_with_teacher(
+    model: SentenceTransformer, texts: Iterable[tuple[Role, str]], options: RecoveryOptions, *, fingerprint: str
+) -> Teacher:
+    """Embed ``texts`` with the parent, or read the embeddings that an earlier run has kept.
+
+    Args:
+        model: The parent.
+        texts: Role and text; repeated ones are embedded once.
+        options: Prompts, and the folder of kept embeddings.
+        fingerprint: Of the parent's weights; its modules (pooling, for example) count too.
+
+    Raises:
+        ModelError: If an embedding is not finite.
+        OutputError: If the embeddings cannot be kept.
+        ConfigError: If the kept embeddings cannot be read.
+    """
+    prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
+    index = {key: row for row, key in enumerate(dict.fromkeys(texts))}
+    depends_on = [
+        fingerprint, repr(model), model.max_seq_length, model.truncate_dim, prompts.query, prompts.passage,
+    ]  # fmt: skip
+    digest = hashlib.sha256(json.dumps([*depends_on, *index], ensure_ascii=False).encode()).hexdigest()
+    folder = default_cache() if options.teacher_cache is None else Path(options.teacher_cache)
+    path = folder / f"{digest}.safetensors"
     if not path.is_file():
-        return None
-    try:
-        return load_file(path)["embeddings"]
-    except (OSError, SafetensorError, KeyError) as error:
-        raise OutputError(f"The kept embeddings {path} cannot be read: {error}", "Delete the file.") from error
-
-
-def _keep(path: Path, embeddings: Tensor) -> None:
-    try:
-        with replacing(path) as partial:
-            save_file({"embeddings": embeddings}, partial)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(
-            f"The teacher's embeddings cannot be kept in {path.parent}: {error}",
-            "Name a folder you can write to: --teacher-cache DIR.",
-        ) from error
+        embeddings = _embed(model, list(index), prompts)
+        write_tensors(
+            path, {"embeddings": embeddings}, remedy="Name a folder you can write to: --set teacher_cache=DIR."
+        )
+    return Teacher(StoredTensors(path, remedy="Delete the file.")["embeddings"], index)
 
 
 def _embed(model: SentenceTransformer, keys: list[tuple[Role, str]], prompts: Prompts) -> Tensor:
@@ -129,17 +96,3 @@ def _embed(model: SentenceTransformer, keys: list[tuple[Role, str]], prompts: Pr
     if not torch.isfinite(embeddings).all():
         raise ModelError("The parent gives embeddings that are not finite.", "Name a sound one with --parent.")
     return embeddings
-
-
-def refuse_other_width(model: SentenceTransformer, teacher: SentenceTransformer, *, weight: float) -> None:
-    """Refuse to compare embeddings of different width one by one, where that has a weight.
-
-    Raises:
-        ConfigError: If they differ.
-    """
-    mine, its = model.get_embedding_dimension(), teacher.get_embedding_dimension()
-    if mine != its and weight:
-        raise ConfigError(
-            f"embedding_weight: the model's embeddings have {mine} dimensions, the parent's {its}.",
-            "Distil similarities alone: --embedding-weight 0.",
-        )

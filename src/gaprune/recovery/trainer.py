@@ -1,42 +1,48 @@
-"""The trainer of sentence-transformers, with planned batches, small exact checkpoints, and no silence about faults.
+"""The trainer of sentence-transformers with planned batches, small checkpoints and errors with a way out.
 
-This module imports sentence-transformers and accelerate: import it where a model is trained, not before.
+This module imports sentence-transformers: import it only to train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from gaprune.errors import MeasurementError, OutputError
+from gaprune.recovery.private import CheckpointTrainer
+from gaprune.util.progress import bars
+from gaprune.util.tensor_store import StoredTensors, write_tensors
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from rich.progress import Progress, TaskID
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-__all__ = ["BestHere", "EvaluateLast", "Patience", "ProgressBar", "RecoveryTrainer"]
+    from gaprune.recovery.masked_training import MaskedTraining
+
+__all__ = ["RecoveryTrainer", "Steering", "is_out_of_patience"]
 
 _WEIGHTS = "trained.safetensors"
 
+_ROOM = (
+    "Make room for three checkpoints of up to 12 bytes per trained weight, or name another folder with "
+    "--set checkpoint=FOLDER (for `gaprune prune`, another --out or TMPDIR)."
+)
+
 _FULL_DISK = "PytorchStreamWriter"
-"""Stands in what torch.save says of a disk that is full."""
+"""Part of the message of torch.save if the disk is full."""
 
 
-class _Planned(DefaultBatchSampler):
-    """Batches that were decided beforehand."""
+class _PlannedBatches(DefaultBatchSampler):
+    """Batches that were planned before training."""
 
-    def __init__(self, dataset: Dataset, batches: list[list[int]]) -> None:
+    def __init__(self, dataset: Dataset, batches: Sequence[list[int]]) -> None:
         super().__init__(dataset, batch_size=len(batches[0]), drop_last=False)
         self.batches = batches
 
@@ -47,36 +53,44 @@ class _Planned(DefaultBatchSampler):
         return len(self.batches)
 
 
-class RecoveryTrainer(SentenceTransformerTrainer):
-    """Trains in the order that was planned.
+class RecoveryTrainer(CheckpointTrainer):
+    """Trains on planned batches, with masked weights.
 
     Args:
-        batches: Triplets of every batch, batches of several processes one after another.
-        options: Of the trainer.
+        batches: Triplets of every batch; the batches of several processes one after another.
+        masked: Cleared after every step; ``None`` if the model masks by itself.
+        options: Of the trainer of sentence-transformers.
     """
 
-    def __init__(self, *, batches: list[list[int]], **options: Any) -> None:
+    def __init__(self, *, batches: Sequence[list[int]], masked: MaskedTraining | None, **options: Any) -> None:
         super().__init__(**options)
         self.batches = batches
-        self.processing_class = None  # or the trainer changes the model's configuration to what its tokenizer says
+        self.masked = masked
+        self.processing_class = None  # else the trainer changes the model's configuration to match its tokenizer
         self.remove_callback(PrinterCallback)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """Do nothing: the card is ours."""
+        """Do nothing: GAPrune writes the card."""
 
-    def get_batch_sampler(self, dataset: Dataset, batch_size: int, *args: Any, **kwargs: Any) -> DefaultBatchSampler:
-        """Return the planned batches for what is trained on, and the order of the data for what is held out."""
-        del args, kwargs
+    def get_batch_sampler(self, dataset: Dataset, batch_size: int, *_: Any, **__: Any) -> DefaultBatchSampler:
+        """Return the planned batches of the training triplets, or the held-out triplets in their order."""
         if dataset is self.train_dataset:
-            return _Planned(dataset, self.batches)
+            return _PlannedBatches(dataset, self.batches)
         rows = list(range(len(dataset)))
-        return _Planned(dataset, [rows[start : start + batch_size] for start in rows[::batch_size]])
+        return _PlannedBatches(dataset, [rows[start : start + batch_size] for start in rows[::batch_size]])
+
+    def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
+        """Return the optimiser, which clears masked weights after every step."""
+        optimizer: torch.optim.Optimizer = super().create_optimizer(*args)
+        if self.masked is not None:
+            optimizer.register_step_post_hook(self.masked.after_step)
+        return optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Take a step.
+        """Compute loss and gradients of a step.
 
         Raises:
-            SignalError: If the loss is not finite.
+            MeasurementError: If the loss is not finite.
         """
         loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
         if not torch.isfinite(loss):
@@ -89,122 +103,73 @@ class RecoveryTrainer(SentenceTransformerTrainer):
     def _trained(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+    def write_checkpoint(self) -> None:
         """Write a checkpoint.
 
         Raises:
             OutputError: If it cannot be written.
         """
         try:
-            super()._save_checkpoint(*args, **kwargs)
-        except (OSError, SafetensorError, RuntimeError) as error:
+            super().write_checkpoint()
+        except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and _FULL_DISK not in str(error):
                 raise
-            several = (self.args.save_total_limit or 0) + 1
-            raise OutputError(
-                f"A checkpoint cannot be written to {self.args.output_dir}: {str(error).partition(chr(10))[0]}",
-                f"Make room there for {several} (of up to 12 bytes for each weight that is trained), or name another "
-                "folder with --checkpoints (for `gaprune prune`, another --out or TMPDIR).",
-            ) from error
+            reason = str(error).partition("\n")[0]
+            raise OutputError(f"A checkpoint cannot be written to {self.args.output_dir}: {reason}", _ROOM) from error
 
-    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        """Write what is trained; everything else is in the folder that is recovered."""
-        del state_dict
-        folder = Path(output_dir or str(self.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.contiguous() for name, value in self._trained().items()}, folder / _WEIGHTS)
+    def save_model(self, output_dir: str | None = None, *_: Any, **__: Any) -> None:
+        """Write the trained weights; the others are in the folder of the model that is recovered."""
+        if self.args.should_save:
+            write_tensors(Path(output_dir or str(self.args.output_dir)) / _WEIGHTS, self._trained(), remedy=_ROOM)
 
     @torch.no_grad()
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        del model
-        kept = load_file(Path(resume_from_checkpoint) / _WEIGHTS)
+    def read_weights(self, checkpoint: Path) -> None:
+        """Read the trained weights of a checkpoint into the model."""
+        kept = StoredTensors(checkpoint / _WEIGHTS)
         for name, parameter in self._trained().items():
             parameter.copy_(kept[name])
 
-    def _load_best_model(self) -> None:
-        self._load_from_checkpoint(str(self.state.best_model_checkpoint))
 
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if not self.control.should_training_stop:  # a run that was to stop where it was ended takes no more steps
-            super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
+def is_out_of_patience(state: TrainerState, patience: int | None) -> bool:
+    """Return whether the last ``patience`` held-out losses were not better than the best one before them.
 
-
-class BestHere(TrainerCallback):
-    """Finds the best checkpoint among those that are here, where they were moved since, too."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Name it."""
-        del control, kwargs
-        if state.best_global_step:
-            state.best_model_checkpoint = str(Path(str(args.output_dir)) / f"checkpoint-{state.best_global_step}")
+    They are counted in the log, which checkpoints keep: the callback of transformers starts to count again in a run
+    that is resumed.
+    """
+    best, since = float("inf"), 0
+    for line in state.log_history:
+        if line.get("step", 0) > 0 and "eval_loss" in line:
+            since = 0 if line["eval_loss"] < best else since + 1
+            best = min(best, line["eval_loss"])
+    return patience is not None and since >= patience
 
 
-class EvaluateLast(TrainerCallback):
-    """Looks at the held-out loss after the last step too, whatever the interval is."""
+class Steering(TrainerCallback):
+    """Evaluates after the last step, stops if patience runs out, and shows how far the training is.
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Ask for it."""
-        del kwargs
+    Args:
+        steps: Number of steps.
+        patience: Held-out losses without a better one until the training stops; ``None`` for no limit.
+        label: Name of the progress bar.
+    """
+
+    def __init__(self, steps: int, patience: int | None, label: str) -> None:
+        self.patience, self.label = patience, label
+        self.display = bars()
+        self.task = self.display.add_task(label, total=steps)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Advance the progress bar, and ask for an evaluation after the last step."""
+        self.display.update(self.task, completed=state.global_step)
         if state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
 
-
-class Patience(TrainerCallback):
-    """Stops after so many held-out losses without a better one, counted in what the checkpoints keep.
-
-    The callback of transformers that does this counts anew where a run goes on, which then ends later.
-    """
-
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
-
-    def _spent(self, state: TrainerState) -> bool:
-        best, since = float("inf"), 0
-        for line in state.log_history:
-            if line.get("step", 0) > 0 and "eval_loss" in line:
-                since = 0 if line["eval_loss"] < best else since + 1
-                best = min(best, line["eval_loss"])
-        return since >= self.patience
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Take no step where a run goes on that was to stop."""
-        del args, kwargs
-        control.should_training_stop = self._spent(state)
-
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Stop, perhaps."""
-        del args, kwargs
-        control.should_training_stop = control.should_training_stop or self._spent(state)
-
-
-class ProgressBar(TrainerCallback):
-    """A progress bar over the steps, with the held-out loss."""
-
-    def __init__(self, display: Progress, steps: int, name: str) -> None:
-        self.display = display
-        self.name = name
-        self.task: TaskID = display.add_task(name, total=steps)
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Advance."""
-        del args, control, kwargs
-        self.display.update(self.task, completed=state.global_step)
-
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """Show the held-out loss."""
-        del args, state, control
+        """Show the held-out loss, and stop if patience has run out."""
+        del args
         loss = kwargs["metrics"].get("eval_loss")
         if loss is not None:
-            self.display.update(self.task, description=f"{self.name} (held-out loss {loss:.4f})")
+            self.display.update(self.task, description=f"{self.label} (held-out loss {loss:.4f})")
+        control.should_training_stop = control.should_training_stop or is_out_of_patience(state, self.patience)

@@ -13,7 +13,7 @@ __all__ = ["recovery_section"]
 
 
 def recovery_section(recovery: Mapping[str, Any]) -> str:
-    """Return how a model was retrained, as Markdown, from what its provenance says of it."""
+    """Return how a model was recovered, as Markdown, from what its provenance says of it."""
     options, training, data = recovery["options"], recovery["training"], recovery["data"]
     kinds = [kind for kind in ("domain", "general", "held_out") if data[kind] is not None]
     rows = [
@@ -23,7 +23,7 @@ def recovery_section(recovery: Mapping[str, Any]) -> str:
         ("loss", _loss(options)),
         ("learning rate", f"{training['learning_rate']:g}"),
         ("trained", f"low-rank updates of rank {options['lora']}, merged" if options["lora"] else "all weights"),
-        ("weights held at zero", f"{training['held']:,}"),
+        ("weights kept at zero", f"{training['masked_weights']:,}"),
         *_held_out(training),
         *(
             (f"{kind.replace('_', ' ')} triplets", f"{data[kind]['triplets']:,} of {data[kind]['name']}")

@@ -1,11 +1,10 @@
-"""What is minimised: the contrastive loss of sentence-transformers, and the distance to the parent.
+"""The loss of recovery: the contrastive loss of sentence-transformers, and the distance to the parent.
 
-This module imports sentence-transformers: import it where a model is trained, not before.
+This module imports sentence-transformers: import it only to train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch.nn import functional
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.recovery.teacher import Teacher
 
-__all__ = ["Cached", "Objective", "Plain", "embedding_distance", "make_loss", "similarity_distance"]
+__all__ = ["CachedLoss", "PlainLoss", "RecoveryLoss", "embedding_distance", "make_loss", "similarity_distance"]
 
 
 def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -45,25 +44,25 @@ def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return difference[others].square().mean()
 
 
-class Objective:
+class RecoveryLoss:
     """The weighted terms of the loss.
 
     Args:
         options: Their weights.
-        teacher: What is distilled from; ``None`` for the contrastive loss alone.
-        several: Whether several processes share a batch, so that their embeddings are gathered.
+        teacher: Embeddings of the parent; ``None`` for the contrastive loss alone.
+        gather: Whether several processes share a batch, so that their embeddings are gathered.
     """
 
-    def __init__(self, options: RecoveryOptions, teacher: Teacher | None, *, several: bool) -> None:
-        self.options, self.teacher, self.several = options, teacher, several
+    def __init__(self, options: RecoveryOptions, teacher: Teacher | None, *, gather: bool) -> None:
+        self.options, self.teacher, self.gather = options, teacher, gather
 
     def terms(self, embeddings: list[Tensor], labels: Tensor | None, contrastive: Tensor | None) -> dict[str, Tensor]:
         """Return the weighted terms by name.
 
         Args:
-            embeddings: Of a batch ``(batch, dim)``, one tensor a column.
+            embeddings: Of a batch ``(batch, dim)``, one tensor per column.
             labels: Rows of the teacher's embeddings, ``(batch, columns)``.
-            contrastive: The contrastive loss, unweighted; ``None`` where it has no weight.
+            contrastive: The contrastive loss, unweighted; ``None`` if it has no weight.
         """
         options = self.options
         found = {} if contrastive is None else {"contrastive": options.contrastive_weight * contrastive}
@@ -74,55 +73,53 @@ class Objective:
         if options.embedding_weight:
             found["embedding"] = options.embedding_weight * embedding_distance(student, teacher)
         if options.similarity_weight:
-            if self.several:
+            if self.gather:
                 student, teacher = all_gather_with_grad(student), all_gather(teacher)
             found["similarity"] = options.similarity_weight * similarity_distance(student, teacher)
         return found
 
 
-class Plain(MultipleNegativesRankingLoss):
-    """All terms from one pass over the batch; the trainer logs each by its name."""
+class PlainLoss(MultipleNegativesRankingLoss):
+    """All terms from one forward pass over the batch; the trainer adds them and logs each by its name."""
 
-    def __init__(self, model: SentenceTransformer, objective: Objective, **options: Any) -> None:
+    def __init__(self, model: SentenceTransformer, loss: RecoveryLoss, **options: Any) -> None:
         super().__init__(model, **options)
-        self.objective = objective
+        self.recovery = loss
 
     def compute_loss_from_embeddings(  # type: ignore[override] # the trainer adds and logs terms by name
         self, embeddings: list[Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
         """Return the terms of the loss."""
-        wanted = bool(self.objective.options.contrastive_weight)
-        contrastive = super().compute_loss_from_embeddings(embeddings, labels) if wanted else None
-        return self.objective.terms(embeddings, labels, contrastive)
+        weighted = self.recovery.options.contrastive_weight > 0
+        contrastive = super().compute_loss_from_embeddings(embeddings, labels) if weighted else None
+        return self.recovery.terms(embeddings, labels, contrastive)
 
 
-class Cached(CachedMultipleNegativesRankingLoss):
-    """The same sum with gradients cached at the embeddings, so that memory is that of a mini-batch."""
+class CachedLoss(CachedMultipleNegativesRankingLoss):
+    """The sum of the same terms with gradients cached at the embeddings, in the memory of a mini-batch."""
 
-    def __init__(self, model: SentenceTransformer, objective: Objective, **options: Any) -> None:
+    def __init__(self, model: SentenceTransformer, loss: RecoveryLoss, **options: Any) -> None:
         super().__init__(model, **options)
-        self.objective = objective
+        self.recovery = loss
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
         """Return the sum of the terms from the embeddings of all mini-batches."""
-        wanted = bool(self.objective.options.contrastive_weight)
-        contrastive = super().calculate_loss(reps, labels) if wanted else None
-        terms: Iterable[Tensor] = self.objective.terms(
-            [torch.cat(each) for each in reps], labels, contrastive
-        ).values()
-        loss = torch.stack(list(terms)).sum()
+        weighted = self.recovery.options.contrastive_weight > 0
+        contrastive = super().calculate_loss(reps, labels) if weighted else None
+        terms = self.recovery.terms([torch.cat(each) for each in reps], labels, contrastive)
+        loss = torch.stack(list(terms.values())).sum()
         if with_backward:
             loss.backward()  # type: ignore[no-untyped-call]
             return loss.detach()
         return loss
 
 
-def make_loss(model: SentenceTransformer, objective: Objective) -> Plain | Cached:
-    """Return the loss that ``objective`` asks for."""
-    options = objective.options
-    common = {"scale": 1 / options.temperature, "gather_across_devices": objective.several}
+def make_loss(model: SentenceTransformer, loss: RecoveryLoss) -> PlainLoss | CachedLoss:
+    """Return the loss as the trainer takes it."""
+    options = loss.options
+    common = {"scale": 1 / options.temperature, "gather_across_devices": loss.gather}
     if options.mini_batch_size is None:
-        return Plain(model, objective, **common)
-    return Cached(model, objective, mini_batch_size=options.mini_batch_size, **common)
+        return PlainLoss(model, loss, **common)
+    return CachedLoss(model, loss, mini_batch_size=options.mini_batch_size, **common)

@@ -7,12 +7,11 @@ import torch
 
 import gaprune
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.prompts import resolve_prompts
-from gaprune.recovery.corpus import read_corpus
-from gaprune.recovery.held import zeros_of
-from gaprune.recovery.hold import HoldZeros
+from gaprune.recovery.checkpoints import Checkpoints
+from gaprune.recovery.data import read_recovery_data
 from gaprune.recovery.lora import low_rank
-from gaprune.recovery.train import train
+from gaprune.recovery.masked_training import MaskedTraining, check_masked, zero_masks
+from gaprune.recovery.recover_model import recover_model
 from gaprune.recovery.trainer import RecoveryTrainer
 
 
@@ -41,21 +40,14 @@ def after_every_step(monkeypatch):
 
 def recovered(model, options, triplets, folder):
     """Train ``model`` and return its zeros before, its weights before and how it went."""
-    zeros = zeros_of(linear_layers(model))
+    zeros = zero_masks(linear_layers(model))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    went = train(
-        model,
-        read_corpus(options, domain=triplets),
-        options,
-        prompts=resolve_prompts(model),
-        zeros=zeros,
-        checkpoints=folder,
-    )
+    went = recover_model(model, read_recovery_data(options, domain=triplets), options, Checkpoints(folder))
     return zeros, before, went
 
 
 def same_zeros(model, zeros):
-    now = zeros_of(linear_layers(model))
+    now = zero_masks(linear_layers(model))
     return now.keys() == zeros.keys() and all(torch.equal(now[name], zeros[name]) for name in zeros)
 
 
@@ -67,7 +59,7 @@ def test_on_every_family(pruned, quick, many, tmp_path, after_every_step):
     zeros, before, went = recovered(pruned, quick(held_out=0), many, tmp_path)
     assert after_every_step == [0, 1, 2]
     assert same_zeros(pruned, zeros)
-    assert went.held == sum(int(each.sum()) for each in zeros.values()) > 0
+    assert went.masked_weights == sum(int(each.sum()) for each in zeros.values()) > 0
     assert len(moved(pruned, before)) > len(zeros)
     assert not pruned.training
 
@@ -121,22 +113,21 @@ def test_gradients_and_optimiser_state_are_zero_there(bert):
     zeros = torch.rand(weight.shape) < 0.5
     with torch.no_grad():
         weight.masked_fill_(zeros, 0)
-    holder = HoldZeros([matrix], {matrix.name: zeros})
-    holder.on_train_begin(None, None, None)
+    masked = MaskedTraining([matrix], {matrix.name: zeros})
     optimiser = torch.optim.AdamW([weight], lr=0.1)
-    (matrix.module(torch.ones(1, weight.shape[1])).sum() * torch.tensor(3.0)).backward()
+    with masked:
+        (matrix.module(torch.ones(1, weight.shape[1])).sum() * torch.tensor(3.0)).backward()
     assert not weight.grad[zeros].any()
     assert weight.grad[~zeros].all()
     weight.grad.fill_(1.0)  # as something else might
     optimiser.step()
     assert weight[zeros].all()
-    holder.on_optimizer_step(None, None, None, optimizer=optimiser)
+    masked.after_step(optimiser)
     assert not weight[zeros].any()
     state = optimiser.state[weight]
     for moment in ("exp_avg", "exp_avg_sq"):
         assert not state[moment][zeros].any()
         assert state[moment][~zeros].all()
-    holder.release()
     weight.grad = None
     matrix.module(torch.ones(1, weight.shape[1])).sum().backward()
     assert weight.grad.all()
@@ -146,7 +137,7 @@ def test_gradients_and_optimiser_state_are_zero_there(bert):
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_merging_changes_no_output(pruned, precision):
     texts = ["net income of the quarter", "a dog runs"]
-    zeros = zeros_of(linear_layers(pruned))
+    zeros = zero_masks(linear_layers(pruned))
     with low_rank(pruned, linear_layers(pruned), zeros, rank=2, seed=0):
         trained = [value for name, value in pruned.named_parameters() if value.requires_grad]
         assert sum(value.numel() for value in trained) < 6000
@@ -161,3 +152,13 @@ def test_merging_changes_no_output(pruned, precision):
     assert (before == after).all()
     assert same_zeros(pruned, zeros)
     assert type(linear_layers(pruned)[0].module) is torch.nn.Linear
+
+
+def test_a_masked_weight_that_is_not_zero_is_an_error(bert, quick, many, tmp_path, monkeypatch):
+    model = gaprune.prune(bert, criterion="magnitude", sparsity=0.5).model
+    masks = zero_masks(linear_layers(model))
+    assert check_masked(model, masks) == sum(int(mask.sum()) for mask in masks.values()) > 0
+    monkeypatch.setattr(MaskedTraining, "after_step", lambda *_: None)
+    monkeypatch.setattr(MaskedTraining, "__enter__", lambda self: self)
+    with pytest.raises(RuntimeError, match=r"masked weights are not zero after training"):
+        recovered(model, quick(held_out=0), many, tmp_path)

@@ -12,8 +12,8 @@ from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.units import unit_groups
-from gaprune.pipelines.retraining import Retraining
-from gaprune.recovery.held import zeros_of
+from gaprune.pipelines.recovery_plan import RecoveryPlan
+from gaprune.recovery.masked_training import zero_masks
 
 QUICK = {"batch_size": 6, "evaluate_every": 2}
 CUT = {"width": 0.5, "round_to": 8, "device": "cpu"}
@@ -34,7 +34,7 @@ def test_after_width(narrow, many, tmp_path):
     out = tmp_path / "out"
     result = gaprune.recover(narrow, domain=many, steps=4, out=out, device="cpu", distil=True, **QUICK)
     training = result.training
-    assert (training.held, training.learning_rate) == (0, 1e-4)
+    assert (training.masked_weights, training.learning_rate) == (0, 1e-4)
     assert training.before["loss"] > 0
     assert training.after["loss"] == pytest.approx(min(loss for _, loss in training.curve[1:]), abs=1e-4)
     opened = SentenceTransformer(str(out), device="cpu")
@@ -63,7 +63,7 @@ def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folde
     (recovery,) = said["recovery"]
     assert "round" not in recovery
     assert recovery["training"]["curve"] == [list(look) for look in two.training.curve]
-    assert recovery["training"]["held"] == 0
+    assert recovery["training"]["masked_weights"] == 0
     assert "## Recovery\n" in (out / "README.md").read_text(encoding="utf-8")
 
 
@@ -71,15 +71,15 @@ def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folde
 @pytest.mark.parametrize("criterion", ["dai:general_share=0", "sparsegpt"])
 def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     turns = []
-    train = Retraining.train
+    recover = RecoveryPlan.recover
 
     def spy(self, trained, turn, **given):
-        before = zeros_of(linear_layers(trained))
-        record = train(self, trained, turn, **given)
-        turns.append((turn.sparsity, before, zeros_of(linear_layers(trained))))
+        before = zero_masks(linear_layers(trained))
+        record = recover(self, trained, turn, **given)
+        turns.append((turn.sparsity, before, zero_masks(linear_layers(trained))))
         return record
 
-    monkeypatch.setattr(Retraining, "train", spy)
+    monkeypatch.setattr(RecoveryPlan, "recover", spy)
     options = {"held_out": 0, "learning_rate": 1e-2, **QUICK}
     before = weights_fingerprint(model)
     result = gaprune.prune(
@@ -95,7 +95,7 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
         assert (zeros | ~first[name]).all()
     size = sum(zeros.numel() for zeros in last.values())
     assert sum(int(zeros.sum()) for zeros in late.values()) == result.removed == round(0.6 * size)
-    opened = zeros_of(linear_layers(SentenceTransformer(str(tmp_path / "out"), device="cpu")))
+    opened = zero_masks(linear_layers(SentenceTransformer(str(tmp_path / "out"), device="cpu")))
     assert opened.keys() == late.keys()
     assert all(torch.equal(opened[name], late[name]) for name in late)
     said = read_provenance(tmp_path / "out")
@@ -125,8 +125,8 @@ def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
         recovery=QUICK,
         **CUT,
     )
-    zeros = zeros_of(linear_layers(again.model))
-    attention = zeros_of(linear_layers(load_model(tmp_path / "one", device="cpu")))
+    zeros = zero_masks(linear_layers(again.model))
+    attention = zero_masks(linear_layers(load_model(tmp_path / "one", device="cpu")))
     assert attention
     for recovered, wanted in (
         (once.model, zeros),
@@ -134,7 +134,7 @@ def test_zeros_of_every_run_before_are_held(folder_of, many, tmp_path):
         (narrow.model, attention),
         (gaprune.recover(tmp_path / "three", domain=many, steps=3, device="cpu", **QUICK).model, attention),
     ):
-        found = zeros_of(linear_layers(recovered))
+        found = zero_masks(linear_layers(recovered))
         assert all(torch.equal(found[name], each) for name, each in wanted.items())
 
 

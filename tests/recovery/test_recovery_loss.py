@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from itertools import chain
 
 import pytest
@@ -13,11 +12,12 @@ from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
-from gaprune.recovery.corpus import read_corpus
-from gaprune.recovery.held import zeros_of
-from gaprune.recovery.objective import Objective, make_loss
-from gaprune.recovery.teacher import Teacher
-from gaprune.recovery.train import train
+from gaprune.recovery.batches import row
+from gaprune.recovery.checkpoints import Checkpoints
+from gaprune.recovery.data import read_recovery_data
+from gaprune.recovery.losses import RecoveryLoss, make_loss
+from gaprune.recovery.recover_model import recover_model
+from gaprune.recovery.teacher import embed_with_teacher
 
 
 @pytest.fixture
@@ -26,14 +26,8 @@ def parent(family_folder):
 
 
 def teacher_of(parent, corpus, options, folder):
-    return Teacher.of(
-        parent,
-        corpus.texts([options]),
-        prompts=resolve_prompts(parent),
-        fingerprint="parent",
-        cache=folder,
-        first=nullcontext(),
-    )
+    cached = options.model_copy(update={"teacher_cache": str(folder)})
+    return embed_with_teacher(parent, corpus.texts([options]), cached, fingerprint="parent")
 
 
 def plain(model, rows, parent, options):
@@ -72,22 +66,22 @@ def plain(model, rows, parent, options):
 @pytest.mark.parametrize("mini", [None, 2])
 def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, negatives, mini):
     options = quick(held_out=0, mini_batch_size=mini, hard_negatives=negatives, **given)
-    corpus = read_corpus(options, domain=many[:6])
+    corpus = read_recovery_data(options, domain=many[:6])
     assert corpus.negatives == negatives
     teacher = teacher_of(parent, corpus, options, tmp_path) if options.distil else None
     items = corpus.plan(options)[0][:5]
     rows = corpus.data_set(items, teacher)[:]
-    prompts = corpus.prompts(resolve_prompts(pruned))
-    features = [pruned.preprocess(rows[name], prompt=prompts.get(name)) for name in corpus.columns]
+    prompts = resolve_prompts(pruned)
+    features = [pruned.preprocess(rows[name], prompt=prompts.of(role)) for name, role in corpus.columns.items()]
     labels = torch.tensor(rows["label"]) if teacher else None
     pruned.eval().requires_grad_()
-    loss = make_loss(pruned, Objective(options, teacher, several=False))(features, labels)
+    loss = make_loss(pruned, RecoveryLoss(options, teacher, gather=False))(features, labels)
     loss = torch.stack(list(loss.values())).sum() if isinstance(loss, dict) else loss
     loss.backward()
     weight = linear_layers(pruned)[1].module.weight
     found = weight.grad.clone()
     pruned.zero_grad()
-    wanted = plain(pruned, [corpus.row(item) for item in items], parent, options)
+    wanted = plain(pruned, [row(item, corpus.negatives) for item in items], parent, options)
     wanted.backward()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert torch.allclose(found, weight.grad, rtol=1e-3, atol=1e-5 * float(weight.grad.abs().max()) + 1e-7)
@@ -95,7 +89,7 @@ def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, negativ
 
 def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
     options = quick(held_out=0.2)
-    corpus = read_corpus(options, domain=many)
+    corpus = read_recovery_data(options, domain=many)
     first = teacher_of(bert, corpus, options, tmp_path)
     monkeypatch.setattr(type(bert), "encode", lambda *_args, **_options: pytest.fail("embedded again"))
     again = teacher_of(bert, corpus, options, tmp_path)
@@ -106,7 +100,7 @@ def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
 @pytest.mark.parametrize("negatives", [0, 1])
 def test_only_what_is_trained_on_is_embedded(bert, quick, many, tmp_path, negatives):
     options = quick(steps=2, held_out=0.2, hard_negatives=negatives)
-    corpus = read_corpus(options, domain=many)
+    corpus = read_recovery_data(options, domain=many)
     teacher = teacher_of(bert, corpus, options, tmp_path)
     triplets, batches = corpus.plan(options)
     assert sorted(index for batch in batches for index in batch) == list(range(12)) == list(range(len(triplets)))
@@ -115,18 +109,13 @@ def test_only_what_is_trained_on_is_embedded(bert, quick, many, tmp_path, negati
 
 
 def test_distillation_alone_comes_nearer(bert, folder_of, quick, many, tmp_path):
-    zeros = {}
     with torch.no_grad():
         for matrix in linear_layers(bert):
             matrix.module.weight[matrix.module.weight.abs() < 0.15] = 0
-    zeros = zeros_of(linear_layers(bert))
     options = quick(steps=8, distil=True, contrastive_weight=0, held_out=0.2, learning_rate=2e-3)
-    corpus = read_corpus(options, domain=many)
+    corpus = read_recovery_data(options, domain=many)
     teacher = teacher_of(load_model(folder_of("bert"), device="cpu"), corpus, options, tmp_path / "cache")
-    went = train(
-        bert, corpus, options, prompts=resolve_prompts(bert), zeros=zeros,
-        checkpoints=tmp_path / "points", teacher=teacher,
-    )  # fmt: skip
+    went = recover_model(bert, corpus, options, Checkpoints(tmp_path / "points"), teacher=teacher)
     assert went.before.keys() == {"loss", "embedding", "similarity"}
     assert went.after["loss"] < 0.9 * went.before["loss"]
 
@@ -136,10 +125,7 @@ def test_a_loss_that_is_not_finite(bert, quick, many, tmp_path):
         bert.get_parameter("0.model.embeddings.LayerNorm.weight").fill_(torch.nan)
     options = quick(held_out=0)
     with pytest.raises(MeasurementError, match=r"^The loss of step 1 is not finite"):
-        train(
-            bert, read_corpus(options, domain=many), options, prompts=resolve_prompts(bert), zeros={},
-            checkpoints=tmp_path,
-        )  # fmt: skip
+        recover_model(bert, read_recovery_data(options, domain=many), options, Checkpoints(tmp_path))
 
 
 @pytest.mark.parametrize(

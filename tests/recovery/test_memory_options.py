@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.prompts import resolve_prompts
-from gaprune.recovery.corpus import read_corpus
-from gaprune.recovery.train import train
+from gaprune.recovery.checkpoints import Checkpoints
+from gaprune.recovery.data import read_recovery_data
+from gaprune.recovery.recover_model import recover_model
 
 
 @pytest.fixture
@@ -21,10 +21,7 @@ def trained(quick, many, tmp_path):
             lambda _module, _inputs, output: seen.append((tuple(output.shape), output.dtype))
         )
         options = quick(steps=1, held_out=0, **given)
-        train(
-            model, read_corpus(options, domain=many), options, prompts=resolve_prompts(model), zeros={},
-            checkpoints=tmp_path,
-        )  # fmt: skip
+        recover_model(model, read_recovery_data(options, domain=many), options, Checkpoints(tmp_path))
         handle.remove()
         return seen
 

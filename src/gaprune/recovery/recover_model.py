@@ -1,0 +1,200 @@
+"""One recovery: a model with zeros is trained in place, with its zeros masked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.errors import ConfigError
+from gaprune.models.linear_layers import linear_layers
+from gaprune.recovery.arguments import gradient_checkpointing, training_arguments
+from gaprune.recovery.checkpoints import Checkpoints
+from gaprune.recovery.data import RecoveryData
+from gaprune.recovery.lora import low_rank
+from gaprune.recovery.masked_training import MaskedTraining, check_masked, masked_layers, zero_masks
+from gaprune.recovery.teacher import Teacher
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import TrainerState
+
+__all__ = ["TrainingRecord", "recover_model"]
+
+TERMS = ("contrastive", "embedding", "similarity")
+"""Names of the terms of the loss."""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How a recovery went.
+
+    Args:
+        steps: Steps taken; fewer than asked for if it stopped early.
+        best_step: Step whose weights the model has.
+        before: Held-out loss before the first step, its sum and its terms; empty without held-out triplets.
+        after: The same at the best step.
+        curve: Held-out loss by step, from before the first.
+        learning_rate: Highest learning rate.
+        masked_weights: Number of weights that were kept at zero.
+        held_out_triplets: Number of triplets that the held-out loss is computed on.
+        processes: Number of processes that trained.
+        seconds: Time of the training, without the time before an interruption.
+    """
+
+    steps: int
+    best_step: int
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    curve: tuple[tuple[int, float], ...]
+    learning_rate: float
+    masked_weights: int
+    held_out_triplets: int
+    processes: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data for the provenance."""
+        return asdict(self)
+
+
+def recover_model(
+    model: SentenceTransformer,
+    data: RecoveryData,
+    options: RecoveryOptions,
+    checkpoints: Checkpoints,
+    *,
+    teacher: Teacher | None = None,
+    label: str = "Recovering",
+) -> TrainingRecord:
+    """Train ``model`` in place; its weights that are zero stay zero.
+
+    It is trained in float32 (or with bfloat16 autocast) and has its own dtype and evaluation mode again afterwards. It
+    gets the weights of the step with the lowest held-out loss, or the last ones without held-out triplets.
+
+    Args:
+        model: The model to train.
+        data: Training triplets and held-out triplets.
+        options: Options of the training.
+        checkpoints: Where checkpoints are written, and whether the run continues from one.
+        teacher: Embeddings of the parent, if ``options.distil``.
+        label: Name of the progress bar.
+
+    Raises:
+        ConfigError: If the device, its memory or the number of processes does not suffice.
+        ModelError: If the model cannot be trained as asked for.
+        OutputError: If a checkpoint cannot be written.
+        MeasurementError: If a loss is not finite.
+        RuntimeError: If a masked weight is not zero afterwards, which is a fault of the program.
+    """
+    from transformers import TrainerState
+
+    from gaprune.recovery.losses import RecoveryLoss, make_loss
+    from gaprune.recovery.trainer import RecoveryTrainer, Steering, is_out_of_patience
+
+    start = time.perf_counter()
+    arguments = training_arguments(model, data, options, checkpoints)
+    processes = arguments.world_size
+    layers, masks = linear_layers(model), zero_masks(masked_layers(model, options.targets))
+    triplets, batches = data.plan(options)
+    held_out, _ = data.held_out_batches(options, processes)
+    resumed = checkpoints.last(processes)
+    if resumed is not None:
+        state = TrainerState.load_from_json(str(resumed / "trainer_state.json"))
+        if is_out_of_patience(state, options.patience):  # it was interrupted after its last step
+            batches, arguments.max_steps = batches[: state.global_step], state.global_step
+    with ExitStack() as stack:
+        stack.enter_context(_explained_memory())
+        stack.enter_context(_in_float32(model))
+        if options.lora:
+            stack.enter_context(low_rank(model, layers, masks, rank=options.lora, seed=options.seed))
+        if options.gradient_checkpointing:
+            stack.enter_context(gradient_checkpointing(model))
+        masked = None if options.lora else MaskedTraining(layers, masks)
+        steering = Steering(options.steps, options.patience, label)
+        trainer = RecoveryTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=data.data_set(triplets, teacher),
+            eval_dataset=None if held_out is None else data.data_set(held_out, teacher),
+            loss=make_loss(model, RecoveryLoss(options, teacher, gather=processes > 1)),
+            callbacks=[steering],
+            batches=_split(batches, processes),
+            masked=masked,
+        )
+        if masked is not None:
+            stack.enter_context(masked)
+        with steering.display:
+            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        trainer.accelerator.wait_for_everyone()  # until the first process has written the last checkpoint
+        if trainer.state.best_global_step:
+            trainer.read_weights(checkpoints.folder / f"checkpoint-{trainer.state.best_global_step}")
+        trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    return TrainingRecord(
+        **_losses(trainer.state),
+        learning_rate=options.rate,
+        masked_weights=check_masked(model, masks),
+        held_out_triplets=len(held_out or ()),
+        processes=processes,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _losses(state: TrainerState) -> dict[str, Any]:
+    """Return steps and held-out losses from the trainer's log, which rounds the terms to four digits."""
+    lines = [line for line in state.log_history if "eval_loss" in line]
+    best_step = state.best_global_step or state.global_step
+
+    def terms(line: Mapping[str, float]) -> dict[str, float]:
+        return {name: line[f"eval_{name}"] for name in ("loss", *TERMS) if f"eval_{name}" in line}
+
+    return {
+        "steps": state.global_step,
+        "best_step": best_step,
+        "before": terms(lines[0]) if lines else {},
+        "after": next((terms(line) for line in lines if line["step"] == best_step), {}),
+        "curve": tuple((int(line["step"]), line["eval_loss"]) for line in lines),
+    }
+
+
+@contextmanager
+def _in_float32(model: SentenceTransformer) -> Iterator[None]:
+    """Train all weights in float32, and restore dtypes and ``requires_grad`` afterwards."""
+    required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    dtypes = {name: value.dtype for name, value in (*model.named_parameters(), *model.named_buffers())}
+    model.float().requires_grad_()
+    try:
+        yield
+    finally:
+        model.eval()
+        model.zero_grad(set_to_none=True)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(required[name])
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            value.data = value.data.to(dtypes[name])
+
+
+@contextmanager
+def _explained_memory() -> Iterator[None]:
+    """Say which options need less memory if the device's does not suffice."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise ConfigError(
+            f"device: its memory does not suffice: {str(error).partition(chr(10))[0]}",
+            "Lower batch_size, or use mini_batch_size, gradient_checkpointing, bf16 or lora (--set name=value; for "
+            "`gaprune prune`, --set recovery.name=value).",
+        ) from error
+
+
+def _split(batches: list[list[int]], processes: int) -> list[list[int]]:
+    """Split every batch into one part per process; the processes take the parts in turn."""
+    size = len(batches[0]) // processes
+    return [batch[start : start + size] for batch in batches for start in range(0, len(batch), size)]
