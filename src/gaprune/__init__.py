@@ -8,7 +8,7 @@ from gaprune.errors import GapruneError
 from gaprune.evaluation.cost.benchmark import Benchmark
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.archive import pack, unpack
-from gaprune.models.encoders import ExportedModel
+from gaprune.models.exported import ExportedModel
 from gaprune.pipelines.bench import bench
 from gaprune.pipelines.compare import compare
 from gaprune.pipelines.evaluate import evaluate

@@ -15,7 +15,9 @@ import gaprune
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
 from gaprune.export import graph
 from gaprune.export.provenance import read_provenance
-from gaprune.models.encoders import ExportedModel, TorchModel, format_of
+from gaprune.models.encoders import TorchModel
+from gaprune.models.exported import ExportedModel
+from gaprune.models.formats import format_of
 from gaprune.models.load import load_model
 from gaprune.pipelines import export as exporting
 from toys import triplets_file

@@ -1,7 +1,7 @@
 """As many weights are zero as were asked for, in memory and in the file, whichever way a model takes.
 
-The ways cross families, granularities, criteria, what follows pruning and who owns the parent: every pair of values occurs,
-not every combination.
+The ways cross granularities, criteria, what follows pruning and who owns the parent, over all families: every pair of
+values occurs, not every combination.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _pairs(way: Mapping[str, Any]) -> set[tuple[tuple[str, Any], ...]]:
 
 
 def _covering() -> list[dict[str, Any]]:
-    """Return ways in which every possible pair of values occurs: always the way with most of the missing pairs next."""
+    """Return ways in which every possible pair of values occurs: always the one with most of the missing pairs."""
     ways = [dict(zip(FACTORS, values, strict=True)) for values in product(*FACTORS.values())]
     ways = [way for way in ways if _possible(way)]
     found = {index: _pairs(way) for index, way in enumerate(ways)}

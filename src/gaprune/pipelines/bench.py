@@ -17,7 +17,8 @@ from gaprune.evaluation.cost.memory import Memory, is_measurable, measure_memory
 from gaprune.evaluation.cost.size import folder_bytes
 from gaprune.evaluation.cost.workload import Workload, texts_of_length
 from gaprune.export.provenance import PROVENANCE_FILE, read_provenance, versions
-from gaprune.models.encoders import Encoder, TorchModel, format_of, open_encoder
+from gaprune.models.encoders import Encoder, TorchModel, open_encoder
+from gaprune.models.formats import format_of
 from gaprune.report.section import put_section
 from gaprune.util.files import write_text
 from gaprune.util.progress import track

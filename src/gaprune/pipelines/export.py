@@ -18,7 +18,9 @@ from gaprune.evaluation.cost.size import folder_bytes
 from gaprune.export.folder import check_destination, writing
 from gaprune.export.graph import check_extra, write_onnx, write_openvino
 from gaprune.export.provenance import PROVENANCE_FILE, parent_identity, read_provenance, versions
-from gaprune.models.encoders import GRAPHS, ExportedModel, TorchModel, format_of
+from gaprune.models.encoders import TorchModel
+from gaprune.models.exported import ExportedModel
+from gaprune.models.formats import GRAPHS, format_of
 from gaprune.models.load import load_model
 from gaprune.report.export_card import export_card
 from gaprune.util.progress import say

@@ -16,8 +16,8 @@ from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
 from gaprune.export.provenance import parent_identity, read_provenance
 from gaprune.models.checks import check_blocks, check_layers
-from gaprune.models.encoders import format_of
 from gaprune.models.fingerprints import modules_fingerprint
+from gaprune.models.formats import format_of
 from gaprune.models.load import load_model, shortened
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import no_effect, split_source

@@ -9,7 +9,7 @@ from typing import Any
 from gaprune.evaluation.cost.flops import Flops
 from gaprune.evaluation.cost.latency import Timing
 from gaprune.evaluation.cost.memory import Memory
-from gaprune.models.encoders import Format
+from gaprune.models.formats import Format
 from gaprune.report.markdown import markdown_table
 
 __all__ = ["Benchmark", "Cost", "Row"]

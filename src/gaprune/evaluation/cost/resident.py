@@ -6,7 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from gaprune.models.encoders import format_of, open_encoder
+from gaprune.models.encoders import open_encoder
+from gaprune.models.formats import format_of
 
 __all__ = ["main"]
 
