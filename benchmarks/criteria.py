@@ -4,9 +4,9 @@
     python benchmarks/criteria.py --table
 
 Weights at several sparsities and in the 2:4 pattern, and half of all FFN neurons, by `dai` and by every baseline, with
-and without repair. Every finished cell is kept in benchmarks/results/criteria.jsonl, and a run goes on where another
-stopped: the first seed of all settings comes first, the criteria that claims are about before the others. The tables
-go to stdout, and with --write into docs/science.md.
+and without reconstruction. Every finished cell is kept in benchmarks/results/criteria.jsonl, and a run continues where
+another stopped: the first seed of all settings comes first, the criteria that claims are about before the others. The
+tables go to stdout, and with --write into docs/science.md.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "width 0.5": {"width": 0.5},
 }
 WIDTH = "width 0.5"
-FIRST = ("dai", "dai + repair", "wanda", "sparsegpt")
+FIRST = ("dai", "dai + reconstruction", "wanda", "sparsegpt")
 """What claims are about: run before the others."""
 OTHERS = (
     "wanda-mix", "sparsegpt-mix", "magnitude", "obd", "obd-mix", "fisher", "fisher-general", "dai-paper", "random",
 )  # fmt: skip
-OF_WIDTH = ("dai", "dai + repair", "activation", "activation + repair")
+OF_WIDTH = ("dai", "dai + reconstruction", "activation", "activation + reconstruction")
 """Other baselines for neurons are in benchmarks/units.py."""
-WIDTH_ONLY = ("activation", "activation + repair")
+WIDTH_ONLY = ("activation", "activation + reconstruction")
 MASK_ONLY = ("random", "magnitude", "fisher-general", "fisher", "obd", "obd-mix", "wanda", "wanda-mix", "dai-paper")
 RECIPE: dict[str, Any] = {"triplets": 512, "max_length": 64}
 Cell = tuple[str, str, str, int]
@@ -117,11 +117,11 @@ def cells(seeds: int) -> Iterator[Cell]:
 
 def constants(row: str) -> dict[str, Any]:
     """Return the constants of a row's criterion; cells made with others are made again."""
-    return {} if row == "dense" else create(row.removesuffix(" + repair")).model_dump()
+    return {} if row == "dense" else create(row.removesuffix(" + reconstruction")).model_dump()
 
 
 def made(cell: Cell, rows: Collection[str]) -> dict[str, Any]:
-    """Return the scores of one model, and what repair said; ``rows`` are all that are asked of its sample."""
+    """Return the scores of one model and the report of its reconstruction; ``rows`` are all rows of its sample."""
     domain, setting, row, seed = cell
     model, reconstruct = Sample.of(domain, seed, rows).pruned(setting, row)
     scores = {kind: quality(model, tasks(folder)) for kind, folder in (("domain", domain), ("general", "general"))}
@@ -134,7 +134,7 @@ class Sample:
     Args:
         domain: Name of the domain.
         seed: Of the sample.
-        rows: What is to be asked of it: names of criteria, perhaps with `` + repair``.
+        rows: What is to be asked of it: names of criteria, perhaps with `` + reconstruction``.
         data: The triplets it is drawn from; all of the test bed by default.
     """
 
@@ -165,13 +165,15 @@ class Sample:
     def statistics(self) -> tuple[Any, Any]:
         """All that any row looks at, on domain and on general data."""
         needs = Needs.together(
-            needs_of(create(row.removesuffix(" + repair")), {"weights"}) for row in self.rows if row not in WIDTH_ONLY
+            needs_of(create(row.removesuffix(" + reconstruction")), {"weights"})
+            for row in self.rows
+            if row not in WIDTH_ONLY
         )
         return self.calibration.measure(self.model, select(linear_layers(self.model), ["all"]), needs, self.recipe, {})
 
     def pruned(self, setting: str, row: str) -> tuple[SentenceTransformer, Any]:
-        """Return the model of one cell, and what repair did."""
-        name = row.removesuffix(" + repair")
+        """Return the model of one cell, and the report of the reconstruction."""
+        name = row.removesuffix(" + reconstruction")
         if setting == "dense":
             return self.model, None
         if setting == WIDTH:
@@ -197,7 +199,7 @@ class Sample:
         return model, report.as_dict()
 
     def decided(self, setting: str, name: str) -> Pruning:
-        """Return what goes by a criterion; the last answer is kept for the row with repair."""
+        """Return what goes by a criterion; the last answer is kept for the row with reconstruction."""
         if self._decided is None or self._decided[0] != (setting, name):
             recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])
             chosen = select(linear_layers(self.model), recipe.targets)
@@ -254,7 +256,7 @@ def summary(done: dict[Any, Any]) -> str:
     rows = []
     for title, ours, rivals in (
         ("mask only", "dai", (*MASK_ONLY, "activation")),
-        ("updated", "dai + repair", ("sparsegpt", "sparsegpt-mix", "activation + repair")),
+        ("updated", "dai + reconstruction", ("sparsegpt", "sparsegpt-mix", "activation + reconstruction")),
     ):
         leads: list[dict[int, float]] = []
         for domain, setting in product(DOMAINS, SETTINGS):

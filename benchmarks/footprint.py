@@ -88,7 +88,7 @@ def run(missing: list[str], folder: Path, done: dict[str, dict[str, Any]], lines
 
 
 def pruned(parent: SentenceTransformer, cut: str, folder: Path) -> SentenceTransformer:
-    """Prune the parent by dai with repair, and write the result to the folder of that name."""
+    """Prune the parent by dai with reconstruction, and write the result to the folder of that name."""
     options = dict(SIZES[cut])
     if options.get("vocabulary"):
         options["vocabulary"] = corpus_file(DOMAIN, folder)

@@ -1,6 +1,6 @@
 """The choice between forms of domain importance, on held-out calibration triplets of finance alone.
 
-    python benchmarks/forms.py [--only "dai,dai + repair"] [--write]
+    python benchmarks/forms.py [--only "dai,dai + reconstruction"] [--write]
 
 All linear weights of all-MiniLM-L6-v2 at 65 %, and half of its FFN neurons; InfoNCE over all held-out passages,
 nDCG@10 of the positive among them and the mean cosine distance of their embeddings to the parent's, for 160 finance
@@ -34,12 +34,14 @@ ROWS = (
     "dense", "magnitude", "wanda", "wanda-mix", "obd", f"{_ALONE}:swaps=0", f"{_ALONE}:swaps=0:tempering=0",
     f"{_ALONE}:swaps=0:tempering=1", f"{_ALONE}:tempering=0", f"{_ALONE}:tempering=0.25", _ALONE,
     f"{_ALONE}:tempering=0.75", f"{_ALONE}:tempering=1", f"{_ALONE}:swaps=16", f"{_ALONE}:swaps=512",
-    f"{_ALONE}:alpha=0.3", "dai:centred=false", "dai", "sparsegpt", "sparsegpt-mix", "wanda + repair",
-    f"{_ALONE}:swaps=0 + repair", f"{_ALONE} + repair", "dai:centred=false + repair", "dai + repair",
+    f"{_ALONE}:alpha=0.3", "dai:centred=false", "dai", "sparsegpt", "sparsegpt-mix", "wanda + reconstruction",
+    f"{_ALONE}:swaps=0 + reconstruction", f"{_ALONE} + reconstruction", "dai:centred=false + reconstruction",
+    "dai + reconstruction",
 )  # fmt: skip
 WIDTH_ROWS = (
-    "magnitude", "activation", "wanda", "dai:centred=false", "dai:general_share=0", "dai", "activation + repair",
-    "dai:centred=false + repair", "dai + repair",
+    "magnitude", "activation", "wanda", "dai:centred=false", "dai:general_share=0", "dai",
+    "activation + reconstruction",
+    "dai:centred=false + reconstruction", "dai + reconstruction",
 )  # fmt: skip
 QUALITIES = ("loss", "nDCG@10", "distance")
 
@@ -101,7 +103,7 @@ def main() -> None:
             lines.add(line)
             sys.stderr.write(f"{setting}, {row}: {[round(number, 4) for number in numbers]}\n")
     table = [[*cell, *(f"{number:.4f}" for number in done[cell]["numbers"])] for cell in cells if cell in done]
-    header = ["cut", "form", *(f"{kind} {what}" for kind in ("finance", "general") for what in QUALITIES)]
+    header = ["pruning", "form", *(f"{kind} {what}" for kind in ("finance", "general") for what in QUALITIES)]
     text = markdown_table(header, table)
     sys.stdout.write(text)
     if args.write:

@@ -2,9 +2,9 @@
 
     python benchmarks/recovery.py [--domain finance] [--seeds 3] [--minutes M] [--write]
 
-A cell is one model, pruned (or not; with repair, as `gaprune prune` does it) and retrained (or not), on all tasks of
-its domain and all general ones. Every finished cell is in benchmarks/results/recovery-DOMAIN.jsonl, and a run goes on
-where another stopped; --minutes begins no cell after so long, --table runs none. What claims are about comes first,
+A cell is one model, pruned (or not; with reconstruction, as `gaprune prune` does it) and fine-tuned (or not), on all
+tasks of its domain and all general ones. Every finished cell is in benchmarks/results/recovery-DOMAIN.jsonl, and a run
+continues where another stopped; --minutes begins no cell after so long, --table runs none. Rows that claims need come first,
 with all seeds. Nothing is chosen on evaluation tasks: benchmarks/tuning.py is what defaults are chosen by. On a shared
 machine take OMP_NUM_THREADS=1 and one process a domain, not two threads that wait for each other; pruned models lie in
 --work, for all of a domain and seed.
@@ -54,7 +54,7 @@ COMMON = {
     "device": "cpu",
 }
 RECOVERIES: dict[str, dict[str, Any]] = {
-    "not retrained": {},
+    "no recovery": {},
     "contrastive": {"general_share": 0.0},
     "contrastive + distil, general 0.25": {"distil": True, "general_share": 0.25},
     "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_share": 0.25},
@@ -77,7 +77,7 @@ FIRST = (
     ("dai 0.5 all", PLAIN),
     ("depth -2", PLAIN),
 )
-"""Pruning and retraining that claims are about: all seeds of these before the others."""
+"""Pruning and recovery that claims are about: all seeds of these before the others."""
 OTHERS = (
     ("depth -2", MIXED),
     ("dai 0.5 mlp", MIXED),
@@ -154,7 +154,7 @@ def told(recovery: str) -> dict[str, Any]:
     """Return all that a recovery is told; cells made with other options are made again."""
     if recovery == PLAIN:
         return {}
-    where = {"model", "domain", "general", "out", "teacher_cache", "checkpoints", "device"}
+    where = {"model", "domain", "general", "out", "teacher_cache", "checkpoint", "device"}
     options = RecoveryOptions.build(COMMON, RECOVERIES[recovery])
     return options.model_dump(mode="json", exclude=where) | {
         "learning_rate": options.rate, "hard_negatives": options.own_negatives,
@@ -212,7 +212,7 @@ def table(lines: list[dict[str, Any]], domain: str) -> str:
         if here and dense:
             values = [entry([x[mean] for x in here], dense[0][mean]) for mean in ("domain_mean", "general_mean")]
             rows.append([pruning, recovery, str(len(here)), *values])
-    return f"### {domain}\n\n{markdown_table(['pruning', 'retraining', 'seeds', domain, 'general'], rows)}"
+    return f"### {domain}\n\n{markdown_table(['pruning', 'recovery', 'seeds', domain, 'general'], rows)}"
 
 
 def entry(means: list[float], dense: float) -> str:

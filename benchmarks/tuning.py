@@ -2,7 +2,7 @@
 
     python benchmarks/tuning.py [--only "dai 0.5 mlp"] [--write]
 
-all-MiniLM-L6-v2, pruned and retrained as in benchmarks/recovery.py, seed 0. Two questions: the learning rate, in
+all-MiniLM-L6-v2, pruned and fine-tuned as in benchmarks/recovery.py, seed 0. Two questions: the learning rate, in
 finance, and whether the negatives that triplets come with help, in both domains. No evaluation task is looked at: the
 domain is seen on its own triplets, what was forgotten on general ones. Finished cells are in
 benchmarks/results/recovery-tuning.jsonl and recovery-negatives.jsonl, and a run goes on where another stopped.
@@ -117,7 +117,7 @@ def negatives(args: argparse.Namespace) -> str:
         [domain, "before" if count is None else str(count), *(f"{found[name]:.4f}" for name in names)]
         for (domain, count), found in done.items()
     ]
-    return markdown_table(["domain", "negatives of its own", "loss", "nDCG@10", "loss on general"], rows)
+    return markdown_table(["domain", "negatives per triplet", "loss", "nDCG@10", "loss on general"], rows)
 
 
 def quality(model: SentenceTransformer, domain: str) -> dict[str, float]:

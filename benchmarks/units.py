@@ -1,9 +1,9 @@
-"""The units road on the test bed: all-MiniLM-L6-v2, finance and chemistry, 512 triplets a side.
+"""Structured pruning on the test bed: all-MiniLM-L6-v2, finance and chemistry, 512 triplets a side.
 
     python benchmarks/units.py [--table] [--write]
 
 Width 0.5, 2 of 6 layers, the vocabulary, and all three together, by dai and by baselines of the same size, with and
-without repair; quality in tasks of the domain and in general ones. Every finished cell is kept in
+without reconstruction; quality in tasks of the domain and in general ones. Every finished cell is kept in
 benchmarks/results/units.jsonl, and a run goes on where another stopped. The tables go to stdout, and with --write into
 docs/benchmarks.md.
 """
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def cells(domain: str) -> list[tuple[str, str, str, bool]]:
-    """Return every cell of a domain: what is cut, by which criterion, and whether it is repaired."""
+    """Return every cell of a domain: what is cut, by which criterion, and whether it is reconstructed."""
     found = [(domain, "dense", "", False)]
     for size in SIZES:
         for criterion in CRITERIA if size != "vocabulary" else ("dai",):
@@ -157,9 +157,16 @@ def table(domain: str, done: dict[tuple[Any, ...], dict[str, Any]]) -> str:
                 f"{mean(line, kind):.4f} ({mean(line, kind) / mean(dense, kind) - 1:+.1%})"
                 for kind in (domain, "general")
             ]
-            reconstructed = ("kept" if line["reconstruct"]["kept"] else "left out") if reconstruct else ""
+            reconstructed = ("kept" if line["reconstruct"]["kept"] else "rolled back") if reconstruct else ""
             rows.append([size, criterion, reconstructed, f"{line['parameters'] / 1e6:.1f} M", *entries])
-    header = ["cut", "criterion", "reconstruct", "parameters", f"{domain}: {', '.join(TASKS[domain])}", "general"]
+    header = [
+        "pruning",
+        "criterion",
+        "reconstruction",
+        "parameters",
+        f"{domain}: {', '.join(TASKS[domain])}",
+        "general",
+    ]
     return f"### {domain}\n\n{markdown_table(header, rows)}"
 
 
