@@ -4,7 +4,7 @@
 
 A cell is one model, pruned (or not; with reconstruction, as `gaprune prune` does it) and fine-tuned (or not), on all
 tasks of its domain and all general ones. Every finished cell is in benchmarks/results/recovery-DOMAIN.jsonl, and a run
-continues where another stopped; --minutes begins no cell after so long, --table runs none. Rows that claims need come first,
+continues where another stopped; --minutes begins no cell after so long, --table runs none. Rows for claims come first,
 with all seeds. Nothing is chosen on evaluation tasks: benchmarks/tuning.py is what defaults are chosen by. On a shared
 machine take OMP_NUM_THREADS=1 and one process a domain, not two threads that wait for each other; pruned models lie in
 --work, for all of a domain and seed.
