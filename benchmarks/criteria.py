@@ -184,7 +184,7 @@ class Sample:
                 general=self.calibration.general,
                 recipe=options | SETTINGS[setting],
             )
-            return result.model, result.origin["method"]["reconstruct"]
+            return result.model, result.provenance().as_dict()["method"]["reconstruction"]
         recipe = Recipe.build(RECIPE, {"seed": self.seed}, SETTINGS[setting])
         pruning = self.decided(setting, name)
         if row == name:

@@ -173,7 +173,7 @@ def child(options: Mapping[str, Any]) -> None:
 
     clock(preflight, "load_model", "load")
     clock(base, "check_finite", "check")
-    clock(base, "parent_identity", "fingerprint")
+    clock(base.Parent, "of", "fingerprint")
     clock(weights.UnstructuredRun, "_measure_and_score", "measure and score")
     clock(calibration, "measure", "measure")
     clock(weights.Scores, "decide", "decide")

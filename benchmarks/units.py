@@ -103,9 +103,9 @@ def run(domain: str, done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines) 
                     recipe=options | {"criterion": criterion, "reconstruct": reconstruct},
                 )
                 model = result.model
-                line["reconstruct"] = result.origin["method"]["reconstruct"]
+                line["reconstruct"] = result.provenance().as_dict()["method"]["reconstruction"]
                 line["cuts"] = [
-                    {key: each[key] for key in ("kind", "removed", "total")} for each in result.change.as_list()
+                    {"kind": each.kind, "removed": each.removed, "total": each.total} for each in result.change.cuts
                 ]
             line["parameters"] = sum(weight.numel() for weight in model.parameters())
             line["scores"] = quality(model, tasks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
 
@@ -10,8 +9,10 @@ import pytest
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
+import provenances
 from gaprune.errors import OutputError
 from gaprune.export.folder import check_destination, save
+from gaprune.export.provenance import Provenance
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -76,14 +77,14 @@ class TestSaving:
     @pytest.fixture
     def write(self, bert):
         def write(out: Path, text: str = "card", *, overwrite: bool = False) -> Path:
-            return save(bert, out, card=text, provenance={"made": text}, overwrite=overwrite)
+            return save(bert, out, card=text, provenance=provenances.unstructured(made=text), overwrite=overwrite)
 
         return write
 
     def test_a_folder_with_everything(self, write, tmp_path, bert):
         out = write(tmp_path / "deep" / "out")
         assert (out / "README.md").read_text() == "card"
-        assert json.loads((out / "gaprune.json").read_text()) == {"made": "card"}
+        assert Provenance.read(out) == provenances.unstructured(made="card")
         assert (out / "model.safetensors").stat().st_size > 0
         assert stat.S_IMODE(out.stat().st_mode) == 0o755, "readable by others, which a temporary folder is not"
         assert [path.name for path in out.parent.iterdir()] == ["out"]

@@ -14,7 +14,7 @@ import pytest
 import gaprune
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
 from gaprune.export import graph
-from gaprune.export.provenance import read_provenance
+from gaprune.export.provenance import Provenance
 from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel
 from gaprune.models.formats import format_of
@@ -71,10 +71,10 @@ class TestSameModel:
         assert format_of(result.path) == result.to == to
         assert not list(result.path.glob("*.safetensors")), "the weights would lie there twice"
         assert not list(result.path.rglob("*dense*"))
-        record = read_provenance(result.path)["export"]
-        assert record["cosine_min"] == result.cosine_min > 1 - 1e-6
+        record = Provenance.read(result.path).export
+        assert record.cosine_min == result.cosine_min > 1 - 1e-6
         model = load_model(folder_of(family), device="cpu")
-        assert record["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+        assert record.parameters == sum(parameter.numel() for parameter in model.parameters())
         assert result.bytes == sum(file.stat().st_size for file in result.path.rglob("*") if file.is_file())
 
     def test_the_code_in_the_card(self, exported, folder_of, family, to, tmp_path):
@@ -113,10 +113,9 @@ def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
     smaller = gaprune.prune(folder_of("bert"), device="cpu", out=tmp_path / "pruned", **options).model
     domain = triplets_file(tmp_path / "domain.jsonl", [gaprune.Triplet("a loan", "the bank lent")])
     result = gaprune.export_model(tmp_path / "pruned", to="onnx", out=tmp_path / "out", domain=domain)
-    found = read_provenance(result.path)
-    assert found.keys() > {"export"}
-    assert found["export"]["parameters"] == sum(parameter.numel() for parameter in smaller.parameters())
-    assert {key: found[key] for key in found if key != "export"} == read_provenance(tmp_path / "pruned")
+    found = Provenance.read(result.path)
+    assert found.export.parameters == sum(parameter.numel() for parameter in smaller.parameters())
+    assert found.model_copy(update={"export": None}) == Provenance.read(tmp_path / "pruned")
     assert result.texts == len(exporting._texts(None)) + 2, "the domain's texts are compared too"
     assert result.cosine_min > 1 - 1e-6, "a bfloat16 model is exported in fp32"
 

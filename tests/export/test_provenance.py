@@ -1,4 +1,4 @@
-"""What identifies a parent, and reading it back."""
+"""The file gaprune.json: typed, versioned, refused with a reason, and without paths of the user's machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import platform
 import pytest
 import torch
 
+import provenances
 from gaprune.errors import ModelError
-from gaprune.export.provenance import parent_identity, read_provenance, versions
+from gaprune.export.portable import Parent, portable
+from gaprune.export.provenance import Provenance, versions
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.load import load_model
 
@@ -43,15 +45,6 @@ class TestFingerprint:
         assert weights_fingerprint(bert.train()) == weights_fingerprint(bert.eval())
 
 
-def test_identity(bert):
-    assert parent_identity(bert, "org/model", "main") == {
-        "name": "org/model",
-        "revision": "main",
-        "commit": None,
-        "weights_sha256": weights_fingerprint(bert),
-    }
-
-
 def test_versions():
     said = versions()
     assert said["python"] == platform.python_version()
@@ -59,15 +52,86 @@ def test_versions():
     assert {"gaprune", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy"} < said.keys()
 
 
+class TestParent:
+    def test_a_model_on_the_hub(self, bert):
+        parent = Parent.of(bert, "org/model", revision="main", dtype="bfloat16")
+        assert (parent.name, parent.local, parent.path) == ("org/model", False, None)
+        assert (parent.revision, parent.dtype, parent.commit) == ("main", "bfloat16", None)
+        assert parent.weights_sha256 == weights_fingerprint(bert)
+        assert parent.find("anywhere") == "org/model"
+
+    @pytest.mark.parametrize(
+        "name", ["/home/me/model", "./model", "../models/model", "~/model", "a/deep/model", "a model in memory"]
+    )
+    def test_of_a_path_only_the_last_part_is_kept(self, name):
+        parent = Parent.model_validate({"name": name, "weights_sha256": "ab"})
+        assert parent.local
+        assert parent.name in {"model", "a model in memory"}
+        assert parent.find("anywhere") is None
+
+    def test_an_existing_folder_is_not_a_hub_id(self, tmp_path, monkeypatch):
+        (tmp_path / "org" / "model").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path)
+        parent = Parent.model_validate({"name": "org/model", "weights_sha256": "ab"})
+        assert (parent.name, parent.local) == ("model", True)
+        assert Parent.model_validate(parent.model_dump()) == parent
+
+    def test_a_hub_id_that_was_read_stays_one(self, tmp_path, monkeypatch):
+        (tmp_path / "org" / "model").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path)
+        content = {"name": "org/model", "local": False, "weights_sha256": "ab"}
+        assert Parent.model_validate(content).find("child") == "org/model"
+
+    @pytest.mark.parametrize(
+        ("child", "path"), [("out", "../model"), ("out/sparsity-0.5", "../../model"), ("a/b/out", None)]
+    )
+    def test_it_is_found_again_near_its_child(self, tmp_path, child, path):
+        folder = tmp_path / "model"
+        folder.mkdir()
+        parent = Parent.model_validate({"name": str(folder), "weights_sha256": "ab"}).seen_from(
+            tmp_path / child, folder
+        )
+        assert parent.path == path
+        assert parent.find(tmp_path / child) == (None if path is None else str(folder))
+        folder.rmdir()
+        assert parent.find(tmp_path / child) is None
+
+
+def test_options_keep_hub_ids_and_names_of_files(tmp_path):
+    (tmp_path / "mine.jsonl").write_text("")
+    found = portable(
+        {
+            "model": "org/model",
+            "domain": str(tmp_path / "mine.jsonl"),
+            "general": None,
+            "out": str(tmp_path / "out"),
+            "query_prompt": "/query: ",
+            "recovery": {"teacher_cache": str(tmp_path / "cache"), "distil": True},
+            "sparsity": (0.5, 0.7),
+        }
+    )
+    assert found == {
+        "model": "org/model",
+        "domain": "mine.jsonl",
+        "general": None,
+        "out": "out",
+        "query_prompt": "/query: ",
+        "recovery": {"teacher_cache": "cache", "distil": True},
+        "sparsity": [0.5, 0.7],
+    }
+
+
 class TestReading:
-    def test_what_was_written(self, tmp_path):
-        content = {"made": "today", "parent": {}, "method": {}, "sparsity": {}}
-        (tmp_path / "gaprune.json").write_text(json.dumps(content), encoding="utf-8")
-        assert read_provenance(tmp_path) == content
+    @pytest.mark.parametrize("make", [provenances.unstructured, provenances.structured])
+    def test_what_was_written(self, tmp_path, make):
+        written = make(recoveries=[provenances.recovery()])
+        written.write(tmp_path)
+        assert json.loads((tmp_path / "gaprune.json").read_text(encoding="utf-8"))["schema"] == 1
+        assert Provenance.read(tmp_path) == written
 
     def test_a_model_that_is_not_ours(self, folder_of):
-        assert read_provenance(folder_of("bert")) is None
-        assert read_provenance("some-organisation/some-model") is None
+        assert Provenance.read(folder_of("bert")) is None
+        assert Provenance.read("some-organisation/some-model") is None
 
     @pytest.mark.parametrize(
         ("content", "reason"),
@@ -75,11 +139,27 @@ class TestReading:
             (b"{", "cannot be read"),
             (b"\xff\xfe", "cannot be read"),
             (b"[1]", "is not what"),
-            (b'{"made": 1}', "is not what"),
+            (b'{"schema": 1, "made": "1"}', "is not what GAPrune writes: versions"),
         ],
     )
     def test_a_broken_file(self, tmp_path, content, reason):
         (tmp_path / "gaprune.json").write_bytes(content)
         with pytest.raises(ModelError, match=rf"gaprune\.json {reason}") as caught:
-            read_provenance(tmp_path)
-        assert caught.value.remedy == "Delete it, or restore the folder."
+            Provenance.read(tmp_path)
+        assert "opens without it" in caught.value.remedy
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [
+            (
+                {"parent": {}, "method": {}, "sparsity": {}, "recovery": [{"data": {"negatives": 0}}]},
+                "no schema version",
+            ),
+            ({"schema": 2}, "schema 2"),
+        ],
+    )
+    def test_another_version_is_refused(self, tmp_path, content, reason):
+        """The first is what the versions before the schema wrote."""
+        (tmp_path / "gaprune.json").write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(ModelError, match=rf"gaprune\.json has {reason}"):
+            Provenance.read(tmp_path)

@@ -21,6 +21,8 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria.registry import available, create
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError, SelectionError
+from gaprune.export.provenance import Provenance
+from gaprune.export.records import Calibration
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.pipelines import unstructured as weight_runs
@@ -137,10 +139,10 @@ class TestEveryFamily:
         parameters = sum(each.numel() for each in model.parameters())
         assert result.sparsity_of_model == zeros_in(model, pruned.selected) / parameters
         assert result.footprint.sparsity() == pytest.approx(share_of_zeros(model), abs=1e-12)
-        said = result.provenance()["sparsity"]
-        assert said["of_selected"] == result.sparsity_of_selected
-        assert said["of_model"] == result.sparsity_of_model
-        assert said["asked"] == 0.37
+        said = result.provenance().sparsity
+        assert said.of_selected == result.sparsity_of_selected
+        assert said.of_model == result.sparsity_of_model
+        assert said.asked == 0.37
 
     def test_the_folder_opens_in_sentence_transformers_alone(self, pruned):
         opened = SentenceTransformer(str(pruned.out), device="cpu", local_files_only=True)
@@ -161,9 +163,10 @@ class TestEveryFamily:
     def test_card_and_provenance_are_there(self, pruned):
         card = (pruned.out / "README.md").read_text(encoding="utf-8")
         assert card.startswith("---\nlibrary_name: sentence-transformers\n")
-        written = json.loads((pruned.out / "gaprune.json").read_text(encoding="utf-8"))
-        assert written == json.loads(json.dumps(pruned.result.provenance()))
-        assert written["method"]["matrices"] == pruned.selected
+        written = Provenance.read(pruned.out)
+        parent = written.parent.model_copy(update={"path": None})
+        assert written.model_copy(update={"parent": parent}) == pruned.result.provenance()
+        assert list(written.method.pruning.linear_layers) == pruned.selected
 
     def test_the_folder_can_be_pruned_again(self, pruned, tmp_path):
         again = gaprune.prune(
@@ -173,7 +176,7 @@ class TestEveryFamily:
         assert zeros_in(again.model, pruned.selected) == round(0.6 * size)
         first, second = weights_of(pruned.result.model), weights_of(again.model)
         assert all((second[name][first[name] == 0] == 0).all() for name in pruned.selected), "zeros go first"
-        assert again.provenance()["parent"]["name"] == str(pruned.out)
+        assert again.provenance().parent.name == pruned.out.name
 
     def test_two_of_four(self, family_folder):
         result = gaprune.prune(family_folder, criterion="magnitude", granularity="2:4", targets="all", device="cpu")
@@ -181,7 +184,7 @@ class TestEveryFamily:
         for name in result.change.keep:
             groups = weights_of(result.model)[name].reshape(-1, 4)
             assert ((groups == 0).sum(dim=1) == 2).all(), name
-        assert result.provenance()["method"]["allocation"] is None
+        assert result.provenance().method.pruning.allocation is None
 
     def test_a_pattern_that_does_not_fit_is_refused(self, family_folder, never_measured, toy_triplets):
         with pytest.raises(ConfigError, match=r"^granularity 2:5: .*layers?\..* has (32|48) inputs, no multiple of 5"):
@@ -193,7 +196,7 @@ class TestCriteria:
     def test_end_to_end(self, bert, toy_triplets, criterion):
         result = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, sparsity=0.45, criterion=criterion)
         assert zeros_in(result.model, result.change.keep) == round(0.45 * result.change.size)
-        assert result.provenance()["method"]["criterion"] == criterion
+        assert result.provenance().method.criterion == criterion
         assert np.isfinite(result.model.encode(TEXTS)).all()
 
     @pytest.mark.parametrize("granularity", ["weight", "2:4"])
@@ -240,14 +243,14 @@ class TestCriteria:
 
     def test_mined_negatives(self, bert, toy_pairs, toy_triplets):
         result = gaprune.prune(bert, domain=toy_pairs, general=GENERAL, mine_negatives=1, negatives="explicit")
-        said = result.provenance()["calibration"]["domain"]
-        assert said["triplets"] == 7
-        assert said["sha256"] not in {toy_pairs.fingerprint, toy_triplets.fingerprint}
+        said = result.provenance().calibration.domain
+        assert said.triplets == 7
+        assert said.sha256 not in {toy_pairs.fingerprint, toy_triplets.fingerprint}
 
     def test_triplets_are_drawn_from_the_seed(self, bert, toy_triplets):
         def drawn(seed):
             result = gaprune.prune(bert, domain=toy_triplets, general=GENERAL, triplets=3, seed=seed)
-            return result.provenance()["calibration"]["domain"]["sha256"]
+            return result.provenance().calibration.domain.sha256
 
         assert drawn(1) == drawn(1) == toy_triplets.take(3, seed=1).fingerprint
         assert drawn(1) != drawn(2)
@@ -258,7 +261,7 @@ class TestCriteria:
 
     def test_a_criterion_that_needs_no_data_uses_none(self, bert, toy_triplets, never_measured):
         result = gaprune.prune(bert, criterion="magnitude", domain=toy_triplets, reconstruct=False)
-        assert result.provenance()["calibration"] == {"domain": None, "general": None}
+        assert result.provenance().calibration == Calibration()
 
     def test_magnitude_removes_the_smallest(self, bert):
         result = gaprune.prune(bert, criterion="magnitude", sparsity=0.5, targets="mlp")
@@ -344,7 +347,7 @@ class TestMemory:
         assert in_place[3:] == [False] * 3
         for one, other in zip(kept, copied, strict=True):
             assert same(state_of(one.model), state_of(other.model))
-            assert one.provenance()["sparsity"] == other.provenance()["sparsity"]
+            assert one.provenance().sparsity == other.provenance().sparsity
         assert same(state_of(bert), state_of(load_model(folder_of("bert"), device="cpu")))
 
     def test_the_parent_is_evaluated_before_it_goes(self, bert, folder_of, tmp_path, in_place):
@@ -583,7 +586,7 @@ class TestColumnsOfEitherSide:
             files[kind].write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         columns = {"columns": {"query": "title"}, "general_columns": {"query": "head"}}
         result = gaprune.prune(folder_of("bert"), **files, **columns, **BOTH, device="cpu")
-        assert result.provenance()["calibration"]["general"]["triplets"] == len(toy_triplets)
+        assert result.provenance().calibration.general.triplets == len(toy_triplets)
 
 
 class TestResult:
@@ -707,7 +710,7 @@ class TestRefusedBeforeMeasuring:
     def test_as_many_are_drawn_of_the_default_general_data(self, bert, toy_triplets, monkeypatch, options, count):
         monkeypatch.setattr("datasets.load_dataset", lambda *_args, **_options: nli(60))
         result = gaprune.prune(bert, domain=toy_triplets, reconstruct=False, **BOTH, **options)
-        assert result.origin["calibration"]["general"]["triplets"] == count
+        assert result.calibration.general.triplets == count
 
 
 class TestRecipes:
@@ -770,7 +773,7 @@ class TestProvenance:
         recipe = said["recipe"]
         assert (recipe["seed"], recipe["sparsity"], recipe["triplets"], recipe["criterion"]) == (11, [0.4], 5, "dai")
         assert recipe.keys() == Recipe.model_fields.keys()
-        assert said["parent"]["name"] == str(parent)
+        assert said["parent"]["name"] == parent.name
         assert said["parent"]["weights_sha256"] == weights_fingerprint(load_model(parent, device="cpu"))
         for package in ("gaprune", "torch", "transformers", "sentence-transformers", "safetensors"):
             assert said["versions"][package] == version(package)
@@ -801,7 +804,7 @@ class TestProvenance:
         result = gaprune.prune(bert, criterion="magnitude", sparsity=0.3, out=tmp_path / "out")
         footprint, provenance = gaprune.inspect(tmp_path / "out", device="cpu")
         assert footprint == result.footprint
-        assert provenance == json.loads(json.dumps(result.provenance()))
+        assert provenance == result.provenance()
         assert gaprune.inspect(bert)[1] is None
 
     def test_a_result_is_saved_and_evaluated_later(self, bert, tmp_path):

@@ -21,6 +21,7 @@ from gaprune.evaluation.cost.workload import Workload, texts_of_length
 from gaprune.models.encoders import TorchModel
 from gaprune.models.load import load_model
 from gaprune.pipelines.bench import check_card, write_card
+from gaprune.report.cost import benchmark_markdown, remark
 from gaprune.report.section import put_section
 from gaprune.report.tables import benchmark_table
 
@@ -172,7 +173,7 @@ class TestBenchmark:
         assert benchmark.ratios["bytes on disk"] == benchmark.parent.disk / benchmark.model.disk
 
     def test_shown_and_kept(self, benchmark):
-        markdown = benchmark.to_markdown()
+        markdown = benchmark_markdown(benchmark)
         assert "|  | child (torch) | model (torch) | better by |" in markdown
         assert "1 threads: median (first to third quartile) of 3 rounds" in markdown
         assert benchmark_table(benchmark).row_count == len(benchmark.rows())
@@ -184,22 +185,21 @@ class TestBenchmark:
         """Half of the MLP's weights, which have 3/5 of those in matrices with the pooler's."""
         assert benchmark.model.zeros == pytest.approx(0.5 * 6144 / (6144 + 8192 + 1024))
         assert benchmark.parent.zeros == 0
-        remark = benchmark.remark()
-        assert remark.startswith("20.0% of the weights in this model's matrices are zeros")
-        assert "neither smaller nor faster" in remark
+        said = remark(benchmark)
+        assert said.startswith("20.0% of the weights in the linear layers")
+        assert "neither smaller nor faster" in said
         for road in ("--width", "--heads", "--depth", "--vocabulary", "--int8", "--to archive"):
-            assert road in remark
-        assert remark in benchmark.to_markdown(), "so the card has it"
-        assert benchmark.as_dict()["remark"] == remark
+            assert road in said
+        assert said in benchmark_markdown(benchmark), "so the card has it"
         dense = replace(benchmark, model=benchmark.parent)
-        assert dense.remark() is dense.as_dict()["remark"] is None
-        assert "zeros, which" not in dense.to_markdown()
+        assert remark(dense) is None
+        assert "neither smaller" not in benchmark_markdown(dense)
 
     def test_alone_and_without_memory(self, pair):
         alone = gaprune.bench(pair[0], batch_sizes=1, lengths=12, rounds=2, memory=False)
         assert alone.ratios == {}
         assert alone.model.memory is None
-        assert "Memory was not measured" in alone.to_markdown()
+        assert "Memory was not measured" in benchmark_markdown(alone)
 
     def test_a_child_process_that_fails(self, tmp_path):
         with pytest.raises(ModelError, match="the process that measures memory failed"):

@@ -16,6 +16,7 @@ from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.pipelines import base
 from gaprune.pipelines import result as pruned
 from gaprune.pruning import calibration
+from gaprune.report.markdown import markdown_table
 from toys import GENERAL, tasks_folder
 
 RECOVER = {"batch_size": 2, "held_out": 0}
@@ -108,7 +109,7 @@ class TestTable:
 
     def test_markdown(self, table):
         found = table[0]
-        lines = found.to_markdown().splitlines()
+        lines = markdown_table(found.header(), found.rows()).splitlines()
         assert lines[0] == "| criterion | sparsity | finance | general |"
         assert lines[2] == (f"| dense | 0 | {found.dense.mean('finance'):.4f} | {found.dense.mean('general'):.4f} |")
         assert [line.split(" | ")[:2] for line in lines[3:]] == [
@@ -131,9 +132,9 @@ class TestTable:
 
     def test_settings_can_be_audited(self, table, folder_of, toy_triplets, tasks):
         settings = json.loads(json.dumps(table[0].as_dict()))["settings"]
-        assert settings["parent"]["name"] == str(folder_of("bert"))
+        assert settings["parent"]["name"] == folder_of("bert").name
         assert len(settings["parent"]["weights_sha256"]) == 64
-        assert settings["tasks"] == str(tasks)
+        assert settings["tasks"] == tasks.name
         assert settings["prompts"] == {"query": "", "passage": ""}
         assert settings["versions"]["gaprune"]
         assert list(settings["criteria"]) == list(CRITERIA)

@@ -24,7 +24,7 @@ from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning import calibration, choose
 from gaprune.pruning.calibration import Data, prepare_calibration
 from gaprune.reconstruction import validate as reconstruct
-from gaprune.report.targets import target_text
+from gaprune.report.sentences import target_text
 from gaprune.statistics.degradation import ReferenceOutputs, layer_effects, skipping
 from toys import triplets_file
 
@@ -52,17 +52,17 @@ class TestMix:
             vocabulary=str(triplets_file(tmp_path / "t.jsonl", toy_triplets[:4])), **heads, **SMALL,
         )  # fmt: skip
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items()), "the parent's own"
-        depth, *cut, tokens = result.provenance()["method"]["cuts"]
-        assert [each["kind"] for each in cut] == [*heads, "width"]
-        assert tokens["removed"] > 0
-        (stays,) = depth["kept"]["layers"]
+        depth, *cut, tokens = result.provenance().method.pruning.removed
+        assert [each.kind for each in cut] == [*heads, "width"]
+        assert tokens.removed > 0
+        (stays,) = depth.kept["layers"]
         masked = copy.deepcopy(model)
         modules = {matrix.name: matrix.module for matrix in linear_layers(masked)}
-        for kind in (each["kind"] for each in cut):
+        for kind in (each.kind for each in cut):
             group = unit_groups(masked, kind)[stays]
-            kept = next(each["kept"] for each in cut if each["kind"] == kind)
+            kept = next(each.kept for each in cut if each.kind == kind)
             stay = torch.zeros(group.units, dtype=torch.bool)
-            stay[next(iter(kept.values()))] = True
+            stay[list(next(iter(kept.values())))] = True
             with torch.no_grad():
                 modules[group.name].weight[:, ~stay.repeat_interleave(group.consumer.columns_per_unit)] = 0
         texts = [text for item in toy_triplets[:4] for text in (item.query, *item.passages)]
@@ -102,8 +102,8 @@ class TestMix:
         recipe = {"width": 0.5, "depth": 1, "vocabulary": str(tmp_path / "corpus.txt"), **SMALL}
         (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
         result = gaprune.prune(model, domain=toy_triplets, recipe=recipe, out=tmp_path / "out")
-        cuts = result.provenance()["method"]["cuts"]
-        assert [cut["kind"] for cut in cuts] == ["depth", "width", "vocabulary"]
+        cuts = result.provenance().method.pruning.removed
+        assert [cut.kind for cut in cuts] == ["depth", "width", "vocabulary"]
         opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
         torch.testing.assert_close(embed(opened), embed(result.model), rtol=0, atol=1e-6)
         assert len(blocks(opened)) == 1
@@ -121,15 +121,15 @@ class TestMix:
     def test_targets(self, bert, toy_triplets, option, met):
         result = gaprune.prune(bert, domain=toy_triplets, **option, **SMALL)
         assert met(result.model, bert)
-        found = result.provenance()["method"]["target"]
-        best = found["chosen"]
-        assert best["parameters"] == size(result.model)
-        assert best["estimated_degradation"] == min(each["estimated_degradation"] for each in found["candidates"])
-        (told,) = [line for line in target_text(found).split("; ") if line.startswith("Chosen for ")]
-        assert f"{best['width']} of 48 neurons a layer stay" in told
+        found = result.provenance().method.pruning.target
+        best = found.chosen
+        assert best.parameters == size(result.model)
+        assert best.estimated_degradation == min(each.estimated_degradation for each in found.candidates)
+        (told,) = [line for line in target_text(found).split("; ") if line.startswith("Best of ")]
+        assert f"{best.width} of 48 FFN neurons per layer" in told
         assert (len(blocks(bert)) - len(blocks(result.model)), unit_groups(result.model, "width")[0].units) == (
-            best["depth"],
-            best["width"],
+            best.depth,
+            best.width,
         )
 
     def test_a_target_beside_a_vocabulary(self, bert, toy_triplets, monkeypatch, tmp_path):
@@ -143,23 +143,23 @@ class TestMix:
         saved = (vocabulary(bert).rows - tokens) * 32
         enough = size(bert) - saved
         alone = gaprune.prune(bert, target=f"parameters={enough}", **options)
-        assert [cut["kind"] for cut in alone.provenance()["method"]["cuts"]] == ["vocabulary"]
+        assert [cut.kind for cut in alone.provenance().method.pruning.removed] == ["vocabulary"]
         more = gaprune.prune(bert, target=f"parameters={enough - 4000}", out=tmp_path / "out", **options)
         assert size(more.model) <= enough - 4000
-        found = more.provenance()["method"]["target"]
-        assert found["chosen"]["parameters"] == size(more.model)
-        assert found["chosen"]["tokens"] == vocabulary(more.model).rows == tokens
+        found = more.provenance().method.pruning.target
+        assert found.chosen.parameters == size(more.model)
+        assert found.chosen.tokens == vocabulary(more.model).rows == tokens
         assert len(calls) == 2
-        assert f"{tokens} of 91 tokens stay" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+        assert f"{tokens} of 91 tokens are kept" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
     def test_harm_counts_embeddings_too(self, bert, toy_triplets):
         """Of two mixes with the same loss the one that moves embeddings less is better, as among layers."""
         options = {"domain": toy_triplets, "target": "parameters=15k", "reconstruct": False, **SMALL}
         measured = {
-            weight: gaprune.prune(bert, criterion=f"dai:preservation={weight}", **options).provenance()["method"]
+            weight: gaprune.prune(bert, criterion=f"dai:preservation={weight}", **options).provenance().method
             for weight in (0.0, 5.0)
         }
-        found = {weight: method["target"]["degradation_by_depth"] for weight, method in measured.items()}
+        found = {weight: method.pruning.target.degradation_by_depth for weight, method in measured.items()}
         texts = {"domain": toy_triplets.take(5, seed=0)}
         effects = layer_effects(bert, texts, layers=[0, 1], prompts=Prompts(), options=Recipe())["domain"].values()
         for weight, (nothing, one) in found.items():
@@ -170,7 +170,7 @@ class TestMix:
     def test_harm_is_what_repair_leaves(self, bert, toy_triplets):
         """Where the run repairs, depths and widths are measured on models with a draft of it."""
         result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **SMALL)
-        found = result.provenance()["method"]["target"]
+        found = result.provenance().method.pruning.target
         drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None, frozenset({"domain"})))
         _, judged = reconstruct.split(drawn, result.recipe)
         whole = ReferenceOutputs(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
@@ -178,19 +178,19 @@ class TestMix:
             layer: whole.degradation(reconstruct.quick_reconstruction(bert, drawn, result.recipe, [layer]))
             for layer in (0, 1)
         }
-        assert found["degradation_by_depth"][1] == pytest.approx(min(drafts.values()), abs=1e-4)
+        assert found.degradation_by_depth[1] == pytest.approx(min(drafts.values()), abs=1e-4)
         skipped = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", reconstruct=False, **SMALL)
-        bare = skipped.provenance()["method"]["target"]["degradation_by_width"]
-        assert found["degradation_by_width"].keys() == bare.keys()
-        assert found["degradation_by_width"]["0.5"] != bare["0.5"]
+        bare = skipped.provenance().method.pruning.target.degradation_by_width
+        assert found.degradation_by_width.keys() == bare.keys()
+        assert found.degradation_by_width["0.5"] != bare["0.5"]
 
     def test_where_all_neurons_stay_nothing_is_measured_without_some(self, bert, toy_triplets):
         neurons = bert[0].auto_model.config.intermediate_size
         options = SMALL | {"round_to": neurons, "criterion": "activation", "reconstruct": False}
         result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **options)
-        found = result.provenance()["method"]["target"]
-        assert found["degradation_by_width"] == {"0.0": 0.0}
-        assert {each["width"] for each in found["candidates"]} == {neurons}
+        found = result.provenance().method.pruning.target
+        assert found.degradation_by_width == {"0.0": 0.0}
+        assert {each.width for each in found.candidates} == {neurons}
 
     def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):
         monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))

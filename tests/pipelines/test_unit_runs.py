@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,8 @@ import gaprune
 from families import TEXTS
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError, MeasurementError, ModelError
+from gaprune.export.provenance import Provenance
+from gaprune.export.records import Calibration
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
@@ -62,40 +63,39 @@ class TestWidth:
         assert result.removed == size(model) - size(result.model) == selected // 2
         assert result.sparsity_of_selected == 0.5
         assert result.sparsity_of_model == (size(model) - size(result.model)) / size(model)
-        assert "24 of 48 FFN neurons of every layer cut out: 50.00 %" in repr(result)
+        assert "24 of 48 FFN neurons per layer removed: 50.00 %" in repr(result)
 
     def test_it_opens_anywhere(self, result, tmp_path):
         result.save(tmp_path / "out")
         opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
         torch.testing.assert_close(embed(opened), embed(result.model), rtol=0, atol=1e-6)
-        written = json.loads((tmp_path / "out" / "gaprune.json").read_text())
-        (cut,) = written["method"]["cuts"]
-        assert (cut["kind"], cut["removed"], cut["total"]) == ("width", 24, 48)
-        assert all(len(set(kept)) == 24 for kept in cut["kept"].values())
+        (cut,) = Provenance.read(tmp_path / "out").method.pruning.removed
+        assert (cut.kind, cut.removed, cut.total) == ("width", 24, 48)
+        assert all(len(set(kept)) == 24 for kept in cut.kept.values())
         card = (tmp_path / "out" / "README.md").read_text()
-        assert "| cut out: FFN neurons of every layer | 24 of 48 |" in card
-        assert "What zeros do not do" not in card
+        assert "| removed FFN neurons per layer | 24 of 48 |" in card
+        assert "neither smaller nor faster" not in card
 
     def test_without_repair_it_is_the_parent_without_these_units(self, model, toy_triplets):
         result = gaprune.prune(model, domain=toy_triplets, width=0.5, reconstruct=False, round_to=8)
-        (cut,) = result.provenance()["method"]["cuts"]
-        keep = {name: torch.zeros(48, dtype=torch.bool) for name in cut["kept"]}
-        for name, kept in cut["kept"].items():
-            keep[name][kept] = True
+        (cut,) = result.provenance().method.pruning.removed
+        keep = {name: torch.zeros(48, dtype=torch.bool) for name in cut.kept}
+        for name, kept in cut.kept.items():
+            keep[name][list(kept)] = True
         expected = remove_units(model, unit_groups(model, "width"), keep)
         assert all(
             torch.equal(value, expected.state_dict()[name]) for name, value in result.model.state_dict().items()
         )
-        assert result.provenance()["method"]["reconstruct"] is None
+        assert result.provenance().method.reconstruction is None
 
     def test_repair_is_judged_on_held_out_triplets(self, result, model, toy_triplets):
-        reconstruct = result.provenance()["method"]["reconstruct"]
-        assert (reconstruct["triplets"], reconstruct["held_out"]) == (5, 2)
-        assert reconstruct["kept"] == all(
-            reconstruct["degradation_reconstructed"][kind] <= degradation
-            for kind, degradation in reconstruct["degradation_pruned"].items()
+        reconstruct = result.provenance().method.reconstruction
+        assert (reconstruct.triplets, reconstruct.held_out) == (5, 2)
+        assert reconstruct.kept == all(
+            reconstruct.degradation_reconstructed[kind] <= degradation
+            for kind, degradation in reconstruct.degradation_pruned.items()
         )
-        told = reconstruct["degradation_reconstructed"] if reconstruct["kept"] else reconstruct["degradation_pruned"]
+        told = reconstruct.degradation_reconstructed if reconstruct.kept else reconstruct.degradation_pruned
         for kind, triplets in (("domain", toy_triplets), ("general", GENERAL)):
             held = triplets.take(len(triplets), seed=0)[:2]
             assert told[kind] == pytest.approx(degradation(model, result.model, held, result.prompts), abs=1e-4)
@@ -103,11 +103,11 @@ class TestWidth:
     def test_of_several_ridges_the_best_stays(self, bert, toy_triplets):
         options = {"domain": toy_triplets, "width": 0.5, "round_to": 8}
         alone = {
-            ridge: gaprune.prune(bert, ridge=ridge, **options).provenance()["method"]["reconstruct"]
+            ridge: gaprune.prune(bert, ridge=ridge, **options).provenance().method.reconstruction
             for ridge in (0.01, 30.0)
         }
-        both = gaprune.prune(bert, ridge=(0.01, 30.0), **options).provenance()["method"]["reconstruct"]
-        assert both["ridge"] == min(alone, key=lambda ridge: alone[ridge]["degradation_reconstructed"]["domain"])
+        both = gaprune.prune(bert, ridge=(0.01, 30.0), **options).provenance().method.reconstruction
+        assert both.ridge == min(alone, key=lambda ridge: alone[ridge].degradation_reconstructed["domain"])
         with pytest.raises(ConfigError, match=r"^ridge: .*above 0"):
             gaprune.prune(bert, ridge=0, **options)
 
@@ -164,20 +164,20 @@ class TestHeads:
         result = gaprune.prune(model, domain=toy_triplets, heads=0.5, width=0.25, round_to=4)
         config = transformer_of(result.model).config
         assert (config.num_attention_heads, config.num_key_value_heads, config.intermediate_size) == (2, 1, 36)
-        assert [cut["kind"] for cut in result.provenance()["method"]["cuts"]] == ["heads", "width"]
+        assert [cut.kind for cut in result.provenance().method.pruning.removed] == ["heads", "width"]
         assert torch.isfinite(embed(result.model)).all()
 
 
 class TestDepth:
     def test_the_layer_that_costs_least_goes(self, model, family, toy_triplets):
         result = gaprune.prune(model, domain=toy_triplets, depth=1, reconstruct=False)
-        (cut,) = result.provenance()["method"]["cuts"]
+        (cut,) = result.provenance().method.pruning.removed
         layers = [1] if family == "modernbert" else [0, 1]
         options = Recipe()
         texts = {"domain": toy_triplets}
         effects = layer_effects(model, texts, layers=layers, prompts=result.prompts, options=options)["domain"]
         worst = min(effects.values(), key=lambda effect: effect.loss + 5 * effect.distance).layer
-        assert cut["kept"]["layers"] == [layer for layer in (0, 1) if layer != worst]
+        assert cut.kept["layers"] == tuple(layer for layer in (0, 1) if layer != worst)
         expected = remove_layers(model, [worst])
         torch.testing.assert_close(embed(result.model), embed(expected), rtol=0, atol=1e-6)
         assert result.selected == sum(weight.numel() for block in blocks(model) for weight in block.parameters())
@@ -192,10 +192,10 @@ class TestDepth:
         found = {}
         for reconstructs in (False, True):
             result = gaprune.prune(bert, domain=toy_triplets, depth=1, reconstruct=reconstructs)
-            (cut,) = result.provenance()["method"]["cuts"]
-            (round_,) = cut["found"]["rounds"]
+            (cut,) = result.provenance().method.pruning.removed
+            (round_,) = cut.found["rounds"]
             found[reconstructs] = round_["importance"]
-            assert cut["kept"]["layers"] == [int(not reconstructs)]
+            assert cut.kept["layers"] == (int(not reconstructs),)
         assert found[False][1] > found[False][0]
         assert found[True][1] < found[True][0]
         assert found[True][1] < found[False][1] / 4
@@ -204,30 +204,32 @@ class TestDepth:
         monkeypatch.setattr(choose, "quick_reconstruction", lambda *_: pytest.fail("a draft was made"))
         result = gaprune.prune(bert, domain=toy_triplets, depth=1, criterion="magnitude")
         assert len(blocks(result.model)) == 1
-        assert result.provenance()["method"]["reconstruct"] is not None
+        assert result.provenance().method.reconstruction is not None
 
     def test_neurons_are_chosen_in_what_repair_leaves(self, genuine, toy_triplets):
         """After layers went, neurons are told apart in a model that makes up for them."""
         options = {"domain": toy_triplets, "width": 0.5, "criterion": "dai:reconstruction_aware=True"}
         parent = load_model(genuine, device="cpu", max_length=16)
         both = gaprune.prune(parent, depth=2, **options)
-        layers, width = both.provenance()["method"]["cuts"]
-        gone = {*range(6)} - {*layers["kept"]["layers"]}
+        layers, width = both.provenance().method.pruning.removed
+        gone = {*range(6)} - {*layers.kept["layers"]}
         calibration = prepare_calibration(parent, both.recipe, Data(toy_triplets, None, frozenset({"domain"})))
         draft = reconstruct.quick_reconstruction(parent, calibration, both.recipe, gone)
-        expected = gaprune.prune(draft, reconstruct=False, **options).provenance()["method"]["cuts"][0]
-        assert width["kept"] == expected["kept"]
-        bare = gaprune.prune(remove_layers(parent, gone), reconstruct=False, **options).provenance()["method"]["cuts"][
-            0
-        ]
-        assert width["kept"] != bare["kept"]
+        expected = gaprune.prune(draft, reconstruct=False, **options).provenance().method.pruning.removed[0]
+        assert width.kept == expected.kept
+        bare = (
+            gaprune.prune(remove_layers(parent, gone), reconstruct=False, **options)
+            .provenance()
+            .method.pruning.removed[0]
+        )
+        assert width.kept != bare.kept
 
     def test_greedy_measures_again(self, genuine, toy_triplets):
         options = {"domain": toy_triplets, "depth": 2, "device": "cpu", "max_length": 16, "reconstruct": False}
-        plain = gaprune.prune(genuine, **options).provenance()["method"]["cuts"][0]
-        greedy = gaprune.prune(genuine, greedy=True, **options).provenance()["method"]["cuts"][0]
-        assert len(plain["found"]["rounds"]) == 1
-        first, second = greedy["found"]["rounds"]
+        plain = gaprune.prune(genuine, **options).provenance().method.pruning.removed[0]
+        greedy = gaprune.prune(genuine, greedy=True, **options).provenance().method.pruning.removed[0]
+        assert len(plain.found["rounds"]) == 1
+        first, second = greedy.found["rounds"]
         assert len(first["importance"]) == 6
         assert len(second["importance"]) == 5
         gone = min(first["importance"], key=first["importance"].get)
@@ -237,7 +239,7 @@ class TestDepth:
     def test_baselines_need_no_data(self, bert, criterion):
         result = gaprune.prune(bert, depth=1, criterion=criterion)
         assert len(blocks(result.model)) == 1
-        assert result.provenance()["calibration"] == {"domain": None, "general": None}
+        assert result.provenance().calibration == Calibration()
 
     def test_impossible_numbers(self, bert, toy_triplets, family_folder):
         with pytest.raises(ConfigError, match="depth: 2 of 2 layers cannot be removed"):
@@ -252,10 +254,10 @@ class TestVocabulary:
         result = gaprune.prune(model, domain=toy_triplets[:2], vocabulary=tmp_path / "corpus.txt")
         texts = [item.query for item in toy_triplets[:2]] + [item.positive for item in toy_triplets[:2]]
         torch.testing.assert_close(embed(result.model, texts), embed(model, texts), rtol=0, atol=1e-5)
-        (cut,) = result.provenance()["method"]["cuts"]
+        (cut,) = result.provenance().method.pruning.removed
         place = vocabulary(result.model)
-        assert place.rows == cut["total"] - cut["removed"] < vocabulary(model).rows
-        assert result.removed == cut["removed"] * place.width
+        assert place.rows == cut.total - cut.removed < vocabulary(model).rows
+        assert result.removed == cut.removed * place.width
         assert result.selected == vocabulary(model).rows * place.width
 
     def test_a_file_of_texts_stays_too(self, bert, tmp_path):
@@ -311,7 +313,7 @@ class TestSeveral:
             bert,
             criteria=["magnitude", "dai"],
             tasks=tasks_folder(tmp_path / "tasks"),
-            on_result=lambda result: seen.append(result.provenance()["method"]["reconstruct"]),
+            on_result=lambda result: seen.append(result.provenance().method.reconstruction),
             seeds=2,
             triplets=5,
             **options,
@@ -397,11 +399,11 @@ class TestWeightsRepaired:
         plain = gaprune.prune(model, domain=toy_triplets, targets="all", sparsity=0.6, reconstruct=False)
         result = gaprune.prune(model, domain=toy_triplets, targets="all", sparsity=0.6)
         assert result.sparsity_of_selected == pytest.approx(0.6, abs=1e-3)
-        reconstruct = result.provenance()["method"]["reconstruct"]
+        reconstruct = result.provenance().method.reconstruction
         held = toy_triplets.take(len(toy_triplets), seed=0)[:2]
         degradations = [degradation(model, each.model, held, result.prompts) for each in (plain, result)]
-        assert reconstruct["degradation_pruned"]["domain"] == pytest.approx(degradations[0], abs=1e-4)
-        told = min(reconstruct["degradation_pruned"]["domain"], reconstruct["degradation_reconstructed"]["domain"])
+        assert reconstruct.degradation_pruned["domain"] == pytest.approx(degradations[0], abs=1e-4)
+        told = min(reconstruct.degradation_pruned["domain"], reconstruct.degradation_reconstructed["domain"])
         assert told == pytest.approx(degradations[1], abs=1e-4)
         for name, keep in result.change.keep.items():
             assert torch.equal(keep, plain.change.keep[name])
@@ -416,6 +418,6 @@ class TestWeightsRepaired:
 
     def test_a_criterion_that_updates_itself_is_not_repaired(self, bert, toy_triplets):
         result = gaprune.prune(bert, domain=toy_triplets, criterion="sparsegpt")
-        assert result.provenance()["method"]["reconstruct"] is None
+        assert result.provenance().method.reconstruction is None
         with pytest.raises(ConfigError, match="reconstruct: sparsegpt updates the weights that stay itself"):
             gaprune.prune(bert, domain=toy_triplets, criterion="sparsegpt", reconstruct=True)

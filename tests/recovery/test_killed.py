@@ -12,7 +12,7 @@ from recovering import recover_once, server
 from safetensors.torch import load_file
 
 import gaprune
-from gaprune.export.provenance import read_provenance
+from gaprune.export.provenance import Provenance
 from gaprune.models.load import load_model
 from toys import triplets_file
 
@@ -68,6 +68,6 @@ def test_kills_at_random_instants(folder_of, many, tmp_path):
     for end in (out, *tmp_path.glob("early-*")):
         found = load_file(end / "model.safetensors")
         assert all((found[name] == expected[name]).all() for name in expected)
-        looks = [read_provenance(each)["recovery"][0]["training"]["curve"] for each in (tmp_path / "whole", end)]
+        looks = [Provenance.read(each).recoveries[0].training.curve for each in (tmp_path / "whole", end)]
         assert looks[0] == looks[1]
     assert not points.exists()

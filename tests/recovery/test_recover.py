@@ -11,7 +11,7 @@ from sentence_transformers import SentenceTransformer
 
 import gaprune
 from gaprune.errors import ConfigError, DataError, MissingExtraError, ModelError, OutputError
-from gaprune.export.provenance import read_provenance
+from gaprune.export.provenance import Provenance
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
@@ -36,7 +36,7 @@ def folder(folder_of, tmp_path):
 
 def test_from_folder_to_folder(folder, folder_of, many, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    before = read_provenance(folder)
+    before = Provenance.read(folder)
     tasks = tasks_folder(tmp_path / "tasks")
     out = tmp_path / "out"
     result = gaprune.recover(
@@ -47,29 +47,27 @@ def test_from_folder_to_folder(folder, folder_of, many, tmp_path, monkeypatch):
     assert weights_fingerprint(load_model(folder, device="cpu")) != weights_fingerprint(opened)
     old, new = zero_masks(linear_layers(load_model(folder, device="cpu"))), zero_masks(linear_layers(opened))
     assert all(torch.equal(old[name], new[name]) for name in old)
-    provenance = read_provenance(out)
-    assert {key: provenance[key] for key in before if key != "evaluation"} == {
-        key: value for key, value in before.items() if key != "evaluation"
-    }
-    (recovery,) = provenance["recovery"]
-    assert recovery["training"]["steps"] == 4
-    assert [step for step, _ in recovery["training"]["curve"]] == [0, 2, 4]
-    assert recovery["teacher"]["weights_sha256"] == before["parent"]["weights_sha256"]
-    assert recovery["data"]["domain"]["triplets"] + recovery["data"]["held_out"]["triplets"] <= len(many)
+    provenance = Provenance.read(out)
+    assert provenance.model_copy(update={"recoveries": (), "evaluation": None}) == before
+    (recovery,) = provenance.recoveries
+    assert recovery.training.steps == 4
+    assert [step for step, _ in recovery.training.curve] == [0, 2, 4]
+    assert recovery.teacher.weights_sha256 == before.parent.weights_sha256
+    assert recovery.data.domain.triplets + recovery.data.held_out.triplets <= len(many)
     assert {score.parent is None for score in result.evaluation.scores} == {False}
     card = (out / "README.md").read_text(encoding="utf-8")
     assert "## Recovery" in card
     assert "20% of them general" in card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out", "pruned", "tasks"]
     again = gaprune.recover(out, domain=many, steps=2, held_out=0, **QUICK)
-    assert len(again.provenance()["recovery"]) == 2
+    assert len(again.provenance().recoveries) == 2
 
 
 def test_a_loaded_model_is_left_alone(bert, many):
     before = weights_fingerprint(bert)
     result = gaprune.recover(bert, domain=many, steps=2, held_out=0, batch_size=6)
     assert weights_fingerprint(bert) == before != weights_fingerprint(result.model)
-    assert result.provenance()["method"]["criterion"] is None
+    assert result.provenance().method.criterion is None
 
 
 @pytest.mark.parametrize("killed", [3, 5, 6])
@@ -200,9 +198,9 @@ def test_pruned_and_recovered_in_one_go(bert, many, criterion, rounds, tmp_path)
     )  # fmt: skip
     assert result.change.zeros == round(0.6 * result.change.size)
     assert result.sparsity_of_selected == result.change.zeros / result.change.size
-    recoveries = read_provenance(tmp_path / "out")["recovery"]
-    assert [each["training"]["steps"] for each in recoveries] == ([4] if rounds == 1 else [1, 2, 1])
-    assert recoveries[-1]["training"]["masked_weights"] == result.change.zeros
+    recoveries = Provenance.read(tmp_path / "out").recoveries
+    assert [each.training.steps for each in recoveries] == ([4] if rounds == 1 else [1, 2, 1])
+    assert recoveries[-1].training.masked_weights == result.change.zeros
 
 
 def test_options_of_pruning_with_recovery(bert, many):

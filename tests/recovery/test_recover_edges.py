@@ -38,11 +38,11 @@ def test_zeros_that_are_not_held_are_counted_anew(bert, many, tmp_path):
     gaprune.prune(bert, criterion="magnitude", targets="mlp", sparsity=0.5, out=tmp_path / "pruned")
     result = gaprune.recover(tmp_path / "pruned", domain=many, targets="attention", device="cpu", **QUICK)
     zeros = {each.name: each.zeros for each in footprint(result.model).linear_layers}
-    said = result.provenance()["sparsity"]
-    assert said["removed"] == sum(zeros[name] for name in said["by_matrix"]) < said["selected"] / 4
-    assert said["of_selected"] == said["removed"] / said["selected"]
+    said = result.provenance().sparsity
+    assert said.removed == sum(zeros[name] for name in said.by_linear_layer) < said.selected / 4
+    assert said.of_selected == said.removed / said.selected
     held = gaprune.recover(tmp_path / "pruned", domain=many, device="cpu", **QUICK)
-    assert held.provenance()["sparsity"]["of_selected"] == pytest.approx(0.5, abs=0.01)
+    assert held.provenance().sparsity.of_selected == pytest.approx(0.5, abs=0.01)
 
 
 def test_negatives_of_their_own_that_are_too_few_are_not_mined_for():

@@ -7,7 +7,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import gaprune
-from gaprune.export.provenance import read_provenance
+from gaprune.export.provenance import Provenance
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
@@ -41,14 +41,14 @@ def test_after_width(narrow, many, tmp_path):
     before = load_model(narrow, device="cpu")
     assert shapes(opened) == shapes(before)
     assert weights_fingerprint(opened) == weights_fingerprint(result.model) != weights_fingerprint(before)
-    said, was = read_provenance(out), read_provenance(narrow)
-    assert said["method"] == was["method"]
-    assert said["sparsity"] == was["sparsity"]
-    assert said["recovery"][0]["teacher"]["weights_sha256"] == was["parent"]["weights_sha256"]
+    said, was = Provenance.read(out), Provenance.read(narrow)
+    assert said.method == was.method
+    assert said.sparsity == was.sparsity
+    assert said.recoveries[0].teacher.weights_sha256 == was.parent.weights_sha256
     card = (out / "README.md").read_text(encoding="utf-8")
-    assert "| cut out: FFN neurons of every layer | 24 of 48 |" in card
+    assert "| removed FFN neurons per layer | 24 of 48 |" in card
     assert f"| held-out loss | {training.before['loss']:.4f} before, {training.after['loss']:.4f} after |" in card
-    assert "What zeros do not do" not in card
+    assert "neither smaller nor faster" not in card
 
 
 def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folder_of, many, tmp_path):
@@ -57,13 +57,13 @@ def test_width_and_recovery_in_one_go_are_the_two_after_each_other(narrow, folde
     two = gaprune.recover(narrow, domain=many, steps=4, device="cpu", **QUICK)
     assert weights_fingerprint(result.model) == weights_fingerprint(two.model)
     assert {group.units for group in unit_groups(result.model, "width")} == {24}
-    said, was = read_provenance(out), read_provenance(narrow)
-    assert said["method"] == was["method"]
-    assert said["method"]["reconstruct"]["held_out"] == 8
-    (recovery,) = said["recovery"]
-    assert "round" not in recovery
-    assert recovery["training"]["curve"] == [list(look) for look in two.training.curve]
-    assert recovery["training"]["masked_weights"] == 0
+    said, was = Provenance.read(out), Provenance.read(narrow)
+    assert said.method == was.method
+    assert said.method.reconstruction.held_out == 8
+    (recovery,) = said.recoveries
+    assert recovery.round is None
+    assert recovery.training.curve == two.training.curve
+    assert recovery.training.masked_weights == 0
     assert "## Recovery\n" in (out / "README.md").read_text(encoding="utf-8")
 
 
@@ -98,15 +98,15 @@ def test_by_turns_with_repair(model, many, tmp_path, monkeypatch, criterion):
     opened = zero_masks(linear_layers(SentenceTransformer(str(tmp_path / "out"), device="cpu")))
     assert opened.keys() == late.keys()
     assert all(torch.equal(opened[name], late[name]) for name in late)
-    said = read_provenance(tmp_path / "out")
-    reconstructs = [recovery["round"]["reconstruct"] for recovery in said["recovery"]]
-    assert said["method"]["reconstruct"] == reconstructs[-1]
-    assert [reconstruct and reconstruct["held_out"] for reconstruct in reconstructs] == [
+    said = Provenance.read(tmp_path / "out")
+    reconstructs = [recovery.round.reconstruction for recovery in said.recoveries]
+    assert said.method.reconstruction == reconstructs[-1]
+    assert [reconstruct and reconstruct.held_out for reconstruct in reconstructs] == [
         None if criterion == "sparsegpt" else 8
     ] * 2
-    assert [recovery["training"]["steps"] for recovery in said["recovery"]] == [2, 3]
+    assert [recovery.training.steps for recovery in said.recoveries] == [2, 3]
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    assert "| pruned before it | to 52.50 % of the selected weights; repair: " in card
+    assert "| pruned before it | 52.50 % of the selected weights; reconstruction: " in card
     assert "## Recovery 2\n" in card
 
 
@@ -146,4 +146,4 @@ def test_by_turns_with_a_teacher(bert, many, tmp_path):
         recovery=options,
     )  # fmt: skip
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    assert [each["teacher"]["weights_sha256"] for each in result.recoveries] == [weights_fingerprint(bert)] * 2
+    assert [each.teacher.weights_sha256 for each in result.recoveries] == [weights_fingerprint(bert)] * 2

@@ -100,7 +100,7 @@ def test_like_one(folder, folder_of, launch, options, tmp_path, more):
     for processes in (1, 2):
         done = launch(processes, *options, "--out", tmp_path / f"out{processes}")
         assert done.returncode == 0, done.stderr[-3000:]
-        assert json.loads(done.stdout)["recovery"], "one process speaks for all"
+        assert json.loads(done.stdout)["recoveries"], "one process speaks for all"
     one, two = (load_file(tmp_path / f"out{processes}" / "model.safetensors") for processes in (1, 2))
     start = load_file(folder / "model.safetensors")
     apart = torch.stack([(one[name] - two[name]).norm() for name in one]).norm()
@@ -109,7 +109,7 @@ def test_like_one(folder, folder_of, launch, options, tmp_path, more):
     curves = []
     for processes in (1, 2):
         content = json.loads((tmp_path / f"out{processes}" / "gaprune.json").read_text(encoding="utf-8"))
-        training = content["recovery"][0]["training"]
+        training = content["recoveries"][0]["training"]
         assert training["processes"] == processes
         curves.append([loss for _, loss in training["curve"]])
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)

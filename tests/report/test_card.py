@@ -2,49 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import yaml
 
+import provenances
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.report.card import model_card
-
-PROVENANCE = {
-    "parent": {"name": "org/small-model", "revision": "main", "commit": "c0ffee", "weights_sha256": "ab" * 32},
-    "method": {
-        "criterion": "dai",
-        "options": {"general": 0.2, "tempering": 0.8},
-        "granularity": "weight",
-        "allocation": "global",
-        "targets": ["mlp", "attention"],
-        "matrices": ["a", "b", "c"],
-        "reconstruct": None,
-    },
-    "sparsity": {"of_selected": 0.5, "of_model": 0.23456, "removed": 1000, "selected": 2000, "parameters": 4263},
-    "calibration": {
-        "domain": {
-            "name": "mine.jsonl",
-            "triplets": 1234,
-            "with_own_negatives": 1000,
-            "mined_negatives_each": 2,
-            "sha256": "cd" * 32,
-        },
-        "general": {
-            "name": "sentence-transformers/all-nli",
-            "triplets": 99,
-            "with_own_negatives": 0,
-            "mined_negatives_each": 0,
-            "sha256": "ef" * 32,
-        },
-    },
-    "recipe": {"max_length": None},
-}
-
-
-@pytest.fixture
-def provenance():
-    return copy.deepcopy(PROVENANCE)
 
 
 def front(card: str) -> dict:
@@ -57,8 +20,8 @@ def score(task, domain, value, parent):
     return Score(task=task, domain=domain, kind="STS", metric="Spearman", value=value, parent=parent, seconds=1.0)
 
 
-def test_front_matter(provenance):
-    matter = front(model_card(provenance, None))
+def test_front_matter():
+    matter = front(model_card(provenances.unstructured(), None))
     assert matter["library_name"] == "sentence-transformers"
     assert matter["pipeline_tag"] == "sentence-similarity"
     assert {"sentence-transformers", "pruning", "gaprune"} <= set(matter["tags"])
@@ -66,67 +29,108 @@ def test_front_matter(provenance):
 
 
 @pytest.mark.parametrize("name", ["/home/me/model", "./model", "../models/model", "a model in memory", "model"])
-def test_only_a_hub_id_is_a_base_model(provenance, name):
-    provenance["parent"]["name"] = name
-    card = model_card(provenance, None)
+def test_only_a_hub_id_is_a_base_model(name):
+    card = model_card(provenances.unstructured(parent={"name": name, "weights_sha256": "ab" * 32}), None)
     assert "base_model" not in front(card)
     assert "/home/me" not in card, "a card is public, the folders of its author are not"
 
 
-def test_a_relative_folder_is_no_hub_id(provenance, tmp_path, monkeypatch):
-    (tmp_path / "org" / "small-model").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path)
-    assert "base_model" not in front(model_card(provenance, None))
-
-
-def test_method_in_words_and_numbers(provenance):
-    card = model_card(provenance, None)
+def test_method_in_words_and_numbers():
+    card = model_card(provenances.unstructured(), None)
     for row in (
         "| parent | small-model |",
         "| parent revision | c0ffee |",
-        "| criterion | dai (general 0.2, tempering 0.8) |",
+        "| criterion | dai (general_share 0.2, tempering 0.8) |",
         "| granularity | weight |",
         "| allocation | global |",
-        "| targets | mlp, attention (3 matrices) |",
+        "| targets | mlp, attention (3 linear layers) |",
         "| sparsity of the selected weights | 50.00 % (1,000 of 2,000) |",
         "| sparsity of the whole model | 23.46 % of 4,263 parameters |",
-        "| domain | mine.jsonl | 1,234 | 1,000 with their own, 234 with 2 each mined by the parent | `cdcdcd",
-        "| general | all-nli | 99 | 99 with in-batch only | `efefefefefefefef` |",
+        "| domain | mine.jsonl | 1,234 | 1,000 with negatives of their own, 234 with 2 negatives each, mined with",
+        "| general | all-nli | 99 | 99 with in-batch negatives only | `efefefefefefefef` |",
     ):
         assert row in card
     assert "SentenceTransformer(" in card
-    assert "texts cut in calibration" not in card
+    assert "maximum text length" not in card
 
 
-def test_zeros_are_not_sold_as_speed(provenance):
-    card = model_card(provenance, None)
-    assert "runs as fast" in card
-    assert "`gaprune prune --width`, `--heads`, `--depth` or `--vocabulary`" in card
-    assert "do not profit from zeros, unless they have kernels for an N:M pattern" in card
+def test_zeros_are_not_sold_as_speed():
+    card = model_card(provenances.unstructured(), None)
+    assert "neither smaller nor faster" in card
+    assert "--width, --heads, --depth or --vocabulary" in card
+    assert "unless they have kernels for an N:M pattern" in card
 
 
-def test_a_parent_without_revision_is_known_by_its_weights(provenance):
-    provenance["parent"] |= {"revision": None, "commit": None}
-    assert "| parent revision | weights abababababab |" in model_card(provenance, None)
+def test_removed_structures_by_their_labels():
+    card = model_card(provenances.structured(), None)
+    assert "| removed layers | 2 of 6 |" in card
+    assert "| removed FFN neurons per layer | 512 of 1,536 |" in card
+    assert "| parameters | 3,000 of 4,000 (25.00 % removed) |" in card
+    assert "neither smaller nor faster" not in card, "it is both"
 
 
-def test_a_pattern_and_a_criterion_without_data_or_constants(provenance):
-    provenance["method"] |= {"criterion": "magnitude", "options": {}, "granularity": "2:4", "allocation": None}
-    provenance["calibration"] = {"domain": None, "general": None}
-    card = model_card(provenance, None)
+@pytest.mark.parametrize(("kept", "outcome"), [(True, "kept"), (False, "rolled back")])
+def test_reconstruction(kept, outcome):
+    method = provenances.structured().method.model_dump() | {"reconstruction": provenances.reconstruction(kept=kept)}
+    (row,) = [
+        line
+        for line in model_card(provenances.structured(method=method), None).splitlines()
+        if line.startswith("| reconstruction |")
+    ]
+    assert "ridge 0.1" in row
+    assert outcome in row
+    assert "domain 0.2500 without and 0.1250 with" in row
+
+
+def test_recovery():
+    card = model_card(provenances.unstructured(recoveries=[provenances.recovery()]), None)
+    assert "fine-tuned with its zeros held at zero" in card
+    for row in (
+        "| steps | 90 of 100; the weights are those of step 80 |",
+        "| triplets per step | 32, 25% of them general |",
+        "| loss | 1 x contrastive |",
+        "| held-out loss | 0.5000 before, 0.2500 after |",
+        "| domain triplets | 900 of mine.jsonl |",
+        "| held-out triplets | 100 of mine.jsonl |",
+    ):
+        assert row in card
+    twice = provenances.recovery(round={"sparsity": 0.25, "reconstruction": None})
+    card = model_card(provenances.unstructured(recoveries=[twice, twice]), None)
+    assert "## Recovery 2" in card
+    assert "| pruned before it | 25.00 % of the selected weights; reconstruction: none |" in card
+
+
+def test_a_model_that_was_not_pruned():
+    method = provenances.unstructured().method.model_dump() | {"criterion": None, "options": {}}
+    card = model_card(provenances.unstructured(method=method, recoveries=[provenances.recovery()]), None)
+    assert "# Fine-tuned small-model" in card
+    assert "Calibration data" not in card
+
+
+def test_a_parent_without_revision_is_known_by_its_weights():
+    parent = {"name": "org/small-model", "local": False, "weights_sha256": "ab" * 32}
+    assert "| parent revision | weights abababababab |" in model_card(provenances.unstructured(parent=parent), None)
+
+
+def test_a_pattern_and_a_criterion_without_data_or_constants():
+    pruning = {"type": "unstructured", "granularity": "2:4", "targets": ["mlp"], "linear_layers": ["a"]}
+    card = model_card(
+        provenances.unstructured(method={"criterion": "magnitude", "pruning": pruning}, calibration={}), None
+    )
     assert "| criterion | magnitude |" in card
     assert "| allocation | fixed by the granularity |" in card
-    assert "this criterion looks at weights alone" in card
+    assert "this criterion uses the weights alone" in card
 
 
-def test_a_length_limit_is_said(provenance):
-    provenance["recipe"]["max_length"] = 128
-    assert "| texts cut in calibration and evaluation | at 128 tokens |" in model_card(provenance, None)
+def test_a_length_limit_is_said():
+    card = model_card(provenances.unstructured(max_length=128), None)
+    assert "| maximum text length in calibration and evaluation | 128 tokens |" in card
 
 
-def test_evaluation_beside_the_parent(provenance):
+def test_evaluation_beside_the_parent():
     evaluation = Evaluation((score("a|b", "finance", 0.5, 0.6), score("c", "general", 0.25, 0.2)))
-    section = model_card(provenance, evaluation).partition("## Evaluation\n\n")[2].partition("\n## ")[0]
+    card = model_card(provenances.unstructured(), evaluation)
+    section = card.partition("## Evaluation\n\n")[2].partition("\n## ")[0]
     assert section.splitlines() == [
         "| domain | task | metric | this model | parent | change |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -136,5 +140,5 @@ def test_evaluation_beside_the_parent(provenance):
         "| general | mean |  | 0.2500 | 0.2000 | 0.0500 |",
         "| all | mean |  | 0.3750 | 0.4000 | -0.0250 |",
     ]
-    alone = model_card(provenance, Evaluation((score("c", "", 0.25, None),)))
+    alone = model_card(provenances.unstructured(), Evaluation((score("c", "", 0.25, None),)))
     assert "| all | c | Spearman | 0.2500 |  |  |" in alone

@@ -13,6 +13,7 @@ from gaprune.evaluation.cost.workload import Workload
 from gaprune.pipelines.bench import bench as verb
 from gaprune.pipelines.bench import check_card
 from gaprune.pipelines.bench import write_card as put_card
+from gaprune.report.cost import conditions, remark
 from gaprune.report.tables import benchmark_table
 
 __all__ = ["bench"]
@@ -64,6 +65,6 @@ def bench(
         if not (quiet or as_json):
             say(f"Written into {model / 'README.md'}.")
     if as_json:
-        show_json(result.as_dict())
+        show_json({**result.as_dict(), "remark": remark(result)})
     elif not quiet:
-        show(*(part for part in (benchmark_table(result), result.conditions(), result.remark()) if part))
+        show(*(part for part in (benchmark_table(result), conditions(result), remark(result)) if part))

@@ -12,6 +12,7 @@ from gaprune.cli.output import say, show, show_json
 from gaprune.evaluation.curves import make_curves
 from gaprune.pipelines.compare import compare as verb
 from gaprune.report.figures import require_plots, write_figures
+from gaprune.report.markdown import markdown_table
 from gaprune.report.tables import comparison_table
 from gaprune.util.files import check_file, write_json, write_text
 
@@ -58,7 +59,7 @@ def compare(
         )
     if out is not None:
         write_json(out / "comparison.json", result.as_dict())
-        write_text(out / "comparison.md", result.to_markdown())
+        write_text(out / "comparison.md", markdown_table(result.header(), result.rows()))
         if figures:
             write_figures(make_curves(result), out)
         if not (quiet or as_json):

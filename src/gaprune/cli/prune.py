@@ -8,20 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
-from gaprune.cli.output import recovery_lines, say, show, show_json
+from gaprune.cli.output import say, show, show_json
 from gaprune.errors import ConfigError
+from gaprune.export.provenance import Provenance
+from gaprune.export.records import Calibration, Unstructured
 from gaprune.pipelines.prune import prune_many
 from gaprune.pipelines.result import Result
-from gaprune.report.reconstruction import degradation_text
+from gaprune.report.sentences import ZEROS, negatives_text, outcome_lines
 from gaprune.report.tables import evaluation_table
-from gaprune.report.targets import target_text
 
 __all__ = ["prune"]
-
-_HONEST = (
-    "As saved, zeros make it neither smaller nor faster; they show what the domain does not need. Smaller and faster "
-    "are whole units (--width, --heads, --depth, --vocabulary) and int8 (gaprune export --to onnx --int8)."
-)
 
 
 @recipe_options("model")
@@ -46,53 +42,40 @@ def prune(
             written.append(result.provenance())
             if not (quiet or as_json):
                 if len(written) == 1:
-                    _show_data(written[0]["calibration"], kept if is_reused else None)
-                _show(result)
+                    _show_data(written[0].calibration, kept if is_reused else None)
+                _show(result, written[-1])
             del result  # its model goes before the next is made
     for first in written[:1]:
         if not quiet:
             _tell_unused(options, first)
     if as_json:
-        show_json(written)
+        show_json([each.as_dict() for each in written])
 
 
-def _tell_unused(options: dict[str, Any], provenance: dict[str, Any]) -> None:
-    calibration = provenance["calibration"]
-    trained = [recovery["data"] for recovery in provenance.get("recovery", ())]
+def _tell_unused(options: dict[str, Any], provenance: Provenance) -> None:
+    calibration = provenance.calibration
+    trained = [recovery.data for recovery in provenance.recoveries]
     for kind in ("domain", "general"):
-        if options.get(kind) is not None and not any(used[kind] for used in (calibration, *trained)):
-            say(f"Note: this criterion with these constants does not look at {kind} data, so --{kind} is not used.")
-        data = calibration[kind]
-        if options.get("mine_negatives") and data is not None and data["with_own_negatives"] == data["triplets"]:
+        if options.get(kind) is not None and not any(getattr(used, kind) for used in (calibration, *trained)):
+            say(f"Note: this criterion with these constants does not use {kind} data, so --{kind} has no effect.")
+        data = getattr(calibration, kind)
+        if options.get("mine_negatives") and data is not None and data.with_own_negatives == data.triplets:
             say(f"Note: every {kind} triplet has negatives of its own, so none were mined.")
 
 
-def _show_data(calibration: dict[str, Any], reused: str | None) -> None:
-    for kind, data in calibration.items():
+def _show_data(calibration: Calibration, reused: str | None) -> None:
+    for kind, data in (("domain", calibration.domain), ("general", calibration.general)):
         if data is not None:
-            own, count = data["with_own_negatives"], data["triplets"]
-            others = f"{data['mined_negatives_each']} mined negatives each" if data["mined_negatives_each"] else "none"
-            without = "" if own == count else f", the others {others}"
-            show(f"{kind}: {count:,} triplets of {data['name']}, {own:,} with negatives of their own{without}.")
+            show(f"{kind}: {data.triplets:,} triplets of {data.name}: {negatives_text(data)}.")
     if reused is not None:
-        show(f"Scores kept in {reused} were used again.")
+        show(f"The importances were read from {reused}.")
 
 
-def _show(result: Result) -> None:
-    show(f"{result.recipe.criterion}: {result.summary}.")
-    reconstruct = result.origin["method"]["reconstruct"]
-    if reconstruct is not None:
-        outcome = "kept" if reconstruct["kept"] else "left out, as it lost"
-        show(f"Repair was {outcome}; {degradation_text(reconstruct)}.")
-    for recovery in result.recoveries:
-        for line in recovery_lines(recovery):
-            show(line)
-    chosen = result.origin["method"].get("target")
-    if chosen is not None:
-        show(target_text(chosen))
+def _show(result: Result, provenance: Provenance) -> None:
+    show(*outcome_lines(provenance))
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))
-    if not result.recipe.is_structured:
-        show(_HONEST)
+    if isinstance(provenance.method.pruning, Unstructured):
+        show(ZEROS)
     if result.out is not None:
         show(f'Written to {result.out}; open it with SentenceTransformer("{result.out}").')

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
-from gaprune.cli.output import recovery_lines, show, show_json
+from gaprune.cli.output import show, show_json
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.pipelines.recover import recover as verb
 from gaprune.pipelines.recovered import Recovered
+from gaprune.report.sentences import recovery_lines
 from gaprune.report.tables import evaluation_table
 
 __all__ = ["recover"]
@@ -34,7 +35,7 @@ def recover(
     with silence(quiet, as_json):
         result = verb(model, recipe=options)
     if as_json:
-        show_json(result.provenance())
+        show_json(result.provenance().as_dict())
     elif not quiet:
         _show(result)
 

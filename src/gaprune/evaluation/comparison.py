@@ -10,7 +10,6 @@ from typing import Any
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.variants import Variant, Variants
-from gaprune.report.markdown import markdown_table
 
 __all__ = ["Cell", "Comparison", "Summary"]
 
@@ -163,10 +162,6 @@ class Comparison:
         """Return the table's header."""
         domains = [domain or "all tasks" for domain in self.domains]
         return self._row("criterion", "change", "triplets", "reconstruct", "sparsity", domains)
-
-    def to_markdown(self) -> str:
-        """Return the table in Markdown."""
-        return markdown_table(self.header(), self.rows())
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data for JSON."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from gaprune.errors import OutputError
-from gaprune.export.provenance import PROVENANCE_FILE
+from gaprune.export.provenance import PROVENANCE_FILE, Provenance
 from gaprune.util.files import check_parent
 
 if TYPE_CHECKING:
@@ -48,7 +47,7 @@ def save(
     out: str | Path,
     *,
     card: str,
-    provenance: Mapping[str, object],
+    provenance: Provenance,
     overwrite: bool = False,
 ) -> Path:
     """Write ``model`` as a sentence-transformers folder with safetensors, model card and provenance.
@@ -66,7 +65,7 @@ def save(
     with writing(out, overwrite=overwrite) as partial:
         model.save_pretrained(str(partial), create_model_card=False, safe_serialization=True)
         (partial / "README.md").write_text(card, encoding="utf-8")
-        (partial / PROVENANCE_FILE).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+        provenance.write(partial)
     return Path(out).resolve()
 
 

@@ -1,28 +1,25 @@
-"""What made a model, from what: kept in ``gaprune.json`` of every output."""
+"""The provenance of a model, ``gaprune.json``: typed, versioned, and without paths of the user's machine."""
 
 from __future__ import annotations
 
 import json
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
 
 from gaprune.errors import ModelError
-from gaprune.models.fingerprints import weights_fingerprint
+from gaprune.export.portable import Options, Parent, Record
+from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Sparsity
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-__all__ = [
-    "PROVENANCE_FILE",
-    "parent_identity",
-    "read_provenance",
-    "versions",
-]
+__all__ = ["PROVENANCE_FILE", "Provenance", "now", "versions"]
 
 PROVENANCE_FILE = "gaprune.json"
 
+_SCHEMA = 1
 _PACKAGES = ("gaprune", "torch", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -31,26 +28,82 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
 
 
-def parent_identity(model: SentenceTransformer, name: str, revision: str | None) -> dict[str, Any]:
-    """Return what identifies the parent: name, revision asked for and found, fingerprint of its weights."""
-    commit = getattr(model.config, "_commit_hash", None)
-    return {"name": name, "revision": revision, "commit": commit, "weights_sha256": weights_fingerprint(model)}
+def now() -> str:
+    """Return the time, as records have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_provenance(folder: str | Path) -> dict[str, Any] | None:
-    """Return the provenance of a model folder; ``None`` where it has none, because GAPrune did not make it.
+class Provenance(Record):
+    """Everything that made a model.
 
-    Raises:
-        ModelError: If the file is there and cannot be read.
+    Args:
+        version: Version of this format, ``schema`` in the file.
+        made: When it was pruned; ``None`` if GAPrune did not prune it.
+        versions: Versions of the software that pruned it.
+        parent: The dense model.
+        method: How it was pruned.
+        sparsity: How much was removed.
+        calibration: Triplets that it was pruned with.
+        prompts: Prompts that it was pruned with.
+        max_length: Tokens that texts were cut at; ``None`` for the model's own limit.
+        recipe: All options of the run.
+        recoveries: Every recovery that followed, in order.
+        evaluation: Scores by task, if it was evaluated.
+        export: The export, if this is the folder of one.
     """
-    path = Path(folder) / PROVENANCE_FILE
-    if not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "Delete it, or restore the folder.") from error
-    pruned = {"parent", "method", "sparsity"}
-    if not (isinstance(content, dict) and (content.keys() >= pruned or "export" in content)):
-        raise ModelError(f"{path} is not what GAPrune writes.", "Delete it, or restore the folder.")
-    return content
+
+    version: int = Field(default=_SCHEMA, validation_alias="schema", serialization_alias="schema")
+    made: str | None = None
+    versions: dict[str, str]
+    parent: Parent
+    method: Method
+    sparsity: Sparsity
+    calibration: Calibration = Calibration()
+    prompts: Prompts = Prompts()
+    max_length: int | None = None
+    recipe: Options = Field(default_factory=dict)
+    recoveries: tuple[Recovery, ...] = ()
+    evaluation: dict[str, Any] | None = None
+    export: Export | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def seen_from(self, child: Path, folder: str | Path | None) -> Self:
+        """Return the provenance for the folder ``child``; ``folder`` is where a local parent lies."""
+        return self.model_copy(update={"parent": self.parent.seen_from(child, folder)})
+
+    def write(self, folder: Path) -> None:
+        """Write ``gaprune.json`` to ``folder``."""
+        (folder / PROVENANCE_FILE).write_text(json.dumps(self.as_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Self | None:
+        """Return the provenance of a model folder; ``None`` if there is none because GAPrune did not make it.
+
+        Raises:
+            ModelError: If the file cannot be read, or is of another version.
+        """
+        path = Path(folder) / PROVENANCE_FILE
+        if not path.is_file():
+            return None
+        damaged = "Restore the folder, or delete this file: the model opens without it."
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path} cannot be read: {error}", damaged) from error
+        if not isinstance(content, dict):
+            raise ModelError(f"{path} is not what GAPrune writes.", damaged)
+        if content.get("schema") != _SCHEMA:
+            found = f"has schema {content['schema']!r}" if "schema" in content else "has no schema version"
+            raise ModelError(
+                f"{path} {found}; this GAPrune reads schema {_SCHEMA}.",
+                "Use the GAPrune that wrote it, or prune the parent again. The model itself opens without this file.",
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ModelError(f"{path} is not what GAPrune writes: {where}: {first['msg']}.", damaged) from error

@@ -5,19 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, UpdatingCriterion
+from gaprune.criteria.names import split_name
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
-from gaprune.export.provenance import parent_identity, versions
+from gaprune.export.portable import Parent
+from gaprune.export.records import Calibration, Method, Reconstruction, Recovery, Structured, Unstructured
 from gaprune.models.checks import check_blocks, check_layers
 from gaprune.models.load import limit_length
 from gaprune.pipelines.preflight import check_finite, load_parent, outputs, require_model
@@ -44,14 +45,14 @@ class PrunedModel:
     Args:
         model: The pruned model.
         change: Which weights stayed, or which units went.
-        method: What the provenance says of how that was chosen.
-        recoveries: What it says of every recovery that followed.
+        method: How that was chosen.
+        recoveries: Every recovery that followed.
     """
 
     model: SentenceTransformer
     change: Pruning | StructuredPruning
-    method: Mapping[str, Any]
-    recoveries: Sequence[Mapping[str, Any]]
+    method: Method
+    recoveries: Sequence[Recovery]
 
 
 class Run(ABC):
@@ -112,7 +113,9 @@ class Run(ABC):
             check_finite(self.parent)
             check_layers(self.parent)
             check_blocks(self.parent, streamed=self.reconstructs or "depth" in recipe.units)
-            self.identity = parent_identity(self.parent, recipe.model or _name_of(self.parent), recipe.revision)
+            self.identity = Parent.of(
+                self.parent, recipe.model or _name_of(self.parent), revision=recipe.revision, dtype=recipe.dtype
+            )
         else:
             self.parent, self.own_length, self.identity = earlier.parent, earlier.own_length, earlier.identity
             self.dense = earlier.dense
@@ -203,7 +206,9 @@ class Run(ABC):
             change=made.change,
             prompts=self.calibration.prompts,
             own_length=self.own_length,
-            origin=self._origin(name, made.method),
+            parent=self.identity,
+            method=made.method,
+            calibration=Calibration.model_validate(self.calibration.as_dict()),
             out=self.outputs[single],
             recoveries=made.recoveries,
         )
@@ -213,22 +218,14 @@ class Run(ABC):
             result.save(result.out, overwrite=self.recipe.overwrite)
         return result
 
-    def _origin(self, name: str, method: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the provenance as far as it is the same for every sparsity."""
-        return {
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
-            "parent": self.identity,
-            "method": {
-                "criterion": name,
-                "options": self.criteria[name].model_dump(),
-                "granularity": self.recipe.granularity,
-                **method,
-            },
-            "calibration": self.calibration.as_dict(),
-            "prompts": {"query": self.calibration.prompts.query, "passage": self.calibration.prompts.passage},
-            "recipe": self.recipe.model_copy(update={"criterion": name}).model_dump(mode="json"),
-        }
+    def method(self, name: str, pruning: Unstructured | Structured, reconstruction: object) -> Method:
+        """Return how a model was pruned, for its provenance."""
+        return Method(
+            criterion=split_name(name)[0],
+            options=self.criteria[name].model_dump(),
+            pruning=pruning,
+            reconstruction=None if reconstruction is None else Reconstruction.model_validate(reconstruction),
+        )
 
 
 def _name_of(model: SentenceTransformer) -> str:

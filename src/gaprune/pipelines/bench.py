@@ -16,9 +16,10 @@ from gaprune.evaluation.cost.latency import Timing, check_lengths, computing_wit
 from gaprune.evaluation.cost.memory import Memory, is_measurable, measure_memory
 from gaprune.evaluation.cost.size import folder_bytes
 from gaprune.evaluation.cost.workload import Workload, texts_of_length
-from gaprune.export.provenance import PROVENANCE_FILE, read_provenance, versions
+from gaprune.export.provenance import PROVENANCE_FILE, Provenance, versions
 from gaprune.models.encoders import Encoder, TorchModel, open_encoder
 from gaprune.models.formats import format_of
+from gaprune.report.cost import benchmark_markdown
 from gaprune.report.section import put_section
 from gaprune.util.files import write_text
 from gaprune.util.progress import track
@@ -140,7 +141,7 @@ def write_card(benchmark: Benchmark, folder: str | Path) -> Path:
         OutputError: If the card cannot be written.
     """
     card = check_card(folder)
-    section = f"## Cost\n\n{benchmark.to_markdown()}"
+    section = f"## Cost\n\n{benchmark_markdown(benchmark)}"
     return write_text(card, put_section(card.read_text(encoding="utf-8"), "bench", section))
 
 
@@ -159,10 +160,10 @@ def _size(folder: Path, encoder: Encoder) -> _Size:
         found = footprint(encoder.model)
         zeros = found.sparsity([matrix.name for matrix in found.linear_layers])
         return _Size(found.parameters, zeros, count_flops(encoder.model))
-    record = (read_provenance(folder) or {}).get("export")
-    if record is None:
+    provenance = Provenance.read(folder)
+    if provenance is None or provenance.export is None:
         raise ModelError(f"{folder} does not say what was exported.", "Export the model with `gaprune export`.")
-    return _Size(record["parameters"], None, Flops(**record["flops"]))
+    return _Size(provenance.export.parameters, None, Flops(**provenance.export.flops))
 
 
 def _cost(folder: Path, encoder: Encoder, size: _Size, memory: Memory | None, timings: tuple[Timing, ...]) -> Cost:

@@ -17,7 +17,9 @@ from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.task import Task
 from gaprune.evaluation.variants import Variants, make_variants
+from gaprune.export.portable import portable
 from gaprune.export.provenance import versions
+from gaprune.export.records import Structured
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
 from gaprune.pipelines.base import Run
 from gaprune.pipelines.make_run import make_run, run_kind
@@ -235,11 +237,15 @@ def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
 
 def _settings(plan: _Plan, calibrations: Sequence[object], run: Run | None) -> dict[str, Any]:
     """Return all that the numbers depend on, as plain data."""
-    settings = plan.recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"})
+    settings = portable(plan.recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"}))
     if run is not None:
         prompts = run.calibration.prompts
-        settings |= {"parent": run.identity, "prompts": {"query": prompts.query, "passage": prompts.passage}}
-    return settings | {
+        settings |= {
+            "parent": run.identity.model_dump(mode="json"),
+            "prompts": {"query": prompts.query, "passage": prompts.passage},
+        }
+    return {
+        **settings,
         "triplets": list(plan.counts),
         "criteria": {name: criterion.model_dump() for name, criterion in plan.criteria.items()},
         "calibration": list(calibrations),
@@ -251,19 +257,20 @@ def _asked(result: Result) -> float:
     """Return the part that was to go, the same for all criteria and samples."""
     if result.sparsity is not None:
         return result.sparsity
-    target = result.origin["method"].get("target")
-    return result.sparsity_of_selected if target is None else float(target["asked"])
+    pruning = result.method.pruning
+    target = pruning.target if isinstance(pruning, Structured) else None
+    return result.sparsity_of_selected if target is None else target.asked
 
 
 def _cell(result: Result, triplets: int | None) -> Cell:
     if result.evaluation is None:
         raise ConfigError("tasks: there is none to compare on.", "Name a folder of evaluation tasks.")
-    reconstruct = result.origin["method"]["reconstruct"]
+    reconstruction = result.method.reconstruction
     return Cell(
         result.recipe.criterion,
         _asked(result),
         result.recipe.seed,
         result.evaluation,
         triplets,
-        reconstructed=None if reconstruct is None else reconstruct["kept"],
+        reconstructed=None if reconstruction is None else reconstruction.kept,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,11 +16,14 @@ from gaprune.evaluation.cost.flops import count_flops
 from gaprune.evaluation.cost.size import folder_bytes
 from gaprune.export.folder import check_destination, writing
 from gaprune.export.graph import check_extra, write_onnx, write_openvino
-from gaprune.export.provenance import PROVENANCE_FILE, parent_identity, read_provenance, versions
+from gaprune.export.portable import Parent
+from gaprune.export.provenance import Provenance, versions
+from gaprune.export.records import Export
 from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel
 from gaprune.models.formats import GRAPHS, format_of
 from gaprune.models.load import load_model
+from gaprune.pipelines.recovered import unpruned
 from gaprune.report.export_card import export_card
 from gaprune.util.progress import say
 
@@ -130,7 +132,7 @@ def export_model(
         raise ConfigError(f"out: {out} would replace the model {folder}.", "Choose another --out.")
     check_extra(to, int8=int8)
     texts = _texts(domain)
-    provenance = read_provenance(folder) or {}
+    provenance = Provenance.read(folder)
     model = load_model(folder, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
     _check(model)
     write = write_onnx if to == "onnx" else write_openvino
@@ -146,19 +148,24 @@ def export_model(
                 f"(mean {cosines.mean():.4f} over {len(texts)} texts).",
                 "Nothing was written; use the PyTorch model, and please report this one.",
             )
-        found = {"texts": len(texts), "cosine_min": float(cosines.min()), "cosine_mean": float(cosines.mean())}
-        record = {
-            "to": to,
-            "int8": int8,
-            "source": parent_identity(model, str(folder), None),
-            "parameters": sum(parameter.numel() for parameter in model.parameters()),
-            "flops": count_flops(model).as_dict(),
-            "versions": versions(),
-            **found,
-        }
-        (partial / "README.md").write_text(export_card(folder.resolve().name, record), encoding="utf-8")
-        content = json.dumps({**provenance, "export": record}, indent=2) + "\n"
-        (partial / PROVENANCE_FILE).write_text(content, encoding="utf-8")
+        source = Parent.of(model, str(folder.resolve())).seen_from(destination, folder)
+        record = Export(
+            to=to,
+            int8=int8,
+            source=source,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            flops=count_flops(model).as_dict(),
+            versions=versions(),
+            texts=len(texts),
+            cosine_min=float(cosines.min()),
+            cosine_mean=float(cosines.mean()),
+        )
+        (partial / "README.md").write_text(export_card(record), encoding="utf-8")
+        if provenance is None:
+            provenance = unpruned(model, source)
+        else:
+            provenance = provenance.seen_from(destination, provenance.parent.find(folder))
+        provenance.model_copy(update={"export": record}).write(partial)
     return Exported(
         path=destination,
         to=to,
@@ -166,8 +173,8 @@ def export_model(
         bytes=folder_bytes(destination),
         source_bytes=folder_bytes(folder),
         texts=len(texts),
-        cosine_min=float(cosines.min()),
-        cosine_mean=float(cosines.mean()),
+        cosine_min=record.cosine_min,
+        cosine_mean=record.cosine_mean,
     )
 
 

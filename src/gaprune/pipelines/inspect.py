@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.evaluation.cost.footprint import Footprint, footprint
-from gaprune.export.provenance import read_provenance
+from gaprune.export.provenance import Provenance
 from gaprune.models.load import load_model
 from gaprune.pipelines.arguments import LOADING, loading_options
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 
-def inspect(model: str | Path | SentenceTransformer, **options: Any) -> tuple[Footprint, dict[str, Any] | None]:
+def inspect(model: str | Path | SentenceTransformer, **options: Any) -> tuple[Footprint, Provenance | None]:
     """Return the sizes and zeros of a model, and its provenance where it is a folder that GAPrune made.
 
     Args:
@@ -30,5 +30,5 @@ def inspect(model: str | Path | SentenceTransformer, **options: Any) -> tuple[Fo
     loading = loading_options(options, {"model": model}, LOADING)
     if not isinstance(model, str | Path):
         return footprint(model), None
-    provenance = read_provenance(model)
+    provenance = Provenance.read(model)
     return footprint(load_model(model, **loading)), provenance

@@ -14,7 +14,8 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
-from gaprune.export.provenance import parent_identity, read_provenance
+from gaprune.export.portable import Parent
+from gaprune.export.provenance import Provenance
 from gaprune.models.checks import check_blocks, check_layers
 from gaprune.models.fingerprints import modules_fingerprint
 from gaprune.models.formats import format_of
@@ -22,7 +23,7 @@ from gaprune.models.load import load_model, shortened
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import no_effect, split_source
 from gaprune.pipelines.preflight import check_finite, check_outside
-from gaprune.pipelines.recovered import Recovered, origin, record
+from gaprune.pipelines.recovered import Recovered, record, unpruned
 from gaprune.recovery.arguments import check_extras, check_training
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData, read_recovery_data
@@ -105,7 +106,7 @@ def recover(
         child = _load_child(asked, loaded)
         with shortened(child, asked.max_length):
             _check_child(asked, child, data)
-            identity = parent_identity(child, asked.model or _IN_MEMORY, None)
+            identity = _identify(asked, child)
             dense = _open_parent(asked, base, teacher, child) if asked.distil or tasks else None
             prompts = resolve_prompts(child, query=asked.query_prompt, passage=asked.passage_prompt)
             if asked.mine_negatives:
@@ -113,9 +114,9 @@ def recover(
                 data.check([asked], count)
             run = {
                 "options": asked.model_dump(mode="json", exclude=_MAY_DIFFER),
-                "model": [identity["weights_sha256"], modules_fingerprint(child)],
+                "model": [identity.weights_sha256, modules_fingerprint(child)],
                 "data": data.as_dict(),
-                "parent": dense.identity["weights_sha256"] if dense and asked.distil else None,
+                "parent": dense.identity.weights_sha256 if dense and asked.distil else None,
                 "processes": count,
             }
             processes.wait_for_everyone()
@@ -134,7 +135,7 @@ def recover(
             options=asked,
             training=training,
             prompts=prompts,
-            base=base or origin(child, identity, asked),
+            base=base or unpruned(child, identity, asked.targets),
             record=record(asked, data, training, teacher_identity),
         )
         processes.wait_for_everyone()
@@ -210,14 +211,23 @@ def _checkpoints(asked: RecoveryOptions, out: Path | None, processes: int) -> It
     yield checkpoints
 
 
-def _read_base(asked: RecoveryOptions, teacher: SentenceTransformer | None) -> dict[str, Any] | None:
+def _read_base(asked: RecoveryOptions, teacher: SentenceTransformer | None) -> Provenance | None:
     """Return the provenance of the model; ``None`` if GAPrune did not make it, or it is in memory."""
-    base = None if asked.model is None else read_provenance(asked.model)
-    if asked.distil and teacher is None and asked.parent is None and base is None:
-        raise ConfigError(
-            "parent: nothing says what to distil from.", "Name the dense model with --parent (parent=...)."
-        )
+    base = None if asked.model is None else Provenance.read(asked.model)
+    if teacher is not None or asked.parent is not None:
+        return base
+    remedy = "Name the dense model with --parent (parent=...)."
+    if base is None and asked.distil:
+        raise ConfigError("parent: nothing says what to distil from.", remedy)
+    if base is not None and (asked.distil or asked.tasks) and base.parent.find(asked.model) is None:
+        raise ConfigError(f"parent: gaprune.json names {base.parent.name}, a local model that is not found.", remedy)
     return base
+
+
+def _identify(asked: RecoveryOptions, child: SentenceTransformer) -> Parent:
+    if asked.model is None:
+        return Parent.of(child, _IN_MEMORY)
+    return Parent.of(child, asked.model).seen_from(Path(asked.model), asked.model)
 
 
 def _load_child(asked: RecoveryOptions, loaded: SentenceTransformer | None) -> SentenceTransformer:
@@ -240,12 +250,12 @@ class _Parent:
     """The dense model and what identifies it."""
 
     model: SentenceTransformer
-    identity: Mapping[str, Any]
+    identity: Parent
 
 
 def _open_parent(
     asked: RecoveryOptions,
-    base: Mapping[str, Any] | None,
+    base: Provenance | None,
     given: SentenceTransformer | None,
     child: SentenceTransformer,
 ) -> _Parent | None:
@@ -256,10 +266,10 @@ def _open_parent(
         ConfigError: If its embeddings cannot be distilled.
     """
     if given is not None:
-        parent = _Parent(given, parent_identity(given, _IN_MEMORY, None))
+        parent = _Parent(given, Parent.of(given, _IN_MEMORY))
     elif asked.parent is not None:
         model = load_model(asked.parent, trust_remote_code=asked.trust_remote_code, device=asked.device)
-        parent = _Parent(model, parent_identity(model, asked.parent, None))
+        parent = _Parent(model, Parent.of(model, asked.parent))
     elif base is not None:
         parent = _open_recorded_parent(asked, base)
     else:
@@ -273,26 +283,27 @@ def _open_parent(
     return parent
 
 
-def _open_recorded_parent(asked: RecoveryOptions, base: Mapping[str, Any]) -> _Parent:
-    recorded, recipe = base["parent"], base.get("recipe", {})
+def _open_recorded_parent(asked: RecoveryOptions, base: Provenance) -> _Parent:
+    recorded = base.parent
+    name = recorded.find(asked.model) or recorded.name
     try:
         model = load_model(
-            recorded["name"],
+            name,
             trust_remote_code=asked.trust_remote_code,
             device=asked.device,
-            revision=recipe.get("revision"),
-            dtype=recipe.get("dtype"),  # on which the fingerprint depends
+            revision=recorded.revision,
+            dtype=recorded.dtype,  # on which the fingerprint depends
         )
     except ModelError as error:
         raise ModelError(
-            f"parent: gaprune.json in {asked.model} names {recorded['name']}. {error.problem}",
+            f"parent: gaprune.json in {asked.model} names {recorded.name}. {error.problem}",
             f"Name the dense model with --parent (parent=...). {error.remedy}",
         ) from error
-    identity = parent_identity(model, recorded["name"], None)
-    found, wanted = identity["weights_sha256"], recorded["weights_sha256"]
+    identity = Parent.of(model, name)
+    found, wanted = identity.weights_sha256, recorded.weights_sha256
     if found != wanted:
         raise ModelError(
-            f"parent: {recorded['name']} has other weights ({found[:12]}) than gaprune.json says ({wanted[:12]}).",
+            f"parent: {name} has other weights ({found[:12]}) than gaprune.json says ({wanted[:12]}).",
             "Name the parent, or another model to distil from, with --parent.",
         )
     return _Parent(model, identity)
@@ -302,6 +313,4 @@ def _embed(asked: RecoveryOptions, data: RecoveryData, parent: _Parent) -> Teach
     """Embed the texts of training with the parent, which cuts them at ``max_length`` if its own limit is higher."""
     own, limit = parent.model.max_seq_length, asked.max_length
     with shortened(parent.model, None if limit is None or (own is not None and own <= limit) else limit):
-        return embed_with_teacher(
-            parent.model, data.texts([asked]), asked, fingerprint=parent.identity["weights_sha256"]
-        )
+        return embed_with_teacher(parent.model, data.texts([asked]), asked, fingerprint=parent.identity.weights_sha256)

@@ -1,20 +1,22 @@
-"""The result of a recovery: a model that can be evaluated and saved, with its provenance."""
+"""The result of a recovery: a model that can be evaluated and saved, with all that made it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from gaprune.config.recovery import RecoveryOptions
-from gaprune.evaluation.cost.footprint import footprint
+from gaprune.evaluation.cost.footprint import Footprint, footprint
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
+from gaprune.export import records
 from gaprune.export.folder import save
-from gaprune.export.provenance import versions
+from gaprune.export.portable import Parent
+from gaprune.export.provenance import Provenance, now, versions
+from gaprune.export.records import Method, Recovery, Sparsity, Structured, Unstructured
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
 from gaprune.models.selection import select
@@ -25,24 +27,31 @@ from gaprune.report.card import model_card
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Recovered", "origin", "record"]
+__all__ = ["Recovered", "record", "unpruned"]
 
-_WHERE = {"model", "out", "overwrite", "checkpoints", "resume", "teacher_cache", "tasks"}
+_WHERE = {"model", "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks"}
 """Options that say where things are, not what is done."""
 
 
-def record(
-    options: RecoveryOptions, data: RecoveryData, training: TrainingRecord, teacher: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return what the provenance says of one recovery."""
-    return {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": versions(),
-        "data": data.as_dict(),
-        "options": options.model_dump(mode="json", exclude=_WHERE),
-        "teacher": teacher,
-        "training": training.as_dict(),
+def record(options: RecoveryOptions, data: RecoveryData, training: TrainingRecord, teacher: Parent | None) -> Recovery:
+    """Return the record of one recovery."""
+    distilled = {
+        "distance to the parent's embeddings": options.embedding_weight,
+        "distance to the parent's similarities": options.similarity_weight,
     }
+    loss = {"contrastive": options.contrastive_weight, **(distilled if options.distil else {})}
+    return Recovery(
+        made=now(),
+        versions=versions(),
+        data=records.RecoveryData.model_validate(data.as_dict()),
+        steps=options.steps,
+        batch_size=options.batch_size,
+        lora=options.lora,
+        loss={term: weight for term, weight in loss.items() if weight},
+        options=options.model_dump(mode="json", exclude=_WHERE),
+        teacher=teacher,
+        training=records.Training.model_validate(training),
+    )
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,12 +59,12 @@ class Recovered:
     """A model after its recovery.
 
     Args:
-        model: The recovered model; the one given is another object, unchanged.
-        options: Options of the recovery.
-        training: How the training went.
+        model: The model; the one that was recovered is another object, unchanged.
+        options: What was asked for.
+        training: How it went.
         prompts: Put before queries and passages.
         base: Provenance of the model that was recovered.
-        record: What the provenance says of this recovery.
+        record: The record of this recovery.
         evaluation: Its quality, where it was evaluated.
     """
 
@@ -63,8 +72,8 @@ class Recovered:
     options: RecoveryOptions
     training: TrainingRecord
     prompts: Prompts
-    base: Mapping[str, Any]
-    record: Mapping[str, Any]
+    base: Provenance
+    record: Recovery
     evaluation: Evaluation | None = None
 
     def __repr__(self) -> str:
@@ -77,30 +86,20 @@ class Recovered:
         """Return this result with its quality in ``tasks``, beside the parent's where that is given."""
         return replace(self, evaluation=evaluate(self.model, tasks, prompts=self.prompts, parent=parent))
 
-    def provenance(self) -> dict[str, Any]:
-        """Return everything that made this model, as plain data for JSON: its pruning, and every recovery in turn."""
-        return {
-            **self.base,
-            "sparsity": self._sparsity(),
-            "recovery": [*self.base.get("recovery", ()), self.record],
-            "evaluation": None if self.evaluation is None else self.evaluation.as_dict(),
-        }
+    def provenance(self) -> Provenance:
+        """Return everything that made this model: its pruning, and every recovery in turn."""
+        evaluation = None if self.evaluation is None else self.evaluation.as_dict()
+        recoveries = (*self.base.recoveries, self.record)
+        return self.base.model_copy(
+            update={"sparsity": self._sparsity(), "recoveries": recoveries, "evaluation": evaluation}
+        )
 
-    def _sparsity(self) -> Mapping[str, Any]:
+    def _sparsity(self) -> Sparsity:
         """Return the sparsity as it is now: zeros outside the targets of a recovery were not held."""
-        said: Mapping[str, Any] = self.base["sparsity"]
-        if "cuts" in self.base["method"]:
-            return said
-        size = footprint(self.model)
-        found = [each for each in size.linear_layers if each.name in said["by_matrix"]]
-        zeros = sum(each.zeros for each in found)
-        return {
-            **said,
-            "of_selected": zeros / said["selected"],
-            "of_model": zeros / size.parameters,
-            "removed": zeros,
-            "by_matrix": {each.name: each.zeros / each.size for each in found},
-        }
+        before = self.base.sparsity
+        if isinstance(self.base.method.pruning, Structured):
+            return before
+        return zeros_among(footprint(self.model), self.base.method.pruning.linear_layers, asked=before.asked)
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model, its card and its provenance to the folder ``out``.
@@ -108,48 +107,44 @@ class Recovered:
         Raises:
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
-        provenance = self.provenance()
+        provenance = self.provenance().seen_from(Path(out), self.base.parent.find(self.options.model))
         card = model_card(provenance, self.evaluation)
         return save(self.model, out, card=card, provenance=provenance, overwrite=overwrite)
 
 
-def origin(model: SentenceTransformer, identity: Mapping[str, Any], options: RecoveryOptions) -> dict[str, Any]:
-    """Return the provenance of a model that GAPrune did not prune: itself is its parent, and no criterion is known.
+def zeros_among(found: Footprint, names: Collection[str], *, asked: float | None = None) -> Sparsity:
+    """Return the zeros of a model among the linear layers of these names."""
+    layers = [layer for layer in found.linear_layers if layer.name in names]
+    zeros, selected = sum(layer.zeros for layer in layers), sum(layer.size for layer in layers)
+    return Sparsity(
+        asked=asked,
+        of_selected=zeros / selected,
+        of_model=zeros / found.parameters,
+        removed=zeros,
+        selected=selected,
+        parameters=found.parameters,
+        parent_parameters=found.parameters,
+        by_linear_layer={layer.name: layer.zeros / layer.size for layer in layers},
+    )
+
+
+def unpruned(model: SentenceTransformer, parent: Parent, targets: Sequence[str] | None = None) -> Provenance:
+    """Return the provenance of a model that GAPrune did not prune: it is its own parent, by no criterion.
 
     Args:
         model: The model.
-        identity: What identifies it as it was.
-        options: Options of the recovery.
+        parent: Its identity.
+        targets: The selection that recovery keeps the zeros of; the layers of the blocks by default.
     """
-    size = footprint(model)
-    by_name = {each.name: each for each in size.linear_layers}
-    targets = options.targets or ("all",)
     layers = linear_layers(model)
-    chosen = select(layers, targets) if options.targets else [each for each in layers if each.layer is not None]
-    found = [by_name[matrix.name] for matrix in chosen]
-    zeros, selected = sum(each.zeros for each in found), sum(each.size for each in found)
-    return {
-        "versions": versions(),
-        "parent": dict(identity),
-        "method": {
-            "criterion": None,
-            "options": {},
-            "granularity": "weight",
-            "allocation": None,
-            "targets": list(targets),
-            "matrices": [each.name for each in found],
-            "reconstruct": None,
-        },
-        "sparsity": {
-            "asked": None,
-            "of_selected": zeros / selected,
-            "of_model": zeros / size.parameters,
-            "removed": zeros,
-            "selected": selected,
-            "parameters": size.parameters,
-            "parent_parameters": size.parameters,
-            "by_matrix": {each.name: each.zeros / each.size for each in found},
-        },
-        "calibration": {},
-        "recipe": {"max_length": None},
-    }
+    chosen = select(layers, targets) if targets else [layer for layer in layers if layer.layer is not None]
+    names = tuple(layer.name for layer in chosen)
+    return Provenance(
+        versions=versions(),
+        parent=parent,
+        method=Method(
+            criterion=None,
+            pruning=Unstructured(granularity="weight", targets=tuple(targets or ("all",)), linear_layers=names),
+        ),
+        sparsity=zeros_among(footprint(model), names),
+    )

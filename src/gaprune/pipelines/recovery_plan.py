@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
+from gaprune.export.portable import Parent
+from gaprune.export.records import Recovery
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.recovered import record
 from gaprune.recovery.arguments import check_extras, check_training
@@ -54,9 +56,9 @@ class RecoveryPlan:
     options: tuple[RecoveryOptions, ...]
     data: RecoveryData
     teacher: Teacher | None = None
-    teacher_identity: Mapping[str, Any] | None = None
+    teacher_identity: Parent | None = None
 
-    def prepare(self, parent: SentenceTransformer, identity: Mapping[str, Any]) -> RecoveryPlan:
+    def prepare(self, parent: SentenceTransformer, identity: Parent) -> RecoveryPlan:
         """Return the plan with mined negatives and the parent's embeddings, once the parent is loaded.
 
         Raises:
@@ -70,11 +72,11 @@ class RecoveryPlan:
             data.check(self.options)
         if not options.distil:
             return replace(self, data=data)
-        fingerprint = identity["weights_sha256"]
+        fingerprint = identity.weights_sha256
         teacher = embed_with_teacher(parent, data.texts(self.options), options, fingerprint=fingerprint)
         return replace(self, data=data, teacher=teacher, teacher_identity=identity)
 
-    def recover(self, model: SentenceTransformer, after: Round, *, beside: str | None) -> dict[str, Any]:
+    def recover(self, model: SentenceTransformer, after: Round, *, beside: str | None) -> Recovery:
         """Recover ``model`` in place after a round of pruning, and return the record for the provenance.
 
         Args:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from gaprune.config.recipe import Recipe
 from gaprune.evaluation.cost.footprint import Footprint, footprint
@@ -14,11 +14,15 @@ from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import save
+from gaprune.export.portable import Parent
+from gaprune.export.provenance import Provenance, now, versions
+from gaprune.export.records import Calibration, Method, Recovery, Sparsity
+from gaprune.export.records import Prompts as PromptsRecord
 from gaprune.models.prompts import Prompts
 from gaprune.pruning.removed_units import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.report.card import model_card
-from gaprune.report.tables import percent
+from gaprune.report.sentences import summary
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -37,10 +41,13 @@ class Result:
         change: Which weights stayed, or which units went.
         prompts: Put before queries and passages in calibration and evaluation.
         own_length: The parent's own limit of text length, which the saved model has whatever calibration was cut at.
-        origin: The parts of the provenance known before pruning: parent, method, calibration, versions.
+        parent: Identity of the parent.
+        method: How it was pruned.
+        calibration: What it was pruned with.
         evaluation: Its quality, where it was evaluated.
         out: Folder it is written to, where the recipe names one.
-        recoveries: What the provenance says of every recovery that followed the pruning.
+        recoveries: Every recovery that followed the pruning.
+        made: When.
     """
 
     model: SentenceTransformer
@@ -49,27 +56,21 @@ class Result:
     change: Pruning | StructuredPruning
     prompts: Prompts
     own_length: int | None
-    origin: Mapping[str, Any]
+    parent: Parent
+    method: Method
+    calibration: Calibration
     evaluation: Evaluation | None = None
     out: Path | None = None
-    recoveries: Sequence[Mapping[str, Any]] = ()
+    recoveries: Sequence[Recovery] = ()
+    made: str = field(default_factory=now)
 
     def __repr__(self) -> str:
         return f"Result({self.recipe.criterion!r}, {self.summary})"
 
     @property
     def summary(self) -> str:
-        """What went, in words, with both sparsities."""
-        if isinstance(self.change, StructuredPruning):
-            of_selected, of_model = percent(self.sparsity_of_selected), percent(self.sparsity_of_model)
-            return (
-                f"{self.change} cut out: {of_selected} of the {self.change.selected:,} parameters up for it, "
-                f"{of_model} of the model; {self.change.child:,} parameters are left"
-            )
-        return (
-            f"{percent(self.sparsity_of_selected)} of the {self.change.size:,} selected weights are zero, "
-            f"{percent(self.sparsity_of_model)} of the whole model ({self.footprint.parameters:,} parameters)"
-        )
+        """How much was removed, of the selection and of the model, in words."""
+        return summary(self.provenance())
 
     @cached_property
     def footprint(self) -> Footprint:
@@ -127,27 +128,34 @@ class Result:
         )
         return replace(self, evaluation=found)
 
-    def provenance(self) -> dict[str, Any]:
-        """Return everything that made this model, as plain data for JSON."""
-        return {
-            **self.origin,
-            "sparsity": {
-                "asked": self.sparsity,
-                "of_selected": self.sparsity_of_selected,
-                "of_model": self.sparsity_of_model,
-                "removed": self.removed,
-                "selected": self.selected,
-                "parameters": self.footprint.parameters,
-                "parent_parameters": self._parent_parameters,
-                "by_matrix": {
-                    matrix.name: matrix.zeros / matrix.size
-                    for matrix in self.footprint.linear_layers
-                    if isinstance(self.change, Pruning) and matrix.name in self.change.keep
+    def provenance(self) -> Provenance:
+        """Return everything that made this model."""
+        return Provenance(
+            made=self.made,
+            versions=versions(),
+            parent=self.parent,
+            method=self.method,
+            sparsity=Sparsity(
+                asked=self.sparsity,
+                of_selected=self.sparsity_of_selected,
+                of_model=self.sparsity_of_model,
+                removed=self.removed,
+                selected=self.selected,
+                parameters=self.footprint.parameters,
+                parent_parameters=self._parent_parameters,
+                by_linear_layer={
+                    layer.name: layer.zeros / layer.size
+                    for layer in self.footprint.linear_layers
+                    if isinstance(self.change, Pruning) and layer.name in self.change.keep
                 },
-            },
-            **({"recovery": list(self.recoveries)} if self.recoveries else {}),
-            "evaluation": None if self.evaluation is None else self.evaluation.as_dict(),
-        }
+            ),
+            calibration=self.calibration,
+            prompts=PromptsRecord.model_validate(self.prompts),
+            max_length=self.recipe.max_length,
+            recipe=self.recipe.model_dump(mode="json"),
+            recoveries=tuple(self.recoveries),
+            evaluation=None if self.evaluation is None else self.evaluation.as_dict(),
+        )
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model, its card and its provenance to the folder ``out``.
@@ -155,7 +163,7 @@ class Result:
         Raises:
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
-        provenance = self.provenance()
+        provenance = self.provenance().seen_from(Path(out), self.recipe.model)
         card = model_card(provenance, self.evaluation)
         cut_at = self.model.max_seq_length
         self.model.max_seq_length = self.own_length

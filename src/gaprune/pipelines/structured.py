@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, for_layers, for_units, needs_of
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.data.texts import read_texts
+from gaprune.export.records import Recovery, Removed, Structured, TargetChoice, Texts
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.units import UnitGroup, UnitKind, unit_groups
@@ -108,20 +109,19 @@ class StructuredRun(Run):
     def results(self, *, inplace: bool = False) -> Iterator[Result]:  # noqa: ARG002 (nothing to gain)
         """Yield a result for every criterion and sparsity; a smaller model is a new one, ``inplace`` or not."""
         for name, single in product(self.criteria, self.outputs):
-            yield self.finish(self._prune(self.criteria[name], self.singles[single]), name, single, self.dense)
+            yield self.finish(self._prune(name, self.singles[single]), name, single, self.dense)
             gc.collect()
 
-    def _prune(self, criterion: Criterion, single: Recipe) -> PrunedModel:
+    def _prune(self, name: str, single: Recipe) -> PrunedModel:
+        criterion = self.criteria[name]
         plan, chosen = self._plan(criterion, single)
         model, cuts, reconstruct = self._cut(criterion, plan)
-        method = {
-            "granularity": "+".join(cut.kind for cut in cuts.cuts),
-            "cuts": cuts.as_list(),
-            "texts": self._texts_identity() if self.cuts_tokens else None,
-            "target": chosen,
-            "reconstruct": reconstruct and reconstruct.as_dict(),
-        }
-        return PrunedModel(model, cuts, method, self._recover(model))
+        record = Structured(
+            removed=tuple(map(Removed.model_validate, cuts.cuts)),
+            texts=self._texts_identity() if self.cuts_tokens else None,
+            target=chosen,
+        )
+        return PrunedModel(model, cuts, self.method(name, record, reconstruct), self._recover(model))
 
     @cached_property
     def _evidence(self) -> UnitStatistics:
@@ -132,18 +132,18 @@ class StructuredRun(Run):
             self.needs,
             calibration=self.calibration,
             recipe=self.recipe,
-            weights_sha256=self.identity["weights_sha256"],
+            weights_sha256=self.identity.weights_sha256,
             reconstructs=self.reconstructs,
         )
 
-    def _plan(self, criterion: Criterion, single: Recipe) -> tuple[UnitPlan, dict[str, Any] | None]:
+    def _plan(self, criterion: Criterion, single: Recipe) -> tuple[UnitPlan, TargetChoice | None]:
         """Return what goes, and how a target led to it."""
         if self.target is None:
             return plan_units(single, layers=len(blocks(self.parent))), None
         groups = unit_groups(self.parent, "width")
         tokens = len(self._tokens_kept(self.parent, self.recipe.tokens)) if self.cuts_tokens else None
         self.target.check(self.parent, groups, self.recipe.round_to, tokens)  # before anything is measured
-        return choose_plan(
+        found, choice = choose_plan(
             self.parent,
             self.target,
             groups=groups,
@@ -154,6 +154,7 @@ class StructuredRun(Run):
             tokens=tokens,
             reconstructs=self.reconstructs,
         )
+        return found, TargetChoice.model_validate(choice)
 
     def _cut(
         self, criterion: Criterion, plan: UnitPlan
@@ -242,8 +243,8 @@ class StructuredRun(Run):
                 columns[group.name] = keep[group.name].repeat_interleave(group.consumer.columns_per_unit)
         return columns
 
-    def _recover(self, model: SentenceTransformer) -> list[dict[str, Any]]:
-        """Recover the smaller model in place if asked to, and return the records for the provenance."""
+    def _recover(self, model: SentenceTransformer) -> list[Recovery]:
+        """Recover the smaller model in place if asked to, and return the record of it."""
         if self.recovery is None:
             return []
         (only,) = rounds_to(self.recipe, self.recipe.sparsity[0])
@@ -255,10 +256,10 @@ class StructuredRun(Run):
             return units_kept(groups, plan.width or 0.0, round_to=self.recipe.round_to)
         return units_kept(groups, plan.heads or 0.0, round_to=1)
 
-    def _texts_identity(self) -> dict[str, Any]:
+    def _texts_identity(self) -> Texts:
         """Return what identifies the texts, beside the triplets, whose tokens stay."""
         digest = hashlib.sha256("\n".join(self.texts).encode()).hexdigest()
-        return {"texts": len(self.texts), "sha256": digest}
+        return Texts(texts=len(self.texts), sha256=digest)
 
     def _tokens_kept(self, model: SentenceTransformer, sparsity: float | None) -> tuple[int, ...]:
         """Return the tokens that are wanted: those of all texts, or the most frequent of them."""

@@ -22,6 +22,7 @@ from gaprune.criteria.base import (
 from gaprune.criteria.names import split_name
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.errors import ConfigError
+from gaprune.export.records import PruningRound, Reconstruction, Recovery, Unstructured
 from gaprune.models.fingerprints import modules_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.selection import select
@@ -117,9 +118,7 @@ class UnstructuredRun(Run):
             pruning = self._decide_again(name, model, pruning, turn)
             model, reconstruct = self._zero(name, model, pruning, inplace=True)
             recoveries += self._recover(model, reconstruct, turn)
-        return PrunedModel(
-            model, pruning, self._method(name) | {"reconstruct": reconstruct and reconstruct.as_dict()}, recoveries
-        )
+        return PrunedModel(model, pruning, self.method(name, self._record(name), reconstruct), recoveries)
 
     def _decide(self, scores: Scores, model: SentenceTransformer, turn: Round) -> Pruning:
         """Return what is gone after a round."""
@@ -144,13 +143,14 @@ class UnstructuredRun(Run):
 
     def _recover(
         self, model: SentenceTransformer, reconstruct: ReconstructionReport | None, turn: Round
-    ) -> list[dict[str, Any]]:
-        """Recover the model in place if asked to, and return the records for the provenance."""
+    ) -> list[Recovery]:
+        """Recover the model in place if asked to, and return the record of it."""
         if self.recovery is None:
             return []
         record = self.recovery.recover(model, turn, beside=self.recipe.out)
         if turn.count > 1:
-            record |= {"round": {"sparsity": turn.sparsity, "reconstruct": reconstruct and reconstruct.as_dict()}}
+            before = None if reconstruct is None else Reconstruction.model_validate(reconstruct)
+            record = record.model_copy(update={"round": PruningRound(sparsity=turn.sparsity, reconstruction=before)})
         return [record]
 
     def _zero(
@@ -202,7 +202,7 @@ class UnstructuredRun(Run):
                 )
                 for name, path in paths.items()
             ]
-            identity = {"parent": self.identity["weights_sha256"], "modules": modules_fingerprint(self.parent)}
+            identity = {"parent": self.identity.weights_sha256, "modules": modules_fingerprint(self.parent)}
             domain, general = self.calibration.measure(
                 self.parent, self.linear_layers, self.needs, self.recipe, identity
             )
@@ -213,7 +213,7 @@ class UnstructuredRun(Run):
         """Return all that the scores of a criterion depend on, as plain data."""
         recipe, data = self.recipe, self.calibration
         origin: dict[str, Any] = {
-            "parent": self.identity["weights_sha256"],
+            "parent": self.identity.weights_sha256,
             "criterion": split_name(name)[0],
             "criterion options": criterion.model_dump(),
             "modules": modules_fingerprint(self.parent),
@@ -235,17 +235,17 @@ class UnstructuredRun(Run):
             }
         return origin
 
-    def _method(self, name: str) -> dict[str, Any]:
-        """Return what the provenance says of how the weights were chosen."""
+    def _record(self, name: str) -> Unstructured:
+        """Return how the weights were chosen, for the provenance."""
         recipe, criterion = self.recipe, self.criteria[name]
-        return {
-            "allocation": None
-            if recipe.pattern
-            else recipe.allocation or for_weights(criterion, name).default_allocation,
-            "targets": list(recipe.targets),
-            "matrices": [matrix.name for matrix in self.linear_layers],
-            "scores_origin_sha256": _digest(self._scores_origin(name, criterion)),
-        }
+        default = for_weights(criterion, name).default_allocation
+        return Unstructured(
+            granularity=recipe.granularity,
+            allocation=None if recipe.pattern else recipe.allocation or default,
+            targets=recipe.targets,
+            linear_layers=tuple(matrix.name for matrix in self.linear_layers),
+            scores_origin_sha256=_digest(self._scores_origin(name, criterion)),
+        )
 
 
 def _digest(content: Mapping[str, Any]) -> str:

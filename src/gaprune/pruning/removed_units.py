@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from gaprune.config.removal import Unit
@@ -29,15 +29,19 @@ class RemovedUnits:
     kept: Mapping[str, Sequence[int]] = field(default_factory=dict)
     found: Mapping[str, Any] = field(default_factory=dict)
 
-    def __str__(self) -> str:
-        """Return a sentence for people."""
-        what = {
-            "width": "FFN neurons of every layer",
-            "heads": "head groups of every layer",
+    @property
+    def label(self) -> str:
+        """What reports call them."""
+        return {
+            "width": "FFN neurons per layer",
+            "heads": "attention head groups per layer",
             "depth": "layers",
             "vocabulary": "tokens",
         }[self.kind]
-        return f"{self.removed:,} of {self.total:,} {what}"
+
+    def __str__(self) -> str:
+        """Return a sentence for people."""
+        return f"{self.removed:,} of {self.total:,} {self.label}"
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,3 @@ class StructuredPruning:
     def removed(self) -> int:
         """Number of parameters that went."""
         return self.parent - self.child
-
-    def as_list(self) -> list[dict[str, Any]]:
-        """Return plain data for the provenance."""
-        return [asdict(cut) for cut in self.cuts]

@@ -256,7 +256,8 @@ def choose_plan(
         tokens=recipe.tokens,
     )
     found = {
-        "target": {target.kind: target.limit},
+        "kind": target.kind,
+        "limit": target.limit,
         "asked": target.fraction(costs),
         "parent": {"depth": costs.layers, "width": costs.units, "tokens": costs.rows},
         "chosen": best,

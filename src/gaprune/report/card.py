@@ -1,21 +1,21 @@
-"""The model card of a result: what it is, from what, at what cost, and what it is not."""
+"""The model card of a result: what it is, how it was made, and what it costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from gaprune.export.records import Calibration, Recovery, Structured, Unstructured
 from gaprune.report.markdown import markdown_table
-from gaprune.report.reconstruction import reconstruction_text
-from gaprune.report.recovery import recovery_section
-from gaprune.report.tables import percent
-from gaprune.report.targets import target_text
+from gaprune.report.sentences import ZEROS, negatives_text, percent, reconstruction_text, target_text
 
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
+    from gaprune.export.provenance import Provenance
+    from gaprune.export.records import Sparsity
 
 __all__ = ["model_card"]
+
+Rows = list[tuple[str, str]]
 
 _FRONT = """\
 ---
@@ -30,7 +30,7 @@ tags:
 
 # {title}
 
-{name} {made}. It opens as any sentence-transformers model:
+{made} Open it like any sentence-transformers model:
 
 ```python
 from sentence_transformers import SentenceTransformer
@@ -40,58 +40,38 @@ embeddings = model.encode(["a text", "another text"])
 ```
 """
 
-_PRUNED = "pruned with [GAPrune](https://arxiv.org/abs/2509.10844) for a domain: "
-_ZEROS = "the weights that matter least to it are\nexact zeros"
-_CUT_OUT = "what matters least to it is cut out"
-_THEN = ", and what stays\nwas retrained"
-_RETRAINED = "retrained with GAPrune for a domain, with its zeros held"
-
-_HONEST = """
-## What zeros do not do
-
-This model has the shape of its parent. Its file is as large, it takes as much memory and runs as fast: today's
-runtimes do not profit from zeros, unless they have kernels for an N:M pattern and are told to use them. What the
-zeros show is which weights the domain does not need. Smaller and faster are models pruned by whole units
-(`gaprune prune --width`, `--heads`, `--depth` or `--vocabulary`), and models in int8
-(`gaprune export --to onnx --int8`); `gaprune export --to archive` keeps the zeros of this one in a smaller file.
-"""
+_PRUNED = "This is `{name}`, pruned with [GAPrune](https://arxiv.org/abs/2509.10844) for a domain: "
+_ZEROED = "the weights that matter least to the domain are exactly zero."
+_REMOVED = "the parts that matter least to the domain were removed."
+_THEN = " It was then fine-tuned{held}."
+_HELD = " with its zeros held at zero"
+_RECOVERED = "This is `{name}`, fine-tuned with GAPrune for a domain with its zeros held at zero."
 
 
-def model_card(provenance: Mapping[str, Any], evaluation: Evaluation | None) -> str:
+def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
     """Return the text of ``README.md`` for a result with this provenance."""
-    parent, method, sparsity = provenance["parent"], provenance["method"], provenance["sparsity"]
-    is_hub_id = parent["name"].count("/") == 1 and not Path(parent["name"]).exists()
-    base = f"base_model: {parent['name']}\n" if is_hub_id and parent["name"][0] not in "./" else ""
-    units, pruned = "cuts" in method, method["criterion"] is not None
-    title = f"{'Pruned' if pruned else 'Retrained'} {_short(parent['name'])}"
-    recoveries = provenance.get("recovery", ())
-    made = _RETRAINED
-    if pruned:
-        made = _PRUNED + (_CUT_OUT if units else _ZEROS) + (_THEN if recoveries else "")
+    name, method = _short(provenance.parent.name), provenance.method
+    is_on_hub = not provenance.parent.local and "/" in provenance.parent.name
+    pruned = method.criterion is not None
     parts = [
-        _FRONT.format(base=base, title=title, name=f"`{_short(parent['name'])}`", made=made),
-        "\n## Method\n\n",
-        markdown_table(
-            ["", "value"],
-            [
-                *_parent_rows(parent, method),
-                *(_unit_rows(method, sparsity) if units else _weight_rows(method, sparsity)),
-                *([("reconstruct", reconstruction_text(method["reconstruct"]))] if pruned else ()),
-                *_limit_rows(provenance["recipe"], recovered=bool(recoveries)),
-            ],
+        _FRONT.format(
+            base=f"base_model: {provenance.parent.name}\n" if is_on_hub else "",
+            title=f"{'Pruned' if pruned else 'Fine-tuned'} {name}",
+            made=_made(provenance).format(name=name),
         ),
+        "\n## Method\n\n",
+        markdown_table(["", "value"], _method_rows(provenance)),
     ]
     if pruned:
-        parts += ["\n## Calibration data\n\n", _data_section(provenance["calibration"])]
-    for number, recovery in enumerate(recoveries, start=1):
-        heading = "Recovery" if len(recoveries) == 1 else f"Recovery {number}"
-        parts += [f"\n## {heading}\n\n", recovery_section(recovery)]
+        parts += ["\n## Calibration data\n\n", _data_section(provenance.calibration)]
+    for number, recovery in enumerate(provenance.recoveries, start=1):
+        heading = "Recovery" if len(provenance.recoveries) == 1 else f"Recovery {number}"
+        parts += [f"\n## {heading}\n\n", markdown_table(["", "value"], _recovery_rows(recovery))]
     if evaluation is not None:
         parts += ["\n## Evaluation\n\n", _evaluation_section(evaluation)]
-    parts += [
-        _HONEST if sparsity["removed"] and not units else "",
-        "\nEverything that made this model is in `gaprune.json`.\n",
-    ]
+    if provenance.sparsity.removed and isinstance(method.pruning, Unstructured):
+        parts.append(f"\n## Size and speed\n\nThis model has the shape of its parent. {ZEROS}\n")
+    parts.append("\n`gaprune.json` records everything that made this model.\n")
     return "".join(parts)
 
 
@@ -99,75 +79,89 @@ def _short(name: str) -> str:
     return name.rstrip("/").rsplit("/", maxsplit=1)[-1]
 
 
-def _parent_rows(parent: Mapping[str, Any], method: Mapping[str, Any]) -> list[tuple[str, str]]:
-    constants = ", ".join(f"{key} {value}" for key, value in method["options"].items())
-    return [
-        ("parent", _short(parent["name"])),
-        ("parent revision", parent["commit"] or parent["revision"] or f"weights {parent['weights_sha256'][:12]}"),
-        ("criterion", (method["criterion"] or "unknown") + (f" ({constants})" if constants else "")),
+def _made(provenance: Provenance) -> str:
+    if provenance.method.criterion is None:
+        return _RECOVERED
+    structured = isinstance(provenance.method.pruning, Structured)
+    then = _THEN.format(held="" if structured else _HELD) if provenance.recoveries else ""
+    return _PRUNED + (_REMOVED if structured else _ZEROED) + then
+
+
+def _method_rows(provenance: Provenance) -> Rows:
+    parent, method, pruning = provenance.parent, provenance.method, provenance.method.pruning
+    constants = ", ".join(f"{key} {value}" for key, value in method.options.items())
+    rows = [
+        ("parent", _short(parent.name)),
+        ("parent revision", parent.commit or parent.revision or f"weights {parent.weights_sha256[:12]}"),
+        ("criterion", (method.criterion or "unknown") + (f" ({constants})" if constants else "")),
     ]
+    if isinstance(pruning, Structured):
+        rows += _structured_rows(pruning, provenance.sparsity)
+    else:
+        rows += _unstructured_rows(pruning, provenance.sparsity)
+    if method.criterion is not None:
+        rows.append(("reconstruction", reconstruction_text(method.reconstruction)))
+    if provenance.max_length is not None:
+        steps = "calibration" if provenance.recoveries else "calibration and evaluation"
+        rows.append((f"maximum text length in {steps}", f"{provenance.max_length} tokens"))
+    return rows
 
 
-def _weight_rows(method: Mapping[str, Any], sparsity: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _unstructured_rows(pruning: Unstructured, sparsity: Sparsity) -> Rows:
     return [
-        ("granularity", method["granularity"]),
-        ("allocation", method["allocation"] or "fixed by the granularity"),
-        ("targets", ", ".join(method["targets"]) + f" ({len(method['matrices'])} matrices)"),
+        ("granularity", pruning.granularity),
+        ("allocation", pruning.allocation or "fixed by the granularity"),
+        ("targets", f"{', '.join(pruning.targets)} ({len(pruning.linear_layers)} linear layers)"),
         (
             "sparsity of the selected weights",
-            f"{percent(sparsity['of_selected'])} ({sparsity['removed']:,} of {sparsity['selected']:,})",
+            f"{percent(sparsity.of_selected)} ({sparsity.removed:,} of {sparsity.selected:,})",
         ),
-        ("sparsity of the whole model", f"{percent(sparsity['of_model'])} of {sparsity['parameters']:,} parameters"),
+        ("sparsity of the whole model", f"{percent(sparsity.of_model)} of {sparsity.parameters:,} parameters"),
     ]
 
 
-_CUT = {
-    "width": "FFN neurons of every layer",
-    "heads": "attention heads of every layer, by key/value group",
-    "depth": "layers",
-    "vocabulary": "tokens",
-}
-
-
-def _unit_rows(method: Mapping[str, Any], sparsity: Mapping[str, Any]) -> list[tuple[str, str]]:
-    cut = [(f"cut out: {_CUT[cut['kind']]}", f"{cut['removed']:,} of {cut['total']:,}") for cut in method["cuts"]]
+def _structured_rows(pruning: Structured, sparsity: Sparsity) -> Rows:
     return [
-        *cut,
+        *((f"removed {each.label}", f"{each.removed:,} of {each.total:,}") for each in pruning.removed),
         (
             "parameters",
-            f"{sparsity['parameters']:,} of {sparsity['parent_parameters']:,}: {percent(sparsity['of_model'])} fewer",
+            f"{sparsity.parameters:,} of {sparsity.parent_parameters:,} ({percent(sparsity.of_model)} removed)",
         ),
-        ("sparsity of what was up for removal", f"{percent(sparsity['of_selected'])} of {sparsity['selected']:,}"),
-        *([("target", target_text(method["target"]))] if method["target"] else ()),
+        ("sparsity of the selected parameters", f"{percent(sparsity.of_selected)} of {sparsity.selected:,}"),
+        *([("target", target_text(pruning.target))] if pruning.target else ()),
     ]
 
 
-def _limit_rows(recipe: Mapping[str, Any], *, recovered: bool) -> list[tuple[str, str]]:
-    if recipe["max_length"] is None:
-        return []
-    where = "calibration" if recovered else "calibration and evaluation"
-    return [(f"texts cut in {where}", f"at {recipe['max_length']} tokens")]
-
-
-def _data_section(calibration: Mapping[str, Any]) -> str:
+def _data_section(calibration: Calibration) -> str:
     rows = [
-        (kind, _short(data["name"]), f"{data['triplets']:,}", _negatives(data), f"`{data['sha256'][:16]}`")
-        for kind, data in calibration.items()
+        (kind, _short(data.name), f"{data.triplets:,}", negatives_text(data), f"`{data.sha256[:16]}`")
+        for kind, data in (("domain", calibration.domain), ("general", calibration.general))
         if data is not None
     ]
     if not rows:
-        return "None: this criterion looks at weights alone.\n"
+        return "None: this criterion uses the weights alone.\n"
     return markdown_table(["kind", "name", "triplets", "negatives", "SHA-256"], rows)
 
 
-def _negatives(data: Mapping[str, Any]) -> str:
-    """Return where the negatives of a set come from."""
-    own, without = data["with_own_negatives"], data["triplets"] - data["with_own_negatives"]
-    others = (
-        f"{data['mined_negatives_each']} each mined by the parent" if data["mined_negatives_each"] else "in-batch only"
-    )
-    parts = [f"{own:,} with their own"] * bool(own) + [f"{without:,} with {others}"] * bool(without)
-    return ", ".join(parts)
+def _recovery_rows(recovery: Recovery) -> Rows:
+    training, data, rows = recovery.training, recovery.data, []
+    if recovery.round is not None:
+        before = f"{percent(recovery.round.sparsity)} of the selected weights"
+        rows.append(
+            ("pruned before it", f"{before}; reconstruction: {reconstruction_text(recovery.round.reconstruction)}")
+        )
+    rows += [
+        ("steps", f"{training.steps} of {recovery.steps}; the weights are those of step {training.best_step}"),
+        ("triplets per step", f"{recovery.batch_size}, {data.general_share:.0%} of them general"),
+        ("loss", " + ".join(f"{weight:g} x {term}" for term, weight in recovery.loss.items())),
+        ("maximum learning rate", f"{training.learning_rate:g}"),
+        ("trained", f"low-rank updates of rank {recovery.lora}, merged" if recovery.lora else "all weights"),
+        ("weights kept at zero", f"{training.masked_weights:,}"),
+    ]
+    if training.before:
+        rows.append(("held-out loss", f"{training.before['loss']:.4f} before, {training.after['loss']:.4f} after"))
+    kinds = (("domain", data.domain), ("general", data.general), ("held-out", data.held_out))
+    return rows + [(f"{kind} triplets", f"{each.triplets:,} of {_short(each.name)}") for kind, each in kinds if each]
 
 
 def _evaluation_section(evaluation: Evaluation) -> str:

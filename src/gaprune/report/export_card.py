@@ -1,11 +1,13 @@
-"""The card of an exported model: what it was made from, how near it is to that, and how to open it."""
+"""The card of an exported model: what it was made from, how well it agrees with that, and how to open it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from gaprune.report.markdown import markdown_table
+
+if TYPE_CHECKING:
+    from gaprune.export.records import Export
 
 __all__ = ["export_card"]
 
@@ -22,18 +24,18 @@ tags:
 
 # {name} for {runtime}
 
-The model `{name}`, pooling and all, as one graph from tokens to embeddings. It opens without PyTorch, by
-{runtime} and `tokenizers`, which pads and cuts as this model wants it:
+The model `{name}`, including its pooling, as one graph from tokens to embeddings. It needs no PyTorch: {runtime} runs
+the graph, and `tokenizers` pads and truncates the texts as this model requires:
 
 ```python
 {code}
 ```
 
-`gaprune.ExportedModel("path/to/this/folder").encode(texts)` does this too, in batches and with the model's prompts.
+`gaprune.ExportedModel("path/to/this/folder").encode(texts)` does the same in batches, with the model's prompts.
 {optimum}
-## How near it is
+## Agreement with the original
 
-The cosine of each text's embedding to that of the PyTorch model in fp32, measured when it was written:
+The cosine between the embeddings of a text by this model and by the PyTorch model in fp32, measured at the export:
 
 """
 
@@ -71,22 +73,22 @@ embeddings = model(feed)["sentence_embedding"]""",
 
 _OPTIMUM = {
     "onnx": "",
-    "openvino": 'So does `SentenceTransformer("path/to/this/folder", backend="openvino")` with optimum-intel.\n',
+    "openvino": '`SentenceTransformer("path/to/this/folder", backend="openvino")` opens it too, with optimum-intel.\n',
 }
 
 _RUNTIMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
-def export_card(name: str, record: Mapping[str, Any]) -> str:
-    """Return the text of ``README.md`` for what ``gaprune.json`` says under ``export``."""
+def export_card(record: Export) -> str:
+    """Return the text of ``README.md`` for an export."""
     rows = [
-        ("weights", "int8, activations quantised as they come" if record["int8"] else "fp32"),
-        ("texts", f"{record['texts']:,}"),
-        ("lowest cosine", f"{record['cosine_min']:.6f}"),
-        ("mean cosine", f"{record['cosine_mean']:.6f}"),
+        ("weights", "int8, activations quantised at run time" if record.int8 else "fp32"),
+        ("texts", f"{record.texts:,}"),
+        ("lowest cosine", f"{record.cosine_min:.6f}"),
+        ("mean cosine", f"{record.cosine_mean:.6f}"),
     ]
-    imports, run = _RUN[record["to"]]
+    to = record.to
+    imports, run = _RUN[to]
     code = _CODE.format(imports=imports, run=run)
-    to = record["to"]
-    card = _CARD.format(name=name, to=to, runtime=_RUNTIMES[to], code=code, optimum=_OPTIMUM[to])
-    return card + markdown_table(["", "value"], rows) + "\nEverything that made this model is in `gaprune.json`.\n"
+    card = _CARD.format(name=record.source.name, to=to, runtime=_RUNTIMES[to], code=code, optimum=_OPTIMUM[to])
+    return card + markdown_table(["", "value"], rows) + "\n`gaprune.json` records everything that made this model.\n"

@@ -10,13 +10,10 @@ from gaprune.evaluation.cost.flops import Flops
 from gaprune.evaluation.cost.latency import Timing
 from gaprune.evaluation.cost.memory import Memory
 from gaprune.models.formats import Format
-from gaprune.report.markdown import markdown_table
 
 __all__ = ["Benchmark", "Cost", "Row"]
 
 _MB = 1e6
-_NOTABLE = 0.01
-"""Zeros below this fraction are those that any model has."""
 
 
 @dataclass(frozen=True)
@@ -150,39 +147,6 @@ class Benchmark:
             for row in self.rows()
         ]
 
-    def conditions(self) -> str:
-        """Return in a sentence what the numbers depend on."""
-        settings = self.settings
-        memory = (
-            "Memory is that of a process which opens one model and encodes the largest batch."
-            if self.model.memory is not None
-            else "Memory was not measured."
-        )
-        turns = "" if self.parent is None else ", the models in turn"
-        return (
-            f"Measured on {settings['processor']}, {settings['device']}, {settings['threads']} threads: median (first "
-            f"to third quartile) of {settings['rounds']} rounds after warm-up{turns}, from texts to embeddings. "
-            "FLOPs a token are 2 x weights of the matrices + 4 x heads x head size x layers x length; zeros count, as "
-            f"runtimes multiply them. {memory}"
-        )
-
-    def remark(self) -> str | None:
-        """Return what zeros in the model do not do, and what does; ``None`` where it has next to none."""
-        zeros = self.model.zeros
-        if zeros is None or zeros < _NOTABLE:
-            return None
-        return (
-            f"{zeros:.1%} of the weights in this model's matrices are zeros, which make it neither smaller nor "
-            "faster: they are stored and multiplied as any number, and where times differ it is not by them. Smaller "
-            "and faster are whole units (gaprune prune with --width, --heads, --depth or --vocabulary) and int8 "
-            "(gaprune export --to onnx --int8); a smaller file to store or send is gaprune export --to archive."
-        )
-
-    def to_markdown(self) -> str:
-        """Return the table in Markdown, with its conditions and what is to be remarked."""
-        texts = [self.conditions(), self.remark()]
-        return markdown_table(self.header(), self.cells()) + "".join(f"\n{text}\n" for text in texts if text)
-
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data for JSON."""
         return {
@@ -190,5 +154,4 @@ class Benchmark:
             "model": self.model.as_dict(),
             "parent": None if self.parent is None else self.parent.as_dict(),
             "ratios": self.ratios,
-            "remark": self.remark(),
         }

@@ -1,0 +1,168 @@
+"""The sentences about a result: for the model card, the terminal, and whoever asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gaprune.export.records import Structured
+from gaprune.statistics.degradation import PRESERVATION
+
+if TYPE_CHECKING:
+    from gaprune.evaluation.cost.footprint import Footprint
+    from gaprune.export.provenance import Provenance
+    from gaprune.export.records import CalibrationData, Reconstruction, Recovery, Removed, TargetChoice
+
+__all__ = [
+    "ZEROS", "degradation_text", "negatives_text", "origin_lines", "outcome_lines", "percent", "reconstruction_text",
+    "recovery_lines", "summary", "target_text",
+]  # fmt: skip
+
+ZEROS = (
+    "Zeros make a saved model neither smaller nor faster: runtimes store and multiply them like any other number, "
+    "unless they have kernels for an N:M pattern and are told to use them. To get a smaller and faster model, remove "
+    "whole structures (gaprune prune with --width, --heads, --depth or --vocabulary) or quantise it to int8 (gaprune "
+    "export --to onnx --int8). gaprune export --to archive stores a model with zeros in a smaller file."
+)
+
+_LIMITS = {
+    "parameters": "at most {:,.0f} parameters",
+    "size": "weights of at most {:,.0f} bytes",
+    "speedup": "at least {:g} times fewer operations",
+}
+_TOLERANCE = 1e-6
+
+
+def percent(fraction: float) -> str:
+    """Return ``0.1234`` as ``12.34 %``."""
+    return f"{fraction * 100:.2f} %"
+
+
+def summary(provenance: Provenance) -> str:
+    """Return how much was removed, of the selection and of the model."""
+    found, pruning = provenance.sparsity, provenance.method.pruning
+    selected, model = percent(found.of_selected), percent(found.of_model)
+    if isinstance(pruning, Structured):
+        return (
+            f"{_parts(pruning.removed)} removed: {selected} of the {found.selected:,} selected parameters, {model} of "
+            f"the parent; {found.parameters:,} parameters remain"
+        )
+    return (
+        f"{selected} of the {found.selected:,} selected weights are zero, {model} of all {found.parameters:,} "
+        "parameters of the model"
+    )
+
+
+def _parts(removed: tuple[Removed, ...]) -> str:
+    return ", ".join(f"{each.removed:,} of {each.total:,} {each.label}" for each in removed)
+
+
+def negatives_text(data: CalibrationData) -> str:
+    """Return where the negatives of calibration triplets come from."""
+    own, without = data.with_own_negatives, data.triplets - data.with_own_negatives
+    mined = data.mined_negatives_each
+    others = f"{mined} negatives each, mined with the parent" if mined else "in-batch negatives only"
+    parts = [f"{own:,} with negatives of their own"] * bool(own) + [f"{without:,} with {others}"] * bool(without)
+    return ", ".join(parts)
+
+
+def degradation_text(reconstruction: Reconstruction) -> str:
+    """Return the degradation without and with reconstruction."""
+    found = ", ".join(
+        f"{kind} {before:.4f} without and {reconstruction.degradation_reconstructed[kind]:.4f} with reconstruction"
+        for kind, before in reconstruction.degradation_pruned.items()
+    )
+    return (
+        f"degradation on held-out triplets (increase of the loss + {PRESERVATION:g} x distance of the embeddings): "
+        f"{found}"
+    )
+
+
+def reconstruction_text(reconstruction: Reconstruction | None) -> str:
+    """Return what reconstruction did, for a table."""
+    if reconstruction is None:
+        return "none"
+    outcome = "kept" if reconstruction.kept else "rolled back, because it increased the degradation"
+    return (
+        f"least squares with ridge {reconstruction.ridge:g} and {reconstruction.general_share:.0%} general texts, "
+        f"{outcome}; {degradation_text(reconstruction)}"
+    )
+
+
+def target_text(target: TargetChoice) -> str:
+    """Return what was asked for and what was chosen."""
+    best, parent = target.chosen, target.parent
+    kept = [
+        f"{parent.depth - best.depth} of {parent.depth} layers",
+        f"{best.width:,} of {parent.width:,} FFN neurons per layer",
+    ]
+    if best.tokens != parent.tokens:
+        kept.append(f"{best.tokens:,} of {parent.tokens:,} tokens")
+    return (
+        f"Best of {len(target.candidates)} configurations with {_LIMITS[target.kind].format(target.limit)} (lowest "
+        f"estimated degradation): {', '.join(kept)} are kept; {best.parameters:,} parameters, {best.speedup:.2f} "
+        "times fewer operations per token in the linear layers."
+    )
+
+
+def recovery_lines(recovery: Recovery) -> list[str]:
+    """Return how a recovery went."""
+    training = recovery.training
+    held = (
+        f"{training.masked_weights:,} weights were kept at zero"
+        if training.masked_weights
+        else "there were no zeros to keep"
+    )
+    lines = [
+        f"Recovery: {training.steps} steps of fine-tuning, learning rate at most {training.learning_rate:g}; {held}."
+    ]
+    if training.before:
+        before, after = training.before["loss"], training.after["loss"]
+        lines.append(f"Held-out loss: {before:.4f} before, {after:.4f} after (step {training.best_step}).")
+        if after >= before:
+            lines.append(
+                "Note: the held-out loss did not fall. Try another learning rate, more triplets or more steps."
+            )
+    if recovery.data.negatives_left_out:
+        lines.append("Note: the negatives of the triplets were not used; hard_negatives=1 uses one per triplet.")
+    return lines
+
+
+def outcome_lines(provenance: Provenance) -> list[str]:
+    """Return what a pruning run did, in the order in which it did it."""
+    method = provenance.method
+    lines = [f"{method.criterion}: {summary(provenance)}."]
+    if method.reconstruction is not None:
+        outcome = "kept" if method.reconstruction.kept else "rolled back, because it increased the degradation"
+        lines.append(f"Reconstruction was {outcome}; {degradation_text(method.reconstruction)}.")
+    for recovery in provenance.recoveries:
+        lines += recovery_lines(recovery)
+    if isinstance(method.pruning, Structured) and method.pruning.target is not None:
+        lines.append(target_text(method.pruning.target))
+    return lines
+
+
+def origin_lines(footprint: Footprint, provenance: Provenance) -> list[str]:
+    """Return what made a model, and whether it is still what its provenance says."""
+    parent, method, said = provenance.parent.name, provenance.method, provenance.sparsity
+    made = f"Pruned from {parent} by {method.criterion}" if method.criterion else f"Fine-tuned from {parent}"
+    recoveries = [line for recovery in provenance.recoveries for line in recovery_lines(recovery)]
+    if isinstance(method.pruning, Structured):
+        left = f"{footprint.parameters:,} of {said.parent_parameters:,} parameters remain"
+        lines = [f"{made}: {_parts(method.pruning.removed)} were removed; {left}.", *recoveries]
+        if footprint.parameters != said.parameters:
+            lines.append(
+                f"gaprune.json says {said.parameters:,} parameters: the model has changed since it was written."
+            )
+        return lines
+    made = f"{made} ({', '.join(method.pruning.targets)})"
+    selected = set(method.pruning.linear_layers)
+    if not selected or not selected <= {layer.name for layer in footprint.linear_layers}:
+        return [f"{made}, according to gaprune.json, but this model does not have the layers that it names."]
+    now, whole = footprint.sparsity(selected), percent(footprint.sparsity())
+    lines = [f"{made}: {percent(now)} of the selected weights are zero, {whole} of the whole model.", *recoveries]
+    if abs(now - said.of_selected) > _TOLERANCE:
+        lines.append(
+            f"gaprune.json says {percent(said.of_selected)} of the selected weights: the weights have changed since "
+            "it was written, as they do if fine-tuning does not hold the zeros."
+        )
+    return lines
