@@ -32,9 +32,9 @@ def command(folder: Path, triplets: int) -> list[str]:
     """Return the command that keeps its measurements and its scores in ``folder``."""
     words = [sys.executable, "-m", "gaprune.cli", "prune", str(demo_model()), "--resume", "--no-reconstruct"]
     words += ["--domain", str(sample_triplets("finance")), "--general", str(sample_triplets("general"))]
-    words += ["--triplets", str(triplets), "--batch-size", "2", "--criterion", "dai-paper"]
-    words += ["--checkpoint", str(folder / "kept"), "--checkpoint-every", "0"]
-    return [*words, "--scores", str(folder / "scores.safetensors")]
+    words += ["--triplets", str(triplets), "--set", "batch_size=2", "--criterion", "dai-paper"]
+    words += ["--checkpoint", str(folder / "kept"), "--set", "checkpoint_every=0"]
+    return [*words, "--set", f"scores={folder / 'scores.safetensors'}"]
 
 
 def run(folder: Path, triplets: int, limit: float | None) -> float | None:

@@ -17,6 +17,7 @@ from gaprune.criteria import registry
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 FOREIGN = {
+    "--help",
     "--multi_gpu", "--num_processes", "--nproc-per-node", "--no-python", "--cpu",  # of torchrun and accelerate
     "--write", "--model", "--minutes", "--kills", "--domain",  # of the scripts in benchmarks
 }  # fmt: skip

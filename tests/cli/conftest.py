@@ -59,7 +59,7 @@ class Files:
     @property
     def data(self) -> tuple[str, ...]:
         """Options that name the calibration data and the device."""
-        return ("--domain", str(self.domain), "--general", str(self.general), "--device", "cpu")
+        return ("--domain", str(self.domain), "--general", str(self.general), "--set", "device=cpu")
 
     @property
     def both(self) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from gaprune.cli import app as program
-from gaprune.cli import prune as command
 from gaprune.errors import MissingExtraError
+from gaprune.pipelines import prune as pipeline
 from gaprune.pruning import calibration
 
 
@@ -71,22 +71,29 @@ def test_lines_of_calibration_data(refused, tmp_path, side, line, problem):
         (["--ignore", "mlp"], "takes away everything"),
         (["--criterion", "dia"], "Unknown criterion 'dia'. Did you mean 'dai'"),
         (["--criterion", "dai:general_shar=1"], "Did you mean 'general_share'"),
-        (["--recovery", "distil"], "recovery: 'distil' is not NAME=VALUE."),
+        (["--set", "seed"], "set: 'seed' is not NAME=VALUE."),
+        (["--set", "sede=1"], "set: unknown option 'sede'. Did you mean 'seed'"),
+        (["--set", "seed=one"], "seed: 'one' is not a whole number"),
+        (["--set", "seed.first=1"], "set: seed.first=1 does not fit the option seed."),
+        (["--set", "columns=query"], "set: columns=query does not fit the option columns."),
+        (["--set", "seed=1", "--set", "seed=2"], "set: seed is given twice."),
+        (["--set", "sparsity=0.3", "--sparsity", "0.4"], "sparsity: it is given twice"),
+        (["--recover", "4", "--set", "recovery.distill=true"], "Unknown option 'distill'. Did you mean 'distil'"),
         (["--criterion", "dai:general_share=much"], "criterion dai: general_share: "),
         (["--granularity", "4:2"], "granularity: '4:2' is neither weight nor N:M"),
         (["--granularity", "2:4", "--sparsity", "0.6"], "removes 0.5 exactly"),
         (["--granularity", "3:7"], "granularity 3:7: encoder.layer.0.intermediate.dense has 32 inputs"),
-        (["--allocation", "rows"], "allocation: "),
+        (["--set", "allocation=rows"], "allocation: "),
         (["--triplets", "99"], "triplets: 99 asked for, domain.jsonl holds 7."),
         (["--triplets", "0"], "triplets: "),
-        (["--column", "query=frage"], "there is no column 'frage'"),
-        (["--column", "qery=frage"], "'qery' is nothing a triplet has. Did you mean 'query'"),
+        (["--set", "columns.query=frage"], "there is no column 'frage'"),
+        (["--set", "columns.qery=frage"], "'qery' is nothing a triplet has. Did you mean 'query'"),
         (["--domain", "no-such-file.jsonl"], "no-such-file.jsonl: does not exist."),
         (["--tasks", "no-such-folder"], "no-such-folder: This folder does not exist."),
-        (["--dtype", "int8"], "dtype: 'int8' is no floating-point torch dtype."),
-        (["--max-length", "100"], "max_length: 100 is outside 1 to 60"),
-        (["--temperature", "0"], "temperature: "),
-        (["--negatives", "explicit", "--general", "PAIRS"], "pairs.jsonl:1: has no negative"),
+        (["--set", "dtype=int8"], "dtype: 'int8' is no floating-point torch dtype."),
+        (["--set", "max_length=100"], "max_length: 100 is outside 1 to 60"),
+        (["--set", "temperature=0"], "temperature: "),
+        (["--set", "negatives=explicit", "--general", "PAIRS"], "pairs.jsonl:1: has no negative"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -147,8 +154,8 @@ class TestOutputs:
             ["evaluate", "MODEL", "--tasks", "TASKS", "--out", "EMPTY/file/r.json"],
             ["evaluate", "MODEL", "--tasks", "TASKS", "--out", "EMPTY"],
             ["compare", "MODEL", "--criteria", "magnitude", "--tasks", "TASKS", "--out", "EMPTY/file"],
-            ["prune", "MODEL", "--criterion", "magnitude", "--scores", "EMPTY/file/s"],
-            ["prune", "MODEL", "--criterion", "magnitude", "--out", "EMPTY/o", "--scores", "EMPTY/o/s"],
+            ["prune", "MODEL", "--criterion", "magnitude", "--set", "scores=EMPTY/file/s"],
+            ["prune", "MODEL", "--criterion", "magnitude", "--out", "EMPTY/o", "--set", "scores=EMPTY/o/s"],
             ["data", "sample", "DOMAIN", "--model", "MODEL", "--count", "2", "--out", "EMPTY/file/s.jsonl"],
             ["data", "sample", "DOMAIN", "--model", "MODEL", "--count", "2", "--out", "EMPTY/file"],
         ],
@@ -162,7 +169,7 @@ class TestOutputs:
             "gaprune.pipelines.preflight",
             "gaprune.pipelines.evaluate",
             "gaprune.pipelines.inspect",
-            "gaprune.cli.data",
+            "gaprune.models.load",
         ):
             monkeypatch.setattr(f"{module}.load_model", fail)
         (empty / "file").write_text("mine")
@@ -220,7 +227,7 @@ class TestOtherCommands:
         assert not list(empty.iterdir())
 
     @pytest.mark.parametrize(
-        "arguments", [["prune", "--no-such-option"], ["no-such-command"], ["prune", "--seed", "one"], ["evaluate"]]
+        "arguments", [["prune", "--no-such-option"], ["no-such-command"], ["prune", "--triplets", "one"], ["evaluate"]]
     )
     def test_usage(self, gaprune, arguments):
         done = gaprune(*arguments)
@@ -237,8 +244,8 @@ class TestTheProgram:
         def fail(*_args, **_kwargs):
             raise MissingExtraError(long, "mteb")
 
-        monkeypatch.setattr(command, "prune_many", fail)
-        done = gaprune("prune", files.model, "--scores", "s")
+        monkeypatch.setattr(pipeline, "prune_many", fail)
+        done = gaprune("prune", files.model, "--set", "scores=s")
         assert done.code == 2
         assert done.err == (
             f"error: {long} needs the optional dependencies of the extra 'mteb', which are not installed.\n"
@@ -259,7 +266,7 @@ class TestTheProgram:
         def fail(*_args, **_kwargs):
             raise ZeroDivisionError
 
-        monkeypatch.setattr(command, "prune_many", fail)
-        monkeypatch.setattr("sys.argv", ["gaprune", "prune", str(files.model), "--scores", "s"])
+        monkeypatch.setattr(pipeline, "prune_many", fail)
+        monkeypatch.setattr("sys.argv", ["gaprune", "prune", str(files.model), "--set", "scores=s"])
         with pytest.raises(ZeroDivisionError):
             program.main()

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from gaprune.cli import prune as command
 from gaprune.config.recipe import Recipe
+from gaprune.pipelines import prune as pipeline
 
 
 @pytest.fixture
@@ -16,12 +16,12 @@ def recipe_of(gaprune, monkeypatch, tmp_path):
 
     def build(text: str | None, *arguments: object) -> Recipe:
         asked = []
-        monkeypatch.setattr(command, "prune_many", lambda model, recipe: asked.append((model, recipe)) or [])
+        monkeypatch.setattr(pipeline, "prune_many", lambda model, recipe: asked.append((model, recipe)) or [])
         given = []
         if text is not None:
             (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
             given = ["--recipe", tmp_path / "recipe.yaml"]
-        done = gaprune("prune", *arguments, *given, "--scores", "s")
+        done = gaprune("prune", *arguments, *given, "--set", "scores=s")
         assert done.code == 0, done.err
         [(model, options)] = asked
         return Recipe.build(options, {"model": model})
@@ -32,19 +32,20 @@ def recipe_of(gaprune, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("field", "text", "arguments", "from_file", "from_command"),
     [
-        ("seed", "seed: 3", ["--seed", 4], 3, 4),
-        ("seed", "seed: 3", ["--seed", 0], 3, 0),
-        ("temperature", "temperature: 0.1", ["--temperature", 0.2], 0.1, 0.2),
+        ("seed", "seed: 3", ["--set", "seed=4"], 3, 4),
+        ("triplets", "triplets: 3", ["--triplets", 4], 3, 4),
+        ("temperature", "temperature: 0.1", ["--set", "temperature=0.2"], 0.1, 0.2),
         ("criterion", "criterion: obd", ["--criterion", "wanda"], "obd", "wanda"),
-        ("allocation", "allocation: row", ["--allocation", "layer"], "row", "layer"),
+        ("allocation", "allocation: row", ["--set", "allocation=layer"], "row", "layer"),
         ("sparsity", "sparsity: 0.3", ["--sparsity", "0.4,0.6"], (0.3,), (0.4, 0.6)),
-        ("sparsity", "sparsity: [0.3, 0.4]", ["--sparsities", 0.6], (0.3, 0.4), (0.6,)),
+        ("sparsity", "sparsity: [0.3, 0.4]", ["--sparsity", 0.6], (0.3, 0.4), (0.6,)),
         ("targets", "targets: [all]", ["--targets", "mlp,re:.*key"], ("all",), ("mlp", "re:.*key")),
         ("ignore", "ignore: re:.*0.*", ["--ignore", "attention"], ("re:.*0.*",), ("attention",)),
-        ("overwrite", "overwrite: true", ["--no-overwrite"], True, False),
+        ("overwrite", "overwrite: true", ["--set", "overwrite=false"], True, False),
         ("overwrite", "overwrite: false", ["--overwrite"], False, True),
-        ("trust_remote_code", "trust_remote_code: true", ["--no-trust-remote-code"], True, False),
-        ("columns", "columns: {query: q}", ["--column", "positive=p"], {"query": "q"}, {"positive": "p"}),
+        ("trust_remote_code", "trust_remote_code: true", ["--set", "trust_remote_code=no"], True, False),
+        ("columns", "columns: {query: q}", ["--set", "columns.query=p"], {"query": "q"}, {"query": "p"}),
+        ("reconstruct", "reconstruct: true", ["--no-reconstruct"], True, False),
         ("model", "model: from/file", ["from/command"], "from/file", "from/command"),
         ("out", "out: there", ["--out", "here"], "there", "here"),
     ],
@@ -55,6 +56,11 @@ def test_each_kind_of_option(recipe_of, field, text, arguments, from_file, from_
     assert getattr(recipe_of(text), field) == from_file
     assert getattr(recipe_of(text, *arguments), field) == from_command
     assert getattr(recipe_of(None, *arguments), field) == from_command
+
+
+def test_a_key_of_a_mapping_is_set_alone(recipe_of):
+    recipe = recipe_of("columns: {query: q, positive: p}", "--set", "columns.query=question")
+    assert recipe.columns == {"query": "question", "positive": "p"}
 
 
 def test_a_pattern_from_the_file(recipe_of):

@@ -6,18 +6,18 @@ import json
 
 import pytest
 
-QUICK = ("--batch-size", 2, "--held-out", 0.3, "--evaluate-every", 1, "--device", "cpu")
+QUICK = ("--batch-size", 2, "--set", "held_out=0.3", "--set", "evaluate_every=1", "--set", "device=cpu")
 
 
 @pytest.mark.parametrize(
     ("how", "held", "made"),
     [
         (("--criterion", "magnitude"), "3,072 weights were kept at zero", "50.00 % of the selected weights are zero"),
-        (("--width", 0.5, "--round-to", 8), "there were no zeros to keep", "24 of 48 FFN neurons per layer"),
+        (("--width", 0.5, "--set", "round_to=8"), "there were no zeros to keep", "24 of 48 FFN neurons per layer"),
     ],
 )
 def test_prune_recover_inspect(gaprune, files, empty, how, held, made):
-    trained = ("--recover-option", "batch_size=2", "--recover-option", "held_out=0.3")
+    trained = ("--set", "recovery.batch_size=2", "--set", "recovery.held_out=0.3")
     done = gaprune(
         "prune", files.model, *how, *files.data, "--recover", 2, *trained, "--out", empty / "pruned", "--reconstruct"
     )
@@ -35,8 +35,8 @@ def test_prune_recover_inspect(gaprune, files, empty, how, held, made):
         "--steps",
         1,
         *QUICK,
-        "--hard-negatives",
-        1,
+        "--set",
+        "hard_negatives=1",
         "--out",
         empty / "again",
     )
@@ -57,9 +57,12 @@ def test_prune_recover_inspect(gaprune, files, empty, how, held, made):
     [
         (("recover", "--steps", 2), "out: the result would be lost."),
         (("recover", "--stepss", 2), "No such option"),
-        (("prune", "--recover", 2, "--scores", "s.safetensors"), "out: the result would be lost."),
-        (("prune", "--recover", 4, "--rounds", 2, "--width", 0.5, "--out", "o"), "rounds: whole units go at once"),
-        (("prune", "--recover", 4, "--recover-option", "stepss=2", "--out", "o"), "Unknown option 'stepss'"),
+        (("prune", "--recover", 2, "--set", "scores=s.safetensors"), "out: the result would be lost."),
+        (
+            ("prune", "--recover", 4, "--set", "rounds=2", "--width", 0.5, "--out", "o"),
+            "rounds: structured pruning",
+        ),
+        (("prune", "--recover", 4, "--set", "recovery.stepss=2", "--out", "o"), "Unknown option 'stepss'"),
     ],
 )
 def test_refused_before_anything(gaprune, files, empty, monkeypatch, arguments, problem):

@@ -70,7 +70,7 @@ def options(many, tmp_path):
     """What every run here is told."""
     return [
         "--domain", triplets_file(tmp_path / "many.jsonl", many), "--steps", 4, "--batch-size", 8,
-        "--evaluate-every", 2, "--held-out", 0.2, "--device", "cpu", "--json",
+        "--set", "evaluate_every=2", "--set", "held_out=0.2", "--set", "device=cpu", "--json",
     ]  # fmt: skip
 
 
@@ -92,11 +92,13 @@ def test_killed_and_resumed(folder, launch, options, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-@pytest.mark.parametrize("more", [["--distil"], ["--mini-batch-size", "3", "--gradient-checkpointing"]], ids=str)
+@pytest.mark.parametrize(
+    "more", [["--distil"], ["--set", "mini_batch_size=3", "--set", "gradient_checkpointing=true"]], ids=str
+)
 def test_like_one(folder, folder_of, launch, options, tmp_path, more):
-    options = [folder, *options, "--hard-negatives", 1, *more]
+    options = [folder, *options, "--set", "hard_negatives=1", *more]
     if "--distil" in more:
-        options += ["--parent", folder_of("bert"), "--teacher-cache", tmp_path / "cache"]
+        options += ["--parent", folder_of("bert"), "--set", f"teacher_cache={tmp_path / 'cache'}"]
     for processes in (1, 2):
         done = launch(processes, *options, "--out", tmp_path / f"out{processes}")
         assert done.returncode == 0, done.stderr[-3000:]

@@ -83,7 +83,7 @@ def test_both_resume(folder_of, data, alone, tmp_path):
 
 
 @pytest.mark.parametrize("placement", ["whole", "shard"])
-@pytest.mark.parametrize("units", [(), ("--width", "0.5", "--round-to", "8")], ids=["weights", "width"])
+@pytest.mark.parametrize("units", [(), ("--width", "0.5", "--set", "round_to=8")], ids=["weights", "width"])
 def test_the_command_writes_once(folder_of, data, tmp_path, units, placement):
     """The model, and the scores where single weights go, are those of one process; a single one writes."""
     general = triplets_file(tmp_path / "general.jsonl", GENERAL)
@@ -95,10 +95,19 @@ def test_the_command_writes_once(folder_of, data, tmp_path, units, placement):
             count,
             command,
             tmp_path / f"printed-{count}",
-            *("prune", str(folder_of("bert")), "--domain", str(data), "--general", str(general), "--batch-size", "2"),
+            *(
+                "prune",
+                str(folder_of("bert")),
+                "--domain",
+                str(data),
+                "--general",
+                str(general),
+                "--set",
+                "batch_size=2",
+            ),
             *("--out", str(out), "--json", *units),
-            *(("--placement", placement) if count > 1 else ()),
-            *(("--scores", str(scores)) if scored else ()),
+            *(("--set", f"placement={placement}") if count > 1 else ()),
+            *(("--set", f"scores={scores}") if scored else ()),
         )
         assert codes == [0] * count
         printed = [(tmp_path / f"printed-{count}-{index}").read_text() for index in range(count)]

@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from gaprune.cli import bench, compare, criteria, data, demo, evaluate, export, inspect, prune, recover
+from gaprune.cli.commands import COMMANDS
+from gaprune.cli.listing import options
 from gaprune.errors import GapruneError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
-    name="gaprune",
-    help="Domain-aware pruning of embedding models.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-for command in (
-    prune.prune,
-    recover.recover,
-    evaluate.evaluate,
-    compare.compare,
-    inspect.inspect,
-    criteria.criteria,
-    demo.demo,
-):
-    app.command()(command)
-for command in (bench.bench, export.export, export.unpack):
-    app.command()(command)
-app.add_typer(data.app, name="data")
+app = typer.Typer(name="gaprune", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+data = typer.Typer(help="Check, sample and make calibration triplets.", no_args_is_help=True)
+for name, function in COMMANDS.items():
+    group, _, own = name.rpartition(" ")
+    (data if group else app).command(name=own)(function)
+app.command()(options)
+app.add_typer(data, name="data")
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"gaprune {version('gaprune')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Domain-aware pruning of embedding models."""
 
 
 def main() -> None:
     """Run the program; errors of the input end with their text on stderr and exit code 2."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own would run across ours
     try:
         app(prog_name="gaprune")
     except GapruneError as error:

@@ -7,14 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gaprune.cli.options import JsonFlag, QuietFlag, silence, with_default
+from gaprune.cli.options import JsonFlag, QuietFlag, TrustRemoteCode, silence, with_default
 from gaprune.cli.output import say, show, show_json
 from gaprune.evaluation.cost.workload import Workload
-from gaprune.pipelines.bench import bench as verb
-from gaprune.pipelines.bench import check_card
-from gaprune.pipelines.bench import write_card as put_card
-from gaprune.report.cost import conditions, remark
-from gaprune.report.tables import benchmark_table
 
 __all__ = ["bench"]
 
@@ -33,8 +28,8 @@ def bench(
     memory: Annotated[
         bool, typer.Option("--memory/--no-memory", help="Measure memory, which loads every model once more.")
     ] = True,
-    device: Annotated[str | None, typer.Option(help="Torch device; the CPU by default.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option(help="Let code that comes with the models run.")] = False,
+    device: Annotated[str | None, typer.Option(help="Torch device; default: the CPU.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     write_card: Annotated[
         bool,
         typer.Option("--write-card", help="Put the table into the model's README.md, in place of an earlier one."),
@@ -46,6 +41,12 @@ def bench(
 
     Example: gaprune bench pruned parent --batch-sizes 1,32 --lengths 32,128 --threads 1
     """
+    from gaprune.pipelines.bench import bench as verb
+    from gaprune.pipelines.bench import check_card
+    from gaprune.pipelines.bench import write_card as put_card
+    from gaprune.report.cost import conditions, remark
+    from gaprune.report.tables import benchmark_table
+
     if write_card:
         check_card(model)
     with silence(quiet, as_json):

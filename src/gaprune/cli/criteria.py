@@ -6,13 +6,14 @@ from rich.table import Table
 
 from gaprune.cli.options import JsonFlag
 from gaprune.cli.output import show, show_json
-from gaprune.criteria.registry import available
 
 __all__ = ["criteria"]
 
 
 def criteria(as_json: JsonFlag = False) -> None:
     """List the importance criteria with their formulas, constants and sources."""
+    from gaprune.criteria.registry import available
+
     known = available()
     if as_json:
         show_json(

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gaprune.cli.options import QuietFlag, silence
 from gaprune.cli.output import say, show
 from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
-from gaprune.evaluation.quality.discovery import find_tasks
-from gaprune.export.folder import check_destination
-from gaprune.models.demo import demo_model
-from gaprune.pipelines.compare import compare
-from gaprune.pipelines.result import Result
-from gaprune.report.tables import comparison_table, percent
+
+if TYPE_CHECKING:
+    from gaprune.pipelines.result import Result
 
 __all__ = ["demo"]
 
@@ -31,13 +28,19 @@ _CRITERIA = ("dai", "dai-paper", "magnitude", "fisher", "fisher-general", "rando
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pruned model.")] = Path("demo-output"),
-    domain: Annotated[SampleDomain, typer.Option(help="Which sample texts play the domain.")] = "finance",
+    domain: Annotated[SampleDomain, typer.Option(help="Sample texts used as the domain.")] = "finance",
     sparsity: Annotated[float, typer.Option(help="Fraction of the weights to remove.")] = 0.5,
-    triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets a side.")] = 96,
+    triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets from each data set.")] = 96,
     overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline, no repair, and compare DAI with baselines."""
+    """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline, and compare criteria before reconstruction."""
+    from gaprune.evaluation.quality.discovery import find_tasks
+    from gaprune.export.folder import check_destination
+    from gaprune.models.demo import demo_model
+    from gaprune.pipelines.compare import compare
+    from gaprune.report.tables import comparison_table, percent
+
     check_destination(out, overwrite=overwrite)
     model = demo_model()
     tasks = [task for task in find_tasks(sample_evaluation()) if task.domain in (domain, "general")]

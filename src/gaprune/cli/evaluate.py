@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-from gaprune.cli.options import JsonFlag, QuietFlag, silence
+from gaprune.cli.options import Device, JsonFlag, QuietFlag, TrustRemoteCode, silence
 from gaprune.cli.output import show, show_json
-from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE
-from gaprune.pipelines.evaluate import evaluate as verb
-from gaprune.report.tables import evaluation_table
+from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.util.files import check_file, write_json
 
 __all__ = ["evaluate"]
@@ -26,24 +24,29 @@ def evaluate(
         str | None,
         typer.Option(help="An mteb benchmark (ChemTEB), task names, or finance (mteb's finance tasks); extra mteb."),
     ] = None,
-    parent: Annotated[str | None, typer.Option(help="Evaluate this model too and show it beside.")] = None,
+    parent: Annotated[str | None, typer.Option(help="Evaluate this model too, for comparison.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts encoded at a time.")] = ENCODING_BATCH_SIZE,
-    query_prompt: Annotated[str | None, typer.Option(help="Text put before queries instead of the model's.")] = None,
-    passage_prompt: Annotated[
-        str | None, typer.Option(help="Text put before passages instead of the model's.")
+    query_prompt: Annotated[
+        str | None, typer.Option(help="Text put before queries; default: the model's own prompt.")
     ] = None,
-    max_length: Annotated[int | None, typer.Option(min=1, help="Cut texts at this many tokens.")] = None,
+    passage_prompt: Annotated[
+        str | None, typer.Option(help="Text put before passages; default: the model's own prompt.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=1, help="Truncate texts to this many tokens.")] = None,
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the model (or parent) that is on the hub.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Torch dtype to load the models in; their own by default.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option(help="Let code that comes with the model run.")] = False,
+    device: Device = None,
+    dtype: Annotated[str | None, typer.Option(help="Torch dtype to load the models in; default: their own.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     out: Annotated[Path | None, typer.Option(help="Also write the result to this JSON file.")] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a model's quality on your own tasks or an mteb benchmark, beside its parent if named."""
+    from gaprune.pipelines.evaluate import evaluate as verb
+    from gaprune.report.tables import evaluation_table
+
     if out is not None:
         check_file(out, overwrite=True)
     with silence(quiet, as_json):

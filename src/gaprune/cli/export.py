@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gaprune.cli.options import JsonFlag, QuietFlag, silence
+from gaprune.cli.options import JsonFlag, QuietFlag, TrustRemoteCode, silence
 from gaprune.cli.output import show, show_json
 from gaprune.errors import ConfigError
-from gaprune.export.archive import Packed, pack
-from gaprune.export.archive import unpack as unpack_archive
-from gaprune.pipelines.export import Exported, export_model
+
+if TYPE_CHECKING:
+    from gaprune.export.archive import Packed
+    from gaprune.pipelines.export import Exported
 
 __all__ = ["export", "unpack"]
 
@@ -36,7 +37,7 @@ def export(
     domain: Annotated[
         Path | None, typer.Option(help="Compare the result with the model on the texts of these triplets too.")
     ] = None,
-    trust_remote_code: Annotated[bool, typer.Option(help="Let code that comes with the model run.")] = False,
+    trust_remote_code: TrustRemoteCode = False,
     overwrite: Annotated[bool, typer.Option(help="Replace an output of ours, or a file, that exists.")] = False,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
@@ -45,6 +46,9 @@ def export(
 
     Example: gaprune export pruned --to onnx --int8 --out pruned-onnx
     """
+    from gaprune.export.archive import pack
+    from gaprune.pipelines.export import export_model
+
     if to is Format.archive:
         for option, given in (("int8", int8), ("domain", domain), ("trust_remote_code", trust_remote_code)):
             if given:
@@ -72,6 +76,8 @@ def unpack(
     quiet: QuietFlag = False,
 ) -> None:
     """Unpack an archive: every file of the model's folder as it was, bit by bit."""
+    from gaprune.export.archive import unpack as unpack_archive
+
     folder = unpack_archive(file, out, overwrite=overwrite)
     if not quiet:
         show(f"Written to {folder}, bit by bit what was packed.")

@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gaprune.cli.options import JsonFlag
+from gaprune.cli.options import Device, JsonFlag, TrustRemoteCode
 from gaprune.cli.output import show, show_json
-from gaprune.pipelines.inspect import inspect as verb
-from gaprune.report.sentences import origin_lines
-from gaprune.report.tables import footprint_table
 
 __all__ = ["inspect"]
 
@@ -19,12 +16,16 @@ __all__ = ["inspect"]
 def inspect(
     model: Annotated[str, typer.Argument(help="Model: a folder or a hub id.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")] = None,
-    device: Annotated[str | None, typer.Option(help="Torch device.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Torch dtype to load the model in; its own by default.")] = None,
-    trust_remote_code: Annotated[bool, typer.Option(help="Let code that comes with the model run.")] = False,
+    device: Device = None,
+    dtype: Annotated[str | None, typer.Option(help="Torch dtype to load the model in; default: its own.")] = None,
+    trust_remote_code: TrustRemoteCode = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the sparsity of every linear layer, block and kind, and the origin of the model."""
+    from gaprune.pipelines.inspect import inspect as verb
+    from gaprune.report.sentences import origin_lines
+    from gaprune.report.tables import footprint_table
+
     footprint, provenance = verb(
         model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code
     )

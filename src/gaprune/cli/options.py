@@ -1,11 +1,11 @@
-"""Command-line options made from the recipe, so that a default or a help text is stated once."""
+"""Command-line options made from the typed options, so that a default or a help text is stated once."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -13,97 +13,129 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from typer.models import OptionInfo
 
 from gaprune.config.files import load_recipe
 from gaprune.config.options import CommandOptions
-from gaprune.config.recipe import Recipe
-from gaprune.errors import ConfigError
-from gaprune.util.distributed import join_process_group, rank
+from gaprune.errors import ConfigError, suggest
 from gaprune.util.progress import quiet
 
-__all__ = ["JsonFlag", "QuietFlag", "first_speaks", "pairs", "recipe_options", "silence", "with_default"]
+__all__ = [
+    "GROUPS",
+    "Device",
+    "JsonFlag",
+    "QuietFlag",
+    "TrustRemoteCode",
+    "first_speaks",
+    "is_mapping",
+    "pairs",
+    "silence",
+    "with_default",
+    "with_options",
+]
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.")]
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars and no tables.")]
+GROUPS = (
+    "Input",
+    "What to remove",
+    "Criterion",
+    "Training",
+    "Distillation",
+    "Reconstruction and recovery",
+    "Running",
+    "Output",
+)
+"""Groups of options, in the order of help."""
 
-_SINGULAR = {
-    "columns": "column",
-    "general_columns": "general-column",
-    "recovery": "recovery",
-}
-"""Fields that hold a mapping are given one entry at a time."""
+JsonFlag = Annotated[
+    bool,
+    typer.Option("--json", help="Print the result as JSON, and nothing else, on stdout.", rich_help_panel="Output"),
+]
+QuietFlag = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print neither progress nor tables.", rich_help_panel="Output")
+]
+Device = Annotated[str | None, typer.Option(help="Torch device; default: chosen by sentence-transformers.")]
+TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the models.")]
+RecipeFile = Annotated[
+    Path | None,
+    typer.Option("--recipe", help="YAML file of options; the command line overrides it.", rich_help_panel="Input"),
+]
 
-_FIRST = ("domain", "general", "sparsity", "out")
-"""Fields that most calls name, shown before the others."""
 
-_LAST = ("quiet", "as_json")
-"""Parameters of commands that are shown at the end."""
+def with_options(kind: type[CommandOptions], *visible: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add options of ``kind`` to a command: those named as flags of their own, and all of them by ``--set``.
 
-_ALIASES = {"sparsity": ["--sparsities"], "columns": ["--columns"], "general_columns": ["--general-columns"]}
-
-
-def recipe_options(
-    *without: str, of: type[CommandOptions] = Recipe
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add an option for every field of the recipe (or of other options) to a command, but for those named.
-
-    The command receives them as ``options``, a mapping that is the recipe file (``--recipe``) overlaid with what
-    was given on the command line.
+    The command receives them as ``options``, a mapping: the recipe file (``--recipe``), overridden by the flags.
     """
+    settings = Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help=f"Set any other option; `gaprune options {kind.command}` lists them. Can be repeated.",
+            rich_help_panel="Running",
+        ),
+    ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        order = dict.fromkeys([*(name for name in _FIRST if name in of.model_fields), *of.model_fields])
-        fields = {name: of.model_fields[name] for name in order if name not in without}
-
         @functools.wraps(command)
-        def wrapper(**arguments: Any) -> None:
-            given = {name: arguments.pop(name) for name in fields}
-            recipe = arguments.pop("recipe")
-            for name, value in given.items():
-                if _is_mapping(fields[name]):
-                    given[name] = pairs(value, name) or None
-            options = {} if recipe is None else load_recipe(recipe, of)
-            options |= {name: value for name, value in given.items() if value is not None}
-            command(options=options, **arguments)
+        def wrapper(recipe: Path | None = None, settings: list[str] | None = None, **arguments: Any) -> None:
+            flags = {name: value for name in visible if (value := arguments.pop(name)) is not None}
+            options = {} if recipe is None else load_recipe(recipe, kind)
+            command(options=_overridden(options, flags, settings or (), kind), **arguments)
 
-        own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "options"]
-        made = [_parameter(name, field) for name, field in fields.items()]
-        recipe_help = "YAML file with any of these options; options given here win."
-        made.append(
-            inspect.Parameter(
-                "recipe",
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[Path | None, typer.Option("--recipe", help=recipe_help)],
-            )
-        )
-        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
-        last = [parameter for parameter in own if parameter.name in _LAST]
-        signature = inspect.Signature([*(each for each in own if each not in last), *made, *last])
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        parameters = [
+            *(_parameter(name, kind) for name in visible),
+            _keyword("recipe", RecipeFile),
+            _keyword("settings", settings),
+            *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name != "options"),
+        ]
+        signature = inspect.Signature(sorted(parameters, key=_place))
         wrapper.__signature__ = signature  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {name: p.annotation for name, p in signature.parameters.items()}
+        wrapper.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
         return wrapper
 
     return decorate
+
+
+def _overridden(
+    recipe: Mapping[str, Any], flags: Mapping[str, Any], settings: Sequence[str], kind: type[CommandOptions]
+) -> dict[str, Any]:
+    """Return the options of a recipe, overridden by flags and by settings such as ``recovery.distil=true``."""
+    options = {**recipe, **flags}
+    for place, value in pairs(settings, "set").items():
+        name, dot, key = place.partition(".")
+        field = kind.model_fields.get(name)
+        if field is None:
+            raise ConfigError(f"set: unknown option {name!r}.{suggest(name, kind.model_fields)}", kind.known())
+        if name in flags:
+            raise ConfigError(f"{name}: it is given twice, by --{_flag(name)} and by --set.", "Leave one of them out.")
+        if is_mapping(field) != bool(dot):
+            form = f"{name}.KEY=VALUE" if is_mapping(field) else f"{name}=VALUE"
+            raise ConfigError(f"set: {place}={value} does not fit the option {name}.", f"Write --set {form}.")
+        options[name] = {**(options.get(name) or {}), key: value} if dot else value
+    return options
 
 
 def pairs(values: Sequence[str] | None, option: str) -> dict[str, str]:
     """Return ``["a=1", "b=2"]`` as a mapping.
 
     Raises:
-        ConfigError: If a value has no ``=``.
+        ConfigError: If a value has no ``=``, or a name is there twice.
     """
-    found = {}
+    found: dict[str, str] = {}
     for value in values or ():
         key, sign, content = value.partition("=")
         if not sign or not key:
             raise ConfigError(f"{option}: {value!r} is not NAME=VALUE.", f"Write --{_flag(option)} name=value.")
+        if key in found:
+            raise ConfigError(f"{option}: {key} is given twice.", "Leave one of them out.")
         found[key] = content
     return found
 
 
 def with_default(field: FieldInfo) -> str:
-    """Return what a field is, and its default if it has one that says something."""
+    """Return the description of a field, with its default if it has one that says something."""
     description, default = field.description or "", field.default
     if default is None or default is PydanticUndefined or default is False or default in ((), ""):
         return description
@@ -112,31 +144,47 @@ def with_default(field: FieldInfo) -> str:
 
 
 def first_speaks(is_quiet: bool, is_json: bool) -> tuple[bool, bool]:
-    """Join the other processes, where there are any, and return both flags so that the first one speaks for all."""
+    """Join the other processes, if there are any, and return both flags so that the first one speaks for all."""
+    from gaprune.util.distributed import join_process_group, rank
+
     join_process_group()
     return (True, False) if rank() else (is_quiet, is_json)
 
 
 @contextmanager
 def silence(is_quiet: bool, is_json: bool) -> Iterator[None]:
-    """Hide progress bars where a command was asked to be quiet or to print JSON."""
+    """Hide progress if a command was asked to be quiet or to print JSON."""
     with quiet(is_quiet or is_json):
         yield
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    flags = [f"--{_flag(name)}", *_ALIASES.get(name, ())]
-    if _plain(field) is bool:
-        flags = [f"--{_flag(name)}/--no-{_flag(name)}"]
-    option = typer.Option(*flags, help=with_default(field), show_default=False)
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[_type(field), option]
-    )
+def is_mapping(field: FieldInfo) -> bool:
+    """Return whether an option is a mapping, whose keys are set one at a time."""
+    return get_origin(_plain(field)) is dict
+
+
+def _parameter(name: str, kind: type[CommandOptions]) -> inspect.Parameter:
+    """Return the flag of an option; a yes-or-no option that is undecided by default has a negative flag too."""
+    field, flag = kind.model_fields[name], f"--{_flag(name)}"
+    plain = _plain(field)
+    flags = f"{flag}/--no-{_flag(name)}" if plain is bool and field.default is None else flag
+    option = typer.Option(flags, help=with_default(field), show_default=False, rich_help_panel=kind.group_of(name))
+    return _keyword(name, Annotated[(plain if plain in (int, float, bool) else str) | None, option])
+
+
+def _keyword(name: str, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _place(parameter: inspect.Parameter) -> int:
+    """Return where help shows a parameter: arguments first, then the groups of options."""
+    (information,) = parameter.annotation.__metadata__
+    panel = information.rich_help_panel
+    return GROUPS.index(panel) if isinstance(information, OptionInfo) and panel in GROUPS else -1
 
 
 def _flag(name: str) -> str:
-    """Return the option's name."""
-    return _SINGULAR.get(name, name.replace("_", "-"))
+    return name.replace("_", "-")
 
 
 def _plain(field: FieldInfo) -> Any:
@@ -145,14 +193,3 @@ def _plain(field: FieldInfo) -> Any:
     if get_origin(kind) in (Union, types.UnionType):
         kind = next(part for part in get_args(kind) if part is not type(None))
     return kind
-
-
-def _is_mapping(field: FieldInfo) -> bool:
-    return get_origin(_plain(field)) is dict
-
-
-def _type(field: FieldInfo) -> Any:
-    if _is_mapping(field):
-        return list[str] | None
-    kind = _plain(field)
-    return (kind if kind in (int, float, bool) else str) | None

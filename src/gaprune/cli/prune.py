@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
+from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, silence, with_options
 from gaprune.cli.output import say, show, show_json
+from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
-from gaprune.export.provenance import Provenance
-from gaprune.export.records import Calibration, Unstructured
-from gaprune.pipelines.prune import prune_many
-from gaprune.pipelines.result import Result
-from gaprune.report.sentences import ZEROS, negatives_text, outcome_lines
-from gaprune.report.tables import evaluation_table
+
+if TYPE_CHECKING:
+    from gaprune.export.provenance import Provenance
+    from gaprune.export.records import Calibration
+    from gaprune.pipelines.result import Result
 
 __all__ = ["prune"]
 
+_VISIBLE = (
+    "domain", "general", "triplets", "trust_remote_code", "sparsity", "granularity", "targets", "ignore", "width",
+    "heads", "depth", "vocabulary", "target", "criterion", "reconstruct", "recover", "checkpoint", "resume",
+    "tasks", "out", "overwrite",
+)  # fmt: skip
+"""Options with a flag of their own."""
 
-@recipe_options("model")
+
+@with_options(Recipe, *_VISIBLE)
 def prune(
     options: dict[str, Any],
     model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
@@ -31,8 +38,12 @@ def prune(
 
     Example: gaprune prune sentence-transformers/all-MiniLM-L6-v2 --domain mine.jsonl --sparsity 0.5 --out pruned
     """
+    from gaprune.pipelines.prune import prune_many
+
     if options.get("out") is None and (options.get("scores") is None or options.get("recover")):
-        raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (or keep --scores FILE).")
+        raise ConfigError(
+            "out: the result would be lost.", "Name a folder: --out DIR (or keep the scores: --set scores=FILE)."
+        )
     quiet, as_json = first_speaks(quiet, as_json)
     kept = options.get("scores")
     is_reused = kept is not None and Path(kept).exists()
@@ -64,6 +75,8 @@ def _tell_unused(options: dict[str, Any], provenance: Provenance) -> None:
 
 
 def _show_data(calibration: Calibration, reused: str | None) -> None:
+    from gaprune.report.sentences import negatives_text
+
     for kind, data in (("domain", calibration.domain), ("general", calibration.general)):
         if data is not None:
             show(f"{kind}: {data.triplets:,} triplets of {data.name}: {negatives_text(data)}.")
@@ -72,6 +85,10 @@ def _show_data(calibration: Calibration, reused: str | None) -> None:
 
 
 def _show(result: Result, provenance: Provenance) -> None:
+    from gaprune.export.records import Unstructured
+    from gaprune.report.sentences import ZEROS, outcome_lines
+    from gaprune.report.tables import evaluation_table
+
     show(*outcome_lines(provenance))
     if result.evaluation is not None:
         show(evaluation_table(result.evaluation))

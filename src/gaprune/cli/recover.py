@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, recipe_options, silence
+from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, silence, with_options
 from gaprune.cli.output import show, show_json
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
-from gaprune.pipelines.recover import recover as verb
-from gaprune.pipelines.recovered import Recovered
-from gaprune.report.sentences import recovery_lines
-from gaprune.report.tables import evaluation_table
+
+if TYPE_CHECKING:
+    from gaprune.pipelines.recovered import Recovered
 
 __all__ = ["recover"]
 
+_VISIBLE = (
+    "domain", "general", "triplets", "trust_remote_code", "steps", "batch_size", "learning_rate", "general_share",
+    "lora", "bf16", "distil", "parent", "resume", "tasks", "out", "overwrite",
+)  # fmt: skip
+"""Options with a flag of their own."""
 
-@recipe_options("model", of=RecoveryOptions)
+
+@with_options(RecoveryOptions, *_VISIBLE)
 def recover(
     options: dict[str, Any],
     model: Annotated[str | None, typer.Argument(help="Model to recover: a folder that GAPrune wrote, or any.")] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Retrain a pruned model on triplets of its domain, with every zero held.
+    """Fine-tune a pruned model on triplets of its domain; every zero remains zero.
 
     Example: gaprune recover pruned --domain mine.jsonl --steps 100 --distil --out recovered
     """
+    from gaprune.pipelines.recover import recover as verb
+
     if options.get("out") is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR.")
     quiet, as_json = first_speaks(quiet, as_json)
@@ -41,6 +48,9 @@ def recover(
 
 
 def _show(result: Recovered) -> None:
+    from gaprune.report.sentences import recovery_lines
+    from gaprune.report.tables import evaluation_table
+
     for line in recovery_lines(result.record):
         show(line)
     if result.evaluation is not None:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from gaprune.config.options import Options, Source
 
-__all__ = ["DataOptions"]
+__all__ = ["CLUSTERS", "ITERATIONS", "LONGEST", "SHORTEST", "DataOptions"]
+
+CLUSTERS = 5000
+"""Triplets to sample from each data set, one per cluster, as in the paper."""
+
+ITERATIONS = 20
+"""Iterations of k-means, as in the paper."""
+
+SHORTEST = 10
+"""Smallest number of words of a passage."""
+
+LONGEST = 150
+"""Largest number of words of a passage: about 200 tokens, which nearly every model reads in full."""
 
 
 class DataOptions(Options):
     """The calibration data."""
+
+    group: ClassVar[str] = "Input"
 
     domain: Source | None = Field(None, description="Triplets of your domain: a file, a folder or a hub data set id.")
     general: Source | None = Field(

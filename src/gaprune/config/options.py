@@ -18,6 +18,7 @@ __all__ = [
     "Counts",
     "Fractions",
     "Options",
+    "OutputOptions",
     "Size",
     "Source",
     "Values",
@@ -65,7 +66,12 @@ Source = Annotated[str, BeforeValidator(_text)]
 
 
 class Options(BaseModel):
-    """Base of all options: immutable, unknown keys refused."""
+    """Base of all options: immutable, unknown keys refused.
+
+    A subclass names the group under which help shows the fields that it adds.
+    """
+
+    group: ClassVar[str] = "Running"
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -74,10 +80,28 @@ class Options(BaseModel):
         return bool(getattr(self, option) != type(self).model_fields[option].get_default(call_default_factory=True))
 
 
+class OutputOptions(Options):
+    """What is made of the result."""
+
+    group: ClassVar[str] = "Output"
+
+    tasks: Source | None = Field(None, description="Evaluate result and parent on this folder of tasks.")
+    out: Source | None = Field(
+        None, description="Write the model to this folder; several results go to folders inside it."
+    )
+    overwrite: bool = Field(False, description="Replace the model in an output folder that exists.")
+
+
 class CommandOptions(Options):
     """All options of a command, built from layers."""
 
     command: ClassVar[str]
+
+    @classmethod
+    def group_of(cls, option: str) -> str:
+        """Return the group of an option: that of the class that adds it."""
+        kinds = (kind for kind in cls.__mro__ if issubclass(kind, Options))
+        return next(kind.group for kind in kinds if option in vars(kind).get("__annotations__", ()))
 
     @classmethod
     def known(cls) -> str:

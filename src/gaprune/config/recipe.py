@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from gaprune.config.data import DataOptions
 from gaprune.config.measurement import MeasurementOptions
-from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Source
+from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Options, OutputOptions, Source
 from gaprune.config.reconstruction import ReconstructionOptions
 from gaprune.config.removal import RemovalOptions
 
@@ -17,10 +17,10 @@ __all__ = ["Allocation", "Recipe"]
 Allocation = Literal["global", "layer", "matrix", "row"]
 
 
-class Recipe(DataOptions, RemovalOptions, ReconstructionOptions, MeasurementOptions, CommandOptions):
-    """Everything that a pruning run is told."""
+class ParentOptions(Options):
+    """The parent model."""
 
-    command: ClassVar[str] = "prune"
+    group: ClassVar[str] = "Input"
 
     model: Source | None = Field(None, description="Parent model: a sentence-transformers folder or hub id.")
     revision: str | None = Field(None, description="Branch, tag or commit of the parent on the hub.")
@@ -29,29 +29,59 @@ class Recipe(DataOptions, RemovalOptions, ReconstructionOptions, MeasurementOpti
     max_length: int | None = Field(
         None, ge=1, description="Truncate texts to this many tokens; default: the model's limit."
     )
+
+
+class CriterionOptions(Options):
+    """The importance of weights and units."""
+
+    group: ClassVar[str] = "Criterion"
+
     criterion: str = Field(
-        "dai", description="Importance criterion, with constants after its name (dai:tempering=0.6)."
+        "dai",
+        description="Importance criterion, with constants after its name (dai:tempering=0.6); see gaprune criteria.",
     )
     allocation: Allocation | None = Field(
         None,
         description="Weights compete for the budget within: global, layer, matrix or row; default: the criterion's.",
     )
-    recover: int = Field(0, ge=0, description="Steps of fine-tuning on the domain's triplets after pruning.")
+
+
+class RecoveryInRun(Options):
+    """Recovery as part of a pruning run."""
+
+    group: ClassVar[str] = "Reconstruction and recovery"
+
+    recover: int = Field(
+        0, ge=0, description="Steps of fine-tuning on the domain's triplets after pruning; zeros remain zero."
+    )
     rounds: int = Field(
         1, ge=1, description="Alternate pruning and recovery this many times, up to the same sparsity and steps."
     )
     recovery: dict[str, float | str | bool] = Field(
-        default_factory=dict, description="Options of `gaprune recover` for the recovery, such as distil=true."
+        default_factory=dict, description="Options of gaprune recover for the recovery, such as distil=true."
     )
+
+
+class Recipe(
+    ParentOptions,
+    DataOptions,
+    RemovalOptions,
+    CriterionOptions,
+    ReconstructionOptions,
+    RecoveryInRun,
+    MeasurementOptions,
+    OutputOptions,
+    CommandOptions,
+):
+    """Everything that a pruning run is told."""
+
+    command: ClassVar[str] = "prune"
+    group: ClassVar[str] = "Running"
+
     scores: Source | None = Field(
         None, description="Keep the scores in this .safetensors file, and use the file again if it fits the run."
     )
-    tasks: Source | None = Field(None, description="Evaluate result and parent on this folder of tasks.")
     evaluation_batch_size: int = Field(ENCODING_BATCH_SIZE, ge=1, description="Texts encoded at a time in evaluation.")
-    out: Source | None = Field(
-        None, description="Write the pruned model to this folder; several results go to folders inside it."
-    )
-    overwrite: bool = Field(False, description="Replace the model in an output folder that exists.")
 
     @model_validator(mode="after")
     def _check_structured(self) -> Self:

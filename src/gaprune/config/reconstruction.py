@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,8 @@ __all__ = ["ReconstructionOptions"]
 
 class ReconstructionOptions(Options):
     """How kept weights are changed to make up for pruned ones."""
+
+    group: ClassVar[str] = "Reconstruction and recovery"
 
     reconstruct: bool | None = Field(
         None,

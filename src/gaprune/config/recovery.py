@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from gaprune.config.data import DataOptions
-from gaprune.config.options import CommandOptions, Source, Words
+from gaprune.config.options import CommandOptions, Options, OutputOptions, Source, Words
 
 __all__ = ["MOST_HELD_OUT", "RecoveryOptions"]
 
@@ -24,20 +24,45 @@ _GENERAL_SHARE = 0.25
 """Default share of general triplets, if general data are named."""
 
 
-class RecoveryOptions(DataOptions, CommandOptions):
-    """Everything that a recovery is told."""
+class ModelOptions(Options):
+    """The model to recover."""
 
-    command: ClassVar[str] = "recover"
+    group: ClassVar[str] = "Input"
 
     model: Source | None = Field(None, description="Model to recover: a folder that GAPrune wrote, or any other.")
-    parent: Source | None = Field(
-        None, description="Model to distil from; default: the parent that gaprune.json names, if its weights agree."
-    )
     trust_remote_code: bool = Field(False, description="Run code that comes with the models.")
-    device: str | None = Field(None, description="Torch device; default: chosen by sentence-transformers.")
     max_length: int | None = Field(
         None, ge=1, description="Truncate texts to this many tokens in training; default: the model's limit."
     )
+
+
+class DistillationOptions(Options):
+    """Learning from the parent."""
+
+    group: ClassVar[str] = "Distillation"
+
+    distil: bool = Field(False, description="Distil from the parent too; this needs no labels.")
+    parent: Source | None = Field(
+        None, description="Model to distil from; default: the parent that gaprune.json names, if its weights agree."
+    )
+    embedding_weight: float = Field(
+        1.0, ge=0, description="Weight of the distance (1 - cosine) to the parent's embeddings, with --distil."
+    )
+    similarity_weight: float = Field(
+        10.0,
+        ge=0,
+        description="Weight of the mean square difference to the parent's similarities within a batch, with --distil.",
+    )
+    teacher_cache: Source | None = Field(
+        None, description="Folder for the parent's embeddings; default: gaprune in the user's cache."
+    )
+
+
+class TrainingOptions(Options):
+    """How the model is trained."""
+
+    group: ClassVar[str] = "Training"
+
     targets: Words | None = Field(
         None, description="Linear layers whose zeros are kept, in the words of `gaprune prune`; default: all."
     )
@@ -66,18 +91,6 @@ class RecoveryOptions(DataOptions, CommandOptions):
     contrastive_weight: float = Field(
         1.0, ge=0, description="Weight of the contrastive loss; 0 with --distil is distillation alone."
     )
-    distil: bool = Field(False, description="Distil from the parent too; this needs no labels.")
-    embedding_weight: float = Field(
-        1.0, ge=0, description="Weight of the distance (1 - cosine) to the parent's embeddings, with --distil."
-    )
-    similarity_weight: float = Field(
-        10.0,
-        ge=0,
-        description="Weight of the mean square difference to the parent's similarities within a batch, with --distil.",
-    )
-    teacher_cache: Source | None = Field(
-        None, description="Folder for the parent's embeddings; default: gaprune in the user's cache."
-    )
     lora: int | None = Field(
         None, ge=1, description="Train low-rank updates (LoRA) of this rank and merge them; needs the extra lora."
     )
@@ -91,18 +104,24 @@ class RecoveryOptions(DataOptions, CommandOptions):
         lt=1,
         description=f"Share of the domain's triplets held out to choose the best step, at most {MOST_HELD_OUT}.",
     )
-    evaluate_every: int = Field(10, ge=1, description="Steps between checkpoints, each with the held-out loss.")
     patience: int | None = Field(
         None, ge=1, description="Stop after so many held-out losses without an improvement; default: never."
     )
+
+
+class RecoveryOptions(ModelOptions, DataOptions, TrainingOptions, DistillationOptions, OutputOptions, CommandOptions):
+    """Everything that a recovery is told."""
+
+    command: ClassVar[str] = "recover"
+    group: ClassVar[str] = "Running"
+
+    device: str | None = Field(None, description="Torch device; default: chosen by sentence-transformers.")
     checkpoint: Source | None = Field(
         None, description="Folder of checkpoints, removed at the end; default: OUT.checkpoints beside the output."
     )
     resume: bool = Field(False, description="Continue from the last checkpoint of a run that was ended.")
+    evaluate_every: int = Field(10, ge=1, description="Steps between checkpoints, each with the held-out loss.")
     seed: int = Field(0, description="Seed of the held-out split, of the batches, of dropout and of LoRA.")
-    tasks: Source | None = Field(None, description="Evaluate result and parent on this folder of tasks.")
-    out: Source | None = Field(None, description="Write the recovered model to this folder.")
-    overwrite: bool = Field(False, description="Replace the model in an output folder that exists.")
 
     def share_of_general(self, *, named: bool) -> float:
         """Return the share of general triplets, with its default filled in: ``named`` says if there are any."""

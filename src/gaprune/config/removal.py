@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, model_validator
 
@@ -66,6 +66,8 @@ class Target:
 
 class RemovalOptions(Options):
     """What to remove."""
+
+    group: ClassVar[str] = "What to remove"
 
     sparsity: Fractions = Field(
         (0.5,),

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from gaprune.config.data import LONGEST, SHORTEST
 from gaprune.data.bm25 import Bm25
 from gaprune.data.documents import read_documents
 from gaprune.data.negatives import EmbeddingSearch, Search, choose_negatives
@@ -24,13 +25,7 @@ from gaprune.util.progress import bars
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["LONGEST", "SHORTEST", "MadeTriplets", "TextsReport", "triplets_from_texts"]
-
-SHORTEST = 10
-"""Words of a passage, at least."""
-
-LONGEST = 150
-"""Words of a passage, at most: about 200 tokens, which nearly every model reads whole."""
+__all__ = ["MadeTriplets", "TextsReport", "triplets_from_texts"]
 
 
 @dataclass(frozen=True, slots=True)

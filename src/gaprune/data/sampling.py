@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gaprune.config.data import ITERATIONS
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.models.encode import encode
@@ -17,13 +18,7 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts
 
-__all__ = ["CLUSTERS", "ITERATIONS", "sample", "sample_representative"]
-
-CLUSTERS = 5000
-"""Triplets that the paper draws a side, one a cluster."""
-
-ITERATIONS = 20
-"""Iterations of k-means in the paper."""
+__all__ = ["sample", "sample_representative"]
 
 _LARGE = 50_000
 """From this many queries on, k-means goes through them in mini-batches."""

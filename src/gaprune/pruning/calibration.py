@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from gaprune.config.data import CLUSTERS
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.data.general import read_general
 from gaprune.data.mining import mine_negatives
 from gaprune.data.read import check_source, read_triplets
-from gaprune.data.sampling import CLUSTERS
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError
 from gaprune.models.linear_layers import LinearLayer

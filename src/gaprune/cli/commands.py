@@ -1,0 +1,26 @@
+"""The functions of all commands, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gaprune.cli import bench, compare, criteria, data, demo, evaluate, export, inspect, prune, recover
+
+__all__ = ["COMMANDS"]
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "prune": prune.prune,
+    "recover": recover.recover,
+    "evaluate": evaluate.evaluate,
+    "compare": compare.compare,
+    "bench": bench.bench,
+    "export": export.export,
+    "unpack": export.unpack,
+    "inspect": inspect.inspect,
+    "criteria": criteria.criteria,
+    "demo": demo.demo,
+    "data check": data.check,
+    "data sample": data.sample,
+    "data from-texts": data.from_texts,
+}
+"""Commands in the order of help; two words name a command of a group."""
