@@ -39,7 +39,7 @@ from gaprune.models.selection import select
 from gaprune.pruning.calibration import KINDS, Calibration, Data, prepare_calibration
 from gaprune.pruning.scores import score
 from gaprune.pruning.zeros import Pruning, apply
-from gaprune.reconstruction.validate import reconstructed
+from gaprune.reconstruction.validate import reconstruct
 from gaprune.report.markdown import markdown_table
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
@@ -189,7 +189,7 @@ class Sample:
         pruning = self.decided(setting, name)
         if row == name:
             return apply(self.model, pruning), None
-        model, report = reconstructed(
+        model, report = reconstruct(
             self.model,
             pruning.keep,
             lambda each, own: apply(each, pruning, inplace=own),

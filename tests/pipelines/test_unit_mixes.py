@@ -23,7 +23,8 @@ from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning import calibration, choose
 from gaprune.pruning.calibration import Data, prepare_calibration
-from gaprune.reconstruction import validate as reconstruct
+from gaprune.reconstruction.reconstruct import quick_reconstruction
+from gaprune.reconstruction.split import split
 from gaprune.report.sentences import target_text
 from gaprune.statistics.degradation import ReferenceOutputs, layer_effects, skipping
 from toys import triplets_file
@@ -172,11 +173,10 @@ class TestMix:
         result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **SMALL)
         found = result.provenance().method.pruning.target
         drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None, frozenset({"domain"})))
-        _, judged = reconstruct.split(drawn, result.recipe)
+        _, judged = split(drawn, result.recipe)
         whole = ReferenceOutputs(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
         drafts = {
-            layer: whole.degradation(reconstruct.quick_reconstruction(bert, drawn, result.recipe, [layer]))
-            for layer in (0, 1)
+            layer: whole.degradation(quick_reconstruction(bert, drawn, result.recipe, [layer])) for layer in (0, 1)
         }
         assert found.degradation_by_depth[1] == pytest.approx(min(drafts.values()), abs=1e-4)
         skipped = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", reconstruct=False, **SMALL)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -16,13 +14,12 @@ from gaprune.export.provenance import Provenance
 from gaprune.export.records import Calibration
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.load import load_model
-from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning import choose
 from gaprune.pruning.calibration import Data, prepare_calibration
 from gaprune.pruning.cut import remove_layers, remove_units
-from gaprune.reconstruction import validate as reconstruct
+from gaprune.reconstruction.reconstruct import quick_reconstruction
 from gaprune.statistics.degradation import ReferenceOutputs, layer_effects
 from toys import GENERAL, tasks_folder
 
@@ -111,28 +108,6 @@ class TestWidth:
         with pytest.raises(ConfigError, match=r"^ridge: .*above 0"):
             gaprune.prune(bert, ridge=0, **options)
 
-    def test_a_ridge_that_loses_nowhere_goes_before_one_that_loses_somewhere(self, bert, toy_triplets, monkeypatch):
-        """The mean of the second is lower, but it loses on general triplets."""
-        degradations = {0.1: (0.5, 0.9), 0.2: (0.1, 1.1), 0.3: (0.6, 0.8)}
-        monkeypatch.setattr(reconstruct, "_healed", lambda *arguments: arguments[-1])
-
-        class ReferenceOutputs:
-            def __init__(self, _parent, triplets, **_options):
-                self.kind = int(triplets.name == GENERAL.name)
-
-            def degradation(self, model):
-                return degradations.get(model, (1.0, 1.0))[self.kind]
-
-        monkeypatch.setattr(reconstruct, "ReferenceOutputs", ReferenceOutputs)
-        both = {"domain": toy_triplets, "general": GENERAL}
-        calibration = SimpleNamespace(of_user=lambda: both, prompts=Prompts())
-        cut = lambda model, own: model if own else "cut"  # noqa: E731
-        for ridges, expected in (((0.1, 0.2, 0.3), 0.1), ((0.2, 0.1), 0.1), ((0.2,), "cut")):
-            recipe = Recipe(width=0.5, ridge=ridges)
-            found, report = reconstruct.reconstructed(bert, {}, cut, calibration, recipe)
-            assert found == expected
-            assert report.kept == (expected != "cut")
-
     def test_a_parent_in_training_mode(self, bert, toy_triplets):
         options = {"domain": toy_triplets, "width": 0.5, "round_to": 8}
         expected = gaprune.prune(bert, **options).model
@@ -214,7 +189,7 @@ class TestDepth:
         layers, width = both.provenance().method.pruning.removed
         gone = {*range(6)} - {*layers.kept["layers"]}
         calibration = prepare_calibration(parent, both.recipe, Data(toy_triplets, None, frozenset({"domain"})))
-        draft = reconstruct.quick_reconstruction(parent, calibration, both.recipe, gone)
+        draft = quick_reconstruction(parent, calibration, both.recipe, gone)
         expected = gaprune.prune(draft, reconstruct=False, **options).provenance().method.pruning.removed[0]
         assert width.kept == expected.kept
         bare = (

@@ -1,13 +1,12 @@
-"""Repair against a direct solve of the least-squares problem it stands for."""
+"""The fit of a linear layer against a direct solve of its least-squares problem."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from gaprune.errors import MeasurementError
-from gaprune.reconstruction.least_squares import refit_columns, refit_entries
-from gaprune.reconstruction.paired_stream import Moments
+from gaprune.reconstruction.least_squares import UnsolvedError, fit_columns, fit_entries
+from gaprune.reconstruction.moments import Moments
 
 RIDGE = 0.05
 
@@ -32,8 +31,7 @@ def gaps(request, layer):
 
 def moments(inputs, gaps=None):
     gaps = inputs.new_zeros(len(inputs), 6) if gaps is None else gaps
-    count = len(inputs)
-    return Moments(inputs.mean(0), inputs.T @ inputs / count, gaps.mean(0), gaps.T @ inputs / count)
+    return Moments.of(inputs, gaps)
 
 
 def direct(weight, bias, inputs, gaps, keep, ridge):
@@ -63,14 +61,14 @@ def test_columns(layer, gaps, with_bias, ridge):
     weight, bias, inputs = layer
     bias = bias if with_bias else None
     keep = torch.tensor([1, 1, 0, 1, 0, 0, 1, 1, 0, 1]).bool()
-    reconstructed = refit_columns(weight, bias, moments(inputs, gaps), keep, ridge=ridge, name="down")
+    fitted, new_bias = fit_columns(weight, bias, moments(inputs, gaps), keep, ridge=ridge, name="down")
     rows, biases = direct(weight, bias, inputs, gaps, keep.expand(6, 10), ridge)
-    torch.testing.assert_close(reconstructed.weight.double(), rows, rtol=1e-3, atol=1e-4)
-    assert not reconstructed.weight[:, ~keep].any()
+    torch.testing.assert_close(fitted.double(), rows, rtol=1e-3, atol=1e-4)
+    assert not fitted[:, ~keep].any()
     if with_bias:
-        torch.testing.assert_close(reconstructed.bias.double(), biases, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(new_bias.double(), biases, rtol=1e-3, atol=1e-4)
     else:
-        assert reconstructed.bias is None
+        assert new_bias is None
 
 
 @pytest.mark.parametrize("with_bias", [True, False])
@@ -80,13 +78,13 @@ def test_entries(layer, gaps, with_bias, ridge):
     bias = bias if with_bias else None
     keep = torch.rand(6, 10, generator=torch.Generator().manual_seed(1)) < 0.5
     keep[2], keep[4] = True, False
-    reconstructed = refit_entries(weight, bias, moments(inputs, gaps), keep, ridge=ridge, name="down")
+    fitted, new_bias = fit_entries(weight, bias, moments(inputs, gaps), keep, ridge=ridge, name="down")
     rows, biases = direct(weight, bias, inputs, gaps, keep, ridge)
-    torch.testing.assert_close(reconstructed.weight.double(), rows, rtol=1e-3, atol=1e-3)
-    assert not reconstructed.weight[~keep].any()
-    assert gaps.any() or torch.allclose(reconstructed.weight[2], weight[2])
+    torch.testing.assert_close(fitted.double(), rows, rtol=1e-3, atol=1e-3)
+    assert not fitted[~keep].any()
+    assert gaps.any() or torch.allclose(fitted[2], weight[2])
     if with_bias:
-        torch.testing.assert_close(reconstructed.bias.double(), biases, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(new_bias.double(), biases, rtol=1e-3, atol=1e-3)
 
 
 def test_more_ridge_changes_less_and_fits_worse(layer):
@@ -94,9 +92,9 @@ def test_more_ridge_changes_less_and_fits_worse(layer):
     keep = torch.arange(10) % 2 == 0
     changes, errors = [], []
     for ridge in (0.0, 0.1, 1.0, 1e6):
-        reconstructed = refit_columns(weight, bias, moments(inputs), keep, ridge=ridge, name="down")
-        changes.append(float((reconstructed.weight - weight)[:, keep].norm()))
-        errors.append(float((inputs @ (reconstructed.weight - weight).T + reconstructed.bias - bias).norm()))
+        fitted, new_bias = fit_columns(weight, bias, moments(inputs), keep, ridge=ridge, name="down")
+        changes.append(float((fitted - weight)[:, keep].norm()))
+        errors.append(float((inputs @ (fitted - weight).T + new_bias - bias).norm()))
     assert changes == sorted(changes, reverse=True)
     assert errors == sorted(errors)
     assert changes[-1] < 1e-3
@@ -106,8 +104,8 @@ def test_the_bias_takes_the_mean(layer, gaps):
     """Whatever the ridge, the mean output is that of the goal."""
     weight, bias, inputs = layer
     keep = torch.arange(10) < 4
-    reconstructed = refit_columns(weight, bias, moments(inputs, gaps), keep, ridge=1e6, name="down")
-    before, after = inputs @ weight.T + bias + gaps, inputs @ reconstructed.weight.T + reconstructed.bias
+    fitted, new_bias = fit_columns(weight, bias, moments(inputs, gaps), keep, ridge=1e6, name="down")
+    before, after = inputs @ weight.T + bias + gaps, inputs @ fitted.T + new_bias
     torch.testing.assert_close(after.mean(0), before.mean(0), rtol=1e-4, atol=1e-4)
 
 
@@ -116,15 +114,20 @@ def test_inputs_that_never_fire(layer):
     inputs[:, 3:6] = 0
     keep = torch.arange(10) < 8
     both = moments(inputs)
-    reconstructed = refit_columns(weight, bias, both, keep, ridge=RIDGE, name="down")
-    torch.testing.assert_close(reconstructed.weight[:, 3:6], weight[:, 3:6])
-    entries = refit_entries(weight, bias, both, keep.expand(6, 10), ridge=RIDGE, name="down")
-    torch.testing.assert_close(entries.weight, reconstructed.weight, rtol=1e-3, atol=1e-3)
-    with pytest.raises(
-        MeasurementError, match=r"down: the moments of the inputs that stay are singular.\n.*larger ridge"
-    ):
-        refit_columns(weight, bias, both, keep, ridge=0.0, name="down")
-    with pytest.raises(
-        MeasurementError, match=r"down: the moments of the inputs that stay are singular.\n.*larger ridge"
-    ):
-        refit_entries(weight, bias, both, keep.expand(6, 10), ridge=0.0, name="down")
+    fitted, _ = fit_columns(weight, bias, both, keep, ridge=RIDGE, name="down")
+    torch.testing.assert_close(fitted[:, 3:6], weight[:, 3:6])
+    entries, _ = fit_entries(weight, bias, both, keep.expand(6, 10), ridge=RIDGE, name="down")
+    torch.testing.assert_close(entries, fitted, rtol=1e-3, atol=1e-3)
+    with pytest.raises(UnsolvedError, match=r"down: .* is singular.\n.*larger ridge"):
+        fit_columns(weight, bias, both, keep, ridge=0.0, name="down")
+    with pytest.raises(UnsolvedError, match=r"down: .* is singular.\n.*larger ridge"):
+        fit_entries(weight, bias, both, keep.expand(6, 10), ridge=0.0, name="down")
+
+
+def test_what_is_not_finite_is_not_solved(layer):
+    weight, bias, inputs = layer
+    broken = Moments(*(torch.full_like(each, torch.nan) for each in vars(moments(inputs)).values()))
+    keep = torch.arange(10) < 5
+    for fit, mask in ((fit_columns, keep), (fit_entries, keep.expand(6, 10))):
+        with pytest.raises(UnsolvedError, match="down"):
+            fit(weight, bias, broken, mask, ridge=RIDGE, name="down")

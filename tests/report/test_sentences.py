@@ -46,6 +46,17 @@ def test_a_run_in_order(kept, outcome):
     assert third.startswith("Recovery: 90 steps")
 
 
+def test_a_reconstruction_that_could_not_be_judged_says_why():
+    given = provenances.reconstruction(kept=False) | {
+        "degradation_reconstructed": {},
+        "problem": "down: the least-squares problem of the reconstruction is singular.",
+    }
+    method = provenances.structured().method.model_dump() | {"reconstruction": given}
+    line = outcome_lines(provenances.structured(method=method))[1]
+    assert "rolled back: down: the least-squares problem of the reconstruction is singular; " in line
+    assert "with reconstruction" not in line
+
+
 @pytest.mark.parametrize(
     ("kind", "limit", "said"),
     [

@@ -70,6 +70,7 @@ class Reconstruction(Record):
     held_out: int
     degradation_pruned: dict[str, float]
     degradation_reconstructed: dict[str, float]
+    problem: str | None = None
 
 
 class Mix(Record):

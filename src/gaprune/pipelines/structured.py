@@ -37,7 +37,8 @@ from gaprune.pruning.token_use import used_tokens
 from gaprune.pruning.tokenizers import check_extra
 from gaprune.pruning.unit_plan import UnitPlan, plan_units, units_kept
 from gaprune.pruning.unit_statistics import UnitStatistics
-from gaprune.reconstruction.validate import ReconstructionReport, quick_reconstruction, reconstructed
+from gaprune.reconstruction.reconstruct import quick_reconstruction
+from gaprune.reconstruction.validate import ReconstructionReport, reconstruct
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -115,13 +116,13 @@ class StructuredRun(Run):
     def _prune(self, name: str, single: Recipe) -> PrunedModel:
         criterion = self.criteria[name]
         plan, chosen = self._plan(criterion, single)
-        model, cuts, reconstruct = self._cut(criterion, plan)
+        model, cuts, report = self._cut(criterion, plan)
         record = Structured(
             removed=tuple(map(Removed.model_validate, cuts.cuts)),
             texts=self._texts_identity() if self.cuts_tokens else None,
             target=chosen,
         )
-        return PrunedModel(model, cuts, self.method(name, record, reconstruct), self._recover(model))
+        return PrunedModel(model, cuts, self.method(name, record, report), self._recover(model))
 
     @cached_property
     def _evidence(self) -> UnitStatistics:
@@ -160,7 +161,7 @@ class StructuredRun(Run):
         self, criterion: Criterion, plan: UnitPlan
     ) -> tuple[SentenceTransformer, StructuredPruning, ReconstructionReport | None]:
         """Return the smaller model, what went, and what repair did."""
-        model, reconstruct = self.parent, None
+        model, report = self.parent, None
         cuts: list[RemovedUnits] = []
         gone: tuple[int, ...] = ()
         selection = PrunableParameters(self.parent)
@@ -186,7 +187,7 @@ class StructuredRun(Run):
         if self.reconstructs and (gone or keep):
             columns = self._columns(model, keep)
             cut = partial(self._without_units, keep)
-            model, reconstruct = reconstructed(self.parent, columns, cut, self.calibration, self.recipe, gone=gone)
+            model, report = reconstruct(self.parent, columns, cut, self.calibration, self.recipe, removed_layers=gone)
         else:
             model = self._without_units(keep, model)
         if plan.vocabulary:
@@ -197,7 +198,7 @@ class StructuredRun(Run):
                     "vocabulary", cut_tokens.removed, cut_tokens.rows, found={"kept_for": dict(cut_tokens.reasons)}
                 )
             )
-        return model, selection.cuts(cuts, model), reconstruct
+        return model, selection.cuts(cuts, model), report
 
     def _choose_units(
         self, model: SentenceTransformer, criterion: Criterion, plan: UnitPlan, gone: Collection[int]

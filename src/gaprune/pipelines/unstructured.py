@@ -32,7 +32,8 @@ from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pipelines.result import Result
 from gaprune.pruning.scores import Scores, writing_scores
 from gaprune.pruning.zeros import Pruning, apply
-from gaprune.reconstruction.validate import ReconstructionReport, reconstructed
+from gaprune.reconstruction.validate import ReconstructionReport
+from gaprune.reconstruction.validate import reconstruct as reconstruct_model
 from gaprune.recovery.rounds import Round
 from gaprune.util.distributed import rank
 from gaprune.util.files import locked, temporary_folder
@@ -159,7 +160,7 @@ class UnstructuredRun(Run):
         """Return the model with zeros, repaired where that is asked for and helps."""
         if not self.reconstructs or isinstance(self.criteria[name], UpdatingCriterion):
             return apply(model, pruning, inplace=inplace), None
-        return reconstructed(
+        return reconstruct_model(
             model,
             pruning.keep,
             lambda each, own: apply(each, pruning, inplace=own),

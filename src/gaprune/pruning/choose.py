@@ -17,7 +17,8 @@ from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.blocks import blocks, removable_layers
 from gaprune.models.units import UnitGroup
 from gaprune.pruning.calibration import Calibration
-from gaprune.reconstruction.validate import quick_reconstruction, split
+from gaprune.reconstruction.reconstruct import quick_reconstruction
+from gaprune.reconstruction.split import split
 from gaprune.statistics.degradation import layer_effects
 from gaprune.statistics.sums import Statistics
 from gaprune.util.distributed import gather

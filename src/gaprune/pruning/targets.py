@@ -23,7 +23,7 @@ from gaprune.models.units import UnitGroup
 from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.choose import choose_layers, choose_units, layer_triplets
 from gaprune.pruning.unit_plan import UnitPlan
-from gaprune.reconstruction.validate import quick_reconstruction
+from gaprune.reconstruction.reconstruct import quick_reconstruction
 from gaprune.statistics.degradation import ReferenceOutputs, skipping
 from gaprune.util.distributed import gather
 from gaprune.util.progress import track

@@ -1,7 +1,7 @@
-"""Block by block: texts on their way through a model whose blocks change meanwhile.
+"""Texts on their way through a model block by block, while the blocks change.
 
-The texts run through the model once. From then on only the hidden states between two blocks are kept, one block runs
-at a time, and the next one sees what the block before it gives *now*.
+The texts enter the model once. From then on only the hidden states between two blocks are kept, one block runs at a
+time, and the next one sees what the block before it gives *now*.
 """
 
 from __future__ import annotations
@@ -27,36 +27,38 @@ if TYPE_CHECKING:
 
 __all__ = ["BlockStream"]
 
+_Call = tuple[tuple[Any, ...], dict[str, Any]]
+
 
 @dataclass
 class _Batch:
     """One batch between two blocks.
 
     Args:
-        hidden: What the next block reads, ``(texts, tokens, hidden)``.
+        hidden: Input of the next block, ``(texts, tokens, hidden)``.
         mask: True for real tokens, ``(texts, tokens)``.
         calls: Further arguments of every block (positions and masks), which no block changes.
     """
 
     hidden: Tensor
     mask: Tensor
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    calls: list[_Call]
 
 
 class BlockStream:
     """The texts of some triplets on their way through a model, one block at a time.
 
-    ``model`` is the model, ``blocks`` are its blocks, and ``next`` is the index of the one that the texts come to.
+    ``model`` is the model, ``blocks`` are its blocks, and ``next`` is the index of the block that the texts come to.
 
     Args:
         model: The model, in evaluation mode; its blocks may change between steps.
-        triplets: Whose texts.
+        triplets: Triplets whose texts are used.
         prompts: Put before queries and passages.
-        batch_size: Texts at a time.
+        batch_size: Texts per batch.
         label: Name of the data in the progress bar.
 
     Raises:
-        SignalError: If the blocks do not see ``(texts, tokens, hidden)``.
+        MeasurementError: If the blocks do not see ``(texts, tokens, hidden)``.
     """
 
     def __init__(
@@ -65,12 +67,12 @@ class BlockStream:
         self.model = model
         self.blocks = blocks(model)
         self.next = 0
-        self._batches = []
-        batches = list(_batches(triplets, batch_size))
-        entrance = _Entrance(model, self.blocks)
-        with _uncached(model), torch.no_grad():
-            for role, texts in track(batches, f"Reading {label} texts"):
-                self._batches.append(entrance.enter(texts, role, prompts.of(role)))
+        batches = list(_text_batches(triplets, batch_size))
+        entry = _Entry(model, self.blocks)
+        with _without_cache(model), torch.no_grad():
+            self._batches = [
+                entry.enter(texts, role, prompts.of(role)) for role, texts in track(batches, f"Reading {label} texts")
+            ]
 
     @property
     def masks(self) -> list[Tensor]:
@@ -79,7 +81,7 @@ class BlockStream:
 
     @torch.no_grad()
     def run(self, index: int, count: int = 1) -> Tensor:
-        """Return what the next ``count`` blocks give for one batch, as they are now; the stream stays where it is."""
+        """Return the output of the next ``count`` blocks for one batch, as they are now, without going on."""
         batch = self._batches[index]
         hidden = batch.hidden
         for block in range(self.next, self.next + count):
@@ -89,14 +91,14 @@ class BlockStream:
         return hidden
 
     def advance(self, count: int = 1) -> None:
-        """Run the next ``count`` blocks as they are now, and go on to the one after them."""
+        """Run the next ``count`` blocks as they are now, and go on to the block after them."""
         for index, batch in enumerate(self._batches):
             batch.hidden = self.run(index, count)
         self.next += count
 
 
-def _batches(triplets: Triplets, size: int) -> Iterator[tuple[Role, list[str]]]:
-    """Yield texts of one role and of like length."""
+def _text_batches(triplets: Triplets, size: int) -> Iterator[tuple[Role, list[str]]]:
+    """Yield batches of texts of one role and of similar length."""
     by_role: dict[Role, list[str]] = {
         "query": [item.query for item in triplets],
         "passage": [passage for item in triplets for passage in item.passages],
@@ -107,10 +109,11 @@ def _batches(triplets: Triplets, size: int) -> Iterator[tuple[Role, list[str]]]:
             yield role, texts[start : start + size]
 
 
-class _Entrance:
-    """Brings texts to the first block, and learns what every block is given beside its input.
+class _Entry:
+    """Brings texts to the first block, and records the further arguments of every block.
 
-    Only the first batch runs through the blocks, which shows what kind of output they have; later ones pass by them.
+    The blocks themselves run for the first batch only, which shows whether they return tuples. After that they are
+    bypassed: they return their input.
 
     Args:
         model: The model.
@@ -119,17 +122,17 @@ class _Entrance:
 
     def __init__(self, model: SentenceTransformer, found: Sequence[nn.Module]) -> None:
         self._model, self._found = model, found
-        self._gives_tuples: list[bool] = []
-        self._can_pass_by = True
+        self._returns_tuples: list[bool] = []
+        self._can_bypass = True
 
     def enter(self, texts: list[str], role: Role, prompt: str | None) -> _Batch:
         """Return texts at the first block.
 
         Raises:
-            SignalError: If the blocks do not see ``(texts, tokens, hidden)``, each once.
+            MeasurementError: If the blocks do not see ``(texts, tokens, hidden)``, each once.
         """
         entered: list[Tensor] = []
-        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        calls: list[_Call] = []
 
         def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             named = dict(kwargs)
@@ -147,26 +150,26 @@ class _Entrance:
         with ExitStack() as stack:
             for block in self._found:
                 stack.callback(block.register_forward_pre_hook(before, with_kwargs=True).remove)
-            can_pass = bool(self._gives_tuples) and self._can_pass_by
-            stack.enter_context(self._passing_by() if can_pass else self._learning())
+            bypass = bool(self._returns_tuples) and self._can_bypass
+            stack.enter_context(self._bypassed() if bypass else self._observed())
             model(features, task=task)
         if len(calls) != len(self._found) or entered[0].ndim != 3 or entered[0].shape[:2] != mask.shape:
             raise MeasurementError(
                 f"The blocks see {tuple(entered[0].shape) if entered else 'nothing'} for texts of shape "
                 f"{tuple(mask.shape)}, and {len(calls)} of {len(self._found)} ran.",
-                "Blocks must see (texts, tokens, hidden), each once; load the model with padded inputs, or do not "
-                "repair (--no-reconstruct, reconstruct=False).",
+                "Reconstruction needs blocks that see (texts, tokens, hidden), each once; switch it off: "
+                "--no-reconstruct (reconstruct=False).",
             )
         return _Batch(entered[0], mask, calls)
 
     @contextmanager
-    def _learning(self) -> Iterator[None]:
-        self._gives_tuples.clear()
+    def _observed(self) -> Iterator[None]:
+        self._returns_tuples.clear()
 
         def after(_module: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-            self._gives_tuples.append(isinstance(output, tuple))
-            # What else a block gives, a later one may be given (T5's position bias): such blocks always run.
-            self._can_pass_by &= not isinstance(output, tuple) or len(output) == 1
+            self._returns_tuples.append(isinstance(output, tuple))
+            # A further output may be an argument of a later block (T5's position bias): such blocks always run.
+            self._can_bypass &= not isinstance(output, tuple) or len(output) == 1
 
         with ExitStack() as stack:
             for block in self._found:
@@ -174,17 +177,17 @@ class _Entrance:
             yield
 
     @contextmanager
-    def _passing_by(self) -> Iterator[None]:
-        def pass_by(is_tuple: bool) -> Callable[..., Any]:
+    def _bypassed(self) -> Iterator[None]:
+        def bypass(returns_tuple: bool) -> Callable[..., Any]:
             def forward(hidden_states: Tensor, *_args: Any, **_kwargs: Any) -> Any:
-                return (hidden_states,) if is_tuple else hidden_states
+                return (hidden_states,) if returns_tuple else hidden_states
 
             return forward
 
-        own = [vars(block).get("forward") for block in self._found]  # what offloading put there
+        own = [vars(block).get("forward") for block in self._found]  # set by offloading
         try:
-            for block, is_tuple in zip(self._found, self._gives_tuples, strict=True):
-                block.forward = pass_by(is_tuple)
+            for block, returns_tuple in zip(self._found, self._returns_tuples, strict=True):
+                block.forward = bypass(returns_tuple)
             yield
         finally:
             for block, forward in zip(self._found, own, strict=True):
@@ -194,8 +197,8 @@ class _Entrance:
 
 
 @contextmanager
-def _uncached(model: SentenceTransformer) -> Iterator[None]:
-    """Evaluation mode, and no cache of keys and values, which a block run twice would grow."""
+def _without_cache(model: SentenceTransformer) -> Iterator[None]:
+    """Evaluation mode, and no cache of keys and values, which would grow when a block runs twice."""
     config = transformer_of(model).config
     cached = getattr(config, "use_cache", None)
     if cached is not None:

@@ -67,8 +67,9 @@ def negatives_text(data: CalibrationData) -> str:
 
 def degradation_text(reconstruction: Reconstruction) -> str:
     """Return the degradation without and with reconstruction."""
+    after = reconstruction.degradation_reconstructed
     found = ", ".join(
-        f"{kind} {before:.4f} without and {reconstruction.degradation_reconstructed[kind]:.4f} with reconstruction"
+        f"{kind} {before:.4f} without" + (f" and {after[kind]:.4f} with reconstruction" if kind in after else "")
         for kind, before in reconstruction.degradation_pruned.items()
     )
     return (
@@ -81,11 +82,17 @@ def reconstruction_text(reconstruction: Reconstruction | None) -> str:
     """Return what reconstruction did, for a table."""
     if reconstruction is None:
         return "none"
-    outcome = "kept" if reconstruction.kept else "rolled back, because it increased the degradation"
+    outcome = _outcome(reconstruction)
     return (
         f"least squares with ridge {reconstruction.ridge:g} and {reconstruction.general_share:.0%} general texts, "
         f"{outcome}; {degradation_text(reconstruction)}"
     )
+
+
+def _outcome(reconstruction: Reconstruction) -> str:
+    if reconstruction.kept:
+        return "kept"
+    return f"rolled back: {reconstruction.problem or 'it increased the degradation'}".rstrip(".")
 
 
 def target_text(target: TargetChoice) -> str:
@@ -132,8 +139,9 @@ def outcome_lines(provenance: Provenance) -> list[str]:
     method = provenance.method
     lines = [f"{method.criterion}: {summary(provenance)}."]
     if method.reconstruction is not None:
-        outcome = "kept" if method.reconstruction.kept else "rolled back, because it increased the degradation"
-        lines.append(f"Reconstruction was {outcome}; {degradation_text(method.reconstruction)}.")
+        lines.append(
+            f"Reconstruction was {_outcome(method.reconstruction)}; {degradation_text(method.reconstruction)}."
+        )
     for recovery in provenance.recoveries:
         lines += recovery_lines(recovery)
     if isinstance(method.pruning, Structured) and method.pruning.target is not None:

@@ -1,4 +1,4 @@
-"""Repair of whole models: each block is refit on what the blocks before it give after their own repair."""
+"""Whole models: each block is fitted to the output of the blocks before it after their own reconstruction."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from gaprune.models.selection import select
 from gaprune.models.units import unit_groups
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream
-from gaprune.reconstruction.blockwise import reconstruct_blocks
-from gaprune.reconstruction.least_squares import refit_columns
+from gaprune.reconstruction.least_squares import fit_columns
 from gaprune.reconstruction.paired_stream import PairedBlockStream
+from gaprune.reconstruction.reconstruct import reconstruct_blocks
 
 
 def stream(model, triplets):
     return BlockStream(model, triplets, prompts=Prompts(), batch_size=8, label="toy")
 
 
-def course(changing, parent, triplets, stays=None):
-    return PairedBlockStream(stream(changing, triplets), stream(parent, triplets), stays)
+def paired(changing, parent, triplets, kept=None):
+    return PairedBlockStream(stream(changing, triplets), stream(parent, triplets), kept)
 
 
 def half(groups):
@@ -36,50 +36,48 @@ def modules(model):
     return {matrix.name: matrix.module for matrix in linear_layers(model)}
 
 
-def test_blocks_are_repaired_one_after_the_other(model, toy_triplets):
+def test_blocks_are_reconstructed_one_after_the_other(model, toy_triplets):
     """By hand: moments of the first, its refit, then moments of the second in the model as it is by then."""
     groups = unit_groups(model, "width")
     keep = half(groups)
     expected = copy.deepcopy(model)
     for group in groups:
-        by_hand = course(expected, model, toy_triplets)
+        by_hand = paired(expected, model, toy_triplets)
         for _ in range(group.layer):
             by_hand.advance()
         linear = modules(expected)[group.name]
         bias = None if linear.bias is None else linear.bias.detach()
         found = by_hand.moments([each for each in linear_layers(expected) if each.name == group.name])[group.name]
-        reconstructed = refit_columns(
-            linear.weight.detach(), bias, found, keep[group.name], ridge=0.1, name=group.name
-        )
+        weight, bias = fit_columns(linear.weight.detach(), bias, found, keep[group.name], ridge=0.1, name=group.name)
         with torch.no_grad():
-            linear.weight.copy_(reconstructed.weight)
+            linear.weight.copy_(weight)
             if bias is not None:
-                linear.bias.copy_(reconstructed.bias)
-    healed = copy.deepcopy(model)
-    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, toy_triplets))], ridge=0.1)
-    for name, linear in modules(healed).items():
+                linear.bias.copy_(bias)
+    child = copy.deepcopy(model)
+    reconstruct_blocks(child, keep, [(1.0, paired(child, model, toy_triplets))], ridge=0.1)
+    for name, linear in modules(child).items():
         torch.testing.assert_close(linear.weight, modules(expected)[name].weight, rtol=1e-3, atol=1e-4)
         changed = not torch.equal(linear.weight, modules(model)[name].weight)
         assert changed == (name in keep)
-    assert all(not modules(healed)[name].weight[:, ~mask].any() for name, mask in keep.items())
+    assert all(not modules(child)[name].weight[:, ~mask].any() for name, mask in keep.items())
 
 
 def test_entries_of_every_matrix(model, toy_triplets):
     chosen = select(linear_layers(model), ["all"])
     generator = torch.Generator().manual_seed(0)
     keep = {matrix.name: torch.rand(matrix.module.weight.shape, generator=generator) < 0.6 for matrix in chosen}
-    healed, cut = copy.deepcopy(model), copy.deepcopy(model)
-    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, toy_triplets))], ridge=0.01)
+    child, cut = copy.deepcopy(model), copy.deepcopy(model)
+    reconstruct_blocks(child, keep, [(1.0, paired(child, model, toy_triplets))], ridge=0.01)
     with torch.no_grad():
         for name, mask in keep.items():
             modules(cut)[name].weight *= mask
     texts = [item.positive for item in toy_triplets]
     dense, reconstructed, plain = (
-        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, child, cut)
     )
     assert (reconstructed - dense).norm() < (plain - dense).norm()
     for name, mask in keep.items():
-        assert not modules(healed)[name].weight[~mask].any()
+        assert not modules(child)[name].weight[~mask].any()
 
 
 @pytest.mark.parametrize("gone", [0, 1])
@@ -91,16 +89,16 @@ def test_layers_that_are_gone(model, family, toy_triplets, gone):
     if gone not in removable_layers(model):
         pytest.skip("its first block is built differently")
     cut = remove_layers(model, [gone])
-    healed = copy.deepcopy(cut)
+    child = copy.deepcopy(cut)
     keep = {
         matrix.name: torch.ones(matrix.module.in_features, dtype=torch.bool)
         for matrix in linear_layers(cut)
         if matrix.layer is not None
     }
-    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, toy_triplets, stays=[1 - gone]))], ridge=0.01)
+    reconstruct_blocks(child, keep, [(1.0, paired(child, model, toy_triplets, kept=[1 - gone]))], ridge=0.01)
     texts = [item.positive for item in toy_triplets]
     dense, reconstructed, plain = (
-        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, child, cut)
     )
     if (family, gone) == ("gemma", 1):
         torch.testing.assert_close(reconstructed, plain)
@@ -121,8 +119,8 @@ def test_shares_of_two_kinds_of_texts(bert, toy_triplets):
         for part in parts
     ]
     together, mixed = copy.deepcopy(bert), copy.deepcopy(bert)
-    reconstruct_blocks(together, keep, [(1.0, course(together, bert, toy_triplets))], ridge=0.1)
-    shares = [(count / sum(tokens), course(mixed, bert, part)) for count, part in zip(tokens, parts, strict=True)]
+    reconstruct_blocks(together, keep, [(1.0, paired(together, bert, toy_triplets))], ridge=0.1)
+    shares = [(count / sum(tokens), paired(mixed, bert, part)) for count, part in zip(tokens, parts, strict=True)]
     reconstruct_blocks(mixed, keep, shares, ridge=0.1)
     for name in keep:
         torch.testing.assert_close(modules(mixed)[name].weight, modules(together)[name].weight, rtol=1e-3, atol=1e-4)
@@ -130,21 +128,21 @@ def test_shares_of_two_kinds_of_texts(bert, toy_triplets):
 
 @pytest.mark.genuine
 def test_the_genuine_model_loses_less(genuine):
-    """Half of all neurons go; the repaired model stays nearer to its parent on texts of the calibration's kind."""
+    """Without half of all neurons the reconstructed model is nearer to its parent on texts of the same kind."""
     from gaprune.data.read import read_triplets
     from gaprune.data.samples import sample_triplets
 
     model = load_model(genuine, device="cpu", max_length=64)
     triplets = read_triplets(sample_triplets("finance"))
     keep = half(unit_groups(model, "width"))
-    healed, cut = copy.deepcopy(model), copy.deepcopy(model)
-    reconstruct_blocks(healed, keep, [(1.0, course(healed, model, triplets[:100]))], ridge=0.1)
+    child, cut = copy.deepcopy(model), copy.deepcopy(model)
+    reconstruct_blocks(child, keep, [(1.0, paired(child, model, triplets[:100]))], ridge=0.1)
     with torch.no_grad():
         for name, mask in keep.items():
             modules(cut)[name].weight *= mask
     texts = [item.positive for item in triplets[100:140]]
     dense, reconstructed, plain = (
-        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, healed, cut)
+        torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, child, cut)
     )
     cosines = [torch.nn.functional.cosine_similarity(dense, each).mean().item() for each in (reconstructed, plain)]
     assert cosines[0] > cosines[1]

@@ -1,0 +1,204 @@
+"""The order in which a model is reconstructed: block by block, with the inputs that the changed blocks really give."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from functools import reduce
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from gaprune.config.recipe import Recipe
+from gaprune.data.triplets import Triplets
+from gaprune.models.blocks import blocks
+from gaprune.models.linear_layers import LinearLayer, linear_layers
+from gaprune.models.load import evaluating
+from gaprune.models.prompts import Prompts
+from gaprune.pruning.calibration import Calibration
+from gaprune.pruning.cut import remove_layers
+from gaprune.reconstruction.block_stream import BlockStream
+from gaprune.reconstruction.least_squares import UnsolvedError, fit_columns, fit_entries
+from gaprune.reconstruction.moments import Moments
+from gaprune.reconstruction.paired_stream import PairedBlockStream
+from gaprune.reconstruction.split import shares_of, split
+from gaprune.util.progress import track
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["quick_reconstruction", "reconstruct_blocks", "reconstructed_copy"]
+
+_KINDS = ("attention", "mlp", "unknown")
+"""The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""
+
+
+def reconstructed_copy(
+    parent: SentenceTransformer,
+    keep: Mapping[str, Tensor],
+    triplets: Mapping[str, Triplets],
+    recipe: Recipe,
+    *,
+    prompts: Prompts,
+    ridge: float,
+    removed_layers: Collection[int] = (),
+) -> SentenceTransformer:
+    """Return a pruned copy of the parent, fitted block by block on the texts of ``triplets``.
+
+    Args:
+        parent: The model; it is left as it is.
+        keep: As :func:`reconstruct_blocks` takes it, by name without the removed layers.
+        triplets: By kind of data, mixed by ``recipe.general_share``.
+        recipe: Share of general texts and batch size.
+        prompts: Put before queries and passages.
+        ridge: Of the least squares.
+        removed_layers: Layers that are removed altogether.
+    """
+    child = remove_layers(parent, removed_layers) if removed_layers else copy.deepcopy(parent)
+    kept = [layer for layer in range(len(blocks(parent))) if layer not in removed_layers]
+
+    def stream(model: SentenceTransformer, kind: str) -> BlockStream:
+        size = 2 * recipe.triplets_per_batch
+        return BlockStream(model, triplets[kind], prompts=prompts, batch_size=size, label=kind)
+
+    with evaluating(child), evaluating(parent):
+        streams = [
+            (share, PairedBlockStream(stream(child, kind), stream(parent, kind), kept))
+            for kind, share in shares_of(triplets, recipe).items()
+            if share
+        ]
+        reconstruct_blocks(child, keep, streams, ridge=ridge)
+    return child
+
+
+@torch.no_grad()
+def reconstruct_blocks(
+    model: SentenceTransformer,
+    keep: Mapping[str, Tensor],
+    streams: Sequence[tuple[float, PairedBlockStream]],
+    *,
+    ridge: float,
+) -> None:
+    """Prune and fit linear layers in place, block by block.
+
+    Args:
+        model: The model that ``streams`` run through; its weights and biases change.
+        keep: By name of a linear layer in a block, true for kept entries ``(out, in)`` or columns ``(in,)``; all
+            linear layers named are fitted.
+        streams: Calibration texts at the first block, with their shares in the mixture.
+        ridge: See :mod:`gaprune.reconstruction.least_squares`.
+
+    Raises:
+        UnsolvedError: If a linear layer cannot be fitted.
+    """
+    for stages in track(_stages(model, keep), f"Reconstructing layers (ridge {ridge:g})"):
+        for _, stream in streams if stages else ():
+            stream.copy_final_norm()
+        for stage in stages:
+            moments = _mixed([(share, stream.moments(stage)) for share, stream in streams])
+            for linear in stage:
+                _fit(linear, moments[linear.name], keep[linear.name], ridge)
+        for _, stream in streams:
+            stream.advance()
+
+
+def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list[list[LinearLayer]]]:
+    """Return for every block, up to the last that changes, groups of linear layers that are fitted on one pass.
+
+    Those that write to the residual stream read what the others give, and so come after them.
+    """
+    stages: list[list[list[LinearLayer]]] = [[] for _ in blocks(model)]
+    named = [linear for linear in linear_layers(model) if linear.name in keep and linear.layer is not None]
+    for layer, block in enumerate(stages):
+        for kind in _KINDS:
+            here = [linear for linear in named if (linear.layer, linear.kind) == (layer, kind)]
+            for writes in (False, True):
+                block.append([linear for linear in here if linear.writes_residual is writes])
+        block[:] = filter(None, block)
+    while stages and not stages[-1]:
+        stages.pop()
+    return stages
+
+
+def _mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Moments]:
+    """Return the moments of the mixture by name."""
+
+    def add(
+        first: tuple[float, Mapping[str, Moments]], second: tuple[float, Mapping[str, Moments]]
+    ) -> tuple[float, Mapping[str, Moments]]:
+        total = first[0] + second[0]
+        return total, {name: each.mixed(second[1][name], second[0] / total) for name, each in first[1].items()}
+
+    return dict(reduce(add, parts)[1])
+
+
+def _fit(linear: LinearLayer, moments: Moments, keep: Tensor, ridge: float) -> None:
+    module = linear.module
+    fit = fit_columns if keep.ndim == 1 else fit_entries
+    old_bias = None if module.bias is None else module.bias.float()
+    kept = keep.to(module.weight.device)
+    weight, bias = fit(module.weight.float(), old_bias, moments, kept, ridge=ridge, name=linear.name)
+    module.weight.copy_(weight)
+    if bias is not None:
+        module.bias.copy_(bias)
+
+
+def quick_reconstruction(
+    parent: SentenceTransformer,
+    calibration: Calibration,
+    recipe: Recipe,
+    removed_layers: Collection[int] = (),
+    keep: Mapping[str, Tensor] = MappingProxyType({}),
+) -> SentenceTransformer:
+    """Return a first reconstruction, fitted on fewer texts: enough to compare what could be removed.
+
+    Only linear layers that lose columns are fitted, and the last one before each gap. If one cannot be fitted, the
+    pruned model is returned without reconstruction.
+
+    Args:
+        parent: The model; it is left as it is.
+        calibration: The triplets of a run; ``recipe.layer_triplets`` of those for the reconstruction are used.
+        recipe: Ridge (of several the first), share of general texts, batch size.
+        removed_layers: Layers that are removed altogether.
+        keep: Kept columns ``(in,)`` of each linear layer that loses some, by name without the removed layers; the
+            other columns are set to zero.
+
+    Raises:
+        ConfigError: If there are too few triplets to hold any out.
+        MeasurementError: If the model's blocks cannot be run one by one.
+    """
+    fitted, _ = split(calibration, recipe)
+    kept = [layer for layer in range(len(blocks(parent))) if layer not in removed_layers]
+    last = {linear.layer: linear for linear in linear_layers(parent) if linear.writes_residual}
+    # The kept blocks have the places, and so the names, of as many from the first.
+    before_gaps = {
+        last[place].name: torch.ones(last[layer].module.in_features, dtype=torch.bool)
+        for place, layer in enumerate(kept)
+        if layer + 1 in removed_layers
+    }
+    few = {kind: triplets[: recipe.layer_triplets] for kind, triplets in fitted.items()}
+    try:
+        return reconstructed_copy(
+            parent,
+            before_gaps | dict(keep),
+            few,
+            recipe,
+            prompts=calibration.prompts,
+            ridge=recipe.ridge[0],
+            removed_layers=removed_layers,
+        )
+    except UnsolvedError:
+        return _pruned_copy(parent, keep, removed_layers)
+
+
+@torch.no_grad()
+def _pruned_copy(
+    parent: SentenceTransformer, keep: Mapping[str, Tensor], removed_layers: Collection[int]
+) -> SentenceTransformer:
+    child = remove_layers(parent, removed_layers) if removed_layers else copy.deepcopy(parent)
+    for linear in linear_layers(child):
+        if linear.name in keep:
+            linear.module.weight *= keep[linear.name].to(linear.module.weight)
+    return child
