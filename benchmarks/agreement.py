@@ -38,7 +38,7 @@ def agreement(fisher: FisherKind) -> dict[str, float]:
             model,
             read_triplets(sample_triplets(kind)).take(TRIPLETS, seed=0),
             chosen,
-            quantities=paper.weight_needs.domain,
+            statistics=paper.weight_needs.domain,
             prompts=resolve_prompts(model),
             options=options,
             label=kind,

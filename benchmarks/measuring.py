@@ -45,10 +45,12 @@ from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.models.selection import select
 from gaprune.statistics.batches import batches_of
+from gaprune.statistics.forward import Embedder
+from gaprune.statistics.gradients import frozen, gradients_from
 from gaprune.statistics.hooks import HookContext
 from gaprune.statistics.losses import info_nce
 from gaprune.statistics.measure import measure
-from gaprune.statistics.passes import Embedder, Objective, frozen, gradients_from, measure_batch
+from gaprune.statistics.measurement import Measurement
 from gaprune.util.progress import quiet
 from testbed import RESULTS, Lines, machine, testbed
 
@@ -103,16 +105,17 @@ def _qwen3() -> SentenceTransformer:
 
 def passes(model: SentenceTransformer, triplets: Triplets, *, all_weights: bool) -> None:
     """Run every batch forward and backward, to all weights or through the blocks alone."""
-    options, prompts = MeasurementOptions(), Prompts()
+    chosen, options = select(linear_layers(model), ["all"]), MeasurementOptions()
+    measurement = Measurement.of(model, triplets, chosen, frozenset({"fisher"}), Prompts(), options, "benchmark")
+    embedder = Embedder(model, Prompts(), HookContext())
     with ExitStack() as stack:
         if all_weights:
             model.eval().requires_grad_(requires_grad=True)
         else:
             stack.enter_context(frozen(model, gradients=True))
-            stack.enter_context(gradients_from(model, select(linear_layers(model), ["all"])))
-        embedder = Embedder(model, prompts, HookContext())
-        for batch in batches_of(model, triplets, prompts, options):
-            measure_batch(embedder, batch, [], Objective(options, projected=False), at_once=batch.tokens)
+            stack.enter_context(gradients_from(model, chosen))
+        for batch in measurement.batches:
+            measurement.loss(*embedder.both(batch, hooked=True), batch).backward()
     model.zero_grad()
 
 
@@ -122,7 +125,7 @@ def ratio(name: str, count: int, repeats: int) -> dict[str, object]:
     chosen = select(linear_layers(model), ["all"])
 
     def ours() -> None:
-        measure(model, triplets, chosen, quantities=QUANTITIES, prompts=Prompts(), options=MeasurementOptions())
+        measure(model, triplets, chosen, statistics=QUANTITIES, prompts=Prompts(), options=MeasurementOptions())
 
     batches = batches_of(model, triplets, Prompts(), MeasurementOptions())
     return {
@@ -231,7 +234,7 @@ def part(name: str, count: int) -> None:
                 model,
                 calibration(kind, count),
                 chosen,
-                quantities=QUANTITIES,
+                statistics=QUANTITIES,
                 prompts=resolve_prompts(model),
                 options=MeasurementOptions(batch_size=BATCH, memory_budget=BUDGET),
             )

@@ -58,7 +58,7 @@ def test_statistics(same_results, toy_triplets):
             model,
             toy_triplets,
             reached(model),
-            quantities={"fisher", "gram"},
+            statistics={"fisher", "gram"},
             prompts=Prompts(),
             options=MeasurementOptions(),
         )

@@ -835,7 +835,7 @@ def test_the_papers_formula_ranks_almost_like_magnitude(genuine):
             model,
             read_triplets(sample_triplets(name)).take(24, seed=0),
             chosen,
-            quantities={"fisher", "gradient"},
+            statistics={"fisher", "gradient"},
             prompts=Prompts(),
             options=options,
         )

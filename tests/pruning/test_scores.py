@@ -45,7 +45,7 @@ def measured(bert, toy_triplets):
             bert,
             toy_triplets,
             chosen,
-            quantities=criterion.weight_needs.domain,
+            statistics=criterion.weight_needs.domain,
             prompts=Prompts(),
             options=MeasurementOptions(),
         )
@@ -196,7 +196,7 @@ class TestWritingAsTheyAreMade:
             if not needs:
                 return None
             return measure(
-                bert, toy_triplets, group, quantities=needs, prompts=Prompts(), options=MeasurementOptions()
+                bert, toy_triplets, group, statistics=needs, prompts=Prompts(), options=MeasurementOptions()
             )
 
         at_once = score(chosen, criterion, name, domain=statistics(chosen), general=None, seed=3, origin={"seed": 3})

@@ -16,19 +16,19 @@ ALL = frozenset({"fisher", "gradient", "gram", "input_square"})
 @pytest.fixture
 def two_forwards_a_batch(monkeypatch):
     """Let a forward pass be so dear to start that the queries of a batch make one, and its passages another."""
-    monkeypatch.setattr("gaprune.statistics.passes._TOKENS", {"cpu": (2048, 2048)})
+    monkeypatch.setattr("gaprune.statistics.forward._TOKENS", {"cpu": (2048, 2048)})
 
 
 @pytest.fixture
 def measured():
     """Return a function that measures everything, or what is asked for, of a model."""
 
-    def run(model, triplets, *, linear_layers=None, quantities=ALL, prompts=None, **options):
+    def run(model, triplets, *, linear_layers=None, statistics=ALL, prompts=None, **options):
         return measure(
             model,
             triplets,
             reached(model) if linear_layers is None else linear_layers,
-            quantities=quantities,
+            statistics=statistics,
             prompts=prompts or Prompts(),
             options=MeasurementOptions(**options),
         )

@@ -20,7 +20,6 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, MeasurementError, OutputError
 from gaprune.models.prompts import Prompts
-from gaprune.statistics import checkpoint
 from gaprune.statistics.checkpoint import Checkpoint
 from gaprune.statistics.measure import measure
 from plain_loop import reached
@@ -33,12 +32,12 @@ pytestmark = pytest.mark.usefixtures("two_forwards_a_batch")
 def kept(tmp_path):
     """Return a function that measures with a checkpoint in a folder of this test."""
 
-    def run(model, triplets, *, resume=False, every=0.0, identity=None, quantities=QUANTITIES, **options):
+    def run(model, triplets, *, resume=False, every=0.0, identity=None, statistics=QUANTITIES, **options):
         return measure(
             model,
             triplets,
             reached(model),
-            quantities=quantities,
+            statistics=statistics,
             prompts=Prompts(),
             options=MeasurementOptions(batch_size=2, **options),
             checkpoint=Checkpoint(tmp_path / "kept", resume=resume, every=every, identity=identity or {}),
@@ -85,7 +84,7 @@ def same(statistics, expected):
 @pytest.mark.parametrize("passes", [1, 3])
 @pytest.mark.parametrize("forward", [1, 4, 7, 8, 9, 17])
 def test_it_goes_on_where_it_stopped(bert, toy_triplets, measured, kept, passes_of, passes, forward, capsys):
-    expected = measured(bert, toy_triplets, quantities=QUANTITIES, batch_size=2)
+    expected = measured(bert, toy_triplets, statistics=QUANTITIES, batch_size=2)
     passes_of(passes)
     whole = []
     counter = bert.register_forward_hook(lambda *_: whole.append(1))
@@ -109,14 +108,14 @@ def test_it_goes_on_where_it_stopped(bert, toy_triplets, measured, kept, passes_
 def test_both_backwards_go_on(bert, toy_triplets, measured, kept, forward):
     """What starts at the loss and what starts at projections are kept apart, and each goes on for itself."""
     both = (*QUANTITIES, "output_gram")
-    expected = measured(bert, toy_triplets, quantities=both, batch_size=2)
+    expected = measured(bert, toy_triplets, statistics=both, batch_size=2)
     handle = stop_at(bert, forward)
     with pytest.raises(KeyboardInterrupt):
-        kept(bert, toy_triplets, quantities=both)
+        kept(bert, toy_triplets, statistics=both)
     handle.remove()
     whole = []
     bert.register_forward_hook(lambda *_: whole.append(1))
-    same(kept(bert, toy_triplets, resume=True, quantities=both), expected)
+    same(kept(bert, toy_triplets, resume=True, statistics=both), expected)
     assert len(whole) == 16 - (forward - 1) // 2 * 2
 
 
@@ -142,7 +141,7 @@ def test_what_is_there_is_not_overwritten_unasked(bert, toy_triplets, kept, tmp_
         ({"identity": {"parent": "another"}}, "parent"),
         ({"seed": 1}, "seed"),
         ({"temperature": 0.1}, "temperature"),
-        ({"quantities": ("fisher",)}, "quantities"),
+        ({"statistics": ("fisher",)}, "statistics"),
         ({"triplets": 5}, "triplets"),
         ({"negatives": "explicit", "fisher": "batch"}, "fisher, negatives"),
     ],
@@ -150,7 +149,7 @@ def test_what_is_there_is_not_overwritten_unasked(bert, toy_triplets, kept, tmp_
 def test_what_changed_is_named_and_measured_again(bert, toy_triplets, kept, measured, change, named, capsys):
     kept(bert, toy_triplets, identity={"parent": "one"})
     capsys.readouterr()
-    options = {"identity": {"parent": "one"}, "quantities": QUANTITIES} | change
+    options = {"identity": {"parent": "one"}, "statistics": QUANTITIES} | change
     triplets = toy_triplets[: options.pop("triplets", None)]
     statistics = kept(bert, triplets, resume=True, **options)
     assert f"was made with another {named}: measuring from the start." in capsys.readouterr().err
@@ -174,7 +173,7 @@ def test_more_memory_does_not_change_what_was_begun(bert, toy_triplets, kept, pa
     bert.register_forward_hook(lambda *_: calls.append(1))
     statistics = kept(bert, toy_triplets, resume=True)
     assert len(calls) == 24 - 10
-    same(statistics, measured(bert, toy_triplets, quantities=QUANTITIES, batch_size=2))
+    same(statistics, measured(bert, toy_triplets, statistics=QUANTITIES, batch_size=2))
 
 
 def test_a_batch_that_is_not_finite_keeps_those_before(bert, toy_triplets, kept):
@@ -195,26 +194,25 @@ def test_a_batch_that_is_not_finite_keeps_those_before(bert, toy_triplets, kept)
 
 @pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "No space left on device"), PermissionError("not yours")])
 def test_a_full_disk_leaves_what_was_whole(bert, toy_triplets, kept, measured, monkeypatch, fault, tmp_path):
-    write, calls = checkpoint.save_file, []
+    replace, calls = Path.replace, []
 
-    def fail(tensors, path, metadata):
-        calls.append(path)
-        if len(calls) == 3:
-            Path(path).write_bytes(b"half")
+    def fail(self, target):
+        calls.append(target)
+        if len(calls) == 4:  # the plan, and the sums for the third time
             raise fault
-        write(tensors, path, metadata)
+        return replace(self, target)
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
+    monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OutputError) as caught:
         kept(bert, toy_triplets)
-    assert "cannot be kept in" in caught.value.problem
+    assert "cannot be written" in caught.value.problem
     assert str(fault) in caught.value.problem
     assert "--resume" in caught.value.remedy
     assert sorted(path.name for path in (tmp_path / "kept" / "calibration").iterdir()) == [
         "pass-1.safetensors",
         "plan.json",
     ]
-    same(kept(bert, toy_triplets, resume=True), measured(bert, toy_triplets, quantities=QUANTITIES, batch_size=2))
+    same(kept(bert, toy_triplets, resume=True), measured(bert, toy_triplets, statistics=QUANTITIES, batch_size=2))
 
 
 @pytest.mark.parametrize("name", ["plan.json", "pass-1.safetensors"])
@@ -224,7 +222,7 @@ def test_what_cannot_be_read(bert, toy_triplets, kept, tmp_path, name):
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ConfigError) as caught:
         kept(bert, toy_triplets, resume=True)
-    assert caught.value.problem.startswith(f"The measurements kept in {path} cannot be read: ")
+    assert caught.value.problem.startswith(f"{path} cannot be read: ")
     assert "Delete the file" in caught.value.remedy
 
 

@@ -29,7 +29,7 @@ def test_a_gate_gradient_is_the_weights_times_their_gradients(
     chosen = readers(model, unit)
     assert len(chosen) == 4
     statistics = measured(
-        model, toy_triplets, linear_layers=chosen, quantities={"gate"}, negatives="explicit", batch_size=batch_size
+        model, toy_triplets, linear_layers=chosen, statistics={"gate"}, negatives="explicit", batch_size=batch_size
     )
     for matrix in chosen:
         products = plain_explicit[matrix.name] * matrix.module.weight.detach().double()
@@ -56,7 +56,7 @@ def test_output_gradients_of_projections_over_real_tokens(model, toy_triplets, m
         statistics = measured(
             model,
             toy_triplets,
-            quantities={"output_gram", "output_square"},
+            statistics={"output_gram", "output_square"},
             negatives=negatives,
             batch_size=batch_size,
             seed=5,
@@ -70,9 +70,9 @@ def test_output_gradients_of_projections_over_real_tokens(model, toy_triplets, m
 
 def test_projections_need_no_negatives(bert, toy_triplets, measured):
     bare = Triplets([replace(item, negatives=()) for item in toy_triplets[:1]], "bare")
-    assert measured(bert, bare, quantities={"output_gram"}, negatives="explicit")
+    assert measured(bert, bare, statistics={"output_gram"}, negatives="explicit")
     with pytest.raises(DataError, match="has no negative"):
-        measured(bert, bare, quantities={"gate"}, negatives="explicit")
+        measured(bert, bare, statistics={"gate"}, negatives="explicit")
 
 
 def test_gradients_of_projections_average_to_the_curvature_of_the_distance():
@@ -91,8 +91,8 @@ def test_gradients_of_projections_average_to_the_curvature_of_the_distance():
 
 def test_gates_are_the_same_beside_weight_gradients(bert, toy_triplets, measured):
     chosen = readers(bert, 1)
-    alone = measured(bert, toy_triplets, linear_layers=chosen, quantities={"gate"})
-    beside = measured(bert, toy_triplets, linear_layers=chosen, quantities={"gate", "fisher", "output_gram"})
+    alone = measured(bert, toy_triplets, linear_layers=chosen, statistics={"gate"})
+    beside = measured(bert, toy_triplets, linear_layers=chosen, statistics={"gate", "fisher", "output_gram"})
     for name, statistics in alone.items():
         close(beside[name].gate, statistics.gate, 1e-6)
         with pytest.raises(MeasurementError, match=f"{name}: fisher was not measured"):
@@ -100,7 +100,7 @@ def test_gates_are_the_same_beside_weight_gradients(bert, toy_triplets, measured
 
 
 def test_gates_add(bert, toy_triplets, measured):
-    options = {"linear_layers": readers(bert, 1), "quantities": {"gate", "output_gram"}, "negatives": "explicit"}
+    options = {"linear_layers": readers(bert, 1), "statistics": {"gate", "output_gram"}, "negatives": "explicit"}
     whole, first, second = (
         measured(bert, part, **options) for part in (toy_triplets, toy_triplets[:3], toy_triplets[3:])
     )

@@ -14,7 +14,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks
 from gaprune.models.prompts import Prompts
-from gaprune.statistics import passes, plan
+from gaprune.statistics import forward, plan, runner
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.measure import plan_measurement
 from gaprune.util.memory import show_bytes
@@ -28,12 +28,12 @@ PROJECTED = ("gram", "output_gram")
 def planned():
     """Return a function that plans to measure everything of a model."""
 
-    def run(model, triplets, *, quantities=QUANTITIES, linear_layers=None, **options):
+    def run(model, triplets, *, statistics=QUANTITIES, linear_layers=None, **options):
         return plan_measurement(
             model,
             triplets,
             reached(model) if linear_layers is None else linear_layers,
-            quantities=quantities,
+            statistics=statistics,
             prompts=Prompts(),
             options=MeasurementOptions(**options),
         )
@@ -49,38 +49,38 @@ def tight(monkeypatch):
 
 @pytest.mark.usefixtures("tight")
 @pytest.mark.parametrize(
-    ("negatives", "quantities"), [("in-batch", QUANTITIES), ("explicit", QUANTITIES), ("in-batch", PROJECTED)]
+    ("negatives", "wanted"), [("in-batch", QUANTITIES), ("explicit", QUANTITIES), ("in-batch", PROJECTED)]
 )
-def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, negatives, quantities):
+def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, negatives, wanted):
     """The least budget that will do makes several passes, few triplets at once, and blocks that run twice."""
     options = {"negatives": negatives, "batch_size": 4}
-    expected = measured(model, toy_triplets, quantities=quantities, **options)
+    expected = measured(model, toy_triplets, statistics=wanted, **options)
     with pytest.raises(ConfigError) as caught:
-        planned(model, toy_triplets, quantities=quantities, memory_budget="1kB", **options)
+        planned(model, toy_triplets, statistics=wanted, memory_budget="1kB", **options)
     said = caught.value.problem.partition("at least ")[2].partition(" are")[0]
     least = TypeAdapter(ByteSize).validate_python(said) * 1.01
-    little = planned(model, toy_triplets, quantities=quantities, memory_budget=str(int(least)), **options)
+    little = planned(model, toy_triplets, statistics=wanted, memory_budget=str(int(least)), **options)
     assert little.rerun
     assert len(little.passes) > 3
     assert little.needed_bytes <= least
-    statistics = measured(model, toy_triplets, quantities=quantities, memory_budget=str(int(least)), **options)
+    statistics = measured(model, toy_triplets, statistics=wanted, memory_budget=str(int(least)), **options)
     assert list(statistics) == list(expected)
     for name, whole in expected.items():
         found = statistics[name]
         assert (found.samples, found.triplets, found.tokens) == (whole.samples, whole.triplets, whole.tokens)
-        for quantity in quantities:
+        for quantity in wanted:
             close(getattr(found, quantity), getattr(whole, quantity), 2e-4)
 
 
 @pytest.mark.usefixtures("tight")
 def test_passes_alone_change_no_bit(model, toy_triplets, measured, planned, monkeypatch):
     """The sums of some matrices do not depend on which others are measured beside them."""
-    expected = measured(model, toy_triplets, quantities=QUANTITIES)
+    expected = measured(model, toy_triplets, statistics=QUANTITIES)
     whole = planned(model, toy_triplets)
-    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [(whole.at_once, False, 0, 3)])
+    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [plan.Way(whole.at_once, False, 0, 3)])
     budget = str(whole.sums_bytes // 3 + 1000)
     assert len(planned(model, toy_triplets, memory_budget=budget).passes) > 2
-    statistics = measured(model, toy_triplets, quantities=QUANTITIES, memory_budget=budget)
+    statistics = measured(model, toy_triplets, statistics=QUANTITIES, memory_budget=budget)
     for name, each in expected.items():
         assert all(torch.equal(total, statistics[name].sums()[key]) for key, total in each.sums().items())
 
@@ -89,12 +89,12 @@ def test_passes_alone_change_no_bit(model, toy_triplets, measured, planned, monk
 def test_some_tokens_at_once(model, toy_triplets, measured, monkeypatch):
     """A batch with more is embedded first and measured part by part, its last part without being embedded twice."""
     parts = []
-    by_parts = passes._by_parts
-    monkeypatch.setattr(passes, "_by_parts", lambda *args: parts.append(len(args[2])) or by_parts(*args))
-    expected = measured(model, toy_triplets, quantities=QUANTITIES, batch_size=16)
+    by_parts = runner._by_parts
+    monkeypatch.setattr(runner, "_by_parts", lambda *args: parts.append(len(args[3])) or by_parts(*args))
+    expected = measured(model, toy_triplets, statistics=QUANTITIES, batch_size=16)
     assert not parts
-    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [(40, False, 0, 3)])
-    statistics = measured(model, toy_triplets, quantities=QUANTITIES, batch_size=16)
+    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [plan.Way(40, False, 0, 3)])
+    statistics = measured(model, toy_triplets, statistics=QUANTITIES, batch_size=16)
     assert min(parts) > 1
     for name, each in expected.items():
         assert statistics[name].tokens == each.tokens
@@ -135,11 +135,11 @@ def test_only_long_batches_are_embedded_twice(bert, toy_triplets, planned):
 
 
 def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, measured, monkeypatch):
-    expected = measured(model, toy_triplets, quantities=QUANTITIES)
-    monkeypatch.setattr(passes, "_TOKENS", {"cpu": (24, 1)})
+    expected = measured(model, toy_triplets, statistics=QUANTITIES)
+    monkeypatch.setattr(forward, "_TOKENS", {"cpu": (24, 1)})
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
-    statistics = measured(model, toy_triplets, quantities=QUANTITIES)
+    statistics = measured(model, toy_triplets, statistics=QUANTITIES)
     assert len(calls) > 6
     for name, each in expected.items():
         for quantity in QUANTITIES:
@@ -147,9 +147,9 @@ def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, me
 
 
 def test_the_plan_says_what_it_will_do(bert, toy_triplets, planned):
-    said = str(planned(bert, toy_triplets, quantities={"fisher"}, memory_budget="1GB"))
+    said = str(planned(bert, toy_triplets, statistics={"fisher"}, memory_budget="1GB"))
     assert said.startswith("Measuring calibration: 7 triplets (")
-    assert "1 pass over 12 matrices. 57.3 kB of sums and up to" in said
+    assert "1 pass over 12 linear layers. 57.3 kB of sums and up to" in said
     assert "of 1 GB. About 1 s." in said
 
 
@@ -174,10 +174,10 @@ def test_later_passes_start_at_their_first_block(bert, toy_triplets, measured):
     assert set(seen) == {False}
 
 
-def test_spilled_signals_go_with_their_object(bert, toy_triplets, measured, planned, monkeypatch, tmp_path):
+def test_sums_on_disk_are_deleted_with_their_object(bert, toy_triplets, measured, planned, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(plan, "_groups", lambda sizes, _room: tuple((name,) for name in sizes))
-    statistics = measured(bert, toy_triplets, quantities={"gram"})
+    statistics = measured(bert, toy_triplets, statistics={"gram"})
     assert len(list(tmp_path.rglob("*.safetensors"))) == 12
     assert all(each.gram.isfinite().all() for each in statistics.values())
     del statistics

@@ -13,9 +13,9 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.errors import ConfigError
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
+from gaprune.statistics.forward import Embedder
 from gaprune.statistics.hooks import HookContext
 from gaprune.statistics.measure import measure
-from gaprune.statistics.passes import Embedder
 from gaprune.statistics.placement import is_offloaded, placed
 from plain_loop import close, reached
 
@@ -23,8 +23,8 @@ QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
 
 
 def test_offloaded_equals_whole(model, toy_triplets, measured):
-    expected = measured(model, toy_triplets, quantities=QUANTITIES)
-    statistics = measured(model, toy_triplets, quantities=QUANTITIES, placement="offload", device="cpu")
+    expected = measured(model, toy_triplets, statistics=QUANTITIES)
+    statistics = measured(model, toy_triplets, statistics=QUANTITIES, placement="offload", device="cpu")
     for name, each in expected.items():
         assert statistics[name].tokens == each.tokens
         for quantity in QUANTITIES:
@@ -34,7 +34,7 @@ def test_offloaded_equals_whole(model, toy_triplets, measured):
 def test_the_model_is_not_touched(bert, toy_triplets, measured):
     before = {name: (each, each.detach().clone(), each.requires_grad) for name, each in bert.named_parameters()}
     embeddings = bert.encode(["a text"])
-    measured(bert, toy_triplets, quantities={"fisher"}, placement="offload")
+    measured(bert, toy_triplets, statistics={"fisher"}, placement="offload")
     for name, parameter in bert.named_parameters():
         same, values, differentiated = before[name]
         assert parameter is same
@@ -50,7 +50,7 @@ def test_offloaded_weights_are_on_the_device_only_when_needed(bert):
         assert not is_offloaded(bert)
         assert all(matrix.module.weight.is_meta for matrix in chosen)
         found, expected = (
-            Embedder(each, Prompts(), HookContext()).forward(["a text"], "query", None, 0) for each in (there, bert)
+            Embedder(each, Prompts(), HookContext()).forward(["a text"], "query") for each in (there, bert)
         )
         assert torch.equal(found, expected)
         assert all(matrix.module.weight.is_meta for matrix in chosen)
@@ -62,7 +62,7 @@ def test_an_offloaded_model_keeps_one_block_at_a_time(bert, toy_triplets, monkey
 
     options = MeasurementOptions(placement="offload", memory_budget="4GB")
     planned = plan_measurement(
-        bert, toy_triplets, reached(bert), quantities={"fisher"}, prompts=Prompts(), options=options
+        bert, toy_triplets, reached(bert), statistics={"fisher"}, prompts=Prompts(), options=options
     )
     assert planned.rerun
     assert planned.recomputed == 1
@@ -77,7 +77,7 @@ def test_a_model_that_its_user_offloaded(folder_of, toy_triplets):
     cpu_offload(model, torch.device("cpu"))
     sums = [
         measure(
-            each, toy_triplets, reached(each), quantities=QUANTITIES, prompts=Prompts(), options=MeasurementOptions()
+            each, toy_triplets, reached(each), statistics=QUANTITIES, prompts=Prompts(), options=MeasurementOptions()
         )
         for each in (whole, model)
     ]

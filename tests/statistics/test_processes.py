@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from gaprune.errors import MeasurementError
 from gaprune.pruning.scores import Scores
-from gaprune.statistics.checkpoint import StoredStatistics
+from gaprune.statistics.checkpoint import StatisticsFiles
 from gaprune.util.distributed import gather, rank, world_size
 from plain_loop import close
 from toys import GENERAL, triplets_file
@@ -46,11 +46,11 @@ def test_two_equal_one(folder_of, data, alone, tmp_path, how):
 
 @pytest.mark.parametrize("placement", ["whole", "shard"])
 def test_two_project_as_one(folder_of, data, tmp_path, placement):
-    """Second moments of projections, and beside quantities of the other backward."""
+    """Second moments of projections, and beside statistics of the other backward."""
     both = {*PROJECTED, *QUANTITIES}
-    arguments = {"quantities": both, "batch_size": 2, "placement": placement}
+    arguments = {"statistics": both, "batch_size": 2, "placement": placement}
     assert together(2, measure_once, folder_of("bert"), data, tmp_path / "two", **arguments) == [0, 0]
-    arguments = {"quantities": PROJECTED, "batch_size": 2}
+    arguments = {"statistics": PROJECTED, "batch_size": 2}
     assert together(1, measure_once, folder_of("bert"), data, tmp_path / "one", **arguments) == [0]
     found, expected = load_file(tmp_path / "two-1"), load_file(tmp_path / "one-0")
     sums = {name for name in expected if name.endswith("_sum")}
@@ -74,7 +74,7 @@ def test_both_resume(folder_of, data, alone, tmp_path):
         assert together(2, measure_once, *arguments, checkpoint=tmp_path / "kept", batch_size=2) == [0, 0]
     paths = sorted((tmp_path / "kept").rglob("*.safetensors"))
     assert [path.parent.name for path in paths] == ["process-1-of-2", "process-2-of-2"]
-    shares = [StoredStatistics([path])["layers.0.mlp.down_proj"].triplets for path in paths]
+    shares = [StatisticsFiles([path])["layers.0.mlp.down_proj"].triplets for path in paths]
     assert sum(shares) == 7
     assert all(shares)
     found = load_file(tmp_path / "sums-0")
@@ -138,7 +138,7 @@ def _ends_early(*arguments, **options):
     from gaprune.util import distributed as processes
 
     if os.environ["RANK"] == "0":
-        processes.join()
+        processes.join_process_group()
         os._exit(3)
     with pytest.raises(MeasurementError, match=r"Another process ended before its part was measured.*\n.*--resume"):
         measure_once(*arguments, **options)

@@ -37,7 +37,7 @@ def test_gradients_sum_over_calls(albert, toy_triplets, measured):
 
 
 def test_grams_sum_over_calls(albert, toy_triplets, measured):
-    statistics = measured(albert, toy_triplets, quantities={"gram"}, batch_size=3)
+    statistics = measured(albert, toy_triplets, statistics={"gram"}, batch_size=3)
     once = statistics["encoder.embedding_hidden_mapping_in"].tokens
     for name, inputs in PlainLoop(albert).inputs(toy_triplets).items():
         close(statistics[name].gram, inputs.T @ inputs / len(inputs))

@@ -32,7 +32,7 @@ def test_what_one_side_lacks_the_sum_lacks(statistics):
     assert total.fisher.unique().item() == 3
     with pytest.raises(MeasurementError, match="a: gram was not measured") as caught:
         _ = total.gram
-    assert caught.value.remedy == "Measure with quantities={'gram'}."
+    assert caught.value.remedy == "Measure with statistics={'gram'}."
 
 
 def test_adding_leaves_both_as_they_were(statistics):
@@ -42,12 +42,12 @@ def test_adding_leaves_both_as_they_were(statistics):
 
 
 def test_different_matrices_do_not_add(statistics):
-    with pytest.raises(ValueError, match="signals of a and b do not add"):
+    with pytest.raises(ValueError, match="statistics of a and b do not add"):
         _ = statistics + LinearStatistics("b")
 
 
 def test_signals_are_a_mapping_in_model_order(statistics):
-    both = Statistics({"b": LinearStatistics("b"), "a": statistics}, "print")
+    both = Statistics([{"b": LinearStatistics("b"), "a": statistics}], "print")
     assert list(both) == ["b", "a"]
     assert len(both) == 2
     assert both["a"] is statistics
@@ -55,7 +55,7 @@ def test_signals_are_a_mapping_in_model_order(statistics):
 
 
 def test_the_fingerprint_is_the_triplets(bert, toy_triplets, measured):
-    assert measured(bert, toy_triplets, quantities={"gram"}).fingerprint == toy_triplets.fingerprint
+    assert measured(bert, toy_triplets, statistics={"gram"}).fingerprint == toy_triplets.fingerprint
 
 
 @pytest.mark.parametrize("quantity", ["fisher", "gradient", "gram", "input_square"])

@@ -39,10 +39,10 @@ def mixed(model):
     return model
 
 
-@pytest.mark.parametrize("quantities", [{"gram"}, {"fisher"}, {"fisher", "gradient", "gram"}])
-def test_after_success(mixed, toy_triplets, measured, quantities):
+@pytest.mark.parametrize("wanted", [{"gram"}, {"fisher"}, {"fisher", "gradient", "gram"}])
+def test_after_success(mixed, toy_triplets, measured, wanted):
     before = _state(mixed)
-    measured(mixed, toy_triplets, quantities=quantities, batch_size=3)
+    measured(mixed, toy_triplets, statistics=wanted, batch_size=3)
     _assert_same(mixed, before)
 
 

@@ -102,21 +102,21 @@ class Calibration:
         Args:
             model: The model.
             linear_layers: What to measure of it.
-            needs: Which quantities.
+            needs: Which statistics.
             recipe: Options, and where measurements are kept.
             identity: What a checkpoint says of the model.
             part: Keeps the measurements of another model of the same run apart.
         """
         checkpoint = checkpoint_of(recipe, identity, part)
 
-        def one(triplets: Triplets | None, quantities: frozenset[Statistic], label: str) -> Statistics | None:
-            if triplets is None or not quantities:
+        def one(triplets: Triplets | None, wanted: frozenset[Statistic], label: str) -> Statistics | None:
+            if triplets is None or not wanted:
                 return None
             return measure(
                 model,
                 triplets,
                 linear_layers,
-                quantities=quantities,
+                statistics=wanted,
                 prompts=self.prompts,
                 options=recipe,
                 label=label,

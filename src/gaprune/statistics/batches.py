@@ -1,4 +1,4 @@
-"""Which triplets are measured together: batches, their texts' lengths, and the share of every process."""
+"""Which triplets are measured together: batches, and the lengths of their texts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["Batch", "batches_of", "require_in_batch_negative", "require_negatives"]
-
-"""What sentence-transformers calls the roles when it routes a text."""
 
 _AT_ONCE = 512
 """Texts whose tokens are counted together."""
@@ -42,6 +40,21 @@ class Batch:
     def tokens(self) -> int:
         """Real tokens of all texts."""
         return sum(self.queries) + sum(map(sum, self.passages))
+
+    @property
+    def query_texts(self) -> list[str]:
+        """Texts of the queries."""
+        return [item.query for item in self.triplets]
+
+    @property
+    def passage_texts(self) -> list[str]:
+        """Texts of the passages."""
+        return [text for item in self.triplets for text in item.passages]
+
+    @property
+    def owners(self) -> list[int]:
+        """Index of the triplet of each passage."""
+        return [index for index, item in enumerate(self.triplets) for _ in item.passages]
 
     @property
     def sources(self) -> str:

@@ -1,33 +1,30 @@
-"""What has been measured, kept on disk while it goes on: a killed run continues, and a finished pass is used again."""
+"""Sums on disk: a killed measurement continues from them, and those of finished passes leave the memory."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
-from gaprune.errors import ConfigError, GapruneError, OutputError
+from gaprune.errors import ConfigError, OutputError
 from gaprune.statistics.sums import LinearStatistics
 from gaprune.util.distributed import rank, world_size
-from gaprune.util.files import check_parent, replacing, write_json
+from gaprune.util.files import check_parent, locked, temporary_folder, write_json
 from gaprune.util.progress import say
+from gaprune.util.tensor_store import StoredTensors, write_tensors
 
-__all__ = ["Checkpoint", "CheckpointStore", "DiskCache", "PassState", "StoredStatistics"]
+__all__ = ["Checkpoint", "CheckpointStore", "DiskCache", "StatisticsFiles"]
 
-_FORMAT = "gaprune-signals-1"
+_FORMAT = "gaprune-statistics-2"
 
 _PLAN = "plan.json"
 
@@ -36,14 +33,17 @@ _SHARE = 20
 
 _COUNTS = ("samples", "triplets", "tokens")
 
+_MAKE_ROOM = "Make room, or name another --checkpoint. What was written before is whole: --resume continues with it."
+_DELETE = "Delete the file to measure its part again, or choose another --checkpoint."
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where measurements are kept, and whether those that are there are used.
+    """Where sums are kept, and whether those that are there are used.
 
     Args:
         folder: Folder that holds them.
-        resume: Whether to continue with what it holds; without, it must hold nothing of the same data.
+        resume: Whether to continue with them. Otherwise it must not hold any of the same data.
         every: Seconds between writing.
         identity: What the numbers depend on beside the options of measuring: the model's weights and modules.
     """
@@ -54,7 +54,7 @@ class Checkpoint:
     identity: Mapping[str, object] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Check that measurements can be kept there; call it before the expensive work.
+        """Check that sums can be kept there; call it before the expensive work.
 
         Raises:
             ConfigError: If there are some and they are not to be resumed.
@@ -67,32 +67,23 @@ class Checkpoint:
                 "Continue with them (--resume), or choose another --checkpoint.",
             )
 
-    def shelf(self, label: str, origin: Mapping[str, object]) -> CheckpointStore:
-        """Return where the passes over the data named ``label`` are kept.
+    @contextmanager
+    def store(self, label: str, origin: Mapping[str, object]) -> Iterator[CheckpointStore]:
+        """Give the store of the passes over the data named ``label``; no other run can use it meanwhile.
 
         Args:
             label: Name of the data.
             origin: All options that the numbers depend on.
 
         Raises:
-            ConfigError: If something is kept there and is not to be resumed, or it cannot be read.
-            OutputError: If the folder cannot be written.
+            ConfigError: If sums are there and are not to be resumed, or cannot be read.
+            OutputError: If the folder cannot be written, or another run uses it.
         """
-        mine = f"process-{rank() + 1}-of-{world_size()}" if world_size() > 1 else ""
-        return CheckpointStore(self.folder / label / mine, dict(self.identity) | dict(origin), self)
-
-
-@dataclass
-class PassState:
-    """What one pass has measured so far.
-
-    Args:
-        done: Batches that are in the sums; they are the first in this process's order.
-        signals: The sums by name of the matrix.
-    """
-
-    done: int
-    statistics: Mapping[str, LinearStatistics]
+        folder = self.folder / label
+        if world_size() > 1:
+            folder /= f"process-{rank() + 1}-of-{world_size()}"
+        with locked(folder, wait=False):
+            yield CheckpointStore(folder, dict(self.identity) | dict(origin), self)
 
 
 class CheckpointStore:
@@ -124,7 +115,7 @@ class CheckpointStore:
             kept = json.loads(self._plan.read_text(encoding="utf-8"))
             origin, shape = kept["origin"], kept["shape"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unreadable(self._plan, error) from error
+            raise ConfigError(f"{self._plan} cannot be read: {error}", _DELETE) from error
         names = [name for name in {**origin, **self.origin} if origin.get(name) != self.origin.get(name)]
         if names:
             say(f"What is kept in {self.folder} was made with another {', '.join(names)}: measuring from the start.")
@@ -132,7 +123,7 @@ class CheckpointStore:
             self.shape = shape
 
     def begin(self, shape: Mapping[str, Any]) -> None:
-        """Start with a plan of this shape; sums of another are of no use and go.
+        """Start with a plan of this shape; sums of another one are deleted.
 
         Raises:
             OutputError: If the folder cannot be written.
@@ -143,7 +134,7 @@ class CheckpointStore:
             for path in self.folder.glob("pass-*.safetensors"):
                 path.unlink()
         except OSError as error:
-            raise _full(self._plan, error) from error
+            raise OutputError(f"{self.folder} cannot be written: {error}", _MAKE_ROOM) from error
         write_json(self._plan, {"origin": self.origin, "shape": shape})
         self.shape = dict(shape)
 
@@ -151,19 +142,20 @@ class CheckpointStore:
         """Return the file of a pass."""
         return self.folder / f"pass-{index + 1}.safetensors"
 
-    def load(self, index: int) -> PassState | None:
-        """Return what is kept of a pass, ``None`` if nothing is.
+    def load(self, index: int) -> tuple[int, Mapping[str, LinearStatistics] | None]:
+        """Return how many batches of a pass are kept, the first in this process's order, and their sums if any are.
 
         Raises:
-            ConfigError: If it cannot be read, or belongs to another plan.
+            ConfigError: If they cannot be read, or belong to another plan.
         """
         path = self.path(index)
         if not path.exists():
-            return None
-        stored = StoredStatistics([path])
-        if stored.headers[path].get("plan") != self._digest:
-            raise _unreadable(path, "it belongs to another plan")
-        return PassState(int(stored.headers[path]["done"]), stored)
+            return 0, None
+        kept = StatisticsFiles([path])
+        metadata = kept.metadata[path]
+        if metadata.get("plan") != self._digest:
+            raise ConfigError(f"{path} cannot be read: it belongs to another plan.", _DELETE)
+        return int(metadata["done"]), kept
 
     @property
     def _digest(self) -> str:
@@ -179,7 +171,7 @@ class CheckpointStore:
         """Write what a pass has measured; the file is replaced when the new one is complete.
 
         Raises:
-            OutputError: If it cannot be written; what was written before stays.
+            OutputError: If it cannot be written; what was written before remains.
         """
         start = time.monotonic()
         _write(self.path(index), statistics, {"plan": self._digest, "done": str(done)})
@@ -187,13 +179,36 @@ class CheckpointStore:
         self._took = self._written - start
 
 
-class StoredStatistics(Mapping[str, LinearStatistics]):
-    """Signals in files, read matrix by matrix when they are asked for, and not kept.
+class DiskCache:
+    """Sums of finished passes in a temporary folder, which is deleted with this object.
+
+    Args:
+        beside: Path beside which the folder lies.
+    """
+
+    def __init__(self, beside: Path | None) -> None:
+        stack = ExitStack()
+        self._folder = stack.enter_context(temporary_folder(beside))
+        weakref.finalize(self, stack.close)
+
+    def write(self, statistics: Mapping[str, LinearStatistics]) -> Path:
+        """Write the sums of one pass and return the file.
+
+        Raises:
+            OutputError: If they cannot be written.
+        """
+        path = self._folder / f"{sum(1 for _ in self._folder.iterdir())}.safetensors"
+        _write(path, statistics, {})
+        return path
+
+
+class StatisticsFiles(Mapping[str, LinearStatistics]):
+    """Statistics in files: those of a linear layer are read from disk when they are asked for, and not kept.
 
     Args:
         paths: The files.
+        devices: Devices of the sums by linear layer; the host if none is named.
         owner: Whose files they are, kept as long as this is.
-        devices: Where the sums of a matrix go; to the host where none is named.
 
     Raises:
         ConfigError: If a file cannot be read.
@@ -202,90 +217,43 @@ class StoredStatistics(Mapping[str, LinearStatistics]):
     def __init__(
         self,
         paths: Sequence[Path],
-        owner: DiskCache | None = None,
+        *,
         devices: Mapping[str, torch.device] = MappingProxyType({}),
+        owner: DiskCache | None = None,
     ) -> None:
         self._devices = devices
         self._owner = owner
-        self._paths: dict[str, Path] = {}
-        self._counts: dict[str, dict[str, Any]] = {}
-        self.headers: dict[Path, dict[str, str]] = {}
+        self._layers: dict[str, tuple[StoredTensors, dict[str, Any]]] = {}
+        self.metadata: dict[Path, Mapping[str, str]] = {}
         for path in paths:
-            try:
-                with safe_open(path, framework="pt") as file:
-                    header = file.metadata() or {}
-                if header.get("format") != _FORMAT:
-                    raise _unreadable(path, "it holds no signals of this version")
-                linear_layers = json.loads(header["matrices"])
-            except (OSError, SafetensorError, KeyError, ValueError) as error:
-                raise _unreadable(path, error) from error
-            self.headers[path] = header
-            self._counts |= linear_layers
-            self._paths |= dict.fromkeys(linear_layers, path)
+            stored = StoredTensors(path, kind=_FORMAT, remedy=_DELETE)
+            self.metadata[path] = stored.metadata
+            for name, said in json.loads(stored.metadata["linear_layers"]).items():
+                self._layers[name] = stored, said
 
     def __getitem__(self, name: str) -> LinearStatistics:
-        counts, device = self._counts[name], str(self._devices.get(name, "cpu"))
-        try:
-            with safe_open(self._paths[name], framework="pt") as file:
-                sums = {each: file.get_tensor(f"{name}:{each}").clone().to(device) for each in counts["sums"]}
-        except (OSError, SafetensorError) as error:
-            raise _unreadable(self._paths[name], error) from error
-        return LinearStatistics(name, **{each: counts[each] for each in _COUNTS}, **sums)
+        stored, said = self._layers[name]
+        device = self._devices.get(name, torch.device("cpu"))
+        tensors = {each: stored[f"{name}:{each}"].to(device) for each in said["tensors"]}
+        return LinearStatistics(name, *(said[each] for each in _COUNTS)).with_tensors(tensors)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._counts)
+        return iter(self._layers)
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self._layers)
 
 
-class DiskCache:
-    """Signals of finished passes in a temporary folder, which goes when nobody looks at them any more."""
-
-    def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="gaprune-signals-"))
-        weakref.finalize(self, shutil.rmtree, self._folder)
-        self.paths: list[Path] = []
-
-    def keep(self, statistics: Mapping[str, LinearStatistics]) -> None:
-        """Write the signals of one pass.
-
-        Raises:
-            OutputError: If they cannot be written.
-        """
-        path = self._folder / f"{len(self.paths)}.safetensors"
-        _write(path, statistics, {})
-        self.paths.append(path)
-
-
-def _write(path: Path, statistics: Mapping[str, LinearStatistics], header: Mapping[str, str]) -> None:
-    """Write signals as safetensors, moved into place when complete.
+def _write(path: Path, statistics: Mapping[str, LinearStatistics], metadata: Mapping[str, str]) -> None:
+    """Write sums as safetensors; the file is replaced when the new one is complete.
 
     Raises:
-        OutputError: If they cannot be written; a file that is there stays as it is.
+        OutputError: If they cannot be written; a file that is there remains as it is.
     """
-    tensors: dict[str, Tensor] = {}
-    linear_layers: dict[str, dict[str, Any]] = {}
-    for name, each in statistics.items():
-        sums = each.sums()
-        tensors |= {f"{name}:{key}": total.detach().cpu().contiguous() for key, total in sums.items()}
-        linear_layers[name] = {key: getattr(each, key) for key in _COUNTS} | {"sums": list(sums)}
-    try:
-        with replacing(path) as partial:
-            save_file(tensors, partial, metadata={"format": _FORMAT, "matrices": json.dumps(linear_layers), **header})
-    except (OSError, SafetensorError) as error:
-        raise _full(path, error) from error
-
-
-def _full(path: Path, error: object) -> OutputError:
-    return OutputError(
-        f"Measurements cannot be kept in {path}: {error}",
-        "Make room or name another --checkpoint; what was written before is whole, and --resume continues with it.",
-    )
-
-
-def _unreadable(path: Path, error: object) -> GapruneError:
-    return ConfigError(
-        f"The measurements kept in {path} cannot be read: {error}",
-        "Delete the file to measure its part again, or choose another --checkpoint.",
-    )
+    tensors = {f"{name}:{key}": value for name, each in statistics.items() for key, value in each.tensors().items()}
+    layers = {
+        name: {key: getattr(each, key) for key in _COUNTS} | {"tensors": list(each.tensors())}
+        for name, each in statistics.items()
+    }
+    metadata = {"format": _FORMAT, "linear_layers": json.dumps(layers), **metadata}
+    write_tensors(path, tensors, metadata, remedy=_MAKE_ROOM)

@@ -1,4 +1,4 @@
-"""Hooks on linear layers that turn one ordinary backward into per-triplet gradients.
+"""Hooks on linear layers that turn one ordinary backward pass into per-triplet gradients.
 
 Weights stay frozen, so autograd forms no weight gradient of its own: the only weight-sized work is that of the
 accumulators, which get the inputs ``a`` ``(tokens, in)`` and the output gradients ``d`` ``(tokens, out)``.
@@ -8,18 +8,57 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from gaprune.errors import MeasurementError
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.statistics.accumulators import BACKWARD, GramCache, TripletActivations, accumulators_of
+from gaprune.statistics.accumulators import BACKWARD, TripletActivations, add_gradients, add_inputs
 from gaprune.statistics.sums import LinearStatistics, Statistic
-from gaprune.statistics.token_rows import TokenRows
 
-__all__ = ["HookContext", "LinearHook"]
+__all__ = ["HookContext", "LinearHook", "TokenRows"]
+
+
+class TokenRows:
+    """Which rows of an activation are real tokens, and of which triplet, in one forward pass.
+
+    Args:
+        mask: True for real tokens, ``(texts, tokens)``.
+        owners: Triplet of each text, ``(texts,)``.
+        triplets: Number of triplets that are measured together.
+    """
+
+    def __init__(self, mask: Tensor, owners: Tensor, triplets: int) -> None:
+        self.shape = mask.shape
+        self.owners = owners
+        self.triplets = triplets
+        self._real = mask.flatten().nonzero().squeeze(1)
+        self._token_owners = owners.repeat_interleave(mask.sum(1))
+
+    def check(self, values: Tensor, layer: str) -> None:
+        """Check that ``values`` has a row for every token, or for every text.
+
+        Raises:
+            MeasurementError: If it has neither.
+        """
+        if values.shape[:-1] not in (self.shape, self.owners.shape):
+            raise MeasurementError(
+                f"{layer}: its input has shape {tuple(values.shape)} for texts of shape {tuple(self.shape)}.",
+                f"Linear layers must see (texts, tokens, features). Leave this one out (--ignore {layer}).",
+            )
+
+    def rows(self, values: Tensor) -> Tensor:
+        """Return the rows of real tokens ``(real tokens, features)``, or of texts if ``values`` has one per text."""
+        if values.ndim == 2:
+            return values
+        flat = values.flatten(0, 1)
+        return flat if len(self._real) == len(flat) else flat.index_select(0, self._real)
+
+    def row_owners(self, values: Tensor) -> Tensor:
+        """Return the triplet of each of :meth:`rows`."""
+        return self.owners if values.ndim == 2 else self._token_owners
 
 
 @dataclass(eq=False)
@@ -31,27 +70,42 @@ class _Call:
     output_gradients: Tensor | None = None
     input_gradients: Tensor | None = None
 
-    @property
-    def owners(self) -> Tensor:
-        return self.texts.row_owners(self.inputs)
 
+class HookContext:
+    """What all hooks of a pass share: the texts that run now, and work that layers with the same input share.
 
-class _Ordered:
-    """The last inputs in the order of their triplets, because query, key and value (gate and up) read the same."""
+    Query, key and value (gate and up) read the same tensor.
+    """
 
     def __init__(self) -> None:
-        self._seen: list[Tensor] = []
-        self._rows: Tensor | None = None
+        self.texts: TokenRows | None = None
+        """The texts of the forward pass under way; ``None`` while nothing is measured."""
+        self.again = False
+        """Whether a forward pass only runs once more because its activations were not kept."""
+        self._gram: tuple[Tensor, Tensor | None, Tensor] | None = None
+        self._ordered: tuple[list[Tensor], Tensor] | None = None
 
-    def rows(self, calls: list[_Call], order: Tensor | None) -> Tensor:
-        seen = [call.inputs for call in calls]
-        same = len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen))
-        if self._rows is None or not same:
-            self._seen, self._rows = seen, _ordered([call.texts.rows(call.inputs) for call in calls], order)
-        return self._rows
+    def gram(self, inputs: Tensor, shift: Tensor | None, rows: Tensor) -> Tensor:
+        """Return ``rowsᵀ rows`` of the rows of ``inputs`` less ``shift``."""
+        if self._gram is None or self._gram[0] is not inputs or not _equal(self._gram[1], shift):
+            self._gram = inputs, shift, rows.T @ rows
+        return self._gram[2]
+
+    def ordered_inputs(self, calls: list[_Call], order: Tensor | None) -> Tensor:
+        """Return the rows of the inputs of some calls, in the order of their triplets."""
+        inputs = [call.inputs for call in calls]
+        seen = [] if self._ordered is None else self._ordered[0]
+        if self._ordered is None or len(inputs) != len(seen) or not all(map(operator.is_, inputs, seen)):
+            self._ordered = inputs, _ordered([call.texts.rows(call.inputs) for call in calls], order)
+        return self._ordered[1]
 
     def clear(self) -> None:
-        self._seen, self._rows = [], None
+        """Forget what layers share."""
+        self._gram = self._ordered = None
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is other if one is None or other is None else torch.equal(one, other)
 
 
 def _ordered(parts: list[Tensor], order: Tensor | None) -> Tensor:
@@ -59,70 +113,48 @@ def _ordered(parts: list[Tensor], order: Tensor | None) -> Tensor:
     return (rows if order is None else rows.index_select(0, order)).float()
 
 
-@dataclass(eq=False)
-class HookContext:
-    """What all taps of a pass share: the texts that run now, and what neighbours can use again.
-
-    Args:
-        texts: The texts of the forward pass under way; ``None`` while nothing is measured.
-        again: Whether a forward pass is run once more only because its activations were not kept.
-    """
-
-    texts: TokenRows | None = None
-    again: bool = False
-    grams: GramCache = field(default_factory=GramCache)
-    ordered: _Ordered = field(default_factory=_Ordered)
-
-    def clear(self) -> None:
-        """Let go of everything that is kept for neighbours."""
-        self.grams.clear()
-        self.ordered.clear()
-
-
 class LinearHook:
-    """Accumulates the signals of one matrix from forward and backward hooks.
+    """Adds up the statistics of one linear layer from forward and backward hooks.
 
     Args:
-        matrix: The matrix.
-        quantities: What to measure.
-        signals: What has been measured before, with all sums that are added to.
+        linear: The linear layer.
+        wanted: Which statistics.
+        statistics: What has been measured before, with all tensors that are added to.
         batch_fisher: Whether Fisher squares whole mean-loss batch gradients instead of per-triplet ones.
-        watch: Shared by all taps of a pass.
+        context: Shared by all hooks of a pass.
     """
 
     def __init__(
         self,
-        matrix: LinearLayer,
-        quantities: Collection[Statistic],
+        linear: LinearLayer,
+        wanted: Collection[Statistic],
         statistics: LinearStatistics,
         *,
         batch_fisher: bool,
-        watch: HookContext,
+        context: HookContext,
     ) -> None:
-        self.matrix = matrix
+        self.linear = linear
         self.statistics = statistics
+        self._sums = statistics.sums()
         self._batch_fisher = batch_fisher
-        self._watch = watch
-        self._parts = accumulators_of(matrix, quantities, statistics.sums(), batch_fisher=batch_fisher)
-        self._reads_forward = bool(set(quantities) - BACKWARD)
-        self._reads_input_gradients = any(part.reads_input_gradients for part in self._parts)
+        self._context = context
+        self._reads_inputs = bool(set(wanted) - BACKWARD)
+        self._reads_input_gradients = "gate" in wanted
         self._calls: list[_Call] = []
         self._expected = 0
 
     def forward(self, _: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        """Forward hook: add what the inputs say, and wait for the gradients."""
-        texts = self._watch.texts
+        """Forward hook: add the inputs, and wait for the gradients."""
+        texts = self._context.texts
         if texts is None:
             return
-        inputs = args[0]  # as it is, so that layers that read the same tensor can tell
-        if not self._watch.again:
-            texts.check(inputs, self.matrix.name)
+        inputs = args[0]
+        if not self._context.again:
+            texts.check(inputs, self.linear.name)
             self._expected += 1
-            self.statistics.tokens += texts.count(inputs)
-            if self._reads_forward:
-                rows = texts.rows(inputs.detach()).float()
-                for part in self._parts:
-                    part.forward(inputs, rows, self._watch.grams)
+            if self._reads_inputs:
+                self._add_inputs(inputs, texts.rows(inputs.detach()).float())
+            self.statistics.tokens += len(texts.row_owners(inputs))
         if output.requires_grad:
             call = _Call(texts, inputs)
             self._calls.append(call)
@@ -134,6 +166,14 @@ class LinearHook:
                 lambda gradient: self._output_gradients(call, texts.rows(gradient))
             )
 
+    def _add_inputs(self, inputs: Tensor, rows: Tensor) -> None:
+        shift = self.statistics.input_shift
+        if shift is not None:
+            if self.statistics.tokens == 0:
+                shift.copy_(rows.mean(0))
+            rows = rows - shift
+        add_inputs(self._sums, rows, lambda rows: self._context.gram(inputs, shift, rows))
+
     def _input_gradients(self, call: _Call, gradients: Tensor) -> None:
         call.input_gradients = gradients
         self._finish()
@@ -141,37 +181,35 @@ class LinearHook:
     def _output_gradients(self, call: _Call, gradients: Tensor) -> None:
         if not torch.isfinite(gradients.sum(dtype=torch.float32)):
             raise MeasurementError(
-                f"{self.matrix.name}: the gradient is not finite.",
+                f"{self.linear.name}: the gradient is not finite.",
                 "Load the model in float32 or bfloat16 (--dtype), and check the texts of the batch named.",
             )
         call.output_gradients = gradients
         self._finish()
 
     def forget(self) -> None:
-        """Let go of what was kept of whole triplets, so that the next ones begin."""
+        """Forget the calls that were kept until their triplets are whole."""
         self._calls.clear()
         self._expected = 0
 
     def _finish(self) -> None:
         """Add up the triplets once every call has had all its gradients."""
         calls = self._calls
-        deltas = [call.output_gradients for call in calls if call.output_gradients is not None]
-        waits = self._reads_input_gradients and any(call.input_gradients is None for call in calls)
-        if len(deltas) < self._expected or waits:
+        output_gradients = [call.output_gradients for call in calls if call.output_gradients is not None]
+        input_gradients = [call.input_gradients for call in calls if call.input_gradients is not None]
+        waits = self._reads_input_gradients and len(input_gradients) < len(calls)
+        if len(output_gradients) < self._expected or waits:
             return
-        owners = torch.cat([call.owners for call in calls])
+        owners = torch.cat([call.texts.row_owners(call.inputs) for call in calls])
         count = calls[0].texts.triplets
         order = None if bool((owners[1:] >= owners[:-1]).all()) else owners.argsort(stable=True)
-        measured = TripletActivations(
-            self._watch.ordered.rows(calls, order),
-            _ordered(deltas, order),
-            _ordered([call.input_gradients for call in calls if call.input_gradients is not None], order)
-            if self._reads_input_gradients
-            else None,
-            owners.bincount(minlength=count).tolist(),
+        activations = TripletActivations(
+            inputs=self._context.ordered_inputs(calls, order),
+            output_gradients=_ordered(output_gradients, order),
+            input_gradients=_ordered(input_gradients, order) if self._reads_input_gradients else None,
+            lengths=owners.bincount(minlength=count).tolist(),
         )
-        for part in self._parts:
-            part.backward(measured)
+        add_gradients(self._sums, activations, unit=self.linear.columns_per_unit, batch_fisher=self._batch_fisher)
         self.statistics.samples += 1 if self._batch_fisher else count
         self.statistics.triplets += count
         self.forget()

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from gaprune.config.measurement import MeasurementOptions
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks, transformer_of
-from gaprune.models.linear_layers import LinearLayer
-from gaprune.statistics.accumulators import BACKWARD, shapes_of
+from gaprune.models.prompts import Role
+from gaprune.statistics.accumulators import shapes_of
 from gaprune.statistics.batches import Batch
+from gaprune.statistics.forward import Embedder
+from gaprune.statistics.gradients import frozen, gradients_from
 from gaprune.statistics.hooks import HookContext
-from gaprune.statistics.passes import Embedder, Objective, frozen, gradients_from
+from gaprune.statistics.measurement import Measurement
 from gaprune.statistics.placement import device_of, is_offloaded, is_sharded
-from gaprune.statistics.sums import Statistic
 from gaprune.util.distributed import all_reduce_min, world_size
 from gaprune.util.memory import free_bytes, show_bytes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.prompts import Prompts, Role
-
-__all__ = ["Plan", "plan_for"]
+__all__ = ["Plan", "Way", "plan_for"]
 
 _MARGIN = 0.85
 """Part of the free memory that is used where no budget is named."""
@@ -55,7 +53,7 @@ class Plan:
         batches: Those of all processes together.
         passes: Names of the matrices that each pass measures.
         at_once: Tokens whose activations are kept at a time; of a longer triplet, all.
-        in_batch: Whether the loss is over a whole batch, so that a batch of more tokens is embedded beforehand.
+        over_batch: Whether the loss is over a whole batch, so that a batch of more tokens is embedded beforehand.
         rerun: Whether blocks run once more in the backward, so that their activations need not be kept.
         backward: Whether there is a backward at all.
         sizes: Bytes of the sums of each matrix.
@@ -69,7 +67,7 @@ class Plan:
     batches: Sequence[Batch]
     passes: tuple[tuple[str, ...], ...]
     at_once: int
-    in_batch: bool
+    over_batch: bool
     rerun: bool
     backward: bool
     sizes: Mapping[str, int]
@@ -85,7 +83,7 @@ class Plan:
         twice = f"; {self.recomputed:.0%} of them are computed twice to save memory" if self.recomputed else ""
         return (
             f"Measuring {self.label}: {self.triplets:,} triplets ({self.tokens:,} tokens) in {batches}, "
-            f"{often} over {sum(map(len, self.passes))} matrices{shared}. {show_bytes(self.sums_bytes)} of "
+            f"{often} over {sum(map(len, self.passes))} linear layers{shared}. {show_bytes(self.sums_bytes)} of "
             f"sums and up to {show_bytes(self.activation_bytes)} of activations at a time, of "
             f"{show_bytes(self.budget_bytes)}{twice}. About {_duration(self.seconds)}."
         )
@@ -110,7 +108,7 @@ class Plan:
         """Part of the activations that is computed twice, from 0 to 1."""
         if not self.backward:
             return 0.0
-        return 1.0 if self.rerun else _embedded_before(self.batches, self.at_once) * self.in_batch
+        return 1.0 if self.rerun else _embedded_before(self.batches, self.at_once) * self.over_batch
 
     @property
     def needed_bytes(self) -> int:
@@ -132,91 +130,86 @@ class Plan:
         return replace(self, **dict(shape) | {"passes": tuple(map(tuple, shape["passes"]))})
 
 
-def plan_for(
-    model: SentenceTransformer,
-    batches: Sequence[Batch],
-    linear_layers: Sequence[LinearLayer],
-    *,
-    quantities: Collection[Statistic],
-    prompts: Prompts,
-    options: MeasurementOptions,
-    label: str,
-) -> Plan:
+class Way(NamedTuple):
+    """One way to run a pass.
+
+    Args:
+        at_once: Tokens whose activations are kept at a time.
+        rerun: Whether blocks run once more in the backward.
+        activation_bytes: Activations at most.
+        cost: Cost of a pass in forward passes.
+    """
+
+    at_once: int
+    rerun: bool
+    activation_bytes: int
+    cost: float
+
+
+def plan_for(measurement: Measurement) -> Plan:
     """Return the cheapest way to measure that fits the memory budget.
 
     Raises:
         ConfigError: If none does.
     """
-    backward = bool(BACKWARD & set(quantities))
-    in_batch = Objective.of(quantities, options).over_batch
-    budget = all_reduce_min(_budget(model, linear_layers, options))
-    sizes = {matrix.name: _sum_bytes(matrix, quantities) for matrix in linear_layers}
-    whole = max(batch.tokens for batch in batches)
-    caps = [whole]
-    if options.fisher == "triplet" and not is_sharded(model):
-        longest = max(batch.longest for batch in batches)
-        steps = math.ceil(math.log(whole / longest, _CAPS))
-        caps += [max(longest, int(whole / _CAPS**step)) for step in range(1, steps + 1)]
-    ways = _ways(model, batches, linear_layers, caps, prompts, options, backward=backward, in_batch=in_batch)
-    found = []
-    for at_once, rerun, activations, cost in ways:
-        groups = _groups(sizes, budget - activations - _WORKING)
-        if groups is not None:
-            found.append((cost * len(groups), -at_once, rerun, activations, groups))
-    if not found:
-        need = min(activations for _, _, activations, _ in ways) + _WORKING + max(sizes.values())
+    budget = all_reduce_min(_budget(measurement))
+    sizes = {
+        linear.name: sum(4 * math.prod(shape) for shape in shapes_of(linear, measurement.statistics).values())
+        for linear in measurement.linear_layers
+    }
+    ways = _ways(measurement, budget)
+    found = [(way, _groups(sizes, budget - way.activation_bytes - _WORKING)) for way in ways]
+    fitting = [(way, groups) for way, groups in found if groups is not None]
+    if not fitting:
+        need = min(way.activation_bytes for way in ways) + _WORKING + max(sizes.values())
         raise ConfigError(
             f"memory_budget: {show_bytes(budget)} are too little: at least {show_bytes(need)} are "
-            f"needed for the longest triplet and the largest matrix of {label}.",
-            "Raise --memory-budget, cut texts with --max-length, or select fewer quantities or layers.",
+            f"needed for the longest triplet and the largest linear layer of {measurement.label}.",
+            "Raise --memory-budget, cut texts with --max-length, or select fewer layers.",
         )
-    cost, at_once, rerun, activations, groups = min(found, key=lambda way: way[:3])
-    tokens = sum(batch.tokens for batch in batches)
+    way, groups = min(fitting, key=lambda each: (each[0].cost * len(each[1]), -each[0].at_once, each[0].rerun))
     return Plan(
-        label=label,
-        batches=batches,
+        label=measurement.label,
+        batches=measurement.batches,
         passes=groups,
-        at_once=-at_once,
-        in_batch=in_batch,
-        rerun=rerun,
-        backward=backward,
+        at_once=way.at_once,
+        over_batch=measurement.over_batch,
+        rerun=way.rerun,
+        backward=measurement.backward,
         sizes=sizes,
-        activation_bytes=activations,
+        activation_bytes=way.activation_bytes,
         budget_bytes=budget,
         processes=world_size(),
-        seconds=_seconds(model, linear_layers, tokens, cost - len(groups) * backward) / world_size(),
+        seconds=_seconds(measurement, (way.cost - measurement.backward) * len(groups)) / world_size(),
     )
 
 
-def _ways(
-    model: SentenceTransformer,
-    batches: Sequence[Batch],
-    linear_layers: Sequence[LinearLayer],
-    caps: Sequence[int],
-    prompts: Prompts,
-    options: MeasurementOptions,
-    *,
-    backward: bool,
-    in_batch: bool,
-) -> list[tuple[int, bool, int, float]]:
-    """Return tokens at once, whether blocks rerun, bytes of activations, and cost in forward passes of each way."""
-    widest = max(matrix.module.in_features + matrix.module.out_features for matrix in linear_layers)
-    rows = 8 * widest  # bytes of a token's rows of one matrix, put in order and made fp32
-    if not backward:
-        return [(cap, False, cap * rows * 2, 1.0) for cap in caps]
-    bound, held, count = _bound(model), 0, len(blocks(model))
-    again = {cap: _embedded_before(batches, cap) * in_batch for cap in caps}
+def _ways(measurement: Measurement, budget: int) -> list[Way]:
+    """Return the ways to run a pass: many tokens at a time or few, blocks run once or twice."""
+    model, batches = measurement.model, measurement.batches
+    whole = max(batch.tokens for batch in batches)
+    caps = [whole]
+    if measurement.options.fisher == "triplet" and not is_sharded(model):
+        longest = max(batch.longest for batch in batches)
+        steps = math.ceil(math.log(whole / longest, _CAPS))
+        caps += [max(longest, int(whole / _CAPS**step)) for step in range(1, steps + 1)]
+    widest = max(linear.module.in_features + linear.module.out_features for linear in measurement.linear_layers)
+    rows = 8 * widest  # bytes of a token's rows of one layer, put in order and made fp32
+    if not measurement.backward:
+        return [Way(cap, rerun=False, activation_bytes=cap * rows * 2, cost=1) for cap in caps]
+    bound, held, visiting = _bound(model), 0, 0
     if is_offloaded(model):
-        held = sum(_row_bytes(matrix.module) for matrix in linear_layers)
-    elif is_sharded(model) or caps[0] * bound * 2 <= _budget(model, linear_layers, options):
-        return [(caps[0], False, caps[0] * (bound + rows), 3.0)]
+        held, visiting = sum(_row_bytes(linear.module) for linear in measurement.linear_layers), _visiting(model)
+    elif is_sharded(model) or whole * bound * 2 <= budget:
+        return [Way(whole, rerun=False, activation_bytes=whole * (bound + rows), cost=3)]
     else:
-        bound, held = _probe(model, batches, linear_layers, prompts)
+        bound, held = _probe(measurement)
+    count = len(blocks(model))
     kept = held + (bound - held) // count + _hidden(model) * count
-    visiting = _visiting(model) if is_offloaded(model) else 0
-    ways = [(cap, True, cap * (kept + rows) + visiting, 4 + again[cap]) for cap in caps]
+    again = {cap: _embedded_before(batches, cap) * measurement.over_batch for cap in caps}
+    ways = [Way(cap, rerun=True, activation_bytes=cap * (kept + rows) + visiting, cost=4 + again[cap]) for cap in caps]
     if not is_offloaded(model):
-        ways += [(cap, False, cap * (bound + rows), 3 + again[cap]) for cap in caps]
+        ways += [Way(cap, rerun=False, activation_bytes=cap * (bound + rows), cost=3 + again[cap]) for cap in caps]
     return ways
 
 
@@ -253,12 +246,11 @@ def _hidden(model: SentenceTransformer) -> int:
     return int(weight.shape[-1]) * weight.element_size()
 
 
-def _probe(
-    model: SentenceTransformer, batches: Sequence[Batch], linear_layers: Sequence[LinearLayer], prompts: Prompts
-) -> tuple[int, int]:
-    """Return the bytes a token of the longest text takes: of all activations, and of those that taps hold."""
-    embedder = Embedder(model, prompts, HookContext())
-    length, role, text = max(_texts(batches))
+def _probe(measurement: Measurement) -> tuple[int, int]:
+    """Return the bytes that a token of the longest text takes: of all activations, and of those that hooks hold."""
+    model = measurement.model
+    embedder = Embedder(model, measurement.prompts, HookContext())
+    length, role, text = max(_texts(measurement.batches))
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
     held: dict[int, int] = {}
@@ -270,27 +262,27 @@ def _probe(
             of[storage.data_ptr()] = storage.nbytes()
             alive.append(storage)
 
-    def tap(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+    def hook(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         note(held, args[0])
         note(held, output)  # its gradient is as large
 
     with ExitStack() as stack:
         stack.enter_context(frozen(model, gradients=True))
-        stack.enter_context(gradients_from(model, linear_layers))
+        stack.enter_context(gradients_from(model, measurement.linear_layers))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(partial(note, saved), lambda nothing: nothing))
-        for matrix in linear_layers:
-            stack.callback(matrix.module.register_forward_hook(tap).remove)
-        embedder.forward([text], role, None, 0)
+        for linear in measurement.linear_layers:
+            stack.callback(linear.module.register_forward_hook(hook).remove)
+        embedder.forward([text], role)
     return math.ceil(sum((saved | held).values()) / length), math.ceil(sum(held.values()) / length)
 
 
 def _texts(batches: Sequence[Batch]) -> Iterator[tuple[int, Role, str]]:
     """Yield length, role and text of everything that is read."""
     for batch in batches:
-        for item, query, passages in zip(batch.triplets, batch.queries, batch.passages, strict=True):
-            yield query, "query", item.query
-            for length, text in zip(passages, item.passages, strict=True):
-                yield length, "passage", text
+        for length, query in zip(batch.queries, batch.query_texts, strict=True):
+            yield length, "query", query
+        for length, passage in zip((each for of in batch.passages for each in of), batch.passage_texts, strict=True):
+            yield length, "passage", passage
 
 
 def _groups(sizes: Mapping[str, int], room: int) -> tuple[tuple[str, ...], ...] | None:
@@ -309,25 +301,22 @@ def _groups(sizes: Mapping[str, int], room: int) -> tuple[tuple[str, ...], ...] 
     return tuple(map(tuple, groups))
 
 
-def _sum_bytes(matrix: LinearLayer, quantities: Collection[Statistic]) -> int:
-    return sum(4 * math.prod(shape) for shape in shapes_of(matrix, quantities).values())
+def _budget(measurement: Measurement) -> int:
+    if measurement.options.memory_budget is not None:
+        return measurement.options.memory_budget
+    layers, model = measurement.linear_layers, measurement.model
+    return int(_MARGIN * free_bytes(device_of(layers[0].module) if layers else model.device))
 
 
-def _budget(model: SentenceTransformer, linear_layers: Sequence[LinearLayer], options: MeasurementOptions) -> int:
-    if options.memory_budget is not None:
-        return options.memory_budget
-    return int(_MARGIN * free_bytes(device_of(linear_layers[0].module) if linear_layers else model.device))
-
-
-def _seconds(model: SentenceTransformer, linear_layers: Sequence[LinearLayer], tokens: int, forwards: float) -> float:
-    """Return floating-point operations over the speed of a matrix product, timed here.
+def _seconds(measurement: Measurement, forwards: float) -> float:
+    """Return the floating-point operations over the speed of a matrix product, which is timed here.
 
     Args:
-        model: The model.
-        linear_layers: Those whose weight gradients are formed.
-        tokens: Real tokens.
+        measurement: What is measured: the weight gradients of its linear layers are formed once.
         forwards: Forward passes, each backward to the activations counted as another.
     """
+    model, linear_layers = measurement.model, measurement.linear_layers
+    tokens = sum(batch.tokens for batch in measurement.batches)
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
     whole = sum(each.in_features * each.out_features for each in layers)
     formed = sum(each.module.in_features * each.module.out_features for each in linear_layers)

@@ -1,153 +1,175 @@
-"""The passes of a measurement, each over this process's share of the batches."""
+"""One pass of a measurement over this process's share of the batches: forward with hooks, backward, add."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
-from gaprune.config.measurement import MeasurementOptions
 from gaprune.errors import MeasurementError
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.prompts import Prompts
 from gaprune.statistics.accumulators import shapes_of
 from gaprune.statistics.batches import Batch
-from gaprune.statistics.checkpoint import CheckpointStore, PassState
+from gaprune.statistics.checkpoint import CheckpointStore
+from gaprune.statistics.forward import Embedder
+from gaprune.statistics.gradients import frozen, gradients_from, recomputing
 from gaprune.statistics.hooks import HookContext, LinearHook
-from gaprune.statistics.passes import (
-    Embedder,
-    Objective,
-    frozen,
-    gradients_from,
-    idle_step,
-    measure_batch,
-    recomputing,
-)
+from gaprune.statistics.measurement import Measurement
 from gaprune.statistics.placement import device_of, is_sharded
 from gaprune.statistics.plan import Plan
-from gaprune.statistics.sums import LinearStatistics, Statistic
+from gaprune.statistics.sums import LinearStatistics
 from gaprune.util.distributed import gather, rank, sum_over_processes, world_size
 from gaprune.util.memory import give_back
 from gaprune.util.progress import say, track
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
-__all__ = ["MeasurementRunner", "add_processes", "require_gradients"]
+__all__ = ["add_processes", "require_gradients", "run_pass"]
 
 
-class MeasurementRunner:
-    """What all passes have in common.
+def run_pass(
+    measurement: Measurement, plan: Plan, index: int, store: CheckpointStore | None
+) -> dict[str, LinearStatistics]:
+    """Return this process's sums of one pass, measured or as they were kept.
+
+    Raises:
+        MeasurementError: If an embedding or gradient is not finite, or the embedding does not depend on a layer.
+    """
+    model, batches = measurement.model, measurement.batches
+    in_step = world_size() > 1 and is_sharded(model)
+    steps = range(rank(), len(batches), world_size())
+    done, kept = _kept(store, index, in_step=in_step)
+    title = f"Measuring {measurement.label}"
+    if len(plan.passes) > 1:
+        title += f", pass {index + 1} of {len(plan.passes)}"
+    if kept is not None:
+        say(f"{title}: {'all' if done == len(steps) else f'{done} of {len(steps)}'} batches were measured before.")
+
+    context = HookContext()
+    embedder = Embedder(model, measurement.prompts, context)
+    by_name = {linear.name: linear for linear in measurement.linear_layers}
+    hooks = [_hook(measurement, by_name[name], kept, context) for name in plan.passes[index]]
+    statistics = {hook.linear.name: hook.statistics for hook in hooks}
+    with ExitStack() as stack:
+        stack.enter_context(frozen(model, gradients=measurement.backward))
+        stack.enter_context(gradients_from(model, [hook.linear for hook in hooks]))
+        if plan.rerun:
+            stack.enter_context(recomputing(model, context))
+        for hook in hooks:
+            stack.callback(hook.linear.module.register_forward_hook(hook.forward).remove)
+        for number, step in enumerate(track(steps[done:], title), start=done + 1):
+            idle = _most_passes(embedder, batches, step) - embedder.passes(batches[step]) if in_step else 0
+            _measure_batch(measurement, embedder, batches[step], hooks, at_once=plan.at_once, idle=idle)
+            if plan.recomputed:  # memory is short
+                give_back()
+            if store is not None and not in_step and number < len(steps) and store.is_due():
+                store.save(index, number, statistics)
+        if in_step and len(steps) < len(range(0, len(batches), world_size())):
+            _differentiate(embedder.idle(_most_passes(embedder, batches, len(steps) * world_size())))
+    give_back()  # the activations, before the sums are written or the next pass begins
+    if store is not None and done < len(steps):
+        store.save(index, len(steps), statistics)
+    return statistics
+
+
+def _kept(
+    store: CheckpointStore | None, index: int, *, in_step: bool
+) -> tuple[int, Mapping[str, LinearStatistics] | None]:
+    """Return how many batches of a pass were measured before, and their sums."""
+    done, kept = (0, None) if store is None else store.load(index)
+    if in_step and len(set(gather(done))) > 1:
+        return 0, None  # a sharded model computes in step, so that one process cannot go on alone
+    return done, kept
+
+
+def _hook(
+    measurement: Measurement, linear: LinearLayer, kept: Mapping[str, LinearStatistics] | None, context: HookContext
+) -> LinearHook:
+    """Return the hook of a layer, with its sums so far."""
+    device = device_of(linear.module)
+    if kept is not None:
+        statistics = kept[linear.name].to(device)
+    else:
+        shapes = shapes_of(linear, measurement.statistics)
+        zeros = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+        statistics = LinearStatistics(linear.name).with_tensors(zeros)
+    batch_fisher = measurement.options.fisher == "batch"
+    return LinearHook(linear, measurement.statistics, statistics, batch_fisher=batch_fisher, context=context)
+
+
+def _measure_batch(
+    measurement: Measurement,
+    embedder: Embedder,
+    batch: Batch,
+    hooks: Sequence[LinearHook],
+    *,
+    at_once: int,
+    idle: int,
+) -> None:
+    """Run one batch forward and, if gradients are measured, backward.
 
     Args:
-        model: The model.
-        batches: The batches of all processes, in their order.
-        matrices: By name.
-        quantities: What is measured.
-        prompts: Put before queries and passages.
-        options: The loss.
-        plan: How it is cut into passes.
+        measurement: What is measured.
+        embedder: Embeds the texts.
+        batch: The batch.
+        hooks: On the layers that are measured.
+        at_once: Most tokens whose activations are kept at a time. If the batch has more and the loss is over the
+            batch, embeddings and their gradients come first, and activations are made once more, part by part.
+        idle: Forward passes to add that are not measured, so that all processes of a sharded model make as many.
     """
+    triplets = hooks[0].statistics.triplets + len(batch.triplets) if measurement.backward else 0
+    parts = batch.split(at_once)
+    try:
+        if measurement.backward and measurement.over_batch and len(parts) > 1:
+            _by_parts(measurement, embedder, batch, parts)
+        else:
+            for part in parts:
+                queries, passages = embedder.both(part, hooked=True)
+                loss = measurement.loss(queries, passages, part) if measurement.backward else 0
+                _differentiate(loss + embedder.idle(idle))
+    except MeasurementError as error:
+        raise MeasurementError(f"{error.problem} In the batch of {batch.sources}.", error.remedy) from error
+    finally:
+        embedder.context.clear()
+        for hook in hooks:
+            hook.forget()
+    require_gradients((hook.statistics for hook in hooks), triplets)
 
-    def __init__(
-        self,
-        model: SentenceTransformer,
-        batches: Sequence[Batch],
-        linear_layers: Mapping[str, LinearLayer],
-        quantities: Collection[Statistic],
-        prompts: Prompts,
-        options: MeasurementOptions,
-        plan: Plan,
-    ) -> None:
-        self.model = model
-        self.batches = batches
-        self.linear_layers = linear_layers
-        self.quantities = quantities
-        self.objective = Objective.of(quantities, options)
-        self.plan = plan
-        self.watch = HookContext()
-        self.embedder = Embedder(model, prompts, self.watch)
-        self.in_step = world_size() > 1 and is_sharded(model)
 
-    def run(self, index: int, names: Sequence[str], shelf: CheckpointStore | None) -> dict[str, LinearStatistics]:
-        """Return this process's sums of one pass, measured or as they were kept.
+def _differentiate(total: Tensor | int) -> None:
+    if isinstance(total, Tensor) and total.requires_grad:
+        total.backward()  # type: ignore[no-untyped-call]
 
-        Raises:
-            SignalError: If an embedding or gradient is not finite, or the embedding does not depend on a matrix.
-        """
-        kept = None if shelf is None else shelf.load(index)
-        if self.in_step and len(set(gather(None if kept is None else kept.done))) > 1:
-            kept = None  # a sharded model computes in step, so that one process cannot go on alone
-        steps = range(rank(), len(self.batches), world_size())
-        done = 0 if kept is None else kept.done
-        title = f"Measuring {self.plan.label}" + (
-            f", pass {index + 1} of {len(self.plan.passes)}" if len(self.plan.passes) > 1 else ""
-        )
-        if kept is not None:
-            so_far = "all" if done == len(steps) else f"{done} of {len(steps)}"
-            say(f"{title}: {so_far} batches were measured before.")
-        hooks = [self._tap(self.linear_layers[name], kept) for name in names]
-        with ExitStack() as stack:
-            stack.enter_context(frozen(self.model, gradients=self.plan.backward))
-            stack.enter_context(gradients_from(self.model, [tap.matrix for tap in hooks]))
-            if self.plan.rerun:
-                stack.enter_context(recomputing(self.model, self.watch))
-            for tap in hooks:
-                stack.callback(tap.matrix.module.register_forward_hook(tap.forward).remove)
-            for number, step in enumerate(track(steps[done:], title), start=done + 1):
-                self._step(step, hooks)
-                if self.plan.recomputed:  # memory is short
-                    give_back()
-                if shelf is not None and not self.in_step and number < len(steps) and shelf.is_due():
-                    shelf.save(index, number, {tap.matrix.name: tap.statistics for tap in hooks})
-            if self.in_step and len(steps) < len(range(0, len(self.batches), world_size())):
-                idle_step(self.embedder, self._rounds(len(steps)))
-        give_back()  # the activations, before the sums are written or the next pass begins
-        found = {tap.matrix.name: tap.statistics for tap in hooks}
-        if shelf is not None and done < len(steps):
-            shelf.save(index, len(steps), found)
-        return found
 
-    def _tap(self, matrix: LinearLayer, kept: PassState | None) -> LinearHook:
-        device = device_of(matrix.module)
-        sums = {
-            name: torch.zeros(shape, dtype=torch.float32, device=device)
-            for name, shape in shapes_of(matrix, self.quantities).items()
-        }
-        statistics = LinearStatistics(matrix.name, 0, 0, 0, **sums)
-        if kept is not None:
-            before = kept.statistics[matrix.name]
-            statistics.samples, statistics.triplets, statistics.tokens = before.samples, before.triplets, before.tokens
-            for name, total in before.sums().items():
-                sums[name].copy_(total)
-        return LinearHook(
-            matrix,
-            self.quantities,
-            statistics,
-            batch_fisher=self.objective.options.fisher == "batch",
-            watch=self.watch,
-        )
+def _by_parts(measurement: Measurement, embedder: Embedder, batch: Batch, parts: Sequence[Batch]) -> None:
+    """Source: Gao et al. 2021, gradient caching (arXiv 2101.06983), over whole triplets; the last part runs once."""
+    with torch.no_grad():
+        embeddings = [embedder.both(part, hooked=False) for part in parts[:-1]]
+    last = embedder.both(parts[-1], hooked=True)
+    embeddings.append((last[0].detach(), last[1].detach()))
+    queries, passages = (torch.cat(each).requires_grad_() for each in zip(*embeddings, strict=True))
+    gradients = torch.autograd.grad(measurement.loss(queries, passages, batch), (queries, passages))
+    by_query = torch.split(gradients[0], [len(each) for each, _ in embeddings])
+    by_passage = torch.split(gradients[1], [len(each) for _, each in embeddings])
+    torch.autograd.backward(last, (by_query[-1], by_passage[-1]))
+    del last
+    for part, of_queries, of_passages in zip(parts[:-1], by_query, by_passage, strict=False):
+        torch.autograd.backward(embedder.both(part, hooked=True), (of_queries, of_passages))
 
-    def _step(self, step: int, hooks: Sequence[LinearHook]) -> None:
-        batch = self.batches[step]
-        triplets = hooks[0].statistics.triplets + len(batch.triplets) if self.plan.backward else 0
-        idle = self._rounds(step // world_size()) - self.embedder.rounds(batch) if self.in_step else 0
-        try:
-            measure_batch(self.embedder, batch, hooks, self.objective, at_once=self.plan.at_once, idle=idle)
-        except MeasurementError as error:
-            raise MeasurementError(f"{error.problem} In the batch of {batch.sources}.", error.remedy) from error
-        require_gradients((tap.statistics for tap in hooks), triplets)
 
-    def _rounds(self, turn: int) -> int:
-        """Return the most forward passes that a process makes for its batch in a turn."""
-        return max(map(self.embedder.rounds, self.batches[turn * world_size() : (turn + 1) * world_size()]))
+def _most_passes(embedder: Embedder, batches: Sequence[Batch], step: int) -> int:
+    """Return the most forward passes that a process makes for its batch in the turn of a step."""
+    start = step // world_size() * world_size()
+    return max(map(embedder.passes, batches[start : start + world_size()]))
 
 
 def require_gradients(statistics: Iterable[LinearStatistics], triplets: int) -> None:
-    """Check that every layer has run and has had gradients of so many triplets."""
+    """Check that every layer has run and has had gradients of so many triplets.
+
+    Raises:
+        MeasurementError: If one has not.
+    """
     for each in statistics:
         if each.tokens == 0 or each.triplets != triplets:
             raise MeasurementError(
@@ -157,11 +179,14 @@ def require_gradients(statistics: Iterable[LinearStatistics], triplets: int) -> 
 
 
 def add_processes(statistics: Mapping[str, LinearStatistics]) -> dict[str, LinearStatistics]:
-    """Return the signals summed over all processes; the tensors are added to in place."""
-    sum_over_processes(total for each in statistics.values() for total in each.sums().values())
-    counts = gather([(each.samples, each.triplets, each.tokens) for each in statistics.values()])
+    """Return the statistics summed over all processes."""
+    shifts = gather({name: each.input_shift for name, each in statistics.items() if each.input_shift is not None})
+    first = {name: shift.to(statistics[name].input_shift) for name, shift in shifts[0].items()}
+    found = {name: each.shifted(first.get(name)) for name, each in statistics.items()}
+    sum_over_processes(total for each in found.values() for total in each.sums().values())
+    counts = gather([(each.samples, each.triplets, each.tokens) for each in found.values()])
     totals = [tuple(map(sum, zip(*of_all, strict=True))) for of_all in zip(*counts, strict=True)]
     return {
         name: replace(each, samples=samples, triplets=triplets, tokens=tokens)
-        for (name, each), (samples, triplets, tokens) in zip(statistics.items(), totals, strict=True)
+        for (name, each), (samples, triplets, tokens) in zip(found.items(), totals, strict=True)
     }

@@ -91,7 +91,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Keep all other runs from ``path``, a file or folder that need not exist, until the end of the block.
 
-    Half-written files of runs that were killed while they held the lock are deleted.
+    What killed runs left half written, of the file or in the folder, is deleted.
 
     Args:
         path: What is locked; every run that writes it must hold the lock.
@@ -111,7 +111,8 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
                 raise OutputError(f"{path} is in use by another run.", "Wait for it, or name another place.") from None
             say(f"Waiting for another run that uses {path}.")
             lock.acquire()
-        for stale in path.parent.glob(f".{escape(path.name)}.*{_PARTIAL}"):
+        beside = path.parent.glob(f".{escape(path.name)}.*{_PARTIAL}")
+        for stale in (*beside, *path.glob(f".*{_PARTIAL}")):
             shutil.rmtree(stale)
     except OSError as error:
         raise OutputError(f"{path} cannot be locked: {error}", "Name a place that you can write to.") from error
@@ -129,12 +130,12 @@ def temporary_folder(beside: str | Path | None) -> Iterator[Path]:
 
     Args:
         beside: The path beside which the folder lies, on the same disk; it need not exist. ``None`` stands for the
-            system's folder of temporary files.
+            system's folder of temporary files, or ``/var/tmp`` if that one is held in memory.
 
     Raises:
         OutputError: If the folder cannot be made.
     """
-    place = None if beside is None else _existing_parent(Path(beside))
+    place = _temporary_place() if beside is None else _existing_parent(Path(beside))
     try:
         folder = Path(tempfile.mkdtemp(prefix=".gaprune-", dir=place))
     except OSError as error:
@@ -143,6 +144,22 @@ def temporary_folder(beside: str | Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+def _temporary_place() -> Path:
+    """Return the folder for temporary files, on a disk if there is one; ``TMPDIR`` is obeyed."""
+    place, disk = Path(tempfile.gettempdir()), Path("/var/tmp")  # noqa: S108 (only unique names are made there)
+    if "TMPDIR" in os.environ or not _is_in_memory(place) or not os.access(disk, os.W_OK) or _is_in_memory(disk):
+        return place
+    return disk
+
+
+def _is_in_memory(folder: Path) -> bool:
+    import psutil
+
+    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    resolved = folder.resolve()
+    return next((mounts[each] for each in (resolved, *resolved.parents) if each in mounts), "") in {"tmpfs", "ramfs"}
 
 
 def write_text(path: str | Path, text: str) -> Path:
