@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -189,14 +190,30 @@ class DomainAlignmentImportance(WeightCriterion, UnitCriterion, LayerCriterion):
         return self.centred and inputs.writes_residual
 
     def _covariance(self, inputs: WeightInputs | UnitInputs) -> Tensor:
-        mean = self._mixed(inputs, "input")
-        return self._mixed(inputs, "gram") - torch.outer(mean, mean)
+        """Return the covariance of the inputs on both kinds of data together.
+
+        It is not the difference of second moments and means, which large means would lose in rounding.
+        """
+        covariance = self._mixed(inputs, "covariance")
+        if not self.general_share:
+            return covariance
+        between = self._between(inputs)
+        return covariance + torch.outer(between, between)
 
     def _input_square(self, inputs: WeightInputs) -> Tensor:
-        squares = self._mixed(inputs, "input_square")
-        return squares - self._mixed(inputs, "input").square() if self._centres(inputs) else squares
+        if not self._centres(inputs):
+            return self._mixed(inputs, "input_square")
+        variance = self._mixed(inputs, "variance")
+        return variance + self._between(inputs).square() if self.general_share else variance
 
-    def _mixed(self, inputs: WeightInputs | UnitInputs, statistic: Statistic) -> Tensor:
+    def _between(self, inputs: WeightInputs | UnitInputs) -> Tensor:
+        """Return the difference of the means on both kinds of data, scaled to the deviation that comes from it."""
+        difference = inputs.statistics("domain").input - inputs.statistics("general").input
+        return difference * math.sqrt(self.general_share * (1 - self.general_share))
+
+    def _mixed(
+        self, inputs: WeightInputs | UnitInputs, statistic: Statistic | Literal["covariance", "variance"]
+    ) -> Tensor:
         """Return moments on domain data, mixed with those on general data by their share."""
         domain: Tensor = getattr(inputs.statistics("domain"), statistic)
         if not self.general_share:
