@@ -1,32 +1,122 @@
-"""Progress bars go to stderr, and quiet hides them for its block alone."""
+"""Progress on stderr: nested bars on a terminal, elsewhere a line every half minute, nothing in quiet blocks."""
 
 from __future__ import annotations
 
+import io
+import re
 import threading
 
 import pytest
+from rich.console import Console
 
-from gaprune.util.progress import bars, is_shown, quiet, track
+from gaprune.util import progress
+from gaprune.util.progress import Display, is_shown, quiet, say, stage, track
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def plain(clock, monkeypatch):
+    """The text that a display writes where there is no terminal."""
+    text = io.StringIO()
+    monkeypatch.setattr(progress, "_display", Display(lambda: Console(file=text, width=200), clock))
+    return text
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """The text, with its control codes, that a display writes to a terminal."""
+    text = io.StringIO()
+    console = Console(file=text, width=200, force_terminal=True)
+    monkeypatch.setattr(progress, "_display", Display(lambda: console))
+    return text
 
 
 def test_everything_passes_through_in_order(capsys):
     assert list(track([3, 1, 2], "Counting")) == [3, 1, 2]
     assert list(track((each for each in "ab"), "Counting", total=2)) == ["a", "b"]
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "Counting" in captured.err
-    assert "3/3" in captured.err
-    assert "2/2" in captured.err
+    assert capsys.readouterr() == ("", ""), "short stages print no lines"
 
 
-def test_quiet(capsys):
+class TestPlainLines:
+    def test_one_every_half_minute_with_the_time_left(self, plain, clock):
+        for number in track(range(10), "Measuring domain"):
+            clock.now += 10
+            assert len(plain.getvalue().splitlines()) == (number > 2) + (number > 5) + (number > 8)
+        first, second, third, last = plain.getvalue().splitlines()
+        assert first == "Measuring domain: 3 of 10; about 70 s left"
+        assert second == "Measuring domain: 6 of 10; about 40 s left"
+        assert third == "Measuring domain: 9 of 10; about 10 s left"
+        assert last == "Measuring domain: done after 2 min"
+
+    def test_what_is_inside_counts_for_the_time_left(self, plain, clock):
+        for _ in track(range(2), "Measuring depths"):
+            for _ in track(range(4), "Reading texts"):
+                clock.now += 10
+        assert plain.getvalue().splitlines()[0] == "Measuring depths: 0 of 2, Reading texts: 3 of 4; about 50 s left"
+        assert plain.getvalue().splitlines()[-1] == "Measuring depths: done after 80 s"
+
+    def test_no_total(self, plain, clock):
+        with stage("Mining negatives") as shown:
+            clock.now += 45
+            shown.update(3)
+        assert plain.getvalue().splitlines()[0] == "Mining negatives; 45 s so far"
+
+    def test_another_name(self, plain, clock):
+        with stage("Recovering", total=4) as shown:
+            shown.update(description="Recovering (held-out loss 0.5000)")
+            clock.now += 3600 * 3
+            shown.update(2)
+        assert plain.getvalue().splitlines()[0] == "Recovering (held-out loss 0.5000): 2 of 4; about 3.0 h left"
+
+    def test_short_stages_print_nothing(self, plain, clock):
+        for _ in range(20):
+            for _ in track(range(2), "Encoding"):
+                clock.now += 5
+        assert plain.getvalue() == ""
+
+
+class TestBars:
+    def test_nested_stages_share_one_display(self, terminal):
+        """Rich allows one live display on a console; a second would raise an error."""
+        for _ in track(range(2), "Measuring depths"):
+            for _ in track(range(3), "Reading texts"):
+                say("a remark")
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+        assert "Measuring depths" in text
+        assert "  Reading texts" in text
+        assert text.count("a remark") == 6
+        assert "2/2" in text.splitlines()[-1]
+
+    def test_stages_after_another_are_all_left_on_the_screen(self, terminal):
+        for name in ("First", "Second"):
+            assert list(track([1], name)) == [1]
+        text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+        assert "First" in text
+        assert "Second" in text
+
+
+def test_quiet(plain, clock):
     with quiet():
         assert not is_shown()
-        assert list(track(range(3), "Counting")) == [0, 1, 2]
-        assert bars().disable
+        for _ in track(range(3), "Counting"):
+            clock.now += 60
+        say("a remark")
     assert is_shown()
-    captured = capsys.readouterr()
-    assert captured.out == captured.err == ""
+    assert plain.getvalue() == ""
 
 
 def test_quiet_ends_with_its_block_whatever_happens():
@@ -65,7 +155,7 @@ def test_an_error_of_the_loop_comes_out():
     assert list(track([1], "Again")) == [1]
 
 
-def test_leaving_early():
+def test_leaving_early(terminal):
     for item in track(range(3), "Counting"):
         if item == 1:
             break

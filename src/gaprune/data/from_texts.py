@@ -20,7 +20,7 @@ from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError, suggest
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts, resolve_prompts
-from gaprune.util.progress import bars
+from gaprune.util.progress import stage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -223,15 +223,14 @@ def _found(
     if not negatives:
         return dict.fromkeys(range(len(pairs) if count is None else min(count, len(pairs))), ()), len(pairs), refused
     looked_at = 0
-    with bars() as display:
-        task = display.add_task("Choosing negatives", total=len(pairs) if count is None else count)
+    with stage("Choosing negatives", total=len(pairs) if count is None else count) as shown:
         for place, chosen in enumerate(choose_negatives(pairs, texts, search, count=negatives)):
             looked_at = place + 1
             if chosen is None:
                 refused[f"{pairs[place].kind}: too few passages fit as negatives"] += 1
             else:
                 found[place] = chosen
-            display.update(task, completed=looked_at if count is None else len(found))
+            shown.update(looked_at if count is None else len(found))
             if len(found) == count:
                 break
     return found, looked_at, refused

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gaprune.data.normal import normalise
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.util.progress import bars
+from gaprune.util.progress import stage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -41,10 +41,8 @@ class _Texts:
 @contextmanager
 def _own_bar() -> Iterator[None]:
     """Show one bar of ours in place of those of mine_hard_negatives, which has no switch for them."""
-    with bars() as display:
-        display.add_task("Mining negatives", total=None)
-        with redirect_stderr(io.StringIO()):
-            yield
+    with stage("Mining negatives"), redirect_stderr(io.StringIO()):
+        yield
 
 
 def _mined(

@@ -19,6 +19,7 @@ from gaprune.recovery.data import RecoveryData
 from gaprune.recovery.lora import low_rank
 from gaprune.recovery.masked_training import MaskedTraining, check_masked, masked_layers, zero_masks
 from gaprune.recovery.teacher import Teacher
+from gaprune.util.progress import stage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -116,7 +117,7 @@ def recover_model(
         if options.gradient_checkpointing:
             stack.enter_context(gradient_checkpointing(model))
         masked = None if options.lora else MaskedTraining(layers, masks)
-        steering = Steering(options.steps, options.patience, label)
+        steering = Steering(stack.enter_context(stage(label, total=options.steps)), options.patience)
         trainer = RecoveryTrainer(
             model=model,
             args=arguments,
@@ -129,8 +130,7 @@ def recover_model(
         )
         if masked is not None:
             stack.enter_context(masked)
-        with steering.display:
-            trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         trainer.accelerator.wait_for_everyone()  # until the first process has written the last checkpoint
         if trainer.state.best_global_step:
             trainer.read_weights(checkpoints.folder / f"checkpoint-{trainer.state.best_global_step}")

@@ -17,7 +17,6 @@ from transformers.trainer_callback import PrinterCallback
 
 from gaprune.errors import MeasurementError, OutputError
 from gaprune.recovery.private import CheckpointTrainer
-from gaprune.util.progress import bars
 from gaprune.util.tensor_store import StoredTensors, write_tensors
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
     from gaprune.recovery.masked_training import MaskedTraining
+    from gaprune.util.progress import Stage
 
 __all__ = ["RecoveryTrainer", "Steering", "is_out_of_patience"]
 
@@ -148,19 +148,16 @@ class Steering(TrainerCallback):
     """Evaluates after the last step, stops if patience runs out, and shows how far the training is.
 
     Args:
-        steps: Number of steps.
+        shown: Where the progress is shown.
         patience: Held-out losses without a better one until the training stops; ``None`` for no limit.
-        label: Name of the progress bar.
     """
 
-    def __init__(self, steps: int, patience: int | None, label: str) -> None:
-        self.patience, self.label = patience, label
-        self.display = bars()
-        self.task = self.display.add_task(label, total=steps)
+    def __init__(self, shown: Stage, patience: int | None) -> None:
+        self.shown, self.patience, self.label = shown, patience, shown.description
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Advance the progress bar, and ask for an evaluation after the last step."""
-        self.display.update(self.task, completed=state.global_step)
+        """Show the step, and ask for an evaluation after the last step."""
+        self.shown.update(state.global_step)
         if state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
 
@@ -171,5 +168,5 @@ class Steering(TrainerCallback):
         del args
         loss = kwargs["metrics"].get("eval_loss")
         if loss is not None:
-            self.display.update(self.task, description=f"{self.label} (held-out loss {loss:.4f})")
+            self.shown.update(description=f"{self.label} (held-out loss {loss:.4f})")
         control.should_training_stop = control.should_training_stop or is_out_of_patience(state, self.patience)

@@ -1,31 +1,43 @@
-"""Progress bars on stderr with a time left, switched off together by ``quiet``."""
+"""How far the work is, on stderr: nested bars on a terminal, elsewhere a plain line every half minute."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-__all__ = ["bars", "is_shown", "quiet", "say", "track"]
+__all__ = ["Display", "Stage", "is_shown", "quiet", "say", "stage", "track"]
 
 Item = TypeVar("Item")
+
+_EVERY = 30.0
+"""Seconds between two plain lines; shorter stages print none."""
 
 _shown: ContextVar[bool] = ContextVar("gaprune_progress_shown", default=True)
 
 
 def is_shown() -> bool:
-    """Return whether progress bars are shown in this context."""
+    """Return whether progress is shown in this context."""
     return _shown.get()
 
 
 @contextmanager
 def quiet(silent: bool = True) -> Iterator[None]:
-    """Hide progress bars inside the block (when ``silent``)."""
+    """Hide progress inside the block (when ``silent``)."""
     token = _shown.set(not silent)
     try:
         yield
@@ -33,33 +45,169 @@ def quiet(silent: bool = True) -> Iterator[None]:
         _shown.reset(token)
 
 
-def bars() -> Progress:
-    """Return a rich progress display on stderr, disabled inside :func:`quiet`."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=Console(file=sys.stderr),  # this one, also where others are silenced meanwhile
-        disable=not is_shown(),
-    )
+class Stage:
+    """A stage of the work that takes a while; it may be inside another stage.
+
+    Args:
+        description: A few words that name it.
+        total: Number of steps; ``None`` if it is not known.
+        began: When it began, by the clock of the display.
+        changed: Called after each change.
+    """
+
+    def __init__(self, description: str, total: float | None, began: float, changed: Callable[[], None]) -> None:
+        self.description, self.total, self.began = description, total, began
+        self.completed = 0.0
+        self.bar: TaskID | None = None
+        self._changed = changed
+
+    def update(self, completed: float | None = None, description: str | None = None) -> None:
+        """Say how many steps are done, or what the stage is called now."""
+        self.completed = self.completed if completed is None else completed
+        self.description = description or self.description
+        self._changed()
+
+
+class Display:
+    """Stages within stages, shown together: there is one live display, whatever is nested in what.
+
+    Args:
+        open_console: Returns where to write, as it is when the first stage begins.
+        clock: Returns seconds.
+    """
+
+    def __init__(
+        self,
+        open_console: Callable[[], Console] = lambda: Console(file=sys.stderr),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._open_console, self._clock = open_console, clock
+        self._console: Console | None = None
+        self._stages: list[Stage] = []
+        self._bars: Progress | None = None
+        self._told = 0.0
+        self._has_told = False
+
+    @contextmanager
+    def stage(self, description: str, total: float | None) -> Iterator[Stage]:
+        """Show a stage while the block runs."""
+        if not self._stages:
+            self._start()
+        opened = Stage(description, total, self._clock(), self._changed)
+        if self._bars is not None:
+            opened.bar = self._bars.add_task(self._indented(description, len(self._stages)), total=total)
+        self._stages.append(opened)
+        try:
+            yield opened
+        finally:
+            self._stages.remove(opened)
+            self._close(opened)
+
+    def say(self, text: str) -> None:
+        """Print a remark above the bars."""
+        console = self._console if self._stages and self._console is not None else self._open_console()
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _start(self) -> None:
+        self._console = self._open_console()
+        self._told, self._has_told = self._clock(), False
+        if self._console.is_terminal or self._console.is_jupyter:
+            self._bars = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._bars.start()
+
+    def _close(self, closed: Stage) -> None:
+        if self._bars is not None and closed.bar is not None and self._stages:
+            self._bars.remove_task(closed.bar)
+        if self._stages:
+            return
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+        elif self._has_told:
+            self.say(f"{closed.description}: done after {_duration(self._clock() - closed.began)}")
+
+    def _changed(self) -> None:
+        if self._bars is not None:
+            for depth, each in enumerate(self._stages):
+                if each.bar is not None:
+                    described = self._indented(each.description, depth)
+                    self._bars.update(each.bar, completed=each.completed, description=described)
+        elif self._clock() - self._told >= _EVERY:
+            self._told, self._has_told = self._clock(), True
+            self.say(self._line())
+
+    def _line(self) -> str:
+        """Return what runs, how far it is, and the time left of the outermost stage."""
+        parts = [
+            each.description + (f": {each.completed:g} of {each.total:g}" if each.total else "")
+            for each in self._stages
+        ]
+        done, first = _share(self._stages), self._stages[0]
+        passed = self._clock() - first.began
+        left = f"about {_duration(passed * (1 - done) / done)} left" if done else f"{_duration(passed)} so far"
+        return f"{', '.join(parts)}; {left}"
+
+    @staticmethod
+    def _indented(description: str, depth: int) -> str:
+        return "  " * depth + description
+
+
+def _share(stages: list[Stage]) -> float:
+    """Return which share of the outermost stage is done, with what is done of the step that it is at."""
+    if not stages or not stages[0].total:
+        return 0.0
+    first, *inner = stages
+    return min((first.completed + _share(inner)) / (first.total or 1), 1.0)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+_display = Display()
+
+
+@contextmanager
+def stage(description: str, total: float | None = None) -> Iterator[Stage]:
+    """Show a stage of ``total`` steps while the block runs, which updates it.
+
+    Args:
+        description: A few words.
+        total: Number of steps; ``None`` if it is not known.
+    """
+    if not is_shown():
+        yield Stage(description, total, 0.0, lambda: None)
+        return
+    with _display.stage(description, total) as opened:
+        yield opened
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield ``items`` while a progress bar named ``description`` advances.
+    """Yield ``items`` while the progress of ``description`` is shown.
 
     Args:
         items: What to go through.
-        description: A few words shown before the bar.
-        total: Number of items where ``items`` has no length.
+        description: A few words.
+        total: Number of items, if ``items`` has no length.
     """
-    with bars() as display:
-        yield from display.track(items, total=total, description=description)
+    count = len(items) if total is None and isinstance(items, Sized) else total
+    with stage(description, count) as opened:
+        for number, item in enumerate(items, start=1):
+            yield item
+            opened.update(number)
 
 
 def say(text: str) -> None:
     """Print a remark on stderr, unless inside :func:`quiet`."""
     if is_shown():
-        Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+        _display.say(text)
