@@ -15,15 +15,8 @@ __all__ = ["Memory", "is_measurable", "measure_memory"]
 
 _ROLLUP = Path("/proc/self/smaps_rollup")
 
-_PROCESS = """\
-import sys, types
-package = types.ModuleType("gaprune")
-package.__path__ = [sys.argv[1]]
-sys.modules["gaprune"] = package
-from gaprune.evaluation.cost.resident import main
-main()
-"""
-"""Runs :mod:`gaprune.evaluation.cost.resident` without PyTorch, which exports do not need."""
+_PROCESS = "import sys; sys.path.append(sys.argv[1]); from gaprune.evaluation.cost.resident import main; main()"
+"""Exports are measured without PyTorch: ``import gaprune`` does not load it."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ def measure_memory(
         "trust_remote_code": trust_remote_code,
     }
     done = subprocess.run(  # noqa: S603 (ourselves)
-        [sys.executable, "-c", _PROCESS, str(Path(__file__).parent.parent)],
+        [sys.executable, "-c", _PROCESS, str(Path(__file__).parents[3])],
         input=json.dumps(asked),
         capture_output=True,
         text=True,
