@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -193,6 +194,26 @@ class TestTemporaryFolder:
         with pytest.raises(KeyboardInterrupt), temporary_folder(tmp_path / "out"):
             raise KeyboardInterrupt
         assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("mounts", "place"),
+        [
+            ({"/": "ext4"}, "/tmp"),  # noqa: S108
+            ({"/": "ext4", "/tmp": "tmpfs"}, "/var/tmp"),  # noqa: S108
+            ({"/": "overlay", "/tmp": "ramfs", "/var": "xfs"}, "/var/tmp"),  # noqa: S108
+            ({"/": "tmpfs"}, "/tmp"),  # noqa: S108
+        ],
+    )
+    def test_the_default_is_not_in_memory(self, monkeypatch, mounts, place):
+        partitions = [SimpleNamespace(mountpoint=mount, fstype=kind) for mount, kind in mounts.items()]
+        monkeypatch.setattr("psutil.disk_partitions", lambda **_: partitions)
+        monkeypatch.setattr("tempfile.tempdir", "/tmp")  # noqa: S108
+        monkeypatch.delenv("TMPDIR", raising=False)
+        with temporary_folder(None) as folder:
+            assert folder.parent == Path(place)
+        monkeypatch.setenv("TMPDIR", "/tmp")  # noqa: S108
+        with temporary_folder(None) as folder:
+            assert folder.parent == Path("/tmp"), "who sets TMPDIR wants that"  # noqa: S108
 
     def test_what_cannot_be_made_is_explained(self, monkeypatch):
         def fail(*_args, **_kwargs):

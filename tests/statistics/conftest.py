@@ -23,7 +23,7 @@ def two_forwards_a_batch(monkeypatch):
 def measured():
     """Return a function that measures everything, or what is asked for, of a model."""
 
-    def run(model, triplets, *, linear_layers=None, statistics=ALL, prompts=None, **options):
+    def run(model, triplets, *, linear_layers=None, statistics=ALL, prompts=None, cache=None, **options):
         return measure(
             model,
             triplets,
@@ -31,6 +31,7 @@ def measured():
             statistics=statistics,
             prompts=prompts or Prompts(),
             options=MeasurementOptions(**options),
+            cache=cache,
         )
 
     return run

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, MeasurementError, OutputError
+from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.checkpoint import Checkpoint
 from gaprune.statistics.measure import measure
@@ -155,6 +156,27 @@ def test_what_changed_is_named_and_measured_again(bert, toy_triplets, kept, meas
     assert f"was made with another {named}: measuring from the start." in capsys.readouterr().err
     del options["identity"]
     same(statistics, measured(bert, triplets, batch_size=2, **options))
+
+
+def test_another_run_with_the_same_checkpoint_is_refused(bert, toy_triplets, kept, folder_of):
+    def another(*_):
+        with pytest.raises(OutputError, match="in use by another run"):
+            kept(load_model(folder_of("bert"), device="cpu"), toy_triplets, resume=True)
+        seen.append(True)
+
+    seen = []
+    bert.register_forward_hook(another)
+    kept(bert, toy_triplets)
+    assert seen
+
+
+def test_what_a_killed_run_left_half_written_is_deleted(bert, toy_triplets, kept, tmp_path):
+    kept(bert, toy_triplets)
+    half = tmp_path / "kept" / "calibration" / ".pass-1.safetensors.x.partial"
+    half.mkdir()
+    (half / "pass-1.safetensors").write_bytes(b"half")
+    kept(bert, toy_triplets, resume=True)
+    assert not half.exists()
 
 
 def test_nothing_to_resume_is_said(bert, toy_triplets, kept, capsys):

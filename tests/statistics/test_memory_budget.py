@@ -174,14 +174,20 @@ def test_later_passes_start_at_their_first_block(bert, toy_triplets, measured):
     assert set(seen) == {False}
 
 
-def test_sums_on_disk_are_deleted_with_their_object(bert, toy_triplets, measured, planned, monkeypatch, tmp_path):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+@pytest.mark.parametrize("named", [False, True])
+def test_sums_on_disk_are_deleted_with_their_object(bert, toy_triplets, measured, monkeypatch, tmp_path, named):
+    """They lie beside the path that is named, which need not exist, or else where temporary files do."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(plan, "_groups", lambda sizes, _room: tuple((name,) for name in sizes))
-    statistics = measured(bert, toy_triplets, statistics={"gram"})
-    assert len(list(tmp_path.rglob("*.safetensors"))) == 12
+    options = {"cache": tmp_path / "out" / "pruned"} if named else {}
+    statistics = measured(bert, toy_triplets, statistics={"gram"}, **options)
+    [folder] = {path.parent for path in tmp_path.rglob("*.safetensors")}
+    assert folder.parent == (tmp_path if named else tmp_path / "temporary")
+    assert len(list(folder.iterdir())) == 12
     assert all(each.gram.isfinite().all() for each in statistics.values())
     del statistics
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.rglob("*")] == ["temporary"]
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ class Calibration:
             part: Keeps the measurements of another model of the same run apart.
         """
         checkpoint = checkpoint_of(recipe, identity, part)
+        beside = recipe.out or recipe.scores
 
         def one(triplets: Triplets | None, wanted: frozenset[Statistic], label: str) -> Statistics | None:
             if triplets is None or not wanted:
@@ -121,6 +122,7 @@ class Calibration:
                 options=recipe,
                 label=label,
                 checkpoint=checkpoint,
+                cache=None if beside is None else Path(beside),
             )
 
         return one(self.domain, needs.domain, "domain"), one(self.general, needs.general, "general")
