@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.files import load_recipe
 from gaprune.config.recipe import Recipe
+from gaprune.config.typed import CompareOptions
 from gaprune.criteria.base import Criterion
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.errors import ConfigError
@@ -57,7 +58,7 @@ def compare(
     sweep: Mapping[str, Sequence[object]] | None = None,
     on_result: Callable[[Result], None] | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    **options: Any,
+    **options: Unpack[CompareOptions],
 ) -> Comparison:
     """Prune the same model by several criteria and evaluate each result; the paper's table 1 is one.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
+from gaprune.config.typed import LoadingOptions
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.benchmarks import evaluate_benchmark, resolve_benchmark
 from gaprune.evaluation.quality.discovery import find_tasks
@@ -31,7 +32,7 @@ def evaluate(
     query_prompt: str | None = None,
     passage_prompt: str | None = None,
     batch_size: int = ENCODING_BATCH_SIZE,
-    **options: Any,
+    **options: Unpack[LoadingOptions],
 ) -> Evaluation:
     """Measure a model's quality on tasks of one's own or on an mteb benchmark, beside its parent where one is named.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
+from gaprune.config.typed import ModelOptions
 from gaprune.evaluation.cost.footprint import Footprint, footprint
 from gaprune.export.provenance import Provenance
 from gaprune.models.load import load_model
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["inspect"]
 
 
-def inspect(model: str | Path | SentenceTransformer, **options: Any) -> tuple[Footprint, Provenance | None]:
+def inspect(
+    model: str | Path | SentenceTransformer, **options: Unpack[ModelOptions]
+) -> tuple[Footprint, Provenance | None]:
     """Return the sizes and zeros of a model, and its provenance where it is a folder that GAPrune made.
 
     Args:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.recipe import Recipe
+from gaprune.config.typed import PruneManyOptions, PruneOptions
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
@@ -29,7 +30,7 @@ def prune(
     sparsity: float | None = None,
     out: str | Path | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    **options: Any,
+    **options: Unpack[PruneOptions],
 ) -> Result:
     """Prune a model for a domain.
 
@@ -71,7 +72,7 @@ def prune_many(
     domain: str | Path | Sequence[Triplet] | None = None,
     general: str | Path | Sequence[Triplet] | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    **options: Any,
+    **options: Unpack[PruneManyOptions],
 ) -> Iterator[Result]:
     """Prune a model at several sparsities from one measurement; yields a result for each.
 

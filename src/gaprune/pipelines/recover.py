@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.files import load_recipe
 from gaprune.config.recovery import RecoveryOptions
+from gaprune.config.typed import RecoverOptions
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
@@ -55,7 +56,7 @@ def recover(
     out: str | Path | None = None,
     parent: str | Path | SentenceTransformer | None = None,
     recipe: RecoveryOptions | Mapping[str, Any] | str | Path | None = None,
-    **options: Any,
+    **options: Unpack[RecoverOptions],
 ) -> Recovered:
     """Fine-tune a pruned model on triplets of its domain; its zeros stay zeros.
 
