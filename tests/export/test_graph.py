@@ -147,7 +147,7 @@ class TestErrors:
         done = exported("bert", "onnx").path
         monkeypatch.setattr(exporting, "load_model", lambda *_args, **_options: pytest.fail("loaded"))
         bert = folder_of("bert")
-        with pytest.raises(ConfigError, match=r"to: 'onx' is no target\. Did you mean 'onnx'"):
+        with pytest.raises(ConfigError, match=r"to: 'onx' is not a format\. Did you mean 'onnx'"):
             gaprune.export_model(bert, to="onx", out=tmp_path / "out")
         with pytest.raises(ModelError, match=r"missing is no folder\."):
             gaprune.export_model(tmp_path / "missing", to="onnx", out=tmp_path / "out")

@@ -296,7 +296,7 @@ class TestSeveral:
         assert [(cell.criterion, cell.seed) for cell in found.cells] == [
             ("magnitude", 0), ("dai", 0), ("magnitude", 1), ("dai", 1),
         ]  # fmt: skip
-        assert {reconstruct["general_share"] for reconstruct in seen} == {0.3}
+        assert {each.general_share for each in seen} == {0.3}
         assert {cell.sparsity for cell in found.cells} == {0.25}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -45,8 +45,7 @@ def test_what_is_drawn():
 
 
 def test_without_matplotlib(monkeypatch, tmp_path):
-    genuine = importlib.util.find_spec
-    monkeypatch.setattr(figures, "find_spec", lambda name: None if name == "matplotlib" else genuine(name))
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"Drawing figures needs .* extra 'plots'") as caught:
         require_plots()
     assert (

@@ -92,16 +92,15 @@ def _tell(content: dict[str, Any], text: str, *, quiet: bool, as_json: bool) -> 
 
 def _packed(packed: Packed) -> str:
     return (
-        f"Written to {packed.path}: {packed.bytes / _MB:.1f} MB, where the folder has "
-        f"{packed.folder_bytes / _MB:.1f} MB and an ordinary zip of it {packed.zip_bytes / _MB:.1f} MB. It saves disk "
-        f"and transfer only: unpacked, the model is what it was (gaprune unpack {packed.path} --out DIR)."
+        f"Written to {packed.path}: {packed.bytes / _MB:.1f} MB; the folder has {packed.folder_bytes / _MB:.1f} MB. "
+        "An archive saves disk and transfer only: unpack it before use (gaprune unpack "
+        f"{packed.path} --out DIR)."
     )
 
 
 def _exported(result: Exported) -> str:
     return (
-        f"Written to {result.path}: {result.bytes / _MB:.1f} MB, where the original has "
-        f"{result.source_bytes / _MB:.1f} MB. Cosine to the original's embeddings: {result.cosine_min:.6f} or more, "
-        f"mean {result.cosine_mean:.6f}, over {result.texts} texts. Its README.md shows how to open it; measure it "
-        "with gaprune bench."
+        f"Written to {result.path}: {result.bytes / _MB:.1f} MB; the original has {result.source_bytes / _MB:.1f} MB. "
+        f"Cosine to the embeddings of the original over {result.texts} texts: lowest {result.cosine_min:.6f}, mean "
+        f"{result.cosine_mean:.6f}. README.md shows how to open it; gaprune bench measures its cost."
     )

@@ -1,9 +1,7 @@
-"""An output folder is written beside its place and moved there when it is whole."""
+"""Output folders, which are written beside their place and moved there when they are complete."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +11,8 @@ from safetensors import SafetensorError
 
 from gaprune.errors import OutputError
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance
-from gaprune.util.files import check_parent
+from gaprune.export.saved_zeros import check_saved_zeros
+from gaprune.util.files import check_parent, temporary_beside
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -53,71 +52,58 @@ def save(
     """Write ``model`` as a sentence-transformers folder with safetensors, model card and provenance.
 
     Args:
-        model: What to write.
-        out: Destination, written as :func:`writing` does.
+        model: The model.
+        out: The folder.
         card: Text of ``README.md``.
         provenance: Content of ``gaprune.json``.
         overwrite: Whether an existing model folder is replaced.
 
     Raises:
-        OutputError: If it cannot be written there.
+        OutputError: If it cannot be written, or the saved weights have other zeros than the provenance says.
     """
     with writing(out, overwrite=overwrite) as partial:
         model.save_pretrained(str(partial), create_model_card=False, safe_serialization=True)
         (partial / "README.md").write_text(card, encoding="utf-8")
         provenance.write(partial)
+        check_saved_zeros(partial, provenance)
     return Path(out).resolve()
 
 
 @contextmanager
 def writing(out: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Give a temporary folder next to ``out`` to fill: it is moved into place at the end of the block.
+    """Give a temporary folder beside ``out`` to fill; it is moved into place at the end of the block.
 
-    So ``out`` is either what it was or complete; where the block fails, what it wrote goes.
+    So ``out`` is either what it was or complete. If the block fails, what it wrote is deleted. Folder and files have
+    the modes that the umask allows.
 
     Raises:
         OutputError: If ``out`` is taken, or cannot be written.
     """
     out = check_destination(out, overwrite=overwrite)
-    partial: Path | None = None
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        yield partial
-        partial.chmod(0o755)
-        mode = _allowed(partial)  # safetensors writes for the owner alone
-        for file in partial.rglob("*"):
-            if file.is_file():
-                file.chmod(mode)
-        _move(partial, out)
+        with temporary_beside(out) as partial:
+            partial.mkdir()
+            yield partial
+            mode = partial.stat().st_mode & 0o666  # safetensors writes for the owner alone
+            for file in partial.rglob("*"):
+                if file.is_file():
+                    file.chmod(mode)
+            _move(partial, out)
     except (OSError, SafetensorError) as error:
         raise OutputError(
             f"The model cannot be written to {out}: {error}", "Make room, or choose another --out (out=...)."
         ) from error
-    finally:
-        if partial is not None and partial.exists():
-            shutil.rmtree(partial)
-
-
-def _allowed(folder: Path) -> int:
-    """Return the mode that the umask gives to a new file in ``folder``."""
-    probe = folder / ".mode"
-    probe.touch()
-    mode = probe.stat().st_mode
-    probe.unlink()
-    return mode
 
 
 def _move(partial: Path, out: Path) -> None:
-    """Put ``partial`` at ``out``; what was there stays until its successor has its name."""
+    """Put ``partial`` at ``out``; a folder that was there is kept until its successor has its name."""
     if not out.exists():
         partial.rename(out)
         return
-    old = out.with_name(f"{partial.name}.old")
+    old = partial.with_name("replaced")
     out.rename(old)
     try:
         partial.rename(out)
     except OSError:
         old.rename(out)
         raise
-    shutil.rmtree(old)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gaprune.errors import MissingExtraError, ModelError
+from gaprune.errors import ModelError, require_extra
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -52,18 +52,8 @@ def check_extra(to: str, *, int8: bool) -> None:
     Raises:
         MissingExtraError: If something is not.
     """
-    try:
-        import onnxscript  # noqa: F401
-
-        if to == "onnx":
-            import onnxruntime  # noqa: F401
-        else:
-            import openvino  # noqa: F401
-
-            if int8:
-                import nncf  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(f"Exporting to {to}", to) from error
+    runtime = ("onnxruntime",) if to == "onnx" else ("openvino", *(("nncf",) if int8 else ()))
+    require_extra(f"Exporting to {to}", to, "onnxscript", *runtime)
 
 
 def write_onnx(model: SentenceTransformer, path: Path, *, int8: bool = False) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 
-from gaprune.errors import MissingExtraError, ModelError
+from gaprune.errors import ModelError, require_extra
 
 __all__ = ["DEMO_SHA256", "demo_model"]
 
@@ -23,10 +23,8 @@ def demo_model() -> Path:
         MissingExtraError: If the extra is not installed.
         ModelError: If its weights are not the genuine ones.
     """
-    spec = find_spec(_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("The demonstration", "demo")
-    folder = Path(spec.origin).parent / "model"
+    require_extra("The demonstration", "demo", _PACKAGE)
+    folder = Path(str(import_module(_PACKAGE).__file__)).parent / "model"
     weights = folder / "model.safetensors"
     found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no such file"
     if found != DEMO_SHA256:

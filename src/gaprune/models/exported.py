@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaprune.errors import ConfigError, MissingExtraError, ModelError, suggest
+from gaprune.errors import ConfigError, ModelError, require_extra, suggest
 from gaprune.models.formats import GRAPHS, format_of
 
 __all__ = ["ExportedModel"]
@@ -106,10 +106,9 @@ class ExportedModel:
 
 
 def _onnx(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Run]:  # noqa: ARG001 (it always is)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("Running an ONNX model", "onnx") from error
+    require_extra("Running an ONNX model", "onnx", "onnxruntime")
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     # Threads that wait by spinning would take the processor from other models measured in turn in this process.
@@ -123,10 +122,9 @@ def _onnx(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Ru
 
 
 def _openvino(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Run]:
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingExtraError("Running an OpenVINO model", "openvino") from error
+    require_extra("Running an OpenVINO model", "openvino", "openvino")
+    import openvino
+
     config: dict[str, Any] = {} if threads is None else {"INFERENCE_NUM_THREADS": threads}
     if exact:
         config["INFERENCE_PRECISION_HINT"] = "f32"

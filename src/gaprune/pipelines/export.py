@@ -30,9 +30,9 @@ from gaprune.util.progress import say
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Exported", "Target", "export_model"]
+__all__ = ["ExportFormat", "Exported", "export_model"]
 
-Target = Literal["onnx", "openvino"]
+ExportFormat = Literal["onnx", "openvino"]
 
 _TOLERANCE = 1e-3
 """How far below one the cosine of an fp32 export may be for any text."""
@@ -70,7 +70,7 @@ class Exported:
     """
 
     path: Path
-    to: Target
+    to: ExportFormat
     int8: bool
     bytes: int
     source_bytes: int
@@ -86,7 +86,7 @@ class Exported:
 def export_model(
     folder: str | Path,
     *,
-    to: Target,
+    to: ExportFormat,
     out: str | Path,
     int8: bool = False,
     domain: str | Path | None = None,
@@ -121,8 +121,9 @@ def export_model(
         >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").cosine_min
     """
     folder = Path(folder)
-    if to not in get_args(Target):
-        raise ConfigError(f"to: {to!r} is no target.{suggest(to, get_args(Target))}", "Use onnx or openvino.")
+    if to not in get_args(ExportFormat):
+        near = suggest(to, get_args(ExportFormat))
+        raise ConfigError(f"to: {to!r} is not a format.{near}", "Use onnx or openvino.")
     if not folder.is_dir():
         raise ModelError(f"{folder} is no folder.", "Name the folder of a model; download one that is on the hub.")
     if format_of(folder) != "torch":

@@ -17,6 +17,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, for_layers, for_units, needs_of
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.data.texts import read_texts
+from gaprune.errors import require_extra
 from gaprune.export.records import Recovery, Removed, Structured, TargetChoice, Texts
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.linear_layers import linear_layers
@@ -34,7 +35,7 @@ from gaprune.pruning.rebuild import changed_config
 from gaprune.pruning.removed_units import RemovedUnits, StructuredPruning
 from gaprune.pruning.targets import Target, choose_plan
 from gaprune.pruning.token_use import used_tokens
-from gaprune.pruning.tokenizers import check_extra
+from gaprune.pruning.tokenizers import VOCABULARY_EXTRA
 from gaprune.pruning.unit_plan import UnitPlan, plan_units, units_kept
 from gaprune.pruning.unit_statistics import UnitStatistics
 from gaprune.reconstruction.reconstruct import quick_reconstruction
@@ -61,7 +62,7 @@ class StructuredRun(Run):
             for granularity in self.granularities(self.recipe):
                 (for_units if granularity == "units" else for_layers)(criterion, name)
         if self.cuts_tokens:
-            check_extra()
+            require_extra(*VOCABULARY_EXTRA)
         self.texts = [] if self.recipe.vocabulary is None else read_texts(Path(self.recipe.vocabulary))
 
     @classmethod

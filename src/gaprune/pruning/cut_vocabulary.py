@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from gaprune.errors import ModelError
+from gaprune.errors import ModelError, require_extra
 from gaprune.models.vocabulary import Vocabulary, vocabulary
 from gaprune.pruning.kept_tokens import VocabularyCut, close_vocabulary
 from gaprune.pruning.token_ids import renumber
-from gaprune.pruning.tokenizers import check_extra, cut_tokenizer
+from gaprune.pruning.tokenizers import VOCABULARY_EXTRA, cut_tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -40,7 +40,7 @@ def cut_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> tuple[S
         ModelError: If the model's vocabulary cannot be cut.
         ConfigError: If an id is none of the table's.
     """
-    check_extra()
+    require_extra(*VOCABULARY_EXTRA)
     cut = close_vocabulary(model, keep)
     place = vocabulary(model)
     tokenizer = cut_tokenizer(place.tokenizer, frozenset(cut.kept))

@@ -10,25 +10,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from gaprune.errors import MissingExtraError, ModelError
+from gaprune.errors import ModelError, require_extra
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["check_extra", "cut_tokenizer"]
+__all__ = ["VOCABULARY_EXTRA", "cut_tokenizer"]
 
-
-def check_extra() -> None:
-    """Find out whether tokenizers can be cut here; call it before expensive work.
-
-    Raises:
-        MissingExtraError: If skeletoken is not installed.
-    """
-    try:
-        import skeletoken  # noqa: F401 (only whether it is there)
-    except ImportError as error:
-        raise MissingExtraError("Cutting a vocabulary", "vocabulary") from error
+VOCABULARY_EXTRA = ("Cutting a vocabulary", "vocabulary", "skeletoken")
+"""What needs the extra, its name, and its module, for :func:`gaprune.errors.require_extra`."""
 
 
 def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, keep: Collection[int]) -> PreTrainedTokenizerFast:
@@ -46,7 +37,7 @@ def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, keep: Collection[int]) -> 
         MissingExtraError: If skeletoken is not installed.
         ModelError: If the tokenizer cannot be changed, or does not come back as it was changed.
     """
-    check_extra()
+    require_extra(*VOCABULARY_EXTRA)
     goes = {token for token, each in tokenizer.get_vocab().items() if each not in keep}
     backend = _without(tokenizer.backend_tokenizer, goes)
     with TemporaryDirectory() as name:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
-from gaprune.errors import ConfigError, ModelError
+from gaprune.errors import ConfigError, ModelError, require_extra
 from gaprune.models.prompts import TASKS, resolve_prompts
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData
-from gaprune.recovery.lora import check_lora
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
@@ -31,7 +30,7 @@ def check_extras(options: RecoveryOptions) -> None:
         MissingExtraError: If one is missing.
     """
     if options.lora:
-        check_lora()
+        require_extra("LoRA", "lora", "peft")
 
 
 def check_training(model: SentenceTransformer, data: RecoveryData, options: RecoveryOptions) -> None:

@@ -10,30 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gaprune.errors import MissingExtraError
 from gaprune.models.linear_layers import LinearLayer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_lora", "low_rank"]
+__all__ = ["low_rank"]
 
 _ALPHA = 2
 """An update is scaled by alpha over rank; alpha is this many times the rank, as is usual."""
 
 _ADAPTER = "recovery"
-
-
-def check_lora() -> None:
-    """Check that peft is installed.
-
-    Raises:
-        MissingExtraError: If it is not.
-    """
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("LoRA", "lora") from error
 
 
 @contextmanager

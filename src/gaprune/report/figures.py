@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaprune.errors import MissingExtraError, OutputError
+from gaprune.errors import OutputError, require_extra
 from gaprune.util.files import replacing
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ def require_plots() -> None:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    if find_spec("matplotlib") is None:
-        raise MissingExtraError("Drawing figures", "plots", "leave them out with --no-figures")
+    require_extra("Drawing figures", "plots", "matplotlib", otherwise="leave them out with --no-figures")
 
 
 def write_figures(figures: Sequence[Curves], folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from gaprune.errors import ConfigError, DataError, MissingExtraError, ModelError, OutputError, suggest
+from gaprune.errors import ConfigError, DataError, ModelError, OutputError, require_extra, suggest
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
 from gaprune.util.progress import track
@@ -86,10 +86,9 @@ def resolve_benchmark(name: str) -> tuple[str, list[Any]]:
         MissingExtraError: If mteb is not installed.
         ConfigError: If mteb has no such benchmark or task.
     """
-    try:
-        import mteb
-    except ImportError as error:
-        raise MissingExtraError("Evaluating mteb benchmarks", "mteb") from error
+    require_extra("Evaluating mteb benchmarks", "mteb", "mteb")
+    import mteb
+
     if name.strip().casefold() == "finance":
         return "finance", [_task(task) for task in FINANCE_TASKS]
     names = {}
