@@ -311,7 +311,7 @@ class TestInspect:
         assert "encoder.layer.0.intermediate.dense" in done.out
         plain = gaprune("inspect", empty / "o", "--json").json
         assert plain["provenance"]["sparsity"]["removed"] == 3072
-        assert sum(matrix["zeros"] for matrix in plain["footprint"]["matrices"]) == 3072
+        assert sum(matrix["zeros"] for matrix in plain["footprint"]["linear_layers"]) == 3072
 
     def test_any_other_model(self, gaprune, files):
         done = gaprune("inspect", files.model)

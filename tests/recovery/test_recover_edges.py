@@ -78,7 +78,7 @@ def test_few_that_are_held_out_are_mined_for_among_all(bert, many):
     options = RecoveryOptions(mine_negatives=8, held_out=0.1, batch_size=6)
     corpus = read_recovery_data(options, domain=pairs)
     assert len(corpus.held_out) == 4
-    mined = corpus.with_negatives(bert, 8, resolve_prompts(bert))
+    mined = corpus.mined(bert, [options])
     whole = mine_negatives(pairs, bert, count=8, prompts=resolve_prompts(bert))
     assert {each.query: each.negatives for each in mined.held_out} == {
         each.query: each.negatives for each in whole if each.query in {held.query for held in corpus.held_out}

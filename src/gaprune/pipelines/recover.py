@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -25,12 +24,12 @@ from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import no_effect, split_source
 from gaprune.pipelines.preflight import check_finite, check_outside
 from gaprune.pipelines.recovered import Recovered, record, unpruned
-from gaprune.recovery.arguments import check_extras, check_training
+from gaprune.recovery.arguments import check_training
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData, read_recovery_data
 from gaprune.recovery.masked_training import masked_layers
 from gaprune.recovery.recover_model import recover_model
-from gaprune.recovery.teacher import Teacher, embed_with_teacher
+from gaprune.recovery.teacher import embed_with_teacher
 from gaprune.util.distributed import join_process_group
 from gaprune.util.files import temporary_folder
 
@@ -93,7 +92,6 @@ def recover(
     given = {"model": model_name, "domain": domain_name, "general": general_name, "parent": parent_name}
     asked = RecoveryOptions.build(recipe or {}, given, {"steps": steps, "out": out}, options)
 
-    check_extras(asked)
     processes = _join_processes(asked)
     count = processes.num_processes
     _check_models(asked, loaded, teacher)
@@ -108,16 +106,14 @@ def recover(
         with shortened(child, asked.max_length):
             _check_child(asked, child, data)
             identity = _identify(asked, child)
-            dense = _open_parent(asked, base, teacher, child) if asked.distil or tasks else None
-            prompts = resolve_prompts(child, query=asked.query_prompt, passage=asked.passage_prompt)
-            if asked.mine_negatives:
-                data = data.with_negatives(child, asked.mine_negatives, prompts)
-                data.check([asked], count)
+            dense, distilled = _open_parent(asked, base, teacher)
+            _check_width(asked, child, dense)
+            data = data.mined(child, [asked], count)
             run = {
                 "options": asked.model_dump(mode="json", exclude=_MAY_DIFFER),
                 "model": [identity.weights_sha256, modules_fingerprint(child)],
                 "data": data.as_dict(),
-                "parent": dense.identity.weights_sha256 if dense and asked.distil else None,
+                "parent": distilled and distilled.weights_sha256,
                 "processes": count,
             }
             processes.wait_for_everyone()
@@ -125,24 +121,26 @@ def recover(
                 checkpoints.claim(run)
             processes.wait_for_everyone()
 
-            with processes.main_process_first():
-                embeddings = _embed(asked, data, dense) if dense and asked.distil else None
-            teacher_identity = dense.identity if dense and asked.distil else None
-            beside = dense.model if dense and tasks else None
-            del dense, teacher  # the parent's memory is free in training if no task needs it
+            embeddings = None
+            if dense is not None and distilled is not None:
+                with processes.main_process_first():
+                    embeddings = embed_with_teacher(
+                        dense, data.texts([asked]), asked, fingerprint=distilled.weights_sha256
+                    )
+            dense = dense if tasks else None  # else its memory is free during training
             training = recover_model(child, data, asked, checkpoints, teacher=embeddings)
         result = Recovered(
             model=child,
             options=asked,
             training=training,
-            prompts=prompts,
+            prompts=resolve_prompts(child, query=asked.query_prompt, passage=asked.passage_prompt),
             base=base or unpruned(child, identity, asked.targets),
-            record=record(asked, data, training, teacher_identity),
+            record=record(asked, data, training, distilled),
         )
         processes.wait_for_everyone()
         if processes.is_main_process:
             if tasks:  # a model whose parent is unknown is compared with itself before the recovery
-                result = result.evaluate(tasks, parent=beside or _load_child(asked, loaded))
+                result = result.evaluate(tasks, parent=dense or _load_child(asked, loaded))
             if destination is not None:
                 result.save(destination, overwrite=asked.overwrite)
             checkpoints.clear()
@@ -246,72 +244,52 @@ def _check_child(asked: RecoveryOptions, child: SentenceTransformer, data: Recov
     check_training(child, data, asked)
 
 
-@dataclass(frozen=True)
-class _Parent:
-    """The dense model and what identifies it."""
-
-    model: SentenceTransformer
-    identity: Parent
-
-
 def _open_parent(
-    asked: RecoveryOptions,
-    base: Provenance | None,
-    given: SentenceTransformer | None,
-    child: SentenceTransformer,
-) -> _Parent | None:
-    """Return the parent that is given, named, or recorded in ``gaprune.json``; ``None`` if nothing says which.
+    asked: RecoveryOptions, base: Provenance | None, given: SentenceTransformer | None
+) -> tuple[SentenceTransformer | None, Parent | None]:
+    """Return the parent if it is needed and known, and its identity if it is distilled from.
 
     Raises:
         ModelError: If it cannot be loaded, or the recorded parent has other weights now.
-        ConfigError: If its embeddings cannot be distilled.
     """
-    if given is not None:
-        parent = _Parent(given, Parent.of(given, _IN_MEMORY))
-    elif asked.parent is not None:
-        model = load_model(asked.parent, trust_remote_code=asked.trust_remote_code, device=asked.device)
-        parent = _Parent(model, Parent.of(model, asked.parent))
-    elif base is not None:
-        parent = _open_recorded_parent(asked, base)
-    else:
-        return None
-    mine, its = child.get_embedding_dimension(), parent.model.get_embedding_dimension()
-    if asked.distil and asked.embedding_weight and mine != its:
-        raise ConfigError(
-            f"embedding_weight: the model's embeddings have {mine} dimensions, the parent's {its}.",
-            "Distil similarities alone: --set embedding_weight=0.",
+    recorded = base.parent if base is not None and asked.parent is None and given is None else None
+    name = asked.parent or (recorded and recorded.find(asked.model))
+    if not (asked.distil or asked.tasks) or (given is None and name is None):
+        return None, None
+    dense = given or _load_parent(asked, str(name), recorded)
+    if not asked.distil and recorded is None:
+        return dense, None
+    identity = Parent.of(dense, name or _IN_MEMORY)
+    if recorded is not None and identity.weights_sha256 != recorded.weights_sha256:
+        raise ModelError(
+            f"parent: {name} has other weights ({identity.weights_sha256[:12]}) than gaprune.json says "
+            f"({recorded.weights_sha256[:12]}).",
+            "Name the parent, or another model to distil from, with --parent.",
         )
-    return parent
+    return dense, identity if asked.distil else None
 
 
-def _open_recorded_parent(asked: RecoveryOptions, base: Provenance) -> _Parent:
-    recorded = base.parent
-    name = recorded.find(asked.model) or recorded.name
+def _load_parent(asked: RecoveryOptions, name: str, recorded: Parent | None) -> SentenceTransformer:
+    """Load the parent, as it was loaded when it was pruned if ``gaprune.json`` names it."""
+    how: dict[str, Any] = {} if recorded is None else {"revision": recorded.revision, "dtype": recorded.dtype}
     try:
-        model = load_model(
-            name,
-            trust_remote_code=asked.trust_remote_code,
-            device=asked.device,
-            revision=recorded.revision,
-            dtype=recorded.dtype,  # on which the fingerprint depends
-        )
+        return load_model(name, trust_remote_code=asked.trust_remote_code, device=asked.device, **how)
     except ModelError as error:
+        if recorded is None:
+            raise
         raise ModelError(
             f"parent: gaprune.json in {asked.model} names {recorded.name}. {error.problem}",
             f"Name the dense model with --parent (parent=...). {error.remedy}",
         ) from error
-    identity = Parent.of(model, name)
-    found, wanted = identity.weights_sha256, recorded.weights_sha256
-    if found != wanted:
-        raise ModelError(
-            f"parent: {name} has other weights ({found[:12]}) than gaprune.json says ({wanted[:12]}).",
-            "Name the parent, or another model to distil from, with --parent.",
+
+
+def _check_width(asked: RecoveryOptions, child: SentenceTransformer, dense: SentenceTransformer | None) -> None:
+    """Refuse to compare embeddings of different dimensions one by one."""
+    if dense is None or not (asked.distil and asked.embedding_weight):
+        return
+    mine, its = child.get_embedding_dimension(), dense.get_embedding_dimension()
+    if mine != its:
+        raise ConfigError(
+            f"embedding_weight: the model's embeddings have {mine} dimensions, the parent's {its}.",
+            "Distil similarities alone: --set embedding_weight=0.",
         )
-    return _Parent(model, identity)
-
-
-def _embed(asked: RecoveryOptions, data: RecoveryData, parent: _Parent) -> Teacher:
-    """Embed the texts of training with the parent, which cuts them at ``max_length`` if its own limit is higher."""
-    own, limit = parent.model.max_seq_length, asked.max_length
-    with shortened(parent.model, None if limit is None or (own is not None and own <= limit) else limit):
-        return embed_with_teacher(parent.model, data.texts([asked]), asked, fingerprint=parent.identity.weights_sha256)

@@ -11,9 +11,8 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
 from gaprune.export.portable import Parent
 from gaprune.export.records import Recovery
-from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.recovered import record
-from gaprune.recovery.arguments import check_extras, check_training
+from gaprune.recovery.arguments import check_training
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData, read_recovery_data
 from gaprune.recovery.recover_model import recover_model
@@ -66,10 +65,7 @@ class RecoveryPlan:
         """
         options, data = self.options[0], self.data
         check_training(parent, data, options)
-        if options.mine_negatives:
-            prompts = resolve_prompts(parent, query=options.query_prompt, passage=options.passage_prompt)
-            data = data.with_negatives(parent, options.mine_negatives, prompts)
-            data.check(self.options)
+        data = data.mined(parent, self.options)
         if not options.distil:
             return replace(self, data=data)
         fingerprint = identity.weights_sha256
@@ -118,7 +114,6 @@ def plan_recovery(
         )
     shared = {name: getattr(recipe, name) for name in _SHARED}
     options = RecoveryOptions.build(shared, {"steps": recipe.recover}, recipe.recovery)
-    check_extras(options)
     data = read_recovery_data(options, domain=domain, general=general)
     by_round = tuple(
         options.model_copy(update={"steps": each.steps, "seed": options.seed + each.number})

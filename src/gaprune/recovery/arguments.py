@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
-from gaprune.errors import ConfigError, ModelError, require_extra
+from gaprune.errors import ConfigError, ModelError
 from gaprune.models.prompts import TASKS, resolve_prompts
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData
@@ -17,20 +17,10 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
     from transformers import PreTrainedModel
 
-__all__ = ["check_extras", "check_training", "gradient_checkpointing", "training_arguments"]
+__all__ = ["check_training", "gradient_checkpointing", "training_arguments"]
 
 _KEPT = 2
 """Number of checkpoints that are kept: the best and the last."""
-
-
-def check_extras(options: RecoveryOptions) -> None:
-    """Check that the optional dependencies of ``options`` are installed.
-
-    Raises:
-        MissingExtraError: If one is missing.
-    """
-    if options.lora:
-        require_extra("LoRA", "lora", "peft")
 
 
 def check_training(model: SentenceTransformer, data: RecoveryData, options: RecoveryOptions) -> None:

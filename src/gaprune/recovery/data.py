@@ -12,8 +12,8 @@ from gaprune.data.general import read_general
 from gaprune.data.mining import mine_negatives
 from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplet, Triplets
-from gaprune.errors import ConfigError, DataError
-from gaprune.models.prompts import Prompts, Role
+from gaprune.errors import ConfigError, DataError, require_extra
+from gaprune.models.prompts import Role, resolve_prompts
 from gaprune.recovery.batches import hold_out, in_batches, plan, row
 
 if TYPE_CHECKING:
@@ -82,19 +82,25 @@ class RecoveryData:
             self.plan(options)
             self.held_out_batches(options, processes)
 
-    def with_negatives(self, model: SentenceTransformer, count: int, prompts: Prompts) -> RecoveryData:
-        """Return the data with ``count`` mined negatives for each query that has none.
+    def mined(self, model: SentenceTransformer, rounds: Sequence[RecoveryOptions], processes: int = 1) -> RecoveryData:
+        """Return the data with mined negatives for each query that has none, if the options ask for them.
 
         Negatives of held-out triplets come from all passages of the domain, those of training triplets from the
         passages that are trained on.
         """
+        options = rounds[0]
+        if not options.mine_negatives:
+            return self
+        prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
 
-        def mined(triplets: Triplets) -> Triplets:
-            return mine_negatives(triplets, model, count=count, prompts=prompts)
+        def mine(triplets: Triplets) -> Triplets:
+            return mine_negatives(triplets, model, count=options.mine_negatives, prompts=prompts)
 
-        domain = mined(self.domain)
-        held_out = self.held_out and mined(Triplets([*domain, *self.held_out], domain.name))[len(domain) :]
-        return replace(self, domain=domain, held_out=held_out, general=self.general and mined(self.general))
+        domain = mine(self.domain)
+        held_out = self.held_out and mine(Triplets([*domain, *self.held_out], domain.name))[len(domain) :]
+        found = replace(self, domain=domain, held_out=held_out, general=self.general and mine(self.general))
+        found.check(rounds, processes)
+        return found
 
     def texts(self, rounds: Iterable[RecoveryOptions]) -> Iterator[tuple[Role, str]]:
         """Yield every text that the rounds embed, with its role; some texts come more than once."""
@@ -142,9 +148,12 @@ def read_recovery_data(
         processes: Number of processes that share a batch.
 
     Raises:
+        MissingExtraError: If an optional dependency of the options is not installed.
         ConfigError: If no domain data are named, or the numbers do not fit them.
         DataError: If a file cannot be used, or a triplet has too few negatives.
     """
+    if options.lora:
+        require_extra("LoRA", "lora", "peft")
     if options.batch_size % processes:
         raise ConfigError(
             f"batch_size: {options.batch_size} triplets do not divide into {processes} processes.",

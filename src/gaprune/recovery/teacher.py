@@ -16,6 +16,7 @@ from torch import Tensor
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ModelError
 from gaprune.models.encode import encode
+from gaprune.models.load import shortened
 from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
 from gaprune.util.tensor_store import StoredTensors, write_tensors
 
@@ -58,7 +59,7 @@ def embed_with_teacher(
     Args:
         model: The parent.
         texts: Role and text; repeated ones are embedded once.
-        options: Prompts, and the folder of kept embeddings.
+        options: Prompts, ``max_length`` if it is below the model's own limit, and the folder of kept embeddings.
         fingerprint: Of the parent's weights; its modules (pooling, for example) count too.
 
     Raises:
@@ -68,14 +69,16 @@ def embed_with_teacher(
     """
     prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
     index = {key: row for row, key in enumerate(dict.fromkeys(texts))}
-    depends_on = [
-        fingerprint, repr(model), model.max_seq_length, model.truncate_dim, prompts.query, prompts.passage,
-    ]  # fmt: skip
-    digest = hashlib.sha256(json.dumps([*depends_on, *index], ensure_ascii=False).encode()).hexdigest()
-    folder = default_cache() if options.teacher_cache is None else Path(options.teacher_cache)
-    path = folder / f"{digest}.safetensors"
-    if not path.is_file():
-        embeddings = _embed(model, list(index), prompts)
+    own, limit = model.max_seq_length, options.max_length
+    with shortened(model, None if limit is None or (own is not None and own <= limit) else limit):
+        depends_on = [
+            fingerprint, repr(model), model.max_seq_length, model.truncate_dim, prompts.query, prompts.passage,
+        ]  # fmt: skip
+        digest = hashlib.sha256(json.dumps([*depends_on, *index], ensure_ascii=False).encode()).hexdigest()
+        folder = default_cache() if options.teacher_cache is None else Path(options.teacher_cache)
+        path = folder / f"{digest}.safetensors"
+        embeddings = None if path.is_file() else _embed(model, list(index), prompts)
+    if embeddings is not None:
         write_tensors(
             path, {"embeddings": embeddings}, remedy="Name a folder you can write to: --set teacher_cache=DIR."
         )

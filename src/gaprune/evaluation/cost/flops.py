@@ -1,46 +1,44 @@
-"""How many floating-point operations a text costs, as a formula of its length."""
+"""The floating-point operations of a text, as a formula of its length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
-from gaprune.models.linear_layers import LinearLayer, linear_layers
 from gaprune.models.load import padded_inputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch import Tensor, nn
 
 __all__ = ["Flops", "count_flops"]
 
-_EXAMPLE = "a text of a few tokens"
+_EXAMPLES = ("a b", "a b c d", "a b c d e f g h")
+"""Texts of different lengths; three of them determine the formula."""
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of matrices and attention; a multiplication and an addition are two.
+    """Floating-point operations of linear layers and attention; a multiplication and an addition are two.
 
     Zeros count as any other weight, because runtimes multiply them. Embeddings are looked up, and normalisations,
-    activations and softmax are left out: they are of another order.
+    activations and softmax are left out because they are small.
 
     Args:
-        matrices: A token: twice the weights of every matrix it passes, as often as it passes.
-        attention: A token and a token of the text's length: scores and their sums cost four times heads x head size
-            a layer. Windows and causal masks are not taken off.
-        text: A text: twice the weights of the matrices that see only its pooled embedding.
+        linear_layers: Per token: twice the weights of every linear layer, as often as the token passes it.
+        attention: Per pair of tokens: four times heads x head size x layers. Windows and causal masks do not lower it.
+        text: Per text: twice the weights of the linear layers that see only its pooled embedding.
     """
 
-    matrices: int
+    linear_layers: int
     attention: int
     text: int
 
     def per_token(self, length: int) -> float:
-        """Return the operations a token in a text of ``length``: matrices + attention x length + text / length."""
-        return self.matrices + self.attention * length + self.text / length
+        """Return the operations per token of a text: linear layers + attention x length + text / length."""
+        return self.linear_layers + self.attention * length + self.text / length
 
     def as_dict(self) -> dict[str, int]:
         """Return plain numbers for JSON."""
@@ -48,32 +46,30 @@ class Flops:
 
 
 def count_flops(model: SentenceTransformer) -> Flops:
-    """Count by running one short text and watching which matrices it passes, how often, and with how many rows."""
-    found = linear_layers(model)
-    outputs = {matrix.layer: matrix for matrix in found if matrix.kind == "attention"}  # the last is the output's
-    ends = {matrix.name for matrix in outputs.values()}
-    with padded_inputs(model):
-        features = {
-            name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-            for name, value in model.preprocess([_EXAMPLE]).items()
-        }
-    tokens = int(features["attention_mask"].sum())
-    counts = {"matrices": 0, "attention": 0, "text": 0}
+    """Count the operations of three short texts with PyTorch's counter, and solve for the formula."""
+    from torch.utils.flop_counter import FlopCounterMode
 
-    def watch(matrix: LinearLayer) -> Callable[[nn.Module, tuple[Tensor, ...], Any], None]:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Any) -> None:
-            rows = inputs[0].numel() // matrix.module.in_features
-            counts["matrices" if rows == tokens else "text"] += 2 * matrix.module.weight.numel()
-            if matrix.name in ends:
-                counts["attention"] += 4 * matrix.module.in_features
+    lengths, counts = [], []
+    for text in _EXAMPLES:
+        # The counter does not know the fused attention of CPUs.
+        counter = FlopCounterMode(
+            display=False,
+            custom_mapping={torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention},  # noqa: SLF001
+        )
+        with padded_inputs(model), torch.no_grad():
+            features = {
+                name: value.to(model.device) if isinstance(value, torch.Tensor) else value
+                for name, value in model.preprocess([text]).items()
+            }
+            with counter:
+                model(features)
+        lengths.append(int(features["attention_mask"].sum()))
+        counts.append(counter.get_total_flops())
+    terms = np.array([[length, length**2, 1] for length in lengths], dtype=np.float64)
+    return Flops(*(round(term) for term in np.linalg.solve(terms, np.array(counts, dtype=np.float64))))
 
-        return hook
 
-    handles = [matrix.module.register_forward_hook(watch(matrix)) for matrix in found]
-    try:
-        with torch.no_grad():
-            model(features)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return Flops(**counts)
+def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: Any, **__: Any) -> int:
+    """Return the operations of queries by keys and of attention by values, ``(batch, heads, tokens, dim)`` each."""
+    batch, heads, tokens, size = query
+    return 2 * batch * heads * tokens * key[2] * (size + value[3])

@@ -1,10 +1,10 @@
-"""How many weights a model has and how many of them are zero, by layer and kind."""
+"""The number of weights of a model and of zeros among them, by layer and kind."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gaprune.models.linear_layers import Kind, linear_layers
 
@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
-__all__ = ["Footprint", "MatrixFootprint", "footprint"]
+Key = TypeVar("Key")
+
+__all__ = ["Footprint", "LayerFootprint", "footprint"]
 
 
 @dataclass(frozen=True)
-class MatrixFootprint:
-    """Size and zeros of one matrix."""
+class LayerFootprint:
+    """Number of weights and of zeros of one linear layer."""
 
     name: str
     kind: Kind
@@ -31,39 +33,32 @@ class Footprint:
     """Size and zeros of a model.
 
     Args:
-        matrices: Every linear matrix in model order.
+        linear_layers: Every linear layer in model order.
         parameters: Parameters of the whole model, embeddings included.
         zeros: Zeros among them.
-        bytes: Bytes that the parameters take in memory; zeros take as many as others.
+        bytes: Bytes of the parameters in memory, zeros included.
     """
 
-    linear_layers: tuple[MatrixFootprint, ...]
+    linear_layers: tuple[LayerFootprint, ...]
     parameters: int
     zeros: int
     bytes: int
 
     def sparsity(self, selected: Collection[str] | None = None) -> float:
-        """Return the fraction of zeros: of the matrices named, or of the whole model."""
+        """Return the fraction of zeros: of the linear layers named, or of the whole model."""
         if selected is None:
             return self.zeros / self.parameters
-        chosen = [matrix for matrix in self.linear_layers if matrix.name in selected]
-        return sum(matrix.zeros for matrix in chosen) / sum(matrix.size for matrix in chosen)
+        chosen = [layer for layer in self.linear_layers if layer.name in selected]
+        return sum(layer.zeros for layer in chosen) / sum(layer.size for layer in chosen)
 
     def by_kind(self) -> dict[Kind, tuple[int, int]]:
-        """Return ``(size, zeros)`` of each kind of matrix."""
-        totals: dict[Kind, tuple[int, int]] = {}
-        for matrix in self.linear_layers:
-            size, zeros = totals.get(matrix.kind, (0, 0))
-            totals[matrix.kind] = (size + matrix.size, zeros + matrix.zeros)
-        return totals
+        """Return ``(size, zeros)`` of each kind of linear layer."""
+        return _totals((each.kind, each) for each in self.linear_layers)
 
     def by_layer(self) -> dict[int | None, tuple[int, int]]:
-        """Return ``(size, zeros)`` of each block by its index, of what lies outside the blocks as ``None``, last."""
-        totals: dict[int | None, tuple[int, int]] = {}
-        for matrix in sorted(self.linear_layers, key=lambda each: (each.layer is None, each.layer or 0)):
-            size, zeros = totals.get(matrix.layer, (0, 0))
-            totals[matrix.layer] = (size + matrix.size, zeros + matrix.zeros)
-        return totals
+        """Return ``(size, zeros)`` of each block by its index; ``None``, last, stands for layers outside blocks."""
+        in_order = sorted(self.linear_layers, key=lambda each: (each.layer is None, each.layer or 0))
+        return _totals((each.layer, each) for each in in_order)
 
     def as_dict(self) -> dict[str, object]:
         """Return plain numbers for JSON."""
@@ -72,11 +67,20 @@ class Footprint:
             "zeros": self.zeros,
             "bytes": self.bytes,
             "sparsity_of_model": self.sparsity(),
-            "matrices": [
+            "linear_layers": [
                 {"name": m.name, "kind": m.kind, "layer": m.layer, "size": m.size, "zeros": m.zeros}
                 for m in self.linear_layers
             ],
         }
+
+
+def _totals(layers: Iterable[tuple[Key, LayerFootprint]]) -> dict[Key, tuple[int, int]]:
+    """Return the sums of sizes and zeros by key."""
+    totals: dict[Key, tuple[int, int]] = {}
+    for key, layer in layers:
+        size, zeros = totals.get(key, (0, 0))
+        totals[key] = (size + layer.size, zeros + layer.zeros)
+    return totals
 
 
 def footprint(model: SentenceTransformer) -> Footprint:
@@ -84,7 +88,7 @@ def footprint(model: SentenceTransformer) -> Footprint:
     parameters = list(model.parameters())
     return Footprint(
         linear_layers=tuple(
-            MatrixFootprint(m.name, m.kind, m.layer, m.module.weight.numel(), _zeros(m.module.weight))
+            LayerFootprint(m.name, m.kind, m.layer, m.module.weight.numel(), _zeros(m.module.weight))
             for m in linear_layers(model)
         ),
         parameters=sum(parameter.numel() for parameter in parameters),

@@ -1,11 +1,15 @@
-"""How long encoding takes: several models in turn, in one process, warmed up, with medians and spread."""
+"""The time that encoding takes: several models in turn, in one process, with medians and quartiles.
+
+``torch.utils.benchmark.Timer`` would warm up before every single measurement of models that take turns.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
@@ -19,13 +23,13 @@ __all__ = ["Timing", "check_lengths", "computing_with", "time_models"]
 
 @dataclass(frozen=True)
 class Timing:
-    """How long one model takes for one batch, texts to embeddings, tokenisation included.
+    """The time of one model for one batch, from texts to embeddings, tokenisation included.
 
     Args:
-        batch_size: Texts at a time.
-        length: Tokens of a text that were asked for.
-        tokens: Tokens of the batch that this model read.
-        seconds: Every measurement, in the order made.
+        batch_size: Texts per batch.
+        length: Tokens per text that were asked for.
+        tokens: Tokens of the batch as this model reads it.
+        seconds: Every measurement, in order.
     """
 
     batch_size: int
@@ -35,18 +39,18 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """Median seconds a batch."""
+        """Median seconds per batch."""
         return median(self.seconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """First and third quartile of the seconds a batch; half of all measurements lie between them."""
+        """First and third quartile of the seconds per batch; half of all measurements lie between them."""
         first, _, third = quantiles(self.seconds, n=4, method="inclusive")
         return first, third
 
     @property
     def texts_per_second(self) -> float:
-        """Texts a second at the median."""
+        """Texts per second at the median."""
         return self.batch_size / self.median
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,23 +66,23 @@ class Timing:
         }
 
 
-def check_lengths(models: Sequence[tuple[str, Encoder]], lengths: Sequence[int]) -> None:
-    """Refuse texts that a model would cut: it would look faster than it is.
+def check_lengths(models: Mapping[Path, Encoder], lengths: Sequence[int]) -> None:
+    """Refuse texts that a model would truncate, because it would look faster than it is.
 
     Raises:
         ConfigError: If a length is beyond the limit of a model.
     """
-    for name, model in models:
+    for folder, model in models.items():
         if model.max_length is not None and max(lengths) > model.max_length:
             raise ConfigError(
-                f"lengths: {max(lengths)} tokens are more than {name} reads ({model.max_length}).",
+                f"lengths: {max(lengths)} tokens are more than the limit of {folder} ({model.max_length}).",
                 "Name shorter ones: --lengths 32,128.",
             )
 
 
 @contextmanager
 def computing_with(threads: int | None) -> Iterator[int]:
-    """Let PyTorch compute with this many threads inside the block; gives how many it is."""
+    """Let PyTorch compute with this many threads inside the block; yields the number."""
     import torch
 
     before = torch.get_num_threads()
@@ -94,8 +98,8 @@ def time_models(
 ) -> list[tuple[Timing, ...]]:
     """Return the timings of every model, in the order of ``models``, by length and batch size.
 
-    All models are given the same texts, whose length is measured by the last model's tokenizer. Within a round the
-    models take turns, and who begins changes from round to round, so that a machine that slows down slows all.
+    All models get the same texts, whose length is measured by the last model's tokenizer. Within a round the models
+    take turns, and the order is reversed in every other round, so that a machine that slows down slows all of them.
     """
     last = models[-1]
     texts = {length: texts_of_length(length, max(workload.batch_sizes), last.lengths) for length in workload.lengths}

@@ -1,4 +1,4 @@
-"""How many bytes a model takes on disk."""
+"""The size of a model on disk."""
 
 from __future__ import annotations
 
