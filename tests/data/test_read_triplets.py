@@ -231,7 +231,7 @@ def test_columns_that_cannot_be_told(tmp_path, record, words):
     error = raised(path)
     assert str(error).startswith(f"{path}:1: ")
     assert words in error.problem
-    assert "--columns" in error.remedy
+    assert "--set columns" in error.remedy
 
 
 def test_near_name_of_a_column(tmp_path):

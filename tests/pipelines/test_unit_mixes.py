@@ -196,11 +196,11 @@ class TestMix:
         monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))
         with pytest.raises(ConfigError, match=r"target: parameters=1000 is out of reach: .*\n.*--vocab"):
             gaprune.prune(bert, domain=toy_triplets, target="parameters=1k", **SMALL)
-        with pytest.raises(ConfigError, match=r"target: speedup=50 is out of reach: .*\n.*--round-to"):
+        with pytest.raises(ConfigError, match=r"target: speedup=50 is out of reach: .*\n.*round_to"):
             gaprune.prune(bert, domain=toy_triplets, target="speedup=50", **SMALL)
         (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
         options = {"vocabulary": tmp_path / "corpus.txt", **SMALL}
-        with pytest.raises(ConfigError, match=r"target: parameters=9000 is out of reach: .*\n.*--tokens 0.9"):
+        with pytest.raises(ConfigError, match=r"target: parameters=9000 is out of reach: .*\n.*tokens=0.9"):
             gaprune.prune(bert, domain=toy_triplets[:4], target="parameters=9k", **options)
         with pytest.raises(ConfigError, match=r"the parent reaches parameters=1e.06 as it is"):
             gaprune.prune(bert, domain=toy_triplets, target="parameters=1M", **SMALL)

@@ -360,7 +360,7 @@ def test_criteria_that_tell_no_units_apart(bert, toy_triplets):
 
 def test_too_few_or_none_left(bert, toy_triplets):
     with pytest.raises(
-        ConfigError, match=r"width: 0.5 of 48 FFN neurons in multiples of 64 would leave 0.\n.*--round-to"
+        ConfigError, match=r"width: 0.5 of 48 FFN neurons in multiples of 64 would leave 0.\n.*round_to"
     ):
         gaprune.prune(bert, domain=toy_triplets, width=0.5)
     with pytest.raises(ConfigError, match="reconstruct: 2 domain triplets are too few"):

@@ -20,7 +20,7 @@ def test_explicit_negatives_that_are_not_there(bert, toy_triplets, measured):
     with pytest.raises(DataError) as caught:
         measured(bert, Triplets(items, "finance.jsonl"), negatives="explicit")
     assert caught.value.problem == "finance.jsonl:3: has no negative, and only explicit negatives are asked for."
-    assert "--mine-negatives 1" in caught.value.remedy
+    assert "mine_negatives=1" in caught.value.remedy
 
 
 def test_explicit_negatives_without_a_source_name_the_set(bert, measured):
@@ -32,7 +32,7 @@ def test_explicit_negatives_without_a_source_name_the_set(bert, measured):
 def test_a_pair_alone_in_its_batch(bert, toy_pairs, measured, count, batch_size):
     with pytest.raises(DataError, match=r"^toy\.jsonl:\d: has no negative and is alone in its batch") as caught:
         measured(bert, toy_pairs[:count], batch_size=batch_size)
-    assert "--batch-size 3" in caught.value.remedy
+    assert "batch_size=3" in caught.value.remedy
 
 
 @pytest.mark.parametrize("batch_size", [3, 4, 6])

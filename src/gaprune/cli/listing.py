@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
@@ -21,7 +20,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["options"]
+__all__ = ["options", "rows_of"]
 
 _TYPED: dict[str, type[CommandOptions]] = {"prune": Recipe, "compare": Recipe, "recover": RecoveryOptions}
 """Commands whose options a recipe can hold and ``--set`` can give."""
@@ -42,7 +41,7 @@ def options(
     asked = " ".join(command or ())
     if asked and asked not in COMMANDS:
         raise ConfigError(f"Unknown command {asked!r}.{suggest(asked, COMMANDS)}", f"Known: {', '.join(COMMANDS)}.")
-    rows = {name: _rows(name, COMMANDS[name]) for name in ([asked] if asked else COMMANDS)}
+    rows = {name: rows_of(name) for name in ([asked] if asked else COMMANDS)}
     if as_json:
         show_json(rows[asked] if asked else rows)
         return
@@ -55,13 +54,13 @@ def options(
         show(table)
 
 
-def _rows(name: str, command: Callable[..., Any]) -> list[dict[str, Any]]:
+def rows_of(name: str) -> list[dict[str, Any]]:
     """Return what there is to say of every option of a command, by group."""
     rows = []
     kind = _TYPED.get(name)
     parameters = {
         each.name: (information, each)
-        for each in inspect.signature(command, eval_str=True).parameters.values()
+        for each in inspect.signature(COMMANDS[name], eval_str=True).parameters.values()
         for information in each.annotation.__metadata__
         if isinstance(information, OptionInfo)
     }

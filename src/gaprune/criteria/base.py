@@ -173,7 +173,7 @@ class UpdatingCriterion(WeightCriterion):
             raise ConfigError(
                 f"allocation: {name} updates weights in one sweep over a linear layer, so its budget is compared by "
                 f"{self.default_allocation}, not {allocation}.",
-                "Leave allocation (--allocation) out, or choose another criterion.",
+                "Leave allocation out, or choose another criterion.",
             )
 
     @property

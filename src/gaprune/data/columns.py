@@ -80,7 +80,7 @@ def recognised(record: Record, word: str, names: Sequence[str], mapped: Collecti
     if len(found) > 1:
         raise record.error(
             f"the columns {_listed(found)} could each be the {word}.",
-            f"Say which one: columns={{'{word}': '{found[0]}'}} (--columns {word}={found[0]}).",
+            f"Say which one: columns={{'{word}': '{found[0]}'}} (--set columns.{word}={found[0]}).",
         )
     return found[0] if found else None
 
@@ -90,7 +90,7 @@ def _missing(record: Record, word: str) -> DataError:
     return record.error(
         f"has no {word}: none of its columns ({_listed(list(record.fields))}) is called "
         f"{' or '.join(map(repr, NAMES[word]))}.{near}",
-        f"Rename the column, or map it: columns={{'{word}': 'your column'}} (--columns {word}=...).",
+        f"Rename the column, or map it: columns={{'{word}': 'your column'}} (--set columns.{word}=...).",
     )
 
 
@@ -112,7 +112,7 @@ def _negatives(record: Record, columns: Mapping[str, str]) -> tuple[tuple[str, .
     if single and several:
         raise record.error(
             f"the columns {_listed([*single, several])} could each be the negatives.",
-            f"Say which: columns={{'negatives': '{several}'}} (--columns negatives={several}).",
+            f"Say which: columns={{'negatives': '{several}'}} (--set columns.negatives={several}).",
         )
     return single, several
 

@@ -80,9 +80,7 @@ def _check_device(device: str) -> None:
         torch.empty(1, device=device).item()  # the device "meta" holds no numbers
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
         reason = str(error).partition("\n")[0]
-        raise ConfigError(
-            f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave device (--device) out."
-        ) from error
+        raise ConfigError(f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave device out.") from error
 
 
 @contextmanager
@@ -127,7 +125,7 @@ def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
     if max_length < 1 or (own is not None and max_length > own):
         raise ConfigError(
             f"max_length: {max_length} is outside 1 to {own}, the model's own limit.",
-            "Lower max_length (--max-length), or leave it out to use the model's own.",
+            "Lower max_length, or leave it out to use the model's own.",
         )
     model.max_seq_length = max_length
 

@@ -54,7 +54,7 @@ def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, pas
             raise ConfigError(
                 f"The model's default prompt {model.default_prompt_name!r} is not among its prompts."
                 + suggest(model.default_prompt_name, prompts),
-                "Pass query_prompt and passage_prompt (--query-prompt, --passage-prompt).",
+                "Pass query_prompt and passage_prompt (--set query_prompt=...).",
             )
         default = prompts[model.default_prompt_name]
     # sentence-transformers adds an empty "document" to models that name only "passage", as E5 does: look past it.

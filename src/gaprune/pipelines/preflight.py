@@ -92,7 +92,7 @@ def check_finite(model: SentenceTransformer) -> None:
         if parameter.numel() and not torch.stack(torch.aminmax(parameter.detach())).isfinite().all():
             raise ModelError(
                 f"{name}: the parent has weights that are NaN or infinite.",
-                "Use a sound checkpoint, or load it in another --dtype (dtype=...).",
+                "Use a sound checkpoint, or load it in another dtype (--set dtype=float32).",
             )
 
 

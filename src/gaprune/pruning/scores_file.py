@@ -66,7 +66,7 @@ def writing(
         "layers": json.dumps(dict(header.layers)),
         "origin": json.dumps(dict(header.origin)),
     }
-    remedy = "Make room, or name a file on another disk: --scores FILE."
+    remedy = "Make room, or name a file on another disk: --set scores=FILE."
     with writing_tensors(path, layout, metadata, remedy=remedy) as write:
 
         def put(name: str, values: Tensor, gram: Tensor | None) -> None:

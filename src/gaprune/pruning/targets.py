@@ -130,16 +130,16 @@ class Target:
         costs = Costs.of(model, groups)
         least = _deepest(model)
         if self.kind == "speedup":
-            remedy = "Ask for less, or let fewer neurons stay: a smaller --round-to."
+            remedy = "Ask for less, or keep fewer neurons: a smaller round_to (--set round_to=8)."
         elif tokens is None:
             remedy = "Ask for less, or cut the vocabulary too: --vocabulary FILE."
         else:
-            remedy = "Ask for less, or let tokens go that are rare in your texts: --tokens 0.9."
+            remedy = "Ask for less, or remove tokens that are rare in your texts: --set tokens=0.9."
         tokens = costs.rows if tokens is None else tokens
         if round_to > costs.units:
             raise ConfigError(
                 f"round_to: {round_to} is more than the {costs.units} FFN neurons of a layer.",
-                "Choose a smaller --round-to.",
+                "Choose a smaller round_to (--set round_to=8).",
             )
         if not self.met(costs, depth=least, width=round_to, tokens=tokens):
             left = costs.left(depth=least, width=round_to, tokens=tokens)
@@ -223,7 +223,7 @@ def choose_plan(
     if not all(map(math.isfinite, (*by_depth, *by_width))):
         raise MeasurementError(
             "The loss is not finite with some layers or neurons switched off.",
-            "Load the model in float32 or bfloat16 (dtype, --dtype).",
+            "Load the model in float32 or bfloat16 (--set dtype=float32).",
         )
     candidates = []
     for depth, harmed in enumerate(by_depth):

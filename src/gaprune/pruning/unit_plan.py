@@ -70,6 +70,6 @@ def units_kept(groups: Sequence[UnitGroup], fraction: float, *, round_to: int) -
         what = "FFN neurons" if kind == "width" else "head groups"
         raise ConfigError(
             f"{kind}: {fraction:g} of {units} {what} in multiples of {round_to} would leave {min(kept, units)}.",
-            "Choose another fraction" + (", or a smaller --round-to." if kind == "width" else "."),
+            "Choose another fraction" + (", or a smaller round_to (--set round_to=8)." if kind == "width" else "."),
         )
     return kept

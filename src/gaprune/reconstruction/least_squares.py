@@ -125,7 +125,7 @@ def _cholesky(system: Tensor, name: str) -> Tensor:
 def _unsolved(name: str, fault: str) -> UnsolvedError:
     return UnsolvedError(
         f"{name}: the least-squares problem of the reconstruction {fault}.",
-        "Use more triplets or a larger ridge (--ridge), or switch reconstruction off (--no-reconstruct).",
+        "Use more triplets or a larger ridge (--set ridge=1), or switch reconstruction off (--no-reconstruct).",
     )
 
 

@@ -51,7 +51,8 @@ def training_arguments(
     on_cpu = model.device.type == "cpu"
     if options.bf16 and not on_cpu and not is_torch_bf16_gpu_available():
         raise ConfigError(
-            f"bf16: the device {model.device} does not compute in bfloat16.", "Leave it out, or use --device cpu."
+            f"bf16: the device {model.device} does not compute in bfloat16.",
+            "Leave it out, or compute on the CPU: --set device=cpu.",
         )
     processes = PartialState(cpu=on_cpu).num_processes
     held_out, held_out_batch = data.held_out_batches(options, processes)

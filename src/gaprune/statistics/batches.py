@@ -117,7 +117,7 @@ def require_negatives(triplets: Triplets) -> None:
         if not item.negatives:
             raise DataError(
                 "has no negative, and only explicit negatives are asked for.",
-                "Use --negatives in-batch, or mine some with --mine-negatives 1.",
+                "Leave negatives out, or mine some: --set mine_negatives=1.",
                 source=item.source or triplets.name,
             )
 
@@ -129,6 +129,6 @@ def require_in_batch_negative(batches: Sequence[Batch], triplets: Triplets) -> N
         if len(batch.triplets) == 1 and not first.negatives:
             raise DataError(
                 "has no negative and is alone in its batch, so there is nothing to tell its positive from.",
-                "Use --batch-size 3 or more and at least two pairs, or mine negatives with --mine-negatives 1.",
+                "Use batch_size=3 or more and at least two pairs, or mine negatives: --set mine_negatives=1.",
                 source=first.source or triplets.name,
             )

@@ -124,7 +124,7 @@ def layer_effects(
                 if not math.isfinite(loss):
                     raise MeasurementError(
                         f"layer {layer}: the loss without it is not finite.",
-                        "Load the model in float32 or bfloat16 (dtype, --dtype).",
+                        "Load the model in float32 or bfloat16 (--set dtype=float32).",
                     )
                 effects[kind][layer] = LayerEffect(
                     layer, loss, distance, block_influence=block_influences[kind][layer]

@@ -95,7 +95,7 @@ class Embedder:
         if not torch.isfinite(embeddings).all():
             raise MeasurementError(
                 f"The embedding of a {role} is not finite.",
-                "Load the model in float32 or bfloat16 (--dtype), and check its weights and these texts.",
+                "Load the model in float32 or bfloat16 (--set dtype=float32), and check its weights and these texts.",
             )
         return embeddings if self.model.truncate_dim is None else embeddings[:, : self.model.truncate_dim]
 

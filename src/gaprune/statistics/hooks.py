@@ -182,7 +182,7 @@ class LinearHook:
         if not torch.isfinite(gradients.sum(dtype=torch.float32)):
             raise MeasurementError(
                 f"{self.linear.name}: the gradient is not finite.",
-                "Load the model in float32 or bfloat16 (--dtype), and check the texts of the batch named.",
+                "Load the model in float32 or bfloat16 (--set dtype=float32), and check the texts of the batch named.",
             )
         call.output_gradients = gradients
         self._finish()

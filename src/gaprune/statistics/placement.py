@@ -32,7 +32,7 @@ def check_placement(options: MeasurementOptions) -> None:
     if options.placement == "shard" and world_size() == 1:
         raise ConfigError(
             "placement: shard spreads the weights over processes, and there is one.",
-            "Start with torchrun --nproc-per-node 2 or more, or use --placement offload.",
+            "Start with torchrun --nproc-per-node 2 or more, or use --set placement=offload.",
         )
 
 

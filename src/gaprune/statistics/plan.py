@@ -165,7 +165,7 @@ def plan_for(measurement: Measurement) -> Plan:
         raise ConfigError(
             f"memory_budget: {show_bytes(budget)} are too little: at least {show_bytes(need)} are "
             f"needed for the longest triplet and the largest linear layer of {measurement.label}.",
-            "Raise --memory-budget, cut texts with --max-length, or select fewer layers.",
+            "Raise memory_budget, truncate texts (--set max_length=128), or select fewer layers.",
         )
     way, groups = min(fitting, key=lambda each: (each[0].cost * len(each[1]), -each[0].at_once, each[0].rerun))
     return Plan(

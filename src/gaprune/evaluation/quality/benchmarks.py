@@ -165,7 +165,7 @@ def _evaluate_task(model: SentenceTransformer, task: Any, domain: str, folder: P
     if not math.isfinite(value):
         raise ModelError(
             f"The mteb task {task.metadata.name} gives no score for this model ({value}).",
-            "Its embeddings are constant or not finite: prune less, or load it with dtype float32 (--dtype).",
+            "Its embeddings are constant or not finite: prune less, or load it with dtype=float32.",
         )
     _writing(folder, lambda place: result.to_disk(place / f"{task.metadata.name}.json"))
     return Score(

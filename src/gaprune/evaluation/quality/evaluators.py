@@ -36,7 +36,7 @@ def check_finite(vectors: torch.Tensor | np.ndarray, task: str) -> None:
     if bad:
         raise ModelError(
             f"The model gives embeddings with NaN or infinity for {bad} of {len(vectors)} texts of the task {task}.",
-            "Prune less, or load the model with dtype float32 (--dtype).",
+            "Prune less, or load the model with dtype=float32.",
         )
 
 
