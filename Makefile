@@ -1,12 +1,17 @@
-# Everything runs in .venv; both targets set it up first.
+# Everything runs in .venv; all targets set it up first, with the versions that CONSTRAINTS pins.
 VENV := .venv
+CONSTRAINTS ?= constraints.txt
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format clean
+.PHONY: demo quick test check format clean
 
 demo: $(STAMP)
 	$(VENV)/bin/gaprune demo --out demo-output --overwrite
+
+# The inner loop: under a minute.
+quick: $(STAMP)
+	GAPRUNE_QUICK=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 test: $(STAMP) check
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
@@ -20,10 +25,10 @@ format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(PY) || python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet torch==2.13.0
-	$(PY) -m pip install --quiet -c constraints.txt -e '.[demo,lora,mteb,plots,vocabulary,onnx,openvino,dev]'
+	$(PY) -m pip install --quiet $$(grep '^torch==' $(CONSTRAINTS))
+	$(PY) -m pip install --quiet -c $(CONSTRAINTS) -e '.[demo,lora,mteb,plots,vocabulary,onnx,openvino,dev]'
 	touch $@
 
 clean:
