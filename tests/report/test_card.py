@@ -84,7 +84,7 @@ def test_reconstruction(kept, outcome):
 
 def test_recovery():
     card = model_card(provenances.unstructured(recoveries=[provenances.recovery()]), None)
-    assert "fine-tuned with its zeros held at zero" in card
+    assert "fine-tuned, with its zeros kept at zero" in card
     for row in (
         "| steps | 90 of 100; the weights are those of step 80 |",
         "| triplets per step | 32, 25% of them general |",

@@ -50,7 +50,7 @@ def test_footprint(bert):
     text = printed(footprint_table(found))
     assert all(matrix.name in text for matrix in found.linear_layers)
     assert f"{found.parameters:,}" in text
-    for line in ("layer 0", "layer 1", "outside the layers", "all mlp", "all attention", "all other", "whole model"):
+    for line in ("block 0", "block 1", "outside the blocks", "all mlp", "all attention", "all other", "whole model"):
         assert line in text
     assert text.count("░" * 12) == len(found.linear_layers) + 3 + 3 + 1
 

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 __all__ = ["say", "show", "show_json"]
 
 _WIDTH = 140
-"""Columns where stdout is a file or a pipe, so that names of layers stand whole."""
+"""Columns if stdout is a file or a pipe, so that names of layers are not folded."""
 
 
 def show(*parts: RenderableType) -> None:

@@ -1,1 +1,1 @@
-"""Writing a result as an ordinary model folder, with where it came from."""
+"""Output folders with their provenance, archives, and graphs for other runtimes."""

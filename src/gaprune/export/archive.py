@@ -132,7 +132,7 @@ def _encode(piece: bytes, word: int) -> bytes:
 
 
 def _decode(source: IO[bytes], count: int, word: int) -> bytes:
-    """Return the ``count`` bytes that :func:`_encode` was given, from where they begin in ``source``."""
+    """Return the ``count`` bytes that :func:`_encode` was given, from the next bytes of ``source``."""
     words = count // word
     keep = np.unpackbits(np.frombuffer(source.read(-(-words // 8)), dtype=np.uint8), count=words).astype(bool)
     planes = np.frombuffer(source.read(int(keep.sum()) * word), dtype=np.uint8).reshape(word, -1)
@@ -153,5 +153,5 @@ def _readable(file: Path) -> Iterator[zipfile.ZipFile]:
     except (*damage, NotImplementedError) as error:
         raise ModelError(
             f"{file} is not an archive that this GAPrune reads, or is damaged or cut off: {error}.",
-            "Copy it again from where it was made, or pack the model again.",
+            "Copy the archive again, or pack the model again.",
         ) from error

@@ -24,8 +24,8 @@ def check_destination(out: str | Path, *, overwrite: bool) -> Path:
     """Return ``out`` as a path if a folder can be written there; call it before the expensive work.
 
     Raises:
-        OutputError: If something is there and ``overwrite`` is false or it is no output of ours,
-            or its parent folder cannot be written.
+        OutputError: If something is there and ``overwrite`` is false or GAPrune did not make it, or the parent folder
+            cannot be written.
     """
     out = Path(out).resolve()  # through links, so that a link is kept and its folder replaced
     if out.exists() and not overwrite:

@@ -1,4 +1,4 @@
-"""A whole sentence-transformers model as one ONNX graph, and that graph as OpenVINO's; int8 of either."""
+"""A sentence-transformers model as one ONNX or OpenVINO graph, in fp32 or int8."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 __all__ = ["OUTPUTS", "check_extra", "write_onnx", "write_openvino"]
 
 OUTPUTS = ("last_hidden_state", "sentence_embedding")
-"""Token embeddings, under the name that optimum reads, and what the whole model gives."""
+"""Names of the outputs: token embeddings, as optimum reads them, and sentence embeddings."""
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 _LARGE = 1 << 30
-"""Bytes of weights from which they lie in a file beside the ONNX graph, which cannot exceed 2 GiB."""
-_EXAMPLE = ("two texts of different length", "are the example that is traced, for the graph to know what may vary")
+"""Weights of more bytes are written to a file beside the ONNX graph, which cannot exceed 2 GiB."""
+_EXAMPLE = ("two texts of different length", "are traced, so that the graph knows which dimensions may vary")
 
 
 class _Whole(nn.Module):
@@ -47,10 +47,10 @@ class _Whole(nn.Module):
 
 
 def check_extra(to: str, *, int8: bool) -> None:
-    """Check that everything that an export to ``onnx`` or ``openvino`` needs is installed.
+    """Check that the packages for an export to ``onnx`` or ``openvino`` are installed.
 
     Raises:
-        MissingExtraError: If something is not.
+        MissingExtraError: If one is missing.
     """
     runtime = ("onnxruntime",) if to == "onnx" else ("openvino", *(("nncf",) if int8 else ()))
     require_extra(f"Exporting to {to}", to, "onnxscript", *runtime)
@@ -60,13 +60,13 @@ def write_onnx(model: SentenceTransformer, path: Path, *, int8: bool = False) ->
     """Write ``model``, in fp32 on the CPU, as one ONNX graph from tokens to sentence embeddings.
 
     Args:
-        model: What to write; tokens go in as its tokenizer gives them, in any number and length.
-        path: The ``.onnx`` file; the weights of large models go to a file beside it.
-        int8: Quantise weights to int8 by output channel, and activations as they come (dynamic quantisation). The
+        model: The model; the graph takes any number of texts of any length.
+        path: The ``.onnx`` file; the weights of large models are written to a file beside it.
+        int8: Quantise weights to int8 by output channel, and activations at run time (dynamic quantisation). The
             weights use 7 of the 8 bits, so that no sum overflows on processors without VNNI.
 
     Raises:
-        ModelError: If the model cannot be traced, or is told apart by more than its tokens.
+        ModelError: If the model cannot be traced, or takes other inputs than tokens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not int8:
@@ -89,12 +89,12 @@ def write_onnx(model: SentenceTransformer, path: Path, *, int8: bool = False) ->
 
 
 def write_openvino(model: SentenceTransformer, path: Path, *, int8: bool = False) -> None:
-    """Write ``model``, in fp32 on the CPU, as an OpenVINO graph (``.xml`` and ``.bin``), by way of ONNX.
+    """Write ``model``, in fp32 on the CPU, as an OpenVINO graph (``.xml`` and ``.bin``), via ONNX.
 
     Args:
         model: As for :func:`write_onnx`.
         path: The ``.xml`` file.
-        int8: Compress weights to int8 by output channel; OpenVINO quantises activations as they come.
+        int8: Compress weights to int8 by output channel; OpenVINO quantises activations at run time.
 
     Raises:
         ModelError: If the model cannot be traced.
@@ -120,7 +120,7 @@ def _trace(model: SentenceTransformer, path: Path) -> None:
     inputs = tuple(name for name, value in example.items() if isinstance(value, Tensor) and value.ndim == 2)
     if not set(inputs) <= _INPUTS:
         raise ModelError(
-            f"The model takes {', '.join(sorted(set(inputs) - _INPUTS))}, which no tokenizer gives at run time.",
+            f"The model takes {', '.join(sorted(set(inputs) - _INPUTS))}, which tokenizers do not give.",
             "Models that take input_ids, attention_mask and token_type_ids can be exported.",
         )
     varies = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -149,7 +149,7 @@ def _is_large(model: SentenceTransformer) -> bool:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the first line of what really went wrong, under what the exporter wraps around it."""
+    """Return the first line of the original error, around which the exporter wraps its own."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().partition("\n")[0] or type(error).__name__
@@ -157,7 +157,7 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide what the exporters say to their developers: deprecations of theirs, and packages that we do not use."""
+    """Hide messages for the developers of the exporters: deprecations, and packages that are not used."""
     loggers = [logging.getLogger(), logging.getLogger("torch.onnx")]
     levels = [logger.level for logger in loggers]
     try:

@@ -95,7 +95,7 @@ class Parent(Record):
         return cls.model_validate({"name": name, **fields})
 
     def seen_from(self, child: Path, folder: str | Path | None) -> Self:
-        """Return this identity for the provenance in ``child``; ``folder`` is where a local parent lies."""
+        """Return this identity for the provenance in ``child``; ``folder`` is the local parent."""
         path = None
         if self.local and folder is not None and Path(folder).is_dir():
             path = Path(os.path.relpath(Path(folder).resolve(), child.resolve()))
@@ -103,7 +103,7 @@ class Parent(Record):
         return self.model_copy(update={"path": path.as_posix() if path is not None and is_near else None})
 
     def find(self, child: str | Path | None) -> str | None:
-        """Return where the parent can be loaded from, ``None`` if it is local and not known from ``child``."""
+        """Return the hub id or folder of the parent; ``None`` if it is local and not found from ``child``."""
         if not self.local:
             return self.name
         folder = None if child is None or self.path is None else (Path(child).resolve() / self.path).resolve()

@@ -71,7 +71,7 @@ class Provenance(Record):
         return self.model_dump(mode="json", by_alias=True)
 
     def seen_from(self, child: Path, folder: str | Path | None) -> Self:
-        """Return the provenance for the folder ``child``; ``folder`` is where a local parent lies."""
+        """Return the provenance for the folder ``child``; ``folder`` is a local parent."""
         return self.model_copy(update={"parent": self.parent.seen_from(child, folder)})
 
     def write(self, folder: Path) -> None:

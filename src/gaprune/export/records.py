@@ -9,25 +9,9 @@ from pydantic import Field
 from gaprune.export.portable import Options, Parent, Record
 
 __all__ = [
-    "Calibration",
-    "CalibrationData",
-    "DataSet",
-    "Export",
-    "Method",
-    "Mix",
-    "Prompts",
-    "PruningRound",
-    "Reconstruction",
-    "Recovery",
-    "RecoveryData",
-    "Removed",
-    "Size",
-    "Sparsity",
-    "Structured",
-    "TargetChoice",
-    "Texts",
-    "Training",
-    "Unstructured",
+    "Calibration", "CalibrationData", "DataSet", "Export", "Method", "Mix", "Prompts", "PruningRound",
+    "Reconstruction", "Recovery", "RecoveryData", "Removed", "Size", "Sparsity", "Structured", "TargetChoice",
+    "Texts", "Training", "Unstructured",
 ]  # fmt: skip
 
 
@@ -73,37 +57,28 @@ class Reconstruction(Record):
     problem: str | None = None
 
 
-class Mix(Record):
-    """A candidate for a target: layers removed, FFN neurons per layer and tokens kept."""
+class Size(Record):
+    """Number of layers, FFN neurons per layer and tokens."""
 
     depth: int
     width: int
     tokens: int
+
+
+class Mix(Size):
+    """A candidate for a target: ``depth`` layers are removed, ``width`` neurons per layer and ``tokens`` are kept."""
+
     parameters: int
     speedup: float
     estimated_degradation: float
 
 
-class Size(Record):
-    """Layers, FFN neurons per layer and tokens of the parent."""
-
-    depth: int
-    width: int
-    tokens: int
-
-
 class TargetChoice(Record):
-    """How a target size or speed led to numbers of layers and neurons.
+    """How a target led to numbers of layers and neurons.
 
-    Args:
-        kind: What was limited.
-        limit: The limit.
-        asked: The fraction of the parent's parameters, bytes or operations that had to be removed.
-        parent: Size of the parent.
-        chosen: The candidate with the lowest estimated degradation.
-        candidates: All candidates.
-        degradation_by_depth: Measured degradation by number of removed layers.
-        degradation_by_width: Measured degradation by fraction of removed neurons.
+    ``asked`` is the fraction of the parent's parameters, bytes or operations that had to be removed, ``chosen`` the
+    candidate with the lowest estimated degradation; the curves are the degradation that was measured by number of
+    removed layers and by fraction of removed neurons.
     """
 
     kind: Literal["parameters", "size", "speedup"]
@@ -128,7 +103,7 @@ class Removed(Record):
 
     Args:
         kind: The option that removes them.
-        label: What they are called in reports.
+        label: Their name in reports.
         removed: How many were removed (per layer, if the label says so).
         total: How many the parent has.
         kept: Indices that were kept, by name.
@@ -144,16 +119,7 @@ class Removed(Record):
 
 
 class Unstructured(Record):
-    """Single weights became zeros.
-
-    Args:
-        type: Tells this record from the other.
-        granularity: ``weight`` or ``N:M``.
-        allocation: How the budget was spread; ``None`` if the granularity fixes it.
-        targets: The selection that was asked for.
-        linear_layers: Names of the selected layers.
-        scores_origin_sha256: Fingerprint of everything that the importances depend on.
-    """
+    """Single weights became zeros; ``allocation`` is ``None`` if the granularity fixes it."""
 
     type: Literal["unstructured"] = "unstructured"
     granularity: str
@@ -164,17 +130,12 @@ class Unstructured(Record):
 
 
 class Structured(Record):
-    """Whole structures were removed."""
+    """Whole structures were removed; ``texts`` are those whose tokens were kept."""
 
     type: Literal["structured"] = "structured"
     removed: tuple[Removed, ...]
     texts: Texts | None = None
     target: TargetChoice | None = None
-
-    @property
-    def granularity(self) -> str:
-        """The kinds of removed structures."""
-        return "+".join(each.kind for each in self.removed)
 
 
 class Method(Record):
@@ -249,21 +210,7 @@ class PruningRound(Record):
 
 
 class Recovery(Record):
-    """One recovery: its data, its options, and how it went.
-
-    Args:
-        made: When.
-        versions: Versions of the software.
-        data: What it was trained on.
-        steps: Steps asked for.
-        batch_size: Triplets per step.
-        lora: Rank of the low-rank updates; ``None`` if all weights were trained.
-        loss: Weight of each term of the loss, by its description.
-        options: All options.
-        teacher: What was distilled from.
-        training: How it went.
-        round: The pruning before it, if pruning and recovery alternated.
-    """
+    """One recovery; ``loss`` has the weight of each term by its description, ``lora`` the rank of the updates."""
 
     made: str
     versions: dict[str, str]
@@ -279,18 +226,9 @@ class Recovery(Record):
 
 
 class Export(Record):
-    """An export to another runtime, and how near its embeddings are to the source's.
+    """An export to another runtime; the cosines are between the embeddings of each text by the export and the source.
 
-    Args:
-        to: The runtime.
-        int8: Whether its weights were quantised.
-        source: The model that was exported.
-        parameters: Parameters of the source.
-        flops: Operations of the source, as :class:`gaprune.evaluation.cost.flops.Flops`.
-        versions: Versions of the software.
-        texts: Number of texts compared.
-        cosine_min: The lowest cosine between the embeddings of a text by both.
-        cosine_mean: The mean of these cosines.
+    ``parameters`` and ``flops`` (:class:`gaprune.evaluation.cost.flops.Flops`) are those of the source.
     """
 
     to: Literal["onnx", "openvino"]

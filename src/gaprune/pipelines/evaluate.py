@@ -34,21 +34,21 @@ def evaluate(
     batch_size: int = ENCODING_BATCH_SIZE,
     **options: Unpack[LoadingOptions],
 ) -> Evaluation:
-    """Measure a model's quality on tasks of one's own or on an mteb benchmark, beside its parent where one is named.
+    """Measure the quality of a model on own tasks or on an mteb benchmark, beside its parent if one is named.
 
     Args:
         model: A folder, a hub id, or a loaded model, which is left as it is.
         tasks: Folder of evaluation tasks, or the tasks.
         benchmark: A benchmark of mteb, ``finance``, or names of mteb's tasks with commas between.
-        parent: The dense model, likewise.
-        query_prompt: Text put before queries, for the parent too; each model's own where none is given.
-        passage_prompt: Text put before passages, likewise.
+        parent: The dense model, in the same forms.
+        query_prompt: Text put before queries, for the parent too; default: each model's own.
+        passage_prompt: Text put before passages, for the parent too; default: each model's own.
         batch_size: Texts encoded at a time.
         **options: How the models are loaded: ``revision`` (of the one on the hub), ``trust_remote_code``,
             ``device``, ``dtype``, ``max_length``.
 
     Returns:
-        The scores by task, with the parent's where it was named.
+        The scores by task, with those of the parent if it was named.
 
     Raises:
         GapruneError: One of its kinds; options, tasks and the benchmark's name are checked before a model is loaded.

@@ -1,4 +1,4 @@
-"""A model for another runtime: exported, then checked against what it was exported from."""
+"""``gaprune.export_model``: a model for another runtime, checked against the original."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ __all__ = ["ExportFormat", "Exported", "export_model"]
 ExportFormat = Literal["onnx", "openvino"]
 
 _TOLERANCE = 1e-3
-"""How far below one the cosine of an fp32 export may be for any text."""
+"""The cosine of an fp32 export may be this far below one for any text."""
 
 _UNLIMITED = 1 << 31
-"""Limits beyond this are what transformers writes where there is none."""
+"""transformers writes a limit beyond this if there is none."""
 
 _TEXTS = 16
-"""Sample triplets a domain, of which query and positive are compared."""
+"""Sample triplets per domain whose queries and positives are compared."""
 
 _ODD = (
     "a",
@@ -51,21 +51,21 @@ _ODD = (
     "1,234.56 % of 7 · 10⁻³",
     "long " * 2000,
 )
-"""Texts that tokenizers treat differently where they differ."""
+"""Texts that different tokenizers treat differently."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported model and how near it is to what it was made from.
+    """An exported model, and how well it agrees with the original.
 
     Args:
         path: Its folder.
         to: The runtime.
         int8: Whether its weights were quantised.
         bytes: Size of its folder.
-        source_bytes: Size of the folder that it was made from.
+        source_bytes: Size of the folder of the original.
         texts: Number of texts compared.
-        cosine_min: The lowest cosine between the embeddings of a text by both.
+        cosine_min: The lowest cosine between the embeddings of a text by both models.
         cosine_mean: The mean of these cosines.
     """
 
@@ -95,23 +95,23 @@ def export_model(
 ) -> Exported:
     """Write a model for ONNX Runtime or OpenVINO, and check it by the cosine of its embeddings to the original's.
 
-    The whole model, pooling and what follows included, becomes one graph from tokens to embeddings, in fp32 or int8.
-    The folder opens with
+    The whole model, with pooling and all later modules, becomes one graph from tokens to embeddings, in fp32 or int8.
+    These open the folder:
 
-    - ten lines of ``tokenizers`` and the runtime alone, which its card has, or :class:`gaprune.ExportedModel`;
-    - ``SentenceTransformer(out, backend="openvino")`` where optimum-intel is installed: its release 2.2 needs a
-      transformers below 5.6.
+    - ten lines of ``tokenizers`` and the runtime, which are in its card, or :class:`gaprune.ExportedModel`;
+    - ``SentenceTransformer(out, backend="openvino")`` with optimum-intel, whose release 2.2 needs transformers below
+      5.6.
 
     The ONNX folder has the layout of sentence-transformers' backend too, but no release of optimum-onnx so far works
     with the transformers 5 that sentence-transformers 6 needs.
 
     Args:
-        folder: A sentence-transformers folder, whether GAPrune made it or not.
+        folder: A sentence-transformers folder; GAPrune need not have made it.
         to: ``onnx`` or ``openvino``.
         out: Folder to write.
-        int8: Quantise the weights to int8 (activations as they come).
-        domain: Triplets, in any form that pruning reads, whose texts are compared beside samples of ours.
-        overwrite: Whether an existing output of ours is replaced.
+        int8: Quantise weights to int8, and activations at run time.
+        domain: Triplets, in any form that pruning reads, whose texts are compared in addition to our samples.
+        overwrite: Whether an existing output of GAPrune is replaced.
         trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
@@ -125,9 +125,11 @@ def export_model(
         near = suggest(to, get_args(ExportFormat))
         raise ConfigError(f"to: {to!r} is not a format.{near}", "Use onnx or openvino.")
     if not folder.is_dir():
-        raise ModelError(f"{folder} is no folder.", "Name the folder of a model; download one that is on the hub.")
+        raise ModelError(f"{folder} is not a folder.", "Name the folder of a model; download one that is on the hub.")
     if format_of(folder) != "torch":
-        raise ModelError(f"{folder} is exported already ({GRAPHS[format_of(folder)]}).", "Name what it was made from.")
+        raise ModelError(
+            f"{folder} is exported already ({GRAPHS[format_of(folder)]}).", "Name the folder of the original."
+        )
     destination = check_destination(out, overwrite=overwrite)
     if destination == folder.resolve() or folder.resolve().is_relative_to(destination):
         raise ConfigError(f"out: {out} would replace the model {folder}.", "Choose another --out.")
@@ -139,14 +141,14 @@ def export_model(
     write = write_onnx if to == "onnx" else write_openvino
     with writing(out, overwrite=overwrite) as partial:
         _write_folder(model, partial)
-        say(f"Making a graph of {folder} for {to}{' in int8' if int8 else ''}.")
+        say(f"Exporting {folder} to {to}{' in int8' if int8 else ''}.")
         write(model, partial / GRAPHS[to], int8=int8)
         say(f"Comparing the embeddings of {len(texts)} texts with the original's.")
         cosines = _cosines(model, partial, texts)
         if not int8 and not cosines.min() >= 1 - _TOLERANCE:
             raise ModelError(
-                f"The {to} model is not the same: the cosine of a text's embeddings is {cosines.min():.4f} "
-                f"(mean {cosines.mean():.4f} over {len(texts)} texts).",
+                f"The {to} model differs from the original: the lowest cosine is {cosines.min():.4f} ("
+                f"mean {cosines.mean():.4f} over {len(texts)} texts).",
                 "Nothing was written; use the PyTorch model, and please report this one.",
             )
         source = Parent.of(model, str(folder.resolve())).seen_from(destination, folder)
@@ -187,7 +189,7 @@ def _texts(domain: str | Path | None) -> list[str]:
 
 
 def _check(model: SentenceTransformer) -> None:
-    """Refuse what a graph and a tokenizer file cannot express."""
+    """Refuse models that a graph and a tokenizer file cannot express."""
     if getattr(model.tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(
             f"The model's tokenizer ({type(model.tokenizer).__name__}) is not one of the tokenizers library.",
@@ -195,13 +197,13 @@ def _check(model: SentenceTransformer) -> None:
         )
     if not all(getattr(module, "include_prompt", True) for module in model):
         raise ModelError(
-            "The model leaves the tokens of its prompt out of pooling, which a graph cannot know.",
+            "The model excludes the tokens of its prompt from pooling, which a graph cannot express.",
             "Use the PyTorch model.",
         )
 
 
 def _write_folder(model: SentenceTransformer, folder: Path) -> None:
-    """Write everything but the transformer's weights, with a tokenizer that pads and cuts by itself."""
+    """Write everything but the weights of the transformer, with a tokenizer that pads and truncates by itself."""
     model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
     for file in (*folder.glob("model*.safetensors"), *folder.glob("model*.safetensors.index.json")):
         file.unlink()

@@ -20,7 +20,7 @@ __all__ = ["inspect"]
 def inspect(
     model: str | Path | SentenceTransformer, **options: Unpack[ModelOptions]
 ) -> tuple[Footprint, Provenance | None]:
-    """Return the sizes and zeros of a model, and its provenance where it is a folder that GAPrune made.
+    """Return the sizes and zeros of a model, and its provenance if it is a folder that GAPrune made.
 
     Args:
         model: A folder, a hub id or a loaded model.

@@ -1,1 +1,1 @@
-"""Results as tables for the terminal, Markdown and the model card; nothing is computed here."""
+"""Sentences, tables, figures and model cards about results; nothing is computed here."""

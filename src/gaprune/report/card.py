@@ -44,8 +44,8 @@ _PRUNED = "This is `{name}`, pruned with [GAPrune](https://arxiv.org/abs/2509.10
 _ZEROED = "the weights that matter least to the domain are exactly zero."
 _REMOVED = "the parts that matter least to the domain were removed."
 _THEN = " It was then fine-tuned{held}."
-_HELD = " with its zeros held at zero"
-_RECOVERED = "This is `{name}`, fine-tuned with GAPrune for a domain with its zeros held at zero."
+_HELD = ", with its zeros kept at zero"
+_RECOVERED = "This is `{name}`, fine-tuned with GAPrune for a domain, with its zeros kept at zero."
 
 
 def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:

@@ -57,7 +57,7 @@ def _parts(removed: tuple[Removed, ...]) -> str:
 
 
 def negatives_text(data: CalibrationData) -> str:
-    """Return where the negatives of calibration triplets come from."""
+    """Return the origin of the negatives of calibration triplets."""
     own, without = data.with_own_negatives, data.triplets - data.with_own_negatives
     mined = data.mined_negatives_each
     others = f"{mined} negatives each, mined with the parent" if mined else "in-batch negatives only"

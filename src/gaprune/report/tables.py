@@ -43,7 +43,7 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 
 
 def evaluation_table(evaluation: Evaluation, title: str = "Quality") -> Table:
-    """Return the scores by task with the means, beside the parent's where there are any."""
+    """Return the scores by task with the means, beside the parent's if there are any."""
     beside = any(score.parent is not None for score in evaluation.scores)
     columns = ("domain", "task", "metric", "score", *(("parent", "change") if beside else ()), "seconds")
     table = _table(title, *columns, text=3)
@@ -70,7 +70,7 @@ def comparison_table(comparison: Comparison) -> Table:
 
 
 def benchmark_table(benchmark: Benchmark) -> Table:
-    """Return what a model costs, beside its parent where there is one."""
+    """Return what a model costs, beside its parent if there is one."""
     table = _table("Cost", *benchmark.header())
     for cells in benchmark.cells():
         table.add_row(*cells)
@@ -78,11 +78,11 @@ def benchmark_table(benchmark: Benchmark) -> Table:
 
 
 def footprint_table(footprint: Footprint, selected: Collection[str] = ()) -> Table:
-    """Return size, zeros and a bar for every matrix, layer, kind and the whole model.
+    """Return size, zeros and a bar for every linear layer, block, kind and the whole model.
 
-    Matrices that are not named in ``selected``, where any are, were not up for pruning and are dimmed.
+    If ``selected`` names linear layers, the others are dimmed: they were not up for pruning.
     """
-    table = _table("Zeros by matrix, layer and kind", "matrix", "kind", "weights", "zeros", "sparsity", "", text=2)
+    table = _table("Zeros by linear layer, block and kind", "name", "kind", "weights", "zeros", "sparsity", "", text=2)
     table.columns[-1].justify = "left"
 
     def add(name: str, kind: str, size: int, zeros: int, style: str | None = None) -> None:
@@ -91,12 +91,12 @@ def footprint_table(footprint: Footprint, selected: Collection[str] = ()) -> Tab
         bar = "█" * filled + "░" * (_BAR - filled)
         table.add_row(name, kind, f"{size:,}", f"{zeros:,}", percent(share), bar, style=style)
 
-    for matrix in footprint.linear_layers:
-        dim = bool(selected) and matrix.name not in selected
-        add(matrix.name, matrix.kind, matrix.size, matrix.zeros, "dim" if dim else None)
+    for each in footprint.linear_layers:
+        dim = bool(selected) and each.name not in selected
+        add(each.name, each.kind, each.size, each.zeros, "dim" if dim else None)
     table.add_section()
     for layer, (size, zeros) in footprint.by_layer().items():
-        add("outside the layers" if layer is None else f"layer {layer}", "", size, zeros)
+        add("outside the blocks" if layer is None else f"block {layer}", "", size, zeros)
     table.add_section()
     for kind, (size, zeros) in footprint.by_kind().items():
         add(f"all {kind}", kind, size, zeros)
