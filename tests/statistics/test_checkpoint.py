@@ -252,7 +252,7 @@ def test_sums_of_another_plan(bert, toy_triplets, kept, tmp_path):
     kept(bert, toy_triplets)
     plan = tmp_path / "kept" / "calibration" / "plan.json"
     content = json.loads(plan.read_text())
-    content["shape"]["at_once"] = 1
+    content["shape"]["way"][0] = 1
     plan.write_text(json.dumps(content))
     with pytest.raises(ConfigError, match="it belongs to another plan"):
         kept(bert, toy_triplets, resume=True)

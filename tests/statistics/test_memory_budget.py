@@ -16,7 +16,7 @@ from gaprune.models.blocks import blocks
 from gaprune.models.prompts import Prompts
 from gaprune.statistics import forward, plan, runner
 from gaprune.statistics.batches import Batch
-from gaprune.statistics.measure import plan_measurement
+from gaprune.statistics.measurement import Measurement
 from gaprune.util.memory import show_bytes
 from plain_loop import close, reached
 
@@ -29,14 +29,11 @@ def planned():
     """Return a function that plans to measure everything of a model."""
 
     def run(model, triplets, *, statistics=QUANTITIES, linear_layers=None, **options):
-        return plan_measurement(
-            model,
-            triplets,
-            reached(model) if linear_layers is None else linear_layers,
-            statistics=statistics,
-            prompts=Prompts(),
-            options=MeasurementOptions(**options),
+        chosen = reached(model) if linear_layers is None else linear_layers
+        measurement = Measurement.of(
+            model, triplets, chosen, frozenset(statistics), Prompts(), MeasurementOptions(**options), "calibration"
         )
+        return plan.plan_for(measurement)
 
     return run
 
@@ -60,7 +57,7 @@ def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, ne
     said = caught.value.problem.partition("at least ")[2].partition(" are")[0]
     least = TypeAdapter(ByteSize).validate_python(said) * 1.01
     little = planned(model, toy_triplets, statistics=wanted, memory_budget=str(int(least)), **options)
-    assert little.rerun
+    assert little.way.rerun
     assert len(little.passes) > 3
     assert little.needed_bytes <= least
     statistics = measured(model, toy_triplets, statistics=wanted, memory_budget=str(int(least)), **options)
@@ -77,7 +74,7 @@ def test_passes_alone_change_no_bit(model, toy_triplets, measured, planned, monk
     """The sums of some matrices do not depend on which others are measured beside them."""
     expected = measured(model, toy_triplets, statistics=QUANTITIES)
     whole = planned(model, toy_triplets)
-    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [plan.Way(whole.at_once, False, 0, 3)])
+    monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [plan.Way(whole.way.at_once, False, 0, 3)])
     budget = str(whole.sums_bytes // 3 + 1000)
     assert len(planned(model, toy_triplets, memory_budget=budget).passes) > 2
     statistics = measured(model, toy_triplets, statistics=QUANTITIES, memory_budget=budget)
@@ -127,9 +124,9 @@ def test_only_long_batches_are_embedded_twice(bert, toy_triplets, planned):
     plenty = planned(bert, toy_triplets, batch_size=2)
     enough = planned(bert, toy_triplets, batch_size=2, memory_budget=str(int(plenty.needed_bytes * 0.8)))
     assert plenty.recomputed == enough.recomputed == 0
-    less = enough.needed_bytes - enough.activation_bytes // 10
+    less = enough.needed_bytes - enough.way.activation_bytes // 10
     some = planned(bert, toy_triplets, batch_size=2, memory_budget=str(less))
-    assert some.at_once < max(batch.tokens for batch in some.batches)
+    assert some.way.at_once < max(batch.tokens for batch in some.measurement.batches)
     assert 0 < some.recomputed < 0.5
     assert f"{some.recomputed:.0%} of them are computed twice to save memory" in str(some)
 

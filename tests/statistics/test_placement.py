@@ -16,7 +16,9 @@ from gaprune.models.prompts import Prompts
 from gaprune.statistics.forward import Embedder
 from gaprune.statistics.hooks import HookContext
 from gaprune.statistics.measure import measure
+from gaprune.statistics.measurement import Measurement
 from gaprune.statistics.placement import is_offloaded, placed
+from gaprune.statistics.plan import plan_for
 from plain_loop import close, reached
 
 QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
@@ -58,13 +60,12 @@ def test_offloaded_weights_are_on_the_device_only_when_needed(bert):
 
 def test_an_offloaded_model_keeps_one_block_at_a_time(bert, toy_triplets, monkeypatch):
     """Blocks run again in the backward, whatever the budget."""
-    from gaprune.statistics.measure import plan_measurement
-
     options = MeasurementOptions(placement="offload", memory_budget="4GB")
-    planned = plan_measurement(
-        bert, toy_triplets, reached(bert), statistics={"fisher"}, prompts=Prompts(), options=options
-    )
-    assert planned.rerun
+    with placed(bert, reached(bert), options) as (there, chosen):
+        planned = plan_for(
+            Measurement.of(there, toy_triplets, chosen, frozenset({"fisher"}), Prompts(), options, "calibration")
+        )
+    assert planned.way.rerun
     assert planned.recomputed == 1
 
 

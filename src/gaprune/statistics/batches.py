@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -50,6 +50,12 @@ class Batch:
     def passage_texts(self) -> list[str]:
         """Texts of the passages."""
         return [text for item in self.triplets for text in item.passages]
+
+    def texts(self) -> Iterator[tuple[int, Role, str]]:
+        """Yield length, role and text of everything that is read."""
+        yield from ((length, "query", text) for length, text in zip(self.queries, self.query_texts, strict=True))
+        lengths = [length for of_triplet in self.passages for length in of_triplet]
+        yield from ((length, "passage", text) for length, text in zip(lengths, self.passage_texts, strict=True))
 
     @property
     def owners(self) -> list[int]:

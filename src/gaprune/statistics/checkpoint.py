@@ -6,8 +6,8 @@ import hashlib
 import json
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,11 +18,11 @@ import torch
 from gaprune.errors import ConfigError, OutputError
 from gaprune.statistics.sums import LinearStatistics
 from gaprune.util.distributed import rank, world_size
-from gaprune.util.files import check_parent, locked, temporary_folder, write_json
+from gaprune.util.files import check_parent, locked, write_json
 from gaprune.util.progress import say
 from gaprune.util.tensor_store import StoredTensors, write_tensors
 
-__all__ = ["Checkpoint", "CheckpointStore", "DiskCache", "StatisticsFiles"]
+__all__ = ["Checkpoint", "CheckpointStore", "StatisticsFiles", "write_statistics"]
 
 _FORMAT = "gaprune-statistics-2"
 
@@ -174,32 +174,9 @@ class CheckpointStore:
             OutputError: If it cannot be written; what was written before remains.
         """
         start = time.monotonic()
-        _write(self.path(index), statistics, {"plan": self._digest, "done": str(done)})
+        write_statistics(self.path(index), statistics, {"plan": self._digest, "done": str(done)})
         self._written = time.monotonic()
         self._took = self._written - start
-
-
-class DiskCache:
-    """Sums of finished passes in a temporary folder, which is deleted with this object.
-
-    Args:
-        beside: Path beside which the folder lies.
-    """
-
-    def __init__(self, beside: Path | None) -> None:
-        stack = ExitStack()
-        self._folder = stack.enter_context(temporary_folder(beside))
-        weakref.finalize(self, stack.close)
-
-    def write(self, statistics: Mapping[str, LinearStatistics]) -> Path:
-        """Write the sums of one pass and return the file.
-
-        Raises:
-            OutputError: If they cannot be written.
-        """
-        path = self._folder / f"{sum(1 for _ in self._folder.iterdir())}.safetensors"
-        _write(path, statistics, {})
-        return path
 
 
 class StatisticsFiles(Mapping[str, LinearStatistics]):
@@ -208,7 +185,7 @@ class StatisticsFiles(Mapping[str, LinearStatistics]):
     Args:
         paths: The files.
         devices: Devices of the sums by linear layer; the host if none is named.
-        owner: Whose files they are, kept as long as this is.
+        at_end: Called when this object is deleted.
 
     Raises:
         ConfigError: If a file cannot be read.
@@ -219,10 +196,11 @@ class StatisticsFiles(Mapping[str, LinearStatistics]):
         paths: Sequence[Path],
         *,
         devices: Mapping[str, torch.device] = MappingProxyType({}),
-        owner: DiskCache | None = None,
+        at_end: Callable[[], None] | None = None,
     ) -> None:
         self._devices = devices
-        self._owner = owner
+        if at_end is not None:
+            weakref.finalize(self, at_end)
         self._layers: dict[str, tuple[StoredTensors, dict[str, Any]]] = {}
         self.metadata: dict[Path, Mapping[str, str]] = {}
         for path in paths:
@@ -244,7 +222,9 @@ class StatisticsFiles(Mapping[str, LinearStatistics]):
         return len(self._layers)
 
 
-def _write(path: Path, statistics: Mapping[str, LinearStatistics], metadata: Mapping[str, str]) -> None:
+def write_statistics(
+    path: Path, statistics: Mapping[str, LinearStatistics], metadata: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Write sums as safetensors; the file is replaced when the new one is complete.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,41 +12,21 @@ from gaprune.data.triplets import Triplets
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.models.load import padded_inputs
 from gaprune.models.prompts import Prompts
-from gaprune.statistics.checkpoint import Checkpoint, CheckpointStore, DiskCache, StatisticsFiles
+from gaprune.statistics.checkpoint import Checkpoint, CheckpointStore, StatisticsFiles, write_statistics
 from gaprune.statistics.measurement import Measurement, by_backward
 from gaprune.statistics.placement import device_of, placed
 from gaprune.statistics.plan import Plan, plan_for
 from gaprune.statistics.runner import add_processes, require_gradients, run_pass
 from gaprune.statistics.sums import LinearStatistics, Statistic, Statistics
 from gaprune.util.distributed import gather, rank, world_size
+from gaprune.util.files import temporary_folder
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["measure", "plan_measurement"]
-
-
-def plan_measurement(
-    model: SentenceTransformer,
-    triplets: Triplets,
-    linear_layers: Sequence[LinearLayer],
-    *,
-    statistics: Collection[Statistic],
-    prompts: Prompts,
-    options: MeasurementOptions,
-    label: str = "calibration",
-) -> Plan:
-    """Return how :func:`measure` would work with the same arguments: passes, memory, time.
-
-    Raises:
-        ConfigError: If the memory budget is too small.
-        DataError: If the triplets cannot be measured as the options say.
-    """
-    (title, part), *_ = by_backward(statistics, label).items()
-    with padded_inputs(model), placed(model, linear_layers, options) as (there, chosen):
-        return plan_for(Measurement.of(there, triplets, chosen, part, prompts, options, title))
+__all__ = ["measure"]
 
 
 def measure(
@@ -110,19 +91,23 @@ def _measured(
     if rank() == 0:
         say(str(plan))
     one_pass = len(plan.passes) == 1
-    disk = DiskCache(cache) if not one_pass and (store is None or world_size() > 1) else None
-    paths = []
-    for index in range(len(plan.passes)):
-        found = add_processes(run_pass(measurement, plan, index, store))
-        require_gradients(found.values(), len(measurement.triplets) if plan.backward else 0)
-        if one_pass:
-            return {name: each.to(devices[name]) for name, each in found.items()}
-        if disk is not None:
-            paths.append(disk.write(found))
-        elif store is not None:
-            paths.append(store.path(index))
-        del found  # before the next pass allocates its sums
-    return StatisticsFiles(paths, devices=devices, owner=disk)
+    with ExitStack() as stack:
+        folder = None
+        if not one_pass and (store is None or world_size() > 1):
+            folder = stack.enter_context(temporary_folder(cache))
+        paths = []
+        for index in range(len(plan.passes)):
+            found = add_processes(run_pass(plan, index, store))
+            require_gradients(found.values(), len(measurement.triplets) if measurement.backward else 0)
+            if one_pass:
+                return {name: each.to(devices[name]) for name, each in found.items()}
+            if folder is not None:
+                paths.append(folder / f"{index}.safetensors")
+                write_statistics(paths[-1], found)
+            elif store is not None:
+                paths.append(store.path(index))
+            del found  # before the next pass allocates its sums
+        return StatisticsFiles(paths, devices=devices, at_end=stack.pop_all().close)
 
 
 def _as_before(plan: Plan, store: CheckpointStore) -> Plan:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks, transformer_of
-from gaprune.models.prompts import Role
 from gaprune.statistics.accumulators import shapes_of
-from gaprune.statistics.batches import Batch
 from gaprune.statistics.forward import Embedder
 from gaprune.statistics.gradients import frozen, gradients_from
 from gaprune.statistics.hooks import HookContext
@@ -26,16 +24,13 @@ from gaprune.statistics.placement import device_of, is_offloaded, is_sharded
 from gaprune.util.distributed import all_reduce_min, world_size
 from gaprune.util.memory import free_bytes, show_bytes
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
 __all__ = ["Plan", "Way", "plan_for"]
 
 _MARGIN = 0.85
-"""Part of the free memory that is used where no budget is named."""
+"""Part of the free memory that is used if no budget is named."""
 
 _WORKING = 128 * 10**6
-"""Bytes for what is small: tiles, embeddings, rows of one matrix."""
+"""Bytes for what is small: tiles, embeddings, rows of one linear layer."""
 
 _CAPS = 1.25
 """Ratio of the numbers of tokens at a time that are considered."""
@@ -44,99 +39,13 @@ _REUSED = 6
 """Tensors as large as a linear layer's input and output that are kept for it and its neighbours, at most."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a measurement will do, in how much memory and time.
-
-    Args:
-        label: Name of the data.
-        batches: Those of all processes together.
-        passes: Names of the matrices that each pass measures.
-        at_once: Tokens whose activations are kept at a time; of a longer triplet, all.
-        over_batch: Whether the loss is over a whole batch, so that a batch of more tokens is embedded beforehand.
-        rerun: Whether blocks run once more in the backward, so that their activations need not be kept.
-        backward: Whether there is a backward at all.
-        sizes: Bytes of the sums of each matrix.
-        activation_bytes: Activations at most, as estimated.
-        budget_bytes: What both may take beside the model.
-        processes: Number of processes that share the batches.
-        seconds: Estimated time of all passes, from the floating-point operations and the speed of a product here.
-    """
-
-    label: str
-    batches: Sequence[Batch]
-    passes: tuple[tuple[str, ...], ...]
-    at_once: int
-    over_batch: bool
-    rerun: bool
-    backward: bool
-    sizes: Mapping[str, int]
-    activation_bytes: int
-    budget_bytes: int
-    processes: int
-    seconds: float
-
-    def __str__(self) -> str:
-        often = "1 pass" if len(self.passes) == 1 else f"{len(self.passes)} passes"
-        batches = "1 batch" if len(self.batches) == 1 else f"{len(self.batches):,} batches"
-        shared = f" in {self.processes} processes" if self.processes > 1 else ""
-        twice = f"; {self.recomputed:.0%} of them are computed twice to save memory" if self.recomputed else ""
-        return (
-            f"Measuring {self.label}: {self.triplets:,} triplets ({self.tokens:,} tokens) in {batches}, "
-            f"{often} over {sum(map(len, self.passes))} linear layers{shared}. {show_bytes(self.sums_bytes)} of "
-            f"sums and up to {show_bytes(self.activation_bytes)} of activations at a time, of "
-            f"{show_bytes(self.budget_bytes)}{twice}. About {_duration(self.seconds)}."
-        )
-
-    @property
-    def triplets(self) -> int:
-        """Number of triplets."""
-        return sum(len(batch.triplets) for batch in self.batches)
-
-    @property
-    def tokens(self) -> int:
-        """Real tokens that one pass reads, in all processes together."""
-        return sum(batch.tokens for batch in self.batches)
-
-    @property
-    def sums_bytes(self) -> int:
-        """Bytes of the sums of the largest pass."""
-        return max(sum(self.sizes[name] for name in names) for names in self.passes)
-
-    @property
-    def recomputed(self) -> float:
-        """Part of the activations that is computed twice, from 0 to 1."""
-        if not self.backward:
-            return 0.0
-        return 1.0 if self.rerun else _embedded_before(self.batches, self.at_once) * self.over_batch
-
-    @property
-    def needed_bytes(self) -> int:
-        """What it takes beside the model."""
-        return self.sums_bytes + self.activation_bytes + _WORKING
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """What decides how sums are rounded, and what it takes: the same shape gives the same bits."""
-        return {
-            "passes": [list(names) for names in self.passes],
-            "at_once": self.at_once,
-            "rerun": self.rerun,
-            "activation_bytes": self.activation_bytes,
-        }
-
-    def reshaped(self, shape: Mapping[str, Any]) -> Plan:
-        """Return this plan with another :attr:`shape`."""
-        return replace(self, **dict(shape) | {"passes": tuple(map(tuple, shape["passes"]))})
-
-
 class Way(NamedTuple):
     """One way to run a pass.
 
     Args:
-        at_once: Tokens whose activations are kept at a time.
-        rerun: Whether blocks run once more in the backward.
-        activation_bytes: Activations at most.
+        at_once: Tokens whose activations are kept at a time; of a longer triplet, all.
+        rerun: Whether blocks run once more in the backward, so that their activations need not be kept.
+        activation_bytes: Estimate of the most bytes of activations.
         cost: Cost of a pass in forward passes.
     """
 
@@ -144,6 +53,66 @@ class Way(NamedTuple):
     rerun: bool
     activation_bytes: int
     cost: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a measurement will do, in how much memory and time.
+
+    Args:
+        measurement: What is measured.
+        passes: Names of the linear layers that each pass measures.
+        way: How a pass is run.
+        sizes: Bytes of the sums of each linear layer.
+        budget_bytes: What sums and activations may take beside the model.
+        seconds: Estimated time of all passes, from the floating-point operations and the speed of a product here.
+    """
+
+    measurement: Measurement
+    passes: tuple[tuple[str, ...], ...]
+    way: Way
+    sizes: Mapping[str, int]
+    budget_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        batches = self.measurement.batches
+        triplets, tokens = sum(len(batch.triplets) for batch in batches), sum(batch.tokens for batch in batches)
+        shared = f" in {world_size()} processes" if world_size() > 1 else ""
+        twice = f"; {self.recomputed:.0%} of them are computed twice to save memory" if self.recomputed else ""
+        return (
+            f"Measuring {self.measurement.label}: {triplets:,} triplets ({tokens:,} tokens) in "
+            f"{_counted(batches, 'batch', 'batches')}, {_counted(self.passes, 'pass', 'passes')} over "
+            f"{sum(map(len, self.passes))} linear layers{shared}. {show_bytes(self.sums_bytes)} of sums and up to "
+            f"{show_bytes(self.way.activation_bytes)} of activations at a time, of "
+            f"{show_bytes(self.budget_bytes)}{twice}. About {_duration(self.seconds)}."
+        )
+
+    @property
+    def sums_bytes(self) -> int:
+        """Bytes of the sums of the largest pass."""
+        return max(sum(self.sizes[name] for name in names) for names in self.passes)
+
+    @property
+    def needed_bytes(self) -> int:
+        """Bytes that the measurement takes beside the model."""
+        return self.sums_bytes + self.way.activation_bytes + _WORKING
+
+    @property
+    def recomputed(self) -> float:
+        """Part of the activations that is computed twice, from 0 to 1."""
+        if not self.measurement.backward:
+            return 0.0
+        return 1.0 if self.way.rerun else _embedded_before(self.measurement, self.way.at_once)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What decides how sums are rounded, and what it takes: the same shape gives the same bits."""
+        return {"passes": [list(names) for names in self.passes], "way": list(self.way)}
+
+    def reshaped(self, shape: Mapping[str, Any]) -> Plan:
+        """Return this plan with another :attr:`shape`."""
+        return replace(self, passes=tuple(map(tuple, shape["passes"])), way=Way(*shape["way"]))
 
 
 def plan_for(measurement: Measurement) -> Plan:
@@ -168,20 +137,8 @@ def plan_for(measurement: Measurement) -> Plan:
             "Raise memory_budget, truncate texts (--set max_length=128), or select fewer layers.",
         )
     way, groups = min(fitting, key=lambda each: (each[0].cost * len(each[1]), -each[0].at_once, each[0].rerun))
-    return Plan(
-        label=measurement.label,
-        batches=measurement.batches,
-        passes=groups,
-        at_once=way.at_once,
-        over_batch=measurement.over_batch,
-        rerun=way.rerun,
-        backward=measurement.backward,
-        sizes=sizes,
-        activation_bytes=way.activation_bytes,
-        budget_bytes=budget,
-        processes=world_size(),
-        seconds=_seconds(measurement, (way.cost - measurement.backward) * len(groups)) / world_size(),
-    )
+    seconds = _seconds(measurement, (way.cost - measurement.backward) * len(groups)) / world_size()
+    return Plan(measurement, passes=groups, way=way, sizes=sizes, budget_bytes=budget, seconds=seconds)
 
 
 def _ways(measurement: Measurement, budget: int) -> list[Way]:
@@ -197,32 +154,37 @@ def _ways(measurement: Measurement, budget: int) -> list[Way]:
     rows = 8 * widest  # bytes of a token's rows of one layer, put in order and made fp32
     if not measurement.backward:
         return [Way(cap, rerun=False, activation_bytes=cap * rows * 2, cost=1) for cap in caps]
-    bound, held, visiting = _bound(model), 0, 0
-    if is_offloaded(model):
-        held, visiting = sum(_row_bytes(linear.module) for linear in measurement.linear_layers), _visiting(model)
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    bound, held, visiting = _REUSED * sum(map(_row_bytes, layers)), 0, 0
+    table: nn.Module = transformer_of(model).get_input_embeddings()
+    found = blocks(model)
+    if is_offloaded(model):  # its weights come to the device one block at a time
+        held = sum(_row_bytes(linear.module) for linear in measurement.linear_layers)
+        visiting = max(sum(weight.nbytes for weight in module.parameters()) for module in [table, *found])
     elif is_sharded(model) or whole * bound * 2 <= budget:
         return [Way(whole, rerun=False, activation_bytes=whole * (bound + rows), cost=3)]
     else:
         bound, held = _probe(measurement)
-    count = len(blocks(model))
-    kept = held + (bound - held) // count + _hidden(model) * count
-    again = {cap: _embedded_before(batches, cap) * measurement.over_batch for cap in caps}
-    ways = [Way(cap, rerun=True, activation_bytes=cap * (kept + rows) + visiting, cost=4 + again[cap]) for cap in caps]
-    if not is_offloaded(model):
-        ways += [Way(cap, rerun=False, activation_bytes=cap * (bound + rows), cost=3 + again[cap]) for cap in caps]
+    between_blocks = next(table.parameters())[0].nbytes
+    kept = held + (bound - held) // len(found) + between_blocks * len(found)
+    ways = []
+    for cap in caps:
+        again = _embedded_before(measurement, cap)
+        ways.append(Way(cap, rerun=True, activation_bytes=cap * (kept + rows) + visiting, cost=4 + again))
+        if not is_offloaded(model):
+            ways.append(Way(cap, rerun=False, activation_bytes=cap * (bound + rows), cost=3 + again))
     return ways
 
 
-def _embedded_before(batches: Sequence[Batch], at_once: int) -> float:
-    """Return the part of all tokens that is embedded before it is measured: all but the last part of each batch."""
-    before = sum(part.tokens for batch in batches for part in batch.split(at_once)[:-1])
-    return before / sum(batch.tokens for batch in batches)
+def _embedded_before(measurement: Measurement, at_once: int) -> float:
+    """Return the part of all tokens that is embedded before it is measured.
 
-
-def _bound(model: SentenceTransformer) -> int:
-    """Return a generous bound of the bytes of activations that a token takes."""
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    return _REUSED * sum(map(_row_bytes, layers))
+    If the loss is over a whole batch, that is all but the last part of each batch.
+    """
+    if not measurement.over_batch:
+        return 0.0
+    before = sum(part.tokens for batch in measurement.batches for part in batch.split(at_once)[:-1])
+    return before / sum(batch.tokens for batch in measurement.batches)
 
 
 def _row_bytes(layer: nn.Linear) -> int:
@@ -230,27 +192,11 @@ def _row_bytes(layer: nn.Linear) -> int:
     return (layer.in_features + layer.out_features) * layer.weight.element_size()
 
 
-def _visiting(model: SentenceTransformer) -> int:
-    """Return the bytes of the weights that an offloaded model has on its device at a time."""
-    table: nn.Module = transformer_of(model).get_input_embeddings()
-    return max(
-        sum(weight.numel() * weight.element_size() for weight in module.parameters())
-        for module in [table, *blocks(model)]
-    )
-
-
-def _hidden(model: SentenceTransformer) -> int:
-    """Return the bytes of one token between two blocks."""
-    table: nn.Module = transformer_of(model).get_input_embeddings()
-    weight = next(table.parameters())
-    return int(weight.shape[-1]) * weight.element_size()
-
-
 def _probe(measurement: Measurement) -> tuple[int, int]:
     """Return the bytes that a token of the longest text takes: of all activations, and of those that hooks hold."""
     model = measurement.model
     embedder = Embedder(model, measurement.prompts, HookContext())
-    length, role, text = max(_texts(measurement.batches))
+    length, role, text = max(text for batch in measurement.batches for text in batch.texts())
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved: dict[int, int] = {}
     held: dict[int, int] = {}
@@ -276,17 +222,8 @@ def _probe(measurement: Measurement) -> tuple[int, int]:
     return math.ceil(sum((saved | held).values()) / length), math.ceil(sum(held.values()) / length)
 
 
-def _texts(batches: Sequence[Batch]) -> Iterator[tuple[int, Role, str]]:
-    """Yield length, role and text of everything that is read."""
-    for batch in batches:
-        for length, query in zip(batch.queries, batch.query_texts, strict=True):
-            yield length, "query", query
-        for length, passage in zip((each for of in batch.passages for each in of), batch.passage_texts, strict=True):
-            yield length, "passage", passage
-
-
 def _groups(sizes: Mapping[str, int], room: int) -> tuple[tuple[str, ...], ...] | None:
-    """Return the matrices in even groups of neighbours whose sums fit ``room``; ``None`` if one does not."""
+    """Return the linear layers in even groups of neighbours whose sums fit ``room``; ``None`` if one does not."""
     if max(sizes.values()) > room:
         return None
     even = sum(sizes.values()) / math.ceil(sum(sizes.values()) / room)
@@ -329,6 +266,10 @@ def _seconds(measurement: Measurement, forwards: float) -> float:
         best = min(best, time.perf_counter() - start)
     per_operation = best / (2 * 256 * 256 * 1024)
     return 2 * tokens * (whole * forwards + formed) * per_operation
+
+
+def _counted(items: Collection[object], one: str, many: str) -> str:
+    return f"1 {one}" if len(items) == 1 else f"{len(items):,} {many}"
 
 
 def _duration(seconds: float) -> str:

@@ -28,15 +28,14 @@ from gaprune.util.progress import say, track
 __all__ = ["add_processes", "require_gradients", "run_pass"]
 
 
-def run_pass(
-    measurement: Measurement, plan: Plan, index: int, store: CheckpointStore | None
-) -> dict[str, LinearStatistics]:
+def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str, LinearStatistics]:
     """Return this process's sums of one pass, measured or as they were kept.
 
     Raises:
         MeasurementError: If an embedding or gradient is not finite, or the embedding does not depend on a layer.
     """
-    model, batches = measurement.model, measurement.batches
+    measurement, batches = plan.measurement, plan.measurement.batches
+    model = measurement.model
     in_step = world_size() > 1 and is_sharded(model)
     steps = range(rank(), len(batches), world_size())
     done, kept = _kept(store, index, in_step=in_step)
@@ -54,13 +53,13 @@ def run_pass(
     with ExitStack() as stack:
         stack.enter_context(frozen(model, gradients=measurement.backward))
         stack.enter_context(gradients_from(model, [hook.linear for hook in hooks]))
-        if plan.rerun:
+        if plan.way.rerun:
             stack.enter_context(recomputing(model, context))
         for hook in hooks:
             stack.callback(hook.linear.module.register_forward_hook(hook.forward).remove)
         for number, step in enumerate(track(steps[done:], title), start=done + 1):
             idle = _most_passes(embedder, batches, step) - embedder.passes(batches[step]) if in_step else 0
-            _measure_batch(measurement, embedder, batches[step], hooks, at_once=plan.at_once, idle=idle)
+            _measure_batch(measurement, embedder, batches[step], hooks, at_once=plan.way.at_once, idle=idle)
             if plan.recomputed:  # memory is short
                 give_back()
             if store is not None and not in_step and number < len(steps) and store.is_due():
