@@ -25,8 +25,8 @@ def test_flags_exist(room):
     for path in room.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", node.value))
-                positive = {flag.replace("--no-", "--", 1) for flag in named}
+                named = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*[a-z0-9]", node.value))
+                positive = {flag.replace("--no-", "--", 1) for flag in named if flag != "--no"}
                 assert positive - FLAGS - FOREIGN == set(), f"{path.name}:{node.lineno}"
                 for setting in re.findall(r"--set (\w+)[.=]", node.value):
                     assert setting in SETTINGS, f"{path.name}:{node.lineno}"
