@@ -38,7 +38,24 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     return folder
 
 
-@pytest.fixture(scope="session", params=list(FAMILIES))
+_QUICK = {"bert", "modernbert", "qwen3"}
+"""Families of ``make quick``: one with post-norm blocks, one with fused projections, one decoder."""
+
+_SLOW: tuple[str, ...] = ()
+"""Beginnings of the names of tests that ``make quick`` leaves out, by measured durations."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests as slow; those that need the genuine model or the test bed are."""
+    for item in items:
+        path = item.nodeid.removeprefix("tests/")
+        if path.startswith(_SLOW) or item.get_closest_marker("genuine") or item.get_closest_marker("testbed"):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(
+    scope="session", params=[name for name in FAMILIES if name in _QUICK or not os.getenv("GAPRUNE_QUICK")]
+)
 def family(request: pytest.FixtureRequest) -> str:
     """Every family in turn."""
     return request.param

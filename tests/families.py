@@ -82,16 +82,16 @@ def _framed(tokenizer: Tokenizer, first: str | None, last: str | None) -> Tokeni
 
 @dataclass(frozen=True)
 class Builder:
-    """How one family's tiny model is made, and what anatomy should find in it.
+    """How one family's tiny model is made, and the layers that should be found in it.
 
     Args:
         network: Makes the transformer for a vocabulary size and the id of the padding token.
         tokenizer: Makes and trains the tokenizer.
         tokens: Special tokens by their role (``pad_token`` and so on).
-        mlp: MLP matrices in each block, as named inside the block.
-        attention: Attention matrices in each block, likewise.
+        mlp: Linear layers of the MLP in each block, as named inside the block.
+        attention: Linear layers of attention in each block, as named inside the block.
         blocks: Path of the list of blocks.
-        other: Matrices outside the blocks.
+        other: Linear layers outside the blocks.
         pooling: As in sentence-transformers.
         after: Makes the modules after pooling.
         padding: Side that is padded.

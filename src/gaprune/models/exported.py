@@ -28,8 +28,8 @@ class ExportedModel:
     """A model that `gaprune export` wrote, run by ONNX Runtime or OpenVINO on the CPU.
 
     Args:
-        folder: What was written.
-        threads: Threads to compute with; the runtime chooses where none are given.
+        folder: The exported folder.
+        threads: Threads to compute with; default: the runtime chooses.
         exact: Compute in fp32 where OpenVINO would choose bfloat16 on processors that have it.
 
     Raises:

@@ -30,9 +30,9 @@ def load_model(
         name: Folder, or hub id.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the model may run.
-        device: Torch device; sentence-transformers chooses where none is given.
-        dtype: Name of a torch dtype (``float32``, ``bfloat16``); the checkpoint's own where none is given.
-        max_length: Texts are cut at this many tokens; the model's own limit where none is given.
+        device: Torch device; default: sentence-transformers chooses.
+        dtype: Name of a torch dtype (``float32``, ``bfloat16``); default: the checkpoint's own.
+        max_length: Texts are truncated to this many tokens; default: the model's own limit.
 
     Raises:
         ModelError: If the folder or the hub id cannot be loaded.
@@ -46,7 +46,7 @@ def load_model(
         known = getattr(torch, dtype, None)
         if not (isinstance(known, torch.dtype) and known.is_floating_point):
             raise ConfigError(
-                f"dtype: {dtype!r} is no floating-point torch dtype.", "Use float32, bfloat16 or float16."
+                f"dtype: {dtype!r} is not a floating-point torch dtype.", "Use float32, bfloat16 or float16."
             )
     if device is not None:
         _check_device(device)
@@ -114,7 +114,7 @@ def padded_inputs(model: SentenceTransformer) -> Iterator[None]:
 
 
 def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
-    """Let ``model`` cut texts at ``max_length`` tokens; ``None`` leaves its own limit.
+    """Let ``model`` truncate texts to ``max_length`` tokens; ``None`` keeps its own limit.
 
     Raises:
         ConfigError: If ``max_length`` is not between one and the model's own limit.
@@ -132,7 +132,7 @@ def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
 
 @contextmanager
 def shortened(model: SentenceTransformer, max_length: int | None) -> Iterator[None]:
-    """Let ``model`` cut texts at ``max_length`` tokens in the block, as :func:`limit_length` does."""
+    """Let ``model`` truncate texts to ``max_length`` tokens in a ``with`` block, as :func:`limit_length` does."""
     own = model.max_seq_length
     limit_length(model, max_length)
     try:

@@ -123,7 +123,7 @@ def _parameters(model: SentenceTransformer) -> Iterator[tuple[str, Tensor]]:
 
 
 def _identity(weight: Tensor) -> object:
-    """Return what two names of one tensor have in common; views that start together count as one."""
+    """Return a key that all names of one tensor share; views that start at the same address count as one tensor."""
     has_memory = weight.device.type != "meta" and type(weight.data) is torch.Tensor and weight.numel()
     return (weight.device, weight.data_ptr()) if has_memory else id(weight)
 

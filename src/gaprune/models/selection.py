@@ -24,7 +24,7 @@ def select(
 
     Raises:
         SelectionError: If an entry of either list matches nothing, nothing is left, or ``mlp``, ``attention`` or
-            ``all`` is named and there are layers in the blocks of which nothing tells what they are.
+            ``all`` is named and the blocks have layers of unknown kind.
         ModelError: If the weight of a selected layer cannot be changed.
     """
     if not targets:

@@ -1,8 +1,8 @@
 """Units of a model: FFN neurons and attention heads, with all weights that are removed with one.
 
-A unit group is what one linear layer reads: the neurons of a block's FFN (read by its down projection) or the heads of
-a block's attention (read by its output projection). To remove a unit is to remove its columns there and the rows that
-produce it.
+A unit group is the input of one linear layer: the neurons of a block's FFN (read by its down projection) or the heads
+of a block's attention (read by its output projection). To remove a unit is to remove its columns there and the rows
+that produce it.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class Producer:
 
 @dataclass(frozen=True, eq=False)
 class UnitGroup:
-    """The units that one matrix reads.
+    """The units that one linear layer reads.
 
     Args:
         kind: ``width`` for FFN neurons, ``heads`` for attention heads that share keys and values.
         layer: Index of the block.
-        consumer: The matrix that reads the units; ``consumer.columns_per_unit`` of its columns are one unit.
-        producers: The matrices that feed them.
+        consumer: The layer that reads the units; ``consumer.columns_per_unit`` of its columns are one unit.
+        producers: The layers that produce them.
         units: How many there are.
         fields: Fields of the configuration that count them, with how many each unit stands for.
     """

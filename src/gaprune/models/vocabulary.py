@@ -29,7 +29,7 @@ class Vocabulary:
         width: Entries of a row.
         kind: How the tokenizer splits a word.
         tokens: Ids by token, added tokens included.
-        fixed: The first so many ids cannot change, because positions are counted from the padding token's id.
+        fixed: Number of first ids that cannot change, because positions are counted from the padding token's id.
         network: The transformer.
         tokenizer: Its tokenizer.
     """
@@ -48,8 +48,8 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
     """Return where ``model`` keeps its vocabulary.
 
     Raises:
-        ModelError: If its transformer is none of transformers' own, its table is no plain ``torch.nn.Embedding``, or
-            its tokenizer is none of WordPiece, BPE and Unigram.
+        ModelError: If its transformer is not a class of transformers, its table is not a ``torch.nn.Embedding``, or
+            its tokenizer is not WordPiece, BPE or Unigram.
     """
     network = _network(model)
     tokenizer = _tokenizer(model)
@@ -133,7 +133,7 @@ def _kind(tokenizer: PreTrainedTokenizerFast) -> VocabularyKind:
 
 
 def _fixed(network: PreTrainedModel) -> int:
-    """Return how many ids must stay: RoBERTa's kin count positions from the id of the padding token."""
+    """Return how many ids cannot change: RoBERTa counts positions from the padding token's id."""
     fixed = 0
     for module in network.modules():
         index = getattr(module, "padding_idx", None)
