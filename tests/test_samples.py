@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from gaprune.data.check import check
+from gaprune.data.checks.check import check
 from gaprune.data.read import read_triplets
 from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
 from gaprune.evaluation.quality.discovery import find_tasks

@@ -19,7 +19,7 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.criteria.registry import available
 from gaprune.data.read import read_triplets
 from gaprune.evaluation.cost.workload import Workload
-from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.pipelines import inspect as inspecting
 
 
@@ -142,6 +142,10 @@ class TestPrune:
         assert done.json[0]["calibration"]["domain"]["triplets"] == 7
 
 
+def read_evaluation(saved):
+    return Evaluation(tuple(Score(**score) for score in saved["scores"]))
+
+
 class TestEvaluate:
     def test_table_json_and_file_agree(self, gaprune, files, empty):
         out = empty / "deep" / "result.json"
@@ -149,7 +153,7 @@ class TestEvaluate:
         plain = gaprune("evaluate", files.model, "--tasks", files.tasks, "--device", "cpu", "--json", "--out", out)
         assert table.code == plain.code == 0
         assert "Evaluating" not in plain.err
-        found = Evaluation.from_dict(plain.json)
+        found = read_evaluation(plain.json)
         assert plain.json == json.loads(out.read_text(encoding="utf-8"))
         for score in found.scores:
             assert score.task in table.out
@@ -161,7 +165,7 @@ class TestEvaluate:
             "evaluate", empty / "o", "--tasks", files.tasks, "--parent", files.model, "--json", "--device", "cpu"
         )
         dense = gaprune("evaluate", files.model, "--tasks", files.tasks, "--json", "--device", "cpu")
-        found, own = Evaluation.from_dict(done.json), Evaluation.from_dict(dense.json)
+        found, own = read_evaluation(done.json), read_evaluation(dense.json)
         assert [score.parent for score in found.scores] == [score.value for score in own.scores]
         assert any(score.change for score in found.scores)
 

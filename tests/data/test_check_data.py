@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gaprune.data.check import check
+from gaprune.data.checks.check import check
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ModelError
 from gaprune.models.prompts import Prompts
@@ -28,12 +28,19 @@ CLEAN = Triplets([Triplet("north", "south", ("west",), "c:1"), Triplet("east", "
 def test_numbers():
     (report,) = check(DOMAIN).sets
     assert (report.role, report.name) == ("domain", "train.jsonl")
-    assert report.triplets == 6
-    assert report.texts == 20
-    assert (report.with_negatives, report.without_negatives) == (5, 1)
-    assert (report.distinct_queries, report.distinct_positives) == (4, 4)
-    assert (report.duplicate_triplets, report.duplicate_queries) == (1, 2)
-    assert (report.positive_is_negative, report.negative_is_positive, report.query_is_positive) == (1, 2, 1)
+    assert report.counts == {
+        "triplets": 6,
+        "texts": 20,
+        "with_negatives": 5,
+        "without_negatives": 1,
+        "distinct_queries": 4,
+        "distinct_positives": 4,
+        "duplicate_triplets": 1,
+        "duplicate_queries": 2,
+        "positive_is_negative": 1,
+        "negative_is_positive": 2,
+        "query_is_positive": 1,
+    }
 
 
 def test_problems_name_their_places():
@@ -43,8 +50,8 @@ def test_problems_name_their_places():
         "domain (train.jsonl): 1 triplet has its query as its positive: d:5.",
         "domain (train.jsonl): 1 triplet is a duplicate: d:2 (as line 1).",
         (
-            "domain (train.jsonl): 2 triplets have an earlier query again; in one batch its positive counts as the "
-            "other's negative: d:2 (as line 1), d:3 (as line 1)."
+            "domain (train.jsonl): 2 triplets have the query of an earlier triplet; in one batch the positive of one "
+            "is a negative of the other: d:2 (as line 1), d:3 (as line 1)."
         ),
     ]
 
@@ -65,9 +72,7 @@ def test_many_places_are_shortened():
 def test_duplicates_in_other_files_and_in_files_without_lines():
     places = ("a.json:record 1", "a.json:record 2", "b.jsonl:3")
     report = check(Triplets([Triplet("q", "p", (), place) for place in places], "a"))
-    assert report.unusable == [
-        "domain (a): there is no negative: no triplet has one of its own, and all have the same positive."
-    ]
+    assert report.unusable == ["domain (a): no triplet has a negative, and all have the same positive."]
     assert report.problems == [
         *report.unusable,
         "domain (a): 2 triplets are duplicates: a.json:record 2 (as record 1), b.jsonl:3 (as a.json:record 1).",
@@ -80,7 +85,7 @@ def test_many_common_texts_are_counted_and_a_few_named():
     assert report.overlaps[0].sources == ("a:0", "a:1", "a:2", "a:3", "a:4")
     assert report.problems == [
         (
-            "domain: 8 texts (50.0%) are also in the evaluation task Task, whose result they would flatter: "
+            "domain: 8 texts (50.0%) also in the evaluation task Task, whose result would be too good: "
             "a:0, a:1, a:2 and 5 more."
         )
     ]
@@ -110,7 +115,10 @@ def test_lengths_in_tokens(bert):
     assert (lengths["query"].minimum, lengths["query"].maximum, lengths["query"].cut) == (3, 11, 1)
     assert (lengths["positive"].maximum, lengths["positive"].cut) == (9, 1)
     assert (lengths["negative"].maximum, lengths["negative"].cut) == (8, 0)
-    assert "domain (train.jsonl): 1 of 6 query texts (17%) are cut at the model's limit." in report.problems
+    assert (
+        "domain (train.jsonl): 1 of 6 query texts (17%) are longer than the model's limit and are cut."
+        in report.problems
+    )
     assert bert.tokenize(["up " * 20])["input_ids"].shape[1] == 8  # the tokenizer still cuts
 
 
@@ -152,7 +160,7 @@ def test_overlap_of_domain_and_general():
     assert found.share == pytest.approx(0.2)
     assert found.sources == ("d:1 = g:1", "d:4 = g:1")
     assert report.problems[-1] == (
-        "domain: 2 texts (20.0%) are also in the general set, so the two tell domain and general less apart: "
+        "domain: 2 texts (20.0%) also in the general set, so domain and general data differ less: "
         "d:1 = g:1, d:4 = g:1."
     )
 
@@ -167,7 +175,7 @@ def test_overlap_with_evaluation():
         ("general", "Other"): (1, ("g:1",)),
     }
     assert (
-        "general: 1 text (20.0%) is also in the evaluation task Other, whose result it would flatter: g:1."
+        "general: 1 text (20.0%) also in the evaluation task Other, whose result would be too good: g:1."
         in report.problems
     )
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gaprune.data.documents import read_documents
+from gaprune.data.documents.read import read_documents
 from gaprune.errors import DataError
 
 MARKDOWN = """\
@@ -117,18 +117,18 @@ def test_folders(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.jsonl", '{"text": "a"}\n{"body": "b"}', r":2: has no field 'text'; its fields are 'body'"),
-        ("a.jsonl", '{"txt": "b"}', r":1: has no field 'text'.* Did you mean 'txt'\?"),
+        ("a.jsonl", '{"text": "a"}\n{"body": "b"}', r":2: the column 'text' is missing; the columns are 'body'"),
+        ("a.jsonl", '{"txt": "b"}', r":1: the column 'text' is missing.* Did you mean 'txt'\?"),
         ("a.jsonl", '{"text": 5}', r":1: the column 'text' holds 5, not a text"),
         ("a.jsonl", '{"text": "a", "title": ["b"]}', r":1: the column 'title' holds \['b'\], not a text"),
-        ("a.jsonl", '{"text": "\\ud800"}', r":1: the column 'text' holds half a surrogate pair"),
+        ("a.jsonl", '{"text": "\\ud800"}', r":1: the column 'text' holds half of a surrogate pair"),
         ("a.jsonl", '\n"a"', r":2: is a text, not an object"),
         (
             "a.jsonl",
             '{"_id": "x", "text": "a"}\n{"_id": "x", "text": "b"}',
-            r":2: has the id 'x', as .*a\.jsonl:1 has",
+            r":2: has the id 'x', as has .*a\.jsonl:1",
         ),
-        ("a.pdf", "", r"the ending '\.pdf' is no format of documents"),
+        ("a.pdf", "", r"the ending '\.pdf' is not a document format"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, name, text, message):
@@ -144,7 +144,7 @@ def test_bytes_that_are_no_text(tmp_path):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(DataError, match="the folder holds no document"):
+    with pytest.raises(DataError, match="the folder holds no document file"):
         read_documents(tmp_path)
     (tmp_path / "notes.md").write_text("a")
     with pytest.raises(DataError, match=r"does not exist. Did you mean 'notes.md'"):

@@ -5,10 +5,9 @@ from collections import Counter
 
 import pytest
 
-from gaprune.data.from_texts import triplets_from_texts
-from gaprune.data.normal import normalise
+from gaprune.data.documents.from_texts import triplets_from_texts
 from gaprune.data.read import read_triplets
-from gaprune.data.words import shared_words, words
+from gaprune.data.words import normalise, shared_words, words
 from gaprune.data.write import write_triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.util.progress import quiet
@@ -217,9 +216,9 @@ def test_queries_of_ones_own(documents, tmp_path, name):
     [
         ('{"query": "a", "document": "bok.md"}', r":1: there is no document 'bok.md'\. Did you mean 'book.md'\?"),
         ('\n{"query": "a"}', r":2: has no positive or document"),
-        ('{"document": "r1"}', r":1: has no query: its columns are 'document'"),
-        ('{"query": " ", "document": "r1"}', r":1: the column 'query' holds no text"),
-        ('{"query": "a", "document": "r3"}', r":1: the document 'r3' has no passage left"),
+        ('{"document": "r1"}', r":1: has no query; its columns are 'document'"),
+        ('{"query": " ", "document": "r1"}', r":1: the column 'query' holds an empty text"),
+        ('{"query": "a", "document": "r3"}', r":1: the document 'r3' has no passage"),
         ("", r"holds no query"),
     ],
 )
@@ -269,7 +268,7 @@ def test_pairs(documents):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kinds": ["titel"]}, r"^kinds: 'titel' is none\. Did you mean 'title'\?"),
+        ({"kinds": ["titel"]}, r"^kinds: 'titel' is unknown\. Did you mean 'title'\?"),
         ({"kinds": ["query"]}, r"^kinds, queries: .* belong together"),
         ({"negatives": -1}, r"^negatives: -1 is below 0"),
         ({"count": 0}, r"^count: 0 is below 1"),
@@ -297,12 +296,12 @@ def test_empty_documents(tmp_path, text):
 
 def test_nothing_to_make(tmp_path):
     (tmp_path / "a.txt").write_text("One sentence of this text is long enough to be a passage")
-    with pytest.raises(DataError, match=r"no triplet can be made.*cloze: no two sentences to part \(1\)"):
+    with pytest.raises(DataError, match=r"no triplet can be made.*cloze: no two sentences to separate \(1\)"):
         make(tmp_path)
 
 
 def test_one_document_has_no_negatives_for_its_title(tmp_path):
     (tmp_path / "a.md").write_text(BOOK)
     made = make(tmp_path, kinds=["title", "sentence"])
-    assert made.report.dropped["title: too few passages fit as negatives"] == 1
+    assert made.report.dropped["title: too few passages are fit as negatives"] == 1
     assert set(made.kinds) == {"sentence"}

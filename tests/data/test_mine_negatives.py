@@ -1,5 +1,7 @@
 """Mining negatives with a model whose similarities are known: the passages of a compass."""
 
+import sys
+
 import pytest
 
 from gaprune.data.mining import mine_negatives
@@ -35,10 +37,18 @@ def test_the_most_similar_other_passages_are_mined(compass, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_bars_of_the_library_are_hidden(compass, capsys):
+def test_only_bars_of_ours_and_all_warnings_are_shown(compass, capsys, monkeypatch):
+    original = compass.encode
+
+    def warned(*texts, **options):
+        sys.stderr.write("The model warns.\n")
+        return original(*texts, **options)
+
+    monkeypatch.setattr(compass, "encode", warned)
     mine_negatives(Triplets(PAIRS, "a"), compass, count=1, prompts=Prompts())
     said = capsys.readouterr().err
     assert "Batches" not in said
+    assert "The model warns." in said
 
 
 def test_every_positive_of_a_query_is_spared(compass):
@@ -111,15 +121,14 @@ def test_prompts_are_used(compass, monkeypatch):
 
 def test_both_prompts_reach_the_model(compass, monkeypatch):
     asked = []
-    for name in ("encode_query", "encode_document"):
-        encode = getattr(compass, name)
+    original = compass.encode
 
-        def spy(*texts, encode=encode, name=name, **options):
-            asked.append((name, options["prompt"]))
-            return encode(*texts, **options)
+    def spy(*texts, **options):
+        asked.append((options["task"], options["prompt"]))
+        return original(*texts, **options)
 
-        monkeypatch.setattr(compass, name, spy)
+    monkeypatch.setattr(compass, "encode", spy)
     mine(PAIRS, compass)
     mine(PAIRS, compass, prompts=Prompts(query="query: ", passage="passage: "))
-    assert sorted(asked[:2]) == [("encode_document", ""), ("encode_query", "")]
-    assert sorted(asked[2:]) == [("encode_document", "passage: "), ("encode_query", "query: ")]
+    assert sorted(asked[:2]) == [("document", ""), ("query", "")]
+    assert sorted(asked[2:]) == [("document", "passage: "), ("query", "query: ")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gaprune.data.normal import normalise
+from gaprune.data.words import normalise
 
 
 @pytest.mark.parametrize(

@@ -48,12 +48,14 @@ def test_hub_rows(hub):
 def test_unknown_data_set(offline, name):
     with pytest.raises(DataError) as caught:
         read_triplets(name, subset="triplet")
-    assert str(caught.value).startswith(f"{name}: no such file, and the data set (subset 'triplet', split 'train')")
+    assert str(caught.value).startswith(
+        f"{name}: there is no such file, and the data set (subset 'triplet', split 'train')"
+    )
     assert "--domain FILE or --general FILE" in caught.value.remedy
 
 
 def test_name_that_is_no_hub_id(offline):
-    with pytest.raises(DataError, match="no such file, and the data set"):
+    with pytest.raises(DataError, match="there is no such file, and the data set"):
         read_triplets("what is this?")
 
 
@@ -67,12 +69,28 @@ def test_unknown_split(monkeypatch):
 
 
 def test_default_general_data(hub):
-    assert read_general(None).name == DEFAULT_GENERAL.name == "sentence-transformers/all-nli"
+    assert read_general(None).name == DEFAULT_GENERAL == "sentence-transformers/all-nli"
     assert len(read_general(None, split="train[:2]", require_negatives=True)) == 2
     assert [item[:3] for item in hub] == [
         ("sentence-transformers/all-nli", "triplet", "train"),
         ("sentence-transformers/all-nli", "triplet", "train[:2]"),
     ]
+
+
+def test_a_draw_of_the_default_reads_the_drawn_rows_alone(monkeypatch):
+    def rows(*_, **__):
+        numbers = range(100)
+        columns = {"anchor": [f"q{n}" for n in numbers], "positive": ["p"] * 100, "negative": ["n"] * 100}
+        return datasets.Dataset.from_dict(columns)
+
+    monkeypatch.setattr(datasets, "load_dataset", rows)
+    drawn = read_general(None, most=10, seed=3)
+    assert list(drawn) == list(read_general(None, most=10, seed=3))
+    assert list(drawn) != list(read_general(None, most=10, seed=4))
+    assert len(set(drawn)) == 10
+    assert all(item.source == f"{DEFAULT_GENERAL}:record {int(item.query[1:]) + 1}" for item in drawn)
+    assert list(drawn) == list(read_general(None).take(10, seed=3))
+    assert len(read_general(None, most=1000)) == len(read_general(None, most=10, split="train[:100]")) == 100
 
 
 def test_default_general_data_offline(offline):
@@ -93,5 +111,5 @@ def test_general_data_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("options", [{"columns": {"query": "text"}}, {"subset": "triplet"}])
 def test_options_without_a_source(options):
-    with pytest.raises(ConfigError, match=f"{next(iter(options))}: given for the general data"):
+    with pytest.raises(ConfigError, match=f"{next(iter(options))}: given for general data"):
         read_general(None, **options)

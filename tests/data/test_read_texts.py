@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gaprune.data.texts import read_texts
+from gaprune.data.readers.texts import read_texts
 from gaprune.errors import DataError
 
 
@@ -40,11 +40,11 @@ def test_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"text": ""}', r"a\.jsonl:2: the field 'text' holds '', not a text"),
-        ('{"text": 3}', r"a\.jsonl:2: the field 'text' holds 3, not a text"),
-        ('{"text": "\\ud800"}', r"a\.jsonl:2: the field 'text' holds half a surrogate pair"),
+        ('{"text": ""}', r"a\.jsonl:2: the column 'text' holds an empty text"),
+        ('{"text": 3}', r"a\.jsonl:2: the column 'text' holds 3, not a text"),
+        ('{"text": "\\ud800"}', r"a\.jsonl:2: the column 'text' holds half of a surrogate pair"),
         ('{"query": "q"}', r"a\.jsonl:2: .*positive"),
-        ("{", r"a\.jsonl:2: is no valid JSON"),
+        ("{", r"a\.jsonl:2: is not valid JSON"),
     ],
 )
 def test_faults_name_the_line(tmp_path, line, words):
@@ -53,11 +53,11 @@ def test_faults_name_the_line(tmp_path, line, words):
 
 
 def test_faults_of_the_source(tmp_path):
-    with pytest.raises(DataError, match=r"the folder holds no \.txt or \.jsonl file"):
+    with pytest.raises(DataError, match=r"the folder holds no text file"):
         read_texts(tmp_path)
     with pytest.raises(DataError, match=r"a\.txt: holds no text"):
         read_texts(_write(tmp_path / "a.txt", " "))
     with pytest.raises(DataError, match=r"b\.txt: does not exist\. Did you mean 'a\.txt'"):
         read_texts(tmp_path / "b.txt")
-    with pytest.raises(DataError, match=r"the ending '\.csv' is no format of texts"):
+    with pytest.raises(DataError, match=r"the ending '\.csv' is not a text format"):
         read_texts(_write(tmp_path / "a.csv", "x"))

@@ -73,7 +73,7 @@ def test_json_object_with_one_list(tmp_path):
     path.write_text(json.dumps({"version": 1}))
     assert "an object with no list in it" in raised(path).problem
     path.write_text('"text"')
-    assert "is a text, not a list of objects" in raised(path).problem
+    assert "is not a list of objects" in raised(path).problem
 
 
 def test_folder_is_read_in_the_order_of_names(tmp_path):
@@ -93,7 +93,7 @@ def test_folder_is_read_in_the_order_of_names(tmp_path):
 def test_folder_without_data(tmp_path):
     (tmp_path / "README.md").write_text("about")
     error = raised(tmp_path)
-    assert str(error).startswith(f"{tmp_path}: the folder holds no data file.")
+    assert str(error).startswith(f"{tmp_path}: the folder holds no triplet file.")
     assert ".jsonl" in error.remedy
 
 
@@ -120,7 +120,7 @@ def test_texts_that_look_like_paths_never_go_to_the_hub(tmp_path, monkeypatch):
 def test_unknown_ending(tmp_path):
     path = tmp_path / "a.xlsx"
     path.write_text("x")
-    assert "the ending '.xlsx' is no format read here." in str(raised(path))
+    assert "the ending '.xlsx' is not a triplet format." in str(raised(path))
     path = path.rename(tmp_path / "a")
     assert "a file without an ending" in str(raised(path))
 
@@ -179,7 +179,7 @@ def test_list_of_negatives_in_a_csv_cell(tmp_path):
     assert read_triplets(path)[0].negatives == ("n", "m")
     path = write(tmp_path, "b.csv", [{"query": "q", "positive": "p", "negatives": "n"}])
     error = raised(path)
-    assert str(error).startswith(f"{path}:2: the column 'negatives' holds no list of texts.")
+    assert str(error).startswith(f"{path}:2: the column 'negatives' does not hold a list of texts.")
     assert '["first", "second"]' in error.remedy
 
 
@@ -201,7 +201,7 @@ def test_a_mapped_column_is_nothing_else(tmp_path):
 
 def test_unknown_word_in_columns(tmp_path):
     path = write(tmp_path, "a.jsonl", RECORDS)
-    with pytest.raises(ConfigError, match=r"columns: 'querry' is nothing a triplet has. Did you mean 'query'\?"):
+    with pytest.raises(ConfigError, match=r"columns: 'querry' is not a part of a triplet. Did you mean 'query'\?"):
         read_triplets(path, columns={"querry": "text"})
 
 
@@ -210,14 +210,14 @@ def test_mapped_column_that_is_not_there(tmp_path):
     error = raised(path, columns={"query": "texts", "positive": "doc"})
     assert str(error).startswith(f"{path}:2: there is no column 'texts', which columns maps to 'query'.")
     assert "Did you mean 'text'?" in error.problem
-    assert error.remedy == "The columns there are: 'text', 'doc'."
+    assert error.remedy == "The columns are 'text', 'doc'."
 
 
 @pytest.mark.parametrize(
     ("record", "words"),
     [
         ({"qery": "q", "positive": "p"}, "has no query: none of its columns ('qery', 'positive')"),
-        ({"query": "q", "text": "p"}, "is called 'positive' or 'pos' or 'passage' or 'answer'"),
+        ({"query": "q", "text": "p"}, "is named 'positive' or 'pos' or 'passage' or 'answer'"),
         ({"query": "q", "question": "q", "positive": "p"}, "the columns 'query', 'question' could each be the query."),
         (
             {"query": "q", "positive": "p", "neg": "n", "negatives": ["m"]},
@@ -240,14 +240,14 @@ def test_near_name_of_a_column(tmp_path):
 
 MISTAKES = [
     ({"query": None, "positive": "p"}, "the column 'query' is empty (null)."),
-    ({"query": " \n", "positive": "p"}, "the column 'query' holds no text."),
+    ({"query": " \n", "positive": "p"}, "the column 'query' holds an empty text."),
     ({"query": "q", "positive": 42}, "the column 'positive' holds 42, not a text."),
     ({"query": "q", "positive": ["p"]}, "the column 'positive' holds ['p'], not a text."),
     ({"query": "q", "positive": "p", "negative_2": ""}, "the column 'negative_2' is empty."),
     ({"query": "q", "positive": "p", "negative": 1.5}, "the column 'negative' holds 1.5, not a text."),
-    ({"query": "q", "positive": "p", "negatives": ["n", ""]}, "the column 'negatives[1]' holds no text."),
+    ({"query": "q", "positive": "p", "negatives": ["n", ""]}, "the column 'negatives[1]' holds an empty text."),
     ({"query": "q", "positive": "p", "negatives": [None]}, "the column 'negatives[0]' is empty (null)."),
-    ({"query": "q", "positive": "p", "negatives": {"n": 1}}, "the column 'negatives' holds no list of texts."),
+    ({"query": "q", "positive": "p", "negatives": {"n": 1}}, "the column 'negatives' does not hold a list of texts."),
 ]
 
 
@@ -268,7 +268,7 @@ def test_wrong_type_in_parquet(tmp_path):
 def test_half_a_surrogate_pair(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text(r'{"query": "q \ud83d", "positive": "p"}')
-    assert str(raised(path)).startswith(f"{path}:1: the column 'query' holds half a surrogate pair ('\\ud83d')")
+    assert str(raised(path)).startswith(f"{path}:1: the column 'query' holds half of a surrogate pair ('\\ud83d')")
 
 
 @pytest.mark.parametrize(
@@ -276,14 +276,14 @@ def test_half_a_surrogate_pair(tmp_path):
     [
         (
             '{"query": "a", "positive": "b"}\n{"query": "c"',
-            "2: is no valid JSON: Expecting ',' delimiter (column 14).",
+            "2: is not valid JSON: Expecting ',' delimiter (column 14).",
         ),
         ('\n["a", "b"]', "2: is a list, not an object."),
         ('\n\n"a"', "3: is a text, not an object."),
         ("3", "1: is a number, not an object."),
         ("null", "1: is null, not an object."),
-        ('{"query": "a", "query": "b"}', "1: is no usable JSON: the key 'query' stands twice in one object."),
-        ("[" * 100_000, "1: is no"),
+        ('{"query": "a", "query": "b"}', "1: is not usable JSON: the key 'query' appears twice in one object."),
+        ("[" * 100_000, "1: is not"),
     ],
 )
 def test_wrong_lines_of_jsonl(tmp_path, content, words):
@@ -297,7 +297,7 @@ def test_wrong_lines_of_jsonl(tmp_path, content, words):
 def test_wrong_json(tmp_path):
     path = tmp_path / "a.json"
     path.write_text('[\n{"query": "a",\n "positive" "b"}]')
-    assert str(raised(path)).startswith(f"{path}:3: is no valid JSON")
+    assert str(raised(path)).startswith(f"{path}:3: is not valid JSON")
     path.write_text('[{"query": "a", "positive": "b"}, 4]')
     assert str(raised(path)).startswith(f"{path}:record 2: is a number, not an object.")
 
@@ -305,7 +305,8 @@ def test_wrong_json(tmp_path):
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv"])
 def test_undecodable_text(tmp_path, name):
     path = tmp_path / name
-    path.write_bytes(b"query,positive\n\ncaf\xe9,b\n")
+    first = b'{"query": "a", "positive": "b"}' if name == "a.jsonl" else b"query,positive"
+    path.write_bytes(first + b"\n\ncaf\xe9,b\n")
     error = raised(path)
     assert str(error) == f"{path}:3: is not UTF-8 (byte 0xe9).\nSave the file again with the encoding UTF-8."
 
@@ -316,7 +317,7 @@ def test_lines_of_multi_line_cells(tmp_path):
     assert [item.source for item in read_triplets(path)] == [f"{path}:2", f"{path}:6"]
     path.write_text('query,positive\n"one\ntwo",b\nc,d,e\n')
     error = raised(path)
-    assert str(error).startswith(f"{path}:4: has 3 cells, the first row names 2 columns.")
+    assert str(error).startswith(f"{path}:4: has 3 cells; the first row names 2 columns.")
     path.write_text('query,positive\n"one\ntwo",b\nc\n')
     assert str(raised(path)).startswith(f"{path}:4: has 1 cells")
 
@@ -330,7 +331,7 @@ def test_open_quote(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "words"), [("query,positive,neg,neg", "the column 'neg' stands there twice."), ("query,", "no name")]
+    ("header", "words"), [("query,positive,neg,neg", "the column 'neg' appears twice."), ("query,", "no name")]
 )
 def test_wrong_header(tmp_path, header, words):
     path = tmp_path / "a.csv"
@@ -350,7 +351,7 @@ def test_empty_negative_cell(tmp_path):
 def test_broken_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1 no")
-    assert str(raised(path)).startswith(f"{path}: is no readable Parquet file: ")
+    assert str(raised(path)).startswith(f"{path}: is not a readable Parquet file: ")
 
 
 def test_required_negatives(tmp_path):
@@ -372,10 +373,10 @@ def test_hub_options_of_a_local_file(tmp_path, option):
 def test_unreadable_file(tmp_path, monkeypatch):
     path = write(tmp_path, "a.jsonl", RECORDS)
 
-    def refuse(_):
+    def refuse(*_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert str(raised(path)).startswith(f"{path}: cannot be read: Permission denied.")
 
 
@@ -386,5 +387,5 @@ def test_columns_parted_by_another_mark(tmp_path, name, mark):
     with pytest.raises(DataError) as caught:
         read_triplets(path)
     assert str(caught.value).startswith(f"{path}:1: the first row is one cell, ")
-    assert f"its columns are parted by {mark!r}." in caught.value.problem
+    assert f"its columns are separated by {mark!r}." in caught.value.problem
     assert "commas" in caught.value.remedy

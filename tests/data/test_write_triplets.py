@@ -31,7 +31,7 @@ def test_round_trip(tmp_path):
 def test_existing_file(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("mine")
-    with pytest.raises(OutputError, match=r"a\.jsonl exists already"):
+    with pytest.raises(OutputError, match=r"a\.jsonl exists"):
         write_triplets(ITEMS, path)
     assert path.read_text() == "mine"
     write_triplets(ITEMS, path, overwrite=True)
@@ -47,7 +47,7 @@ def test_wrong_names(tmp_path, name, words):
 
 def test_unwritable_place(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be made"):
         write_triplets(ITEMS, tmp_path / "file" / "a.jsonl")
 
 

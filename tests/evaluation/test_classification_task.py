@@ -41,13 +41,13 @@ CAT, GOLD = {"text": "cat", "label": "animal"}, {"text": "gold", "label": "metal
         (
             [CAT, GOLD],
             [CAT, {"text": "iron", "label": "metals"}],
-            "test.jsonl:2: The label 'metals' is in no line of train.jsonl. Did you mean 'metal'?\nAdd texts",
+            "test.jsonl:2: the label 'metals' is in no line of train.jsonl. Did you mean 'metal'?\nAdd texts",
         ),
-        ([CAT, CAT], [CAT], "train.jsonl: All 2 texts have the label 'animal'; there is nothing to tell apart.\nAdd"),
-        ([CAT, {"text": "gold"}], [CAT], "train.jsonl:2: The field 'label' is missing; the line has 'text'."),
-        ([CAT, {"text": "gold", "label": 0.5}], [CAT], "train.jsonl:2: The field 'label' is 0.5, not a text."),
-        ([CAT, GOLD], [{"text": "", "label": "metal"}], "test.jsonl:1: The field 'text' is an empty text."),
-        ([CAT, GOLD], [], "test.jsonl: The file is empty."),
+        ([CAT, CAT], [CAT], "train.jsonl: all 2 texts have the label 'animal'; the task needs different ones.\nAdd"),
+        ([CAT, {"text": "gold"}], [CAT], "train.jsonl:2: the column 'label' is missing; the columns are 'text'."),
+        ([CAT, {"text": "gold", "label": 0.5}], [CAT], "train.jsonl:2: the column 'label' holds 0.5, not a text."),
+        ([CAT, GOLD], [{"text": "", "label": "metal"}], "test.jsonl:1: the column 'text' holds an empty text."),
+        ([CAT, GOLD], [], "test.jsonl: the file is empty."),
     ],
 )
 def test_bad_files_are_refused_with_their_place(tmp_path, classification, train, test, text):
@@ -58,5 +58,5 @@ def test_bad_files_are_refused_with_their_place(tmp_path, classification, train,
 @pytest.mark.parametrize("name", ["train.jsonl", "test.jsonl"])
 def test_a_missing_file_is_named(tmp_path, classification, name):
     (classification(tmp_path / "T") / name).unlink()
-    with pytest.raises(DataError, match=rf"T: A classification task needs the file {name}, which is missing\.\nGive"):
+    with pytest.raises(DataError, match=f"T: the file {name}, which a classification task needs, is missing"):
         find_tasks(tmp_path)

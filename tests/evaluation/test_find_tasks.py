@@ -73,11 +73,14 @@ def test_texts_are_what_calibration_must_not_hold(tmp_path, write, retrieval, cl
 @pytest.mark.parametrize(
     ("make", "text"),
     [
-        (lambda root: None, r"F: This folder does not exist\."),
-        (lambda root: root.mkdir(), r"F: The folder holds no task\.\nA task is a folder with corpus\.jsonl"),
-        (lambda root: (root / "D").mkdir(parents=True), r"F/D: The folder holds no task\."),
-        (lambda root: (root / "D" / "T").mkdir(parents=True), r"F/D/T: The folder is no evaluation task\.\nA task is"),
-        (lambda root: root.write_text("x"), r"F: This is neither a folder nor a \.jsonl file\."),
+        (lambda root: None, r"F: this folder does not exist\."),
+        (lambda root: root.mkdir(), r"F: the folder holds no task\.\nA task is a folder with corpus\.jsonl"),
+        (lambda root: (root / "D").mkdir(parents=True), r"F/D: the folder holds no task\."),
+        (
+            lambda root: (root / "D" / "T").mkdir(parents=True),
+            r"F/D/T: the folder is not an evaluation task\.\nA task is",
+        ),
+        (lambda root: root.write_text("x"), r"F: this is neither a folder nor a \.jsonl file\."),
     ],
 )
 def test_a_folder_that_is_none_is_refused(tmp_path, make, text):
@@ -88,12 +91,12 @@ def test_a_folder_that_is_none_is_refused(tmp_path, make, text):
 
 def test_a_file_of_unknown_fields_is_refused(tmp_path, write):
     path = write(tmp_path / "x.jsonl", [{"text1": "a", "text2": "b"}])
-    with pytest.raises(DataError, match=re.escape("x.jsonl:1: The fields ('text1', 'text2') are those of no")):
+    with pytest.raises(DataError, match=re.escape("x.jsonl:1: the columns ('text1', 'text2') do not match any")):
         find_tasks(path)
 
 
 def test_two_tasks_of_one_name_are_refused(tmp_path, write, retrieval, graded_pairs):
     retrieval(tmp_path / "D" / "T")
     write(tmp_path / "D" / "T.jsonl", graded_pairs)
-    with pytest.raises(DataError, match=r"D: Two tasks are named 'T'\.\nRename one"):
+    with pytest.raises(DataError, match=r"D: two tasks are named 'T'\.\nRename one"):
         find_tasks(tmp_path)

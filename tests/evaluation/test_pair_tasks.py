@@ -59,13 +59,13 @@ PAIR = {"sentence1": "cat", "sentence2": "dog", "score": 1}
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([PAIR, {**PAIR, "score": "0"}], "T.jsonl:2: The field 'score' is '0', not a number.\nWrite it as a number"),
-        ([PAIR, {**PAIR, "score": True}], "T.jsonl:2: The field 'score' is True, not a number."),
-        ([PAIR, {**PAIR, "score": float("nan")}], "T.jsonl:2: The field 'score' is nan, not a number."),
-        ([PAIR, {**PAIR, "score": 10**400}], "T.jsonl:2: The field 'score' is 1000"),
-        ([PAIR, {**PAIR, "score": 0, "sentence2": ""}], "T.jsonl:2: The field 'sentence2' is an empty text."),
-        ([PAIR, {"sentence1": "cat", "score": 0}], "T.jsonl:2: The field 'sentence2' is missing; the line has"),
-        ([PAIR, PAIR], "T.jsonl: All 2 scores are 1; there is nothing to tell apart.\nAdd pairs"),
+        ([PAIR, {**PAIR, "score": "0"}], "T.jsonl:2: the column 'score' holds '0', not a finite number.\nWrite it"),
+        ([PAIR, {**PAIR, "score": True}], "T.jsonl:2: the column 'score' holds True, not a finite number."),
+        ([PAIR, {**PAIR, "score": float("nan")}], "T.jsonl:2: the column 'score' holds nan, not a finite number."),
+        ([PAIR, {**PAIR, "score": 10**400}], "T.jsonl:2: the column 'score' holds 1000"),
+        ([PAIR, {**PAIR, "score": 0, "sentence2": ""}], "T.jsonl:2: the column 'sentence2' holds an empty text."),
+        ([PAIR, {"sentence1": "cat", "score": 0}], "T.jsonl:2: the column 'sentence2' is missing; the columns are"),
+        ([PAIR, PAIR], "T.jsonl: all 2 scores are 1; the task needs different ones.\nAdd pairs"),
     ],
 )
 def test_bad_pairs_are_refused_with_their_place(tmp_path, write, rows, text):

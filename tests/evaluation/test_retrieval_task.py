@@ -82,6 +82,20 @@ def test_ndcg_is_linear_in_the_grade():
     assert graded_ndcg(["x", "a"], grades, 1) == 0
 
 
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_ndcg_equals_trec_eval(k):
+    pytrec_eval = pytest.importorskip("pytrec_eval")
+    rng = np.random.default_rng(k)
+    for _ in range(20):
+        documents = [f"d{number}" for number in range(12)]
+        grades = {name: int(rng.integers(1, 5)) for name in rng.choice(documents, size=5, replace=False)}
+        ranking = [str(name) for name in rng.permutation(documents)[:10]]
+        run = {"q": {name: float(10 - rank) for rank, name in enumerate(ranking)}}
+        judged = {"q": {str(name): grade for name, grade in grades.items()}}
+        wanted = pytrec_eval.RelevanceEvaluator(judged, {f"ndcg_cut.{k}"}).evaluate(run)["q"][f"ndcg_cut_{k}"]
+        assert graded_ndcg(ranking, grades, k) == pytest.approx(wanted)
+
+
 def test_ids_may_be_numbers_and_titles_missing(tmp_path, retrieval):
     corpus = [
         {"_id": 1, "text": "cat"},
@@ -99,28 +113,34 @@ DOCUMENT, QUERY = {"_id": "d0", "title": "", "text": "cat"}, {"_id": "q0", "text
 @pytest.mark.parametrize(
     ("parts", "text"),
     [
-        ({"corpus": [DOCUMENT, DOCUMENT]}, "corpus.jsonl:2: The id 'd0' was already used in line 1.\nGive every line"),
-        ({"queries": [QUERY, QUERY]}, "queries.jsonl:2: The id 'q0' was already used in line 1."),
-        ({"corpus": [{"_id": "d0", "title": "", "text": ""}]}, "corpus.jsonl:1: The field 'text' is an empty text."),
-        ({"corpus": [{"_id": "d0", "title": 3, "text": "a"}]}, "corpus.jsonl:1: The field 'title' is 3, not a text."),
-        ({"corpus": [{"_id": "d0", "title": "a"}]}, "corpus.jsonl:1: The field 'text' is missing"),
-        ({"corpus": [{"_id": True, "text": "a"}]}, "corpus.jsonl:1: The field '_id' is True, not a text."),
-        ({"corpus": []}, "corpus.jsonl: The file is empty."),
-        ({"queries": [{"_id": "q0", "text": " "}]}, "queries.jsonl:1: The field 'text' is an empty text."),
-        ({"qrels": ["q0 d0 1"]}, "test.tsv:2: The line has 1 columns separated by tabs, not 3.\nWrite query-id"),
-        ({"qrels": ["q0\td0\tyes"]}, "test.tsv:2: The score 'yes' is not a number.\nWrite 1 for"),
-        ({"qrels": ["q0\td0\tnan"]}, "test.tsv:2: The score 'nan' is not a number."),
+        ({"corpus": [DOCUMENT, DOCUMENT]}, "corpus.jsonl:2: the id 'd0' was already used in line 1.\nGive every line"),
+        ({"queries": [QUERY, QUERY]}, "queries.jsonl:2: the id 'q0' was already used in line 1."),
+        (
+            {"corpus": [{"_id": "d0", "title": "", "text": ""}]},
+            "corpus.jsonl:1: the column 'text' holds an empty text.",
+        ),
+        (
+            {"corpus": [{"_id": "d0", "title": 3, "text": "a"}]},
+            "corpus.jsonl:1: the column 'title' holds 3, not a text.",
+        ),
+        ({"corpus": [{"_id": "d0", "title": "a"}]}, "corpus.jsonl:1: the column 'text' is missing"),
+        ({"corpus": [{"_id": True, "text": "a"}]}, "corpus.jsonl:1: the column '_id' holds True, not a text."),
+        ({"corpus": []}, "corpus.jsonl: the file is empty."),
+        ({"queries": [{"_id": "q0", "text": " "}]}, "queries.jsonl:1: the column 'text' holds an empty text."),
+        ({"qrels": ["q0 d0 1"]}, "test.tsv:2: has 1 columns separated by tabs, not 3.\nWrite query-id"),
+        ({"qrels": ["q0\td0\tyes"]}, "test.tsv:2: the score 'yes' is not a number.\nWrite 1 for"),
+        ({"qrels": ["q0\td0\tnan"]}, "test.tsv:2: the score 'nan' is not a number."),
         (
             {"qrels": ["q00\td0\t1"]},
-            "test.tsv:2: The query 'q00' is unknown. Did you mean 'q0'?\nAdd it to queries.jsonl",
+            "test.tsv:2: the query 'q00' is unknown. Did you mean 'q0'?\nAdd it to queries.jsonl",
         ),
-        ({"qrels": ["q0\td7\t1"]}, "test.tsv:2: The document 'd7' is unknown."),
+        ({"qrels": ["q0\td7\t1"]}, "test.tsv:2: the document 'd7' is unknown."),
         (
             {"qrels": ["q0\td0\t1", "q0\td0\t2"]},
-            "test.tsv:3: Query 'q0' and document 'd0' were judged otherwise above.",
+            "test.tsv:3: query 'q0' and document 'd0' have another score above.",
         ),
-        ({"qrels": ["q0\td0\t0"]}, "test.tsv: No document is relevant for any query.\nAdd lines"),
-        ({"header": "q0\td0\t1"}, "test.tsv:1: The first line is a judgement; it is the place of the header."),
+        ({"qrels": ["q0\td0\t0"]}, "test.tsv: no document is relevant to any query.\nAdd lines"),
+        ({"header": "q0\td0\t1"}, "test.tsv:1: the header is missing."),
     ],
 )
 def test_bad_files_are_refused_with_their_place(tmp_path, retrieval, parts, text):
@@ -133,5 +153,5 @@ def test_bad_files_are_refused_with_their_place(tmp_path, retrieval, parts, text
 def test_a_missing_file_is_named(tmp_path, retrieval, name):
     folder = retrieval(tmp_path / "T")
     (folder / name).unlink()
-    with pytest.raises(DataError, match=rf"T: A retrieval task needs the file {name}, which is missing\.\nGive"):
+    with pytest.raises(DataError, match=f"T: the file {name}, which a retrieval task needs, is missing"):
         find_tasks(tmp_path)

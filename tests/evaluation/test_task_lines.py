@@ -7,22 +7,28 @@ from gaprune.evaluation.quality.discovery import find_tasks
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("{'a'}", r"t\.jsonl:2: The line is not JSON: .*\nWrite one JSON object a line\."),
-        ("[1]", r"t\.jsonl:2: The line is a JSON list, not an object\.\nWrite one JSON object a line, like"),
-        ({}, r"t\.jsonl:2: The field 'query' is missing; the line has none\.\nGive every line of t\.jsonl"),
+        ("{'a'}", r"t\.jsonl:2: is not valid JSON: "),
+        ("[1]", r"t\.jsonl:2: is a list, not an object"),
+        ({}, r"t\.jsonl:2: the column 'query' is missing; the columns are none\."),
         (
             {"query": "a", "positve": "b", "negative": "c"},
-            r"t\.jsonl:2: The field 'positive' is missing; the line has 'query', .*Did you mean 'positve'\?",
+            r"t\.jsonl:2: the column 'positive' is missing; the columns are 'query', .*Did you mean 'positve'\?",
         ),
-        ({"query": 3}, r"t\.jsonl:2: The field 'query' is 3, not a text\.\nWrite it as a string in quotes\."),
-        ({"query": " \n"}, r"t\.jsonl:2: The field 'query' is an empty text\.\nFill it, or remove the line\."),
-        (r'{"query": "a\ud83d"}', r"t\.jsonl:2: The field 'query' holds half of a .* pair\.\nWrite both halves"),
-        ({"query": "a", "positive": "b", "negatives": []}, r":2: The field 'negatives' is \[\], not a list of texts"),
-        ({"query": "a", "positive": "b", "negatives": "c"}, r":2: The field 'negatives' is 'c', not a list of texts"),
-        ({"query": "a", "positive": "b", "negatives": ["c", ""]}, r":2: The field 'negatives' is an empty text"),
+        ({"query": 3}, r"t\.jsonl:2: the column 'query' holds 3, not a text\."),
+        ({"query": " \n"}, r"t\.jsonl:2: the column 'query' holds an empty text\."),
+        (r'{"query": "a\ud83d"}', r"t\.jsonl:2: the column 'query' holds half of a surrogate pair"),
+        (
+            {"query": "a", "positive": "b", "negatives": []},
+            r":2: the column 'negatives' holds \[\], not a list of texts",
+        ),
+        (
+            {"query": "a", "positive": "b", "negatives": "c"},
+            r":2: the column 'negatives' holds 'c', not a list of texts",
+        ),
+        ({"query": "a", "positive": "b", "negatives": ["c", ""]}, r":2: the column 'negatives' holds an empty text"),
         (
             {"query": "a", "positive": "b", "negative": "c", "negatives": ["d"]},
-            r":2: The line has both 'negative' and",
+            r":2: has both columns 'negative' and",
         ),
     ],
 )
@@ -34,14 +40,14 @@ def test_a_bad_line_is_named_with_its_place(tmp_path, write, line, text):
 
 
 def test_an_empty_file_is_refused(tmp_path, write):
-    with pytest.raises(DataError, match=r"t\.jsonl: The file is empty\.\nWrite one JSON object a line"):
+    with pytest.raises(DataError, match=r"t\.jsonl: the file is empty\.\nWrite one JSON object per line"):
         find_tasks(write(tmp_path / "t.jsonl", ["", "  "]))
 
 
 def test_a_line_that_is_not_utf8_is_refused(tmp_path):
     path = tmp_path / "t.jsonl"
     path.write_bytes('{"query": "a", "positive": "b", "negative": "c"}\n{"query": "ä"}\n'.encode("latin-1"))
-    with pytest.raises(DataError, match=r"t\.jsonl:2: The line is not UTF-8\.\nSave the file as UTF-8\."):
+    with pytest.raises(DataError, match=r"t\.jsonl:2: is not UTF-8"):
         find_tasks(path)
 
 

@@ -12,8 +12,8 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from families import FAMILIES
+from gaprune.data.readers.texts import read_texts
 from gaprune.data.samples import sample_triplets
-from gaprune.data.texts import read_texts
 from gaprune.errors import ModelError
 from gaprune.models.load import load_model
 from gaprune.pruning.cut_vocabulary import cut_vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
-from gaprune.data.check import check
+from gaprune.data.checks.check import check
 from gaprune.evaluation.cost.footprint import footprint
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.report.markdown import markdown_table

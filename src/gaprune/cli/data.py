@@ -10,7 +10,7 @@ import typer
 from gaprune.cli.options import Device, JsonFlag, QuietFlag, TrustRemoteCode, pairs, silence
 from gaprune.cli.output import say, show, show_json
 from gaprune.config.data import CLUSTERS, ITERATIONS, LONGEST, SHORTEST
-from gaprune.data.pairs import KINDS
+from gaprune.data.documents.pairs import KINDS
 from gaprune.errors import DataError
 from gaprune.util.files import check_file
 
@@ -43,7 +43,7 @@ def check(
     The exit code is 2 if the data cannot be used: a positive is among its own negatives, or there is nothing that
     could be a negative, of its own or of another triplet.
     """
-    from gaprune.data.check import check as check_data
+    from gaprune.data.checks.check import check as check_data
     from gaprune.evaluation.quality.discovery import find_tasks
     from gaprune.models.load import load_model
     from gaprune.models.prompts import resolve_prompts
@@ -133,7 +133,7 @@ def from_texts(
     as_json: JsonFlag = False,
 ) -> None:
     """Make triplets from plain documents: titles, headings and sentences become queries, offline."""
-    from gaprune.data.from_texts import triplets_from_texts
+    from gaprune.data.documents.from_texts import triplets_from_texts
     from gaprune.data.write import write_triplets
     from gaprune.report.tables import texts_table
 

@@ -1,135 +1,120 @@
-"""Mining hard negatives for pairs that have none."""
+"""Mining hard negatives for pairs that have no negative."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gaprune.data.normal import normalise
 from gaprune.data.triplets import Triplet, Triplets
+from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError
-from gaprune.util.progress import stage
+from gaprune.models.encode import encode
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
     from gaprune.models.prompts import Prompts
 
 __all__ = ["mine_negatives"]
 
 _NAMED = 5
-"""Pairs named in an error."""
+"""Number of pairs named in an error."""
+
+_QUERIES = 1024
+"""Number of queries compared with all passages at a time."""
 
 
-class _Texts:
-    """One spelling for all texts that differ in case, spacing and punctuation only.
+def mine_negatives(triplets: Triplets, model: SentenceTransformer, *, count: int, prompts: Prompts) -> Triplets:
+    """Return ``triplets`` with ``count`` mined negatives for each one that has no negative.
 
-    So none of them is mined as a negative where another is the positive.
+    The negatives of a query are the most similar passages of the whole set, except the query itself and all its
+    positives (a query may occur several times). Texts that differ only in case, spacing and punctuation count as one
+    text. Existing negatives are kept.
+
+    Args:
+        triplets: Pairs, possibly mixed with triplets.
+        model: The model that measures similarity.
+        count: Number of negatives for each pair.
+        prompts: Prompts of ``model``.
+
+    Returns:
+        The same triplets in the same order; the same object if all had negatives.
+
+    Raises:
+        ConfigError: If ``count`` is below one.
+        DataError: If the set holds too few passages for a pair.
     """
+    if count < 1:
+        raise ConfigError(f"negatives: {count} is below 1.", "Mine at least one negative per pair, or do not mine.")
+    if triplets.have_negatives:
+        return triplets
+    spellings: dict[str, str] = {}
 
-    def __init__(self) -> None:
-        self._spellings: dict[str, str] = {}
+    def spelling(text: str) -> str:
+        """Return the first spelling of ``text``, so that no variant of a positive is mined as a negative."""
+        return spellings.setdefault(normalise(text), text)
 
-    def one(self, text: str) -> str:
-        """Return the spelling of ``text`` that was seen first."""
-        return self._spellings.setdefault(normalise(text), text)
-
-
-@contextmanager
-def _own_bar() -> Iterator[None]:
-    """Show one bar of ours in place of those of mine_hard_negatives, which has no switch for them."""
-    with stage("Mining negatives"), redirect_stderr(io.StringIO()):
-        yield
-
-
-def _mined(
-    pairs: list[tuple[str, str]], corpus: list[str], model: SentenceTransformer, count: int, prompts: Prompts
-) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Return the negatives of each (query, positive); pairs with too few candidates are left out."""
-    from datasets import Dataset
-    from sentence_transformers.util import mine_hard_negatives
-
-    columns = {"query": [query for query, _ in pairs], "positive": [positive for _, positive in pairs]}
-    with _own_bar():
-        mined = mine_hard_negatives(
-            Dataset.from_dict(columns),
-            model,
-            anchor_column_name="query",
-            positive_column_name="positive",
-            corpus=corpus,
-            num_negatives=count,
-            # An empty prompt, unlike None, switches off the model's own.
-            query_prompt=prompts.query,
-            corpus_prompt=prompts.passage,
-            output_format="n-tuple",
-            use_faiss=False,
-            verbose=False,
-        )
-    found = mined.to_dict()
-    negatives = zip(*(found[f"negative_{number}"] for number in range(1, count + 1)), strict=True)
-    return {
-        (query, positive): tuple(texts)
-        for query, positive, texts in zip(found["query"], found["positive"], negatives, strict=True)
-    }
+    queries = [spelling(item.query) for item in triplets]
+    passages = list(dict.fromkeys(spelling(passage) for item in triplets for passage in item.passages))
+    # A query that is itself a passage (pairs of questions) must not become its own negative.
+    excluded = {query: {query} for query, item in zip(queries, triplets, strict=True) if not item.negatives}
+    for query, item in zip(queries, triplets, strict=True):
+        if query in excluded:
+            excluded[query].add(spelling(item.positive))
+    mined = _most_similar(excluded, passages, model, count, prompts)
+    pairs = [(item, mined[query]) for query, item in zip(queries, triplets, strict=True) if not item.negatives]
+    _require([item for item, negatives in pairs if len(negatives) < count], len(pairs), count)
+    return Triplets(
+        [
+            item if item.negatives else replace(item, negatives=mined[query])
+            for query, item in zip(queries, triplets, strict=True)
+        ],
+        triplets.name,
+    )
 
 
-def _refuse_missing(missing: list[Triplet], total: int, count: int) -> None:
+def _most_similar(
+    excluded: Mapping[str, Collection[str]],
+    passages: Sequence[str],
+    model: SentenceTransformer,
+    count: int,
+    prompts: Prompts,
+) -> dict[str, tuple[str, ...]]:
+    """Return the ``count`` passages most similar to each query (fewer if there are no more), without the excluded."""
+    queries = list(excluded)
+    position = {passage: index for index, passage in enumerate(passages)}
+    label = "Mining negatives: embedding"
+    found_in = encode(model, passages, "passage", prompts, normalize=True, as_tensor=True, label=f"{label} passages")
+    found_by = encode(model, queries, "query", prompts, normalize=True, as_tensor=True, label=f"{label} queries")
+    mined = {}
+    for start in range(0, len(queries), _QUERIES):
+        block = queries[start : start + _QUERIES]
+        similarity = model.similarity(found_by[start : start + _QUERIES], found_in)
+        for query, row in zip(block, similarity, strict=True):
+            hidden = [position[text] for text in excluded[query] if text in position]
+            row[hidden] = -float("inf")
+            mined[query] = tuple(passages[index] for index in _largest(row, min(count, len(passages) - len(hidden))))
+    return mined
+
+
+def _largest(values: Tensor, count: int) -> list[int]:
+    """Return the indices of the ``count`` largest values in descending order; the first ones of equal values."""
+    if not count:
+        return []
+    candidates = (values >= values.topk(count).values[-1]).nonzero()[:, 0]
+    order = values[candidates].argsort(descending=True, stable=True)
+    found: list[int] = candidates[order[:count]].tolist()
+    return found
+
+
+def _require(missing: Sequence[Triplet], total: int, count: int) -> None:
     if not missing:
         return
     named = ", ".join(f"{triplet.source or 'pair'} ({triplet.query!r:.60})" for triplet in missing[:_NAMED])
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     raise DataError(
         f"{len(missing)} of {total} pairs have fewer than {count} passages to mine negatives from: {named}{more}.",
-        "Mine fewer negatives, give more pairs, or leave mining out and let the loss use in-batch negatives.",
-    )
-
-
-def mine_negatives(triplets: Triplets, model: SentenceTransformer, *, count: int, prompts: Prompts) -> Triplets:
-    """Return ``triplets`` with ``count`` mined negatives for each that had none.
-
-    The negatives of a query are the passages of the whole set that are most similar to it, except every positive of
-    that query (a query may stand there several times) and the query itself; texts that differ in case, spacing and
-    punctuation only are one text. Triplets that have negatives keep them.
-
-    Args:
-        triplets: Pairs, and perhaps triplets.
-        model: The model whose similarity decides.
-        count: Negatives of each pair.
-        prompts: Prompts of ``model``.
-
-    Returns:
-        The same triplets in the same order; the same object where all had negatives.
-
-    Raises:
-        ConfigError: If ``count`` is below one.
-        DataError: If the set holds too few passages for a pair; the pairs are named.
-    """
-    if count < 1:
-        raise ConfigError(f"negatives: {count} is below 1.", "Mine at least one negative a pair, or none at all.")
-    if triplets.have_negatives:
-        return triplets
-    texts = _Texts()
-    keys = [(texts.one(item.query), texts.one(item.positive)) for item in triplets]
-    corpus = list(dict.fromkeys(texts.one(passage) for item in triplets for passage in item.passages))
-    wanted = dict.fromkeys(query for (query, _), item in zip(keys, triplets, strict=True) if not item.negatives)
-    known = [key for key in keys if key[0] in wanted]
-    # A query that is itself a passage (question pairs) must not become its own negative.
-    passages = set(corpus)
-    known += [(query, query) for query in wanted if query in passages]
-    mined = _mined(list(dict.fromkeys(known)), corpus, model, count, prompts)
-    pairs = [item for item in triplets if not item.negatives]
-    _refuse_missing(
-        [item for item, key in zip(triplets, keys, strict=True) if not item.negatives and key not in mined],
-        len(pairs),
-        count,
-    )
-    return Triplets(
-        [
-            item if item.negatives else replace(item, negatives=mined[key])
-            for item, key in zip(triplets, keys, strict=True)
-        ],
-        triplets.name,
+        "Mine fewer negatives, give more pairs, or use in-batch negatives without mining.",
     )

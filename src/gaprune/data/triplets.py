@@ -17,13 +17,13 @@ __all__ = ["Triplet", "Triplets"]
 
 @dataclass(frozen=True, slots=True)
 class Triplet:
-    """A query, a passage that answers it, and passages that do not.
+    """A query, a passage that answers it, and passages that do not answer it.
 
     Args:
         query: The text searched with.
-        positive: A passage that should be found.
-        negatives: Passages that should not; empty for a pair that relies on in-batch negatives.
-        source: Where it was read, ``file:line``, for error messages.
+        positive: A passage that answers the query.
+        negatives: Passages that do not answer it; empty for a pair that relies on in-batch negatives.
+        source: The place it was read from, ``file:line``, for error messages.
     """
 
     query: str
@@ -42,10 +42,10 @@ class Triplets(Sequence[Triplet]):
 
     Args:
         items: The triplets; at least one.
-        name: What they are called in reports, usually the file they came from.
+        name: Their name in reports, usually the name of the file.
 
     Raises:
-        DataError: If there is none, or a text is empty.
+        DataError: If there is no triplet, or a text is empty.
     """
 
     def __init__(self, items: Sequence[Triplet], name: str) -> None:
@@ -54,20 +54,20 @@ class Triplets(Sequence[Triplet]):
         for number, item in enumerate(items, start=1):
             if not isinstance(item, Triplet):
                 raise DataError(
-                    f"item {number} is no Triplet but {type(item).__name__}.",
+                    f"item {number} is a {type(item).__name__}, not a Triplet.",
                     "Give gaprune.Triplet objects, or name a file.",
                     source=name,
                 )
             if not all(text.strip() for text in (item.query, *item.passages)):
                 raise DataError(
-                    "has an empty text.", "Give every triplet its texts.", source=item.source or f"{name}:{number}"
+                    "has an empty text.", "Fill all texts of every triplet.", source=item.source or f"{name}:{number}"
                 )
         self._items = tuple(items)
         self.name = name
 
     @classmethod
     def of(cls, items: Sequence[Triplet], name: str) -> Triplets:
-        """Return a list of triplets as one set of that name; a set stays the one it is."""
+        """Return a list of triplets as :class:`Triplets` of that name; an instance is returned unchanged."""
         return items if isinstance(items, Triplets) else cls(items, name)
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Triplets(Sequence[Triplet]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the texts in their order (not over the name or the sources)."""
+        """SHA-256 of the texts in order (without the name and the sources)."""
         digest = hashlib.sha256()
         for item in self._items:
             digest.update(json.dumps([item.query, *item.passages], ensure_ascii=False).encode())
@@ -100,16 +100,16 @@ class Triplets(Sequence[Triplet]):
         return all(item.negatives for item in self._items)
 
     def take(self, count: int | None, *, seed: int) -> Triplets:
-        """Return ``count`` triplets drawn without replacement (all of them for ``None``), in drawn order.
+        """Return ``count`` triplets drawn without replacement (all of them for ``None``), in the order of the draw.
 
         Raises:
-            ConfigError: If ``count`` is below one or above what there is.
+            ConfigError: If ``count`` is not from one to the number of triplets.
         """
         if count is None:
             return self
         if not 1 <= count <= len(self):
             raise ConfigError(
                 f"triplets: {count} asked for, {self.name} holds {len(self)}.",
-                f"Use a number from 1 to {len(self)}, or leave triplets (--triplets) out to take them all.",
+                f"Use a number from 1 to {len(self)}, or leave triplets (--triplets) out to use them all.",
             )
         return Triplets(random.Random(seed).sample(self._items, count), self.name)  # noqa: S311 (no secret)

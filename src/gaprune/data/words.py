@@ -1,27 +1,44 @@
-"""The words of a text, as search and comparisons count them."""
+"""Comparing texts: their normal form and their words."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-__all__ = ["shared_words", "words"]
+__all__ = ["normalise", "shared_words", "words"]
+
+_MARKS = re.compile(
+    r"(?!(?<!\w)-\d)"  # keep the sign of a number,
+    r"(?!(?<=\d)[.,]\d)"  # and the separators between its digits
+    r"[!\"#&'()*,./:;?@\[\\\]_`{}\-‐‑‒–—…“”„‘’‚«»‹›¿¡·、。，！？：；（）「」『』【】]"  # noqa: RUF001 (they are meant)
+)
+"""Punctuation that does not change the meaning of a text; signs of currency, percent and mathematics do."""
 
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-"""Characters of scripts without spaces (kana, Han), each of which counts as a word."""
+"""Characters of scripts without spaces (kana, Han); each counts as a word."""
 
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
 
 
-def words(text: str) -> list[str]:
-    """Return the words of ``text`` in their order, in one case, without punctuation.
+def normalise(text: str) -> str:
+    """Return ``text`` without differences of case, spacing and punctuation.
 
-    Where a script has no spaces (Chinese, Japanese), every character is a word.
+    Signs, decimal points and symbols (``-5``, ``1.5``, ``5 %``, ``Na+``) are kept. A text of punctuation alone is
+    returned unchanged.
+    """
+    plain = unicodedata.normalize("NFC", text).casefold()
+    return " ".join(_MARKS.sub(" ", plain).split()) or plain.strip()
+
+
+def words(text: str) -> list[str]:
+    """Return the words of ``text`` in order, in one case and without punctuation.
+
+    In scripts without spaces (Chinese, Japanese) every character is a word.
     """
     return _WORD.findall(unicodedata.normalize("NFC", text).casefold())
 
 
 def shared_words(left: frozenset[str], right: frozenset[str]) -> float:
-    """Return the share of the smaller set of words that the other has too, 0 where one is empty."""
+    """Return the share of the smaller set of words that the other set contains, 0 if one is empty."""
     smaller = min(len(left), len(right))
     return len(left & right) / smaller if smaller else 0.0

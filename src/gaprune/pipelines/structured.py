@@ -16,7 +16,7 @@ from torch import Tensor
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, for_layers, for_units, needs_of
 from gaprune.criteria.needs import DataKind, Needs
-from gaprune.data.texts import read_texts
+from gaprune.data.readers.texts import read_texts
 from gaprune.errors import require_extra
 from gaprune.export.records import Recovery, Removed, Structured, TargetChoice, Texts
 from gaprune.models.blocks import blocks, transformer_of

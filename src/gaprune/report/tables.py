@@ -9,8 +9,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gaprune.data.check import CheckReport
-    from gaprune.data.from_texts import TextsReport
+    from gaprune.data.checks.check import CheckReport
+    from gaprune.data.documents.from_texts import TextsReport
     from gaprune.evaluation.comparison import Comparison
     from gaprune.evaluation.cost.benchmark import Benchmark
     from gaprune.evaluation.cost.footprint import Footprint

@@ -7,14 +7,13 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from gaprune.errors import ConfigError, DataError, ModelError, OutputError, require_extra, suggest
+from gaprune.errors import ConfigError, DataError, ModelError, require_extra, suggest
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from sentence_transformers import SentenceTransformer
 
@@ -28,7 +27,7 @@ FINANCE_TASKS = (
     "ESGReports",
     "FinancialPhrasebankClassification.v2",
 )
-"""English text tasks that mteb files under finance and anyone may download: what ``finance`` stands for."""
+"""The tasks that ``finance`` stands for: mteb's freely available English text tasks of that domain."""
 
 
 def evaluate_benchmark(
@@ -36,41 +35,34 @@ def evaluate_benchmark(
     name: str,
     *,
     parent: SentenceTransformer | Evaluation | None = None,
-    output_folder: Path | None = None,
     batch_size: int = ENCODING_BATCH_SIZE,
 ) -> Evaluation:
-    """Score ``model`` on a benchmark or on tasks of mteb, beside its parent where one is given.
+    """Score ``model``, and its parent if one is given, on a benchmark or on tasks of mteb.
 
-    Prompts are the model's own, chosen by mteb for each task. mteb's cache of results is not used: it tells models
-    apart by a name that a model and what was pruned from it may share.
+    mteb chooses among the model's own prompts for each task. mteb's cache of results is not used: it identifies
+    models by a name that a pruned model may share with its parent.
 
     Args:
         model: The model.
-        name: A benchmark of mteb (``ChemTEB``, ``MTEB(eng, v2)``), ``finance``, or names of tasks with commas between.
-        parent: The dense model, or its evaluation on the same tasks, which then is not repeated.
-        output_folder: Where mteb's full result of each task is written, the parent's in ``parent`` below it.
-        batch_size: Texts encoded at a time.
+        name: A benchmark of mteb (``ChemTEB``, ``MTEB(eng, v2)``), ``finance``, or comma-separated names of tasks.
+        parent: The dense model, or its evaluation on the same tasks, which is then not repeated.
+        batch_size: Number of texts encoded at a time.
 
     Raises:
         MissingExtraError: If mteb is not installed.
         ConfigError: If mteb has no such benchmark or task, or ``batch_size`` is below 1.
-        DataError: If a task's data cannot be had.
+        DataError: If a task's data cannot be loaded.
         ModelError: If a task gives no score.
-        OutputError: If ``output_folder`` cannot be written.
     """
     check_batch_size(batch_size)
     domain, tasks = resolve_benchmark(name)
     if isinstance(parent, Evaluation):
         parent.require_tasks((domain, task.metadata.name, _fingerprint(task)) for task in tasks)
-    models = [(model, output_folder)]
+    models = [model]
     if parent is not None and not isinstance(parent, Evaluation):
-        models.append((parent, output_folder / "parent" if output_folder else None))
-    runs = [(each, folder, task) for each, folder in models for task in tasks]
-    for _, folder in models:
-        _writing(folder, lambda place: place.mkdir(parents=True, exist_ok=True))
-    scores = tuple(
-        _evaluate_task(each, task, domain, folder, batch_size) for each, folder, task in track(runs, f"mteb {name}")
-    )
+        models.append(parent)
+    runs = [(each, task) for each in models for task in tasks]
+    scores = tuple(_evaluate_task(each, task, domain, batch_size) for each, task in track(runs, f"mteb {name}"))
     found = Evaluation(scores[: len(tasks)])
     if len(models) > 1:
         parent = Evaluation(scores[len(tasks) :])
@@ -80,7 +72,7 @@ def evaluate_benchmark(
 def resolve_benchmark(name: str) -> tuple[str, list[Any]]:
     """Return the domain (the benchmark's name) and the mteb tasks that ``name`` stands for.
 
-    A benchmark is found by its name or alias, whatever the case; without its suffix, the latest or only one.
+    A benchmark is found by its name or alias in any case; without its suffix, the latest or only one is used.
 
     Raises:
         MissingExtraError: If mteb is not installed.
@@ -127,22 +119,22 @@ def _task(name: str, also: Sequence[str] | dict[str, Any] = ()) -> Any:
         known = ["finance", *also, *(task.metadata.name for task in every)]
         raise ConfigError(
             f"benchmark: mteb {mteb.__version__} has no benchmark or task named {name!r}.{suggest(name, known)}",
-            "Name a benchmark, tasks with commas between, or 'finance'; mteb lists them with mteb.get_benchmarks().",
+            "Name a benchmark, comma-separated tasks, or 'finance'; mteb.get_benchmarks() lists them.",
         ) from error
 
 
 def _fingerprint(task: Any) -> str:
-    """Return the data set and its revision: mteb's data are theirs to hash."""
+    """Return the data set and its revision, which identify mteb's data."""
     dataset = task.metadata.dataset
     return f"{dataset['path']}@{dataset['revision']}"
 
 
-def _evaluate_task(model: SentenceTransformer, task: Any, domain: str, folder: Path | None, batch_size: int) -> Score:
+def _evaluate_task(model: SentenceTransformer, task: Any, domain: str, batch_size: int) -> Score:
     import mteb
 
     start = time.perf_counter()
     try:
-        with warnings.catch_warnings():  # mteb's calls of what it or sentence-transformers renamed are not the user's
+        with warnings.catch_warnings():  # mteb's own use of deprecated names
             for category in (DeprecationWarning, FutureWarning):
                 warnings.filterwarnings("ignore", category=category, module=r"mteb\.")
             results = mteb.evaluate(
@@ -157,7 +149,7 @@ def _evaluate_task(model: SentenceTransformer, task: Any, domain: str, folder: P
     except OSError as error:  # the errors of the hub and of the network are OSErrors
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
-            f"The data of the mteb task {task.metadata.name} cannot be had: {first}",
+            f"The data of the mteb task {task.metadata.name} cannot be loaded: {first}",
             "Evaluate once where the Hugging Face hub can be reached (and, for gated data, logged in).",
         ) from error
     result = results[0]
@@ -167,7 +159,6 @@ def _evaluate_task(model: SentenceTransformer, task: Any, domain: str, folder: P
             f"The mteb task {task.metadata.name} gives no score for this model ({value}).",
             "Its embeddings are constant or not finite: prune less, or load it with dtype=float32.",
         )
-    _writing(folder, lambda place: result.to_disk(place / f"{task.metadata.name}.json"))
     return Score(
         task=task.metadata.name,
         domain=domain,
@@ -178,14 +169,3 @@ def _evaluate_task(model: SentenceTransformer, task: Any, domain: str, folder: P
         details={split: float(result.get_score(splits=[split])) for split in result.scores},
         fingerprint=_fingerprint(task),
     )
-
-
-def _writing(folder: Path | None, write: Callable[[Path], None]) -> None:
-    if folder is None:
-        return
-    try:
-        write(folder)
-    except OSError as error:
-        raise OutputError(
-            f"The results cannot be written to {folder}: {error.strerror}.", "Name a folder that can be written."
-        ) from error

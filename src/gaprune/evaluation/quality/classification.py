@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.errors import DataError, suggest
-from gaprune.evaluation.quality.lines import Line, fingerprint, read_json_lines
+from gaprune.evaluation.quality.files import fingerprint, read_records, require_files
 from gaprune.evaluation.quality.task import Task
 from gaprune.models.encode import encode
 
@@ -26,13 +26,13 @@ _ITERATIONS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationTask(Task):
-    """Give texts their label, after learning from labelled ones.
+    """Predict the label of texts with a logistic regression on labelled texts.
 
-    Texts are encoded as ``model.encode`` does, with the model's default prompt if it has one, and normalised.
+    Texts are encoded with the model's default prompt, if it has one, as ``model.encode`` does, and normalised.
 
     Args:
-        train: Texts learned from, with their labels.
-        test: Texts that are scored, with their labels.
+        train: Training texts and their labels.
+        test: Test texts and their labels.
     """
 
     kind: ClassVar[str] = "classification"
@@ -43,44 +43,37 @@ class ClassificationTask(Task):
 
     @classmethod
     def load(cls, folder: Path, domain: str = "") -> ClassificationTask:
-        """Read ``train.jsonl`` and ``test.jsonl`` of ``{"text", "label"}`` a line.
+        """Read ``train.jsonl`` and ``test.jsonl`` with lines of ``{"text", "label"}``; an integer label is a text too.
 
         Raises:
             DataError: If a file is missing, or a line of one cannot be used.
         """
-        files = [folder / "train.jsonl", folder / "test.jsonl"]
-        for file in files:
-            if not file.is_file():
-                raise DataError(
-                    f"A classification task needs the file {file.name}, which is missing.",
-                    "Give the folder train.jsonl and test.jsonl.",
-                    source=folder,
-                )
-        train = tuple((line.text("text"), _label(line)) for line in read_json_lines(files[0]))
+        files = require_files(folder, "classification", "train.jsonl", "test.jsonl")
+        train = tuple((record.text("text"), record.identifier("label")) for record in read_records(files[0]))
         labels = {label for _, label in train}
         if len(labels) < 2:
             raise DataError(
-                f"All {len(train)} texts have the label {train[0][1]!r}; there is nothing to tell apart.",
+                f"all {len(train)} texts have the label {train[0][1]!r}; the task needs different ones.",
                 "Add texts with other labels, or remove the task.",
                 source=files[0],
             )
         test = []
-        for line in read_json_lines(files[1]):
-            label = _label(line)
+        for record in read_records(files[1]):
+            label = record.identifier("label")
             if label not in labels:
-                raise line.error(
-                    f"The label {label!r} is in no line of train.jsonl.{suggest(label, labels)}",
+                raise record.error(
+                    f"the label {label!r} is in no line of train.jsonl.{suggest(label, labels)}",
                     "Add texts with it to train.jsonl, or remove the line.",
                 )
-            test.append((line.text("text"), label))
+            test.append((record.text("text"), label))
         return cls(name=folder.name, domain=domain, fingerprint=fingerprint(*files), train=train, test=tuple(test))
 
     def texts(self) -> Iterator[str]:
-        """Yield the tested texts."""
+        """Yield the test texts."""
         return (text for text, _ in self.test)
 
-    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
-        """Return the accuracy, and 1 as ``converged`` if the regression came to its end within 500 iterations."""
+    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
+        """Return the accuracy, and ``converged``: 1 if the regression converged within 500 iterations."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
@@ -98,8 +91,3 @@ class ClassificationTask(Task):
             "accuracy": float(regression.score(vectors[cut:], [label for _, label in self.test])),
             "converged": float(max(regression.n_iter_) < _ITERATIONS),
         }
-
-
-def _label(line: Line) -> str:
-    """Return the label as a text; a whole number stands for its digits."""
-    return line.identifier("label")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.classification import ClassificationTask
-from gaprune.evaluation.quality.lines import read_json_lines
+from gaprune.evaluation.quality.files import read_records
 from gaprune.evaluation.quality.pairs import load_pairs
 from gaprune.evaluation.quality.retrieval import RetrievalTask
 from gaprune.evaluation.quality.triplets import TripletTask
@@ -27,43 +27,43 @@ _LAYOUTS = (
 def find_tasks(folder: Path) -> list[Task]:
     """Read and check every task in ``folder``, ordered by name.
 
-    Tasks lie at ``folder/TASK`` or ``folder/DOMAIN/TASK``, or ``folder`` is itself one. The domain is the name of
-    the folder ``DOMAIN``, and empty without one. Hidden files and files that are not ``.jsonl`` are passed over.
+    Tasks are at ``folder/TASK`` or ``folder/DOMAIN/TASK``, or ``folder`` is a task itself. The domain is the name of
+    the folder ``DOMAIN``, otherwise empty. Hidden files and files that are not ``.jsonl`` are ignored.
 
     Raises:
-        DataError: If there is no task, a folder is none, or a file of one cannot be used.
+        DataError: If there is no task, a folder is not a task, or a file of a task cannot be used.
     """
     folder = Path(folder)
     if not folder.exists():
-        raise DataError("This folder does not exist.", "Name a folder of evaluation tasks.", source=folder)
+        raise DataError("this folder does not exist.", "Name a folder of evaluation tasks.", source=folder)
     if _is_task(folder):
         return [_load(folder, "")]
     tasks = [task for entry in _entries(folder) for task in _tasks_of_entry(entry)]
     if not tasks:
-        raise DataError("The folder holds no task.", _LAYOUTS, source=folder)
+        raise DataError("the folder holds no task.", _LAYOUTS, source=folder)
     for (domain, name), count in Counter((task.domain, task.name) for task in tasks).items():
         if count > 1:
-            raise DataError(f"Two tasks are named {name!r}.", "Rename one of them.", source=folder / domain)
+            raise DataError(f"two tasks are named {name!r}.", "Rename one of them.", source=folder / domain)
     return tasks
 
 
 def _tasks_of_entry(entry: Path) -> list[Task]:
-    """Return the task that ``entry`` is, or those of the domain that it is."""
+    """Return ``entry`` as a task, or the tasks in it if it is a domain."""
     if _is_task(entry):
         return [_load(entry, "")]
     members = _entries(entry)
     if not members:
-        raise DataError("The folder holds no task.", _LAYOUTS, source=entry)
+        raise DataError("the folder holds no task.", _LAYOUTS, source=entry)
     for member in members:
         if not _is_task(member):
-            raise DataError("The folder is no evaluation task.", _LAYOUTS, source=member)
+            raise DataError("the folder is not an evaluation task.", _LAYOUTS, source=member)
     return [_load(member, entry.name) for member in members]
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return what may be a task in ``folder``: folders and ``.jsonl`` files."""
+    """Return the folders and ``.jsonl`` files in ``folder``."""
     if not folder.is_dir():
-        raise DataError("This is neither a folder nor a .jsonl file.", _LAYOUTS, source=folder)
+        raise DataError("this is neither a folder nor a .jsonl file.", _LAYOUTS, source=folder)
     found = [path for path in folder.iterdir() if not path.name.startswith(".")]
     return sorted(path for path in found if path.is_dir() or path.suffix == ".jsonl")
 
@@ -86,10 +86,9 @@ def _load(path: Path, domain: str) -> Task:
     path = path.resolve() if path.name in ("", "..") else path
     if path.is_dir():
         return (RetrievalTask if _is_retrieval(path) else ClassificationTask).load(path, domain)
-    first = next(read_json_lines(path))
+    first = next(read_records(path))
     if {"sentence1", "sentence2", "score"} & first.fields.keys():
         return load_pairs(path, domain)
     if {"query", "positive", "negative", "negatives"} & first.fields.keys():
         return TripletTask.load(path, domain)
-    has = ", ".join(map(repr, first.fields)) or "none"
-    raise first.error(f"The fields ({has}) are those of no evaluation task.", _LAYOUTS)
+    raise first.error(f"the columns ({first.columns}) do not match any evaluation task.", _LAYOUTS)

@@ -1,4 +1,4 @@
-"""Evaluating a model, and its parent, on tasks of one's own."""
+"""Evaluating a model, and its parent, on local tasks."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def evaluate(
     parent: SentenceTransformer | Evaluation | None = None,
     label: str = "Evaluating",
 ) -> Evaluation:
-    """Score ``model`` in ``tasks``, beside its parent where one is given.
+    """Score ``model``, and its parent if one is given, in ``tasks``.
 
     Args:
         model: The model; it is not changed.
-        tasks: What :func:`find_tasks` found.
-        prompts: Put before queries and passages in retrieval and triplets, for the parent too; each model's own
-            where none are given. The other tasks use the model's default prompt, as ``model.encode`` does.
-        parent_prompts: Put before the parent's instead.
-        batch_size: Texts encoded at a time.
-        parent: The dense model, or its evaluation on the same tasks, which then is not repeated.
-        label: A few words shown before the progress bar.
+        tasks: The tasks, from :func:`find_tasks`.
+        prompts: Prompts for retrieval and triplet tasks, for the parent too; each model's own by default. The other
+            tasks use the model's default prompt, as ``model.encode`` does.
+        parent_prompts: Prompts of the parent, if they differ.
+        batch_size: Number of texts encoded at a time.
+        parent: The dense model, or its evaluation on the same tasks, which is then not repeated.
+        label: Title of the progress bar.
 
     Raises:
-        ConfigError: If there are no tasks, or the parent's evaluation is of other tasks.
+        ConfigError: If there are no tasks, or the parent was evaluated on other tasks.
         ModelError: If a model gives embeddings that are not finite.
     """
     if not tasks:

@@ -1,6 +1,6 @@
-"""The evaluators of sentence-transformers, made to check embeddings and to leave the model as it was.
+"""Evaluators of sentence-transformers that check embeddings and leave the model unchanged.
 
-This module imports sentence-transformers: import it where a task is evaluated, not before.
+This module imports sentence-transformers, so import it only when a task is evaluated.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["Binary", "Retrieval", "Similarity", "Triplet", "check_finite", "grad
 
 
 def check_finite(vectors: torch.Tensor | np.ndarray, task: str) -> None:
-    """Check that no row of ``vectors`` (texts, dimensions) has a NaN or an infinity.
+    """Check that all ``vectors`` (texts, dimensions) are finite.
 
     Raises:
-        ModelError: If one has.
+        ModelError: If one contains NaN or infinity.
     """
     bad = int((~torch.isfinite(torch.as_tensor(vectors)).all(dim=1)).sum())
     if bad:
@@ -41,7 +41,7 @@ def check_finite(vectors: torch.Tensor | np.ndarray, task: str) -> None:
 
 
 class _Checked:
-    """Encodes each text once, checks the embeddings, and keeps the metrics out of the model's card."""
+    """Encodes each text once, checks the embeddings, and does not write metrics to the model's card."""
 
     name: str
 
@@ -50,12 +50,12 @@ class _Checked:
         vectors = super().embed_inputs(model, list(places), *args, **kwargs)  # type: ignore[misc]
         check_finite(vectors, self.name)
         if isinstance(vectors, torch.Tensor):
-            vectors = vectors.float()  # half precision would tie what it cannot tell apart
+            vectors = vectors.float()  # half precision would make different similarities equal
         order = [places[text] for text in sentences]
         return vectors[order] if len(places) < len(order) else vectors
 
     def store_metrics_in_model_card_data(self, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: an evaluated model is unchanged, and no evaluator stays alive in it."""
+        """Do nothing, so that the model is unchanged and does not keep the evaluator alive."""
 
 
 class Similarity(_Checked, EmbeddingSimilarityEvaluator):
@@ -63,7 +63,7 @@ class Similarity(_Checked, EmbeddingSimilarityEvaluator):
 
 
 class Binary(_Checked, BinaryClassificationEvaluator):
-    """Average precision of cosine similarity for pairs that match or do not."""
+    """Average precision of cosine similarity for pairs that match or do not match."""
 
 
 class Triplet(_Checked, TripletEvaluator):
@@ -71,7 +71,7 @@ class Triplet(_Checked, TripletEvaluator):
 
     Args:
         prompts: Prompt of the ``query`` and of the ``document``, empty for none.
-        kwargs: Of the evaluator.
+        kwargs: Options of the evaluator.
     """
 
     def __init__(self, prompts: Mapping[str, str], **kwargs: Any) -> None:
@@ -87,11 +87,11 @@ class Triplet(_Checked, TripletEvaluator):
 
 
 class Retrieval(_Checked, InformationRetrievalEvaluator):
-    """Retrieval whose nDCG counts the grades of the judgements.
+    """Retrieval with an nDCG that uses the grades of the judgements.
 
     Args:
         grades: Grade above 0 of each relevant document, by query and document.
-        kwargs: Of the evaluator.
+        kwargs: Options of the evaluator.
     """
 
     def __init__(self, grades: Mapping[str, Mapping[str, float]], **kwargs: Any) -> None:
@@ -99,7 +99,7 @@ class Retrieval(_Checked, InformationRetrievalEvaluator):
         self.grades = grades
 
     def compute_metrics(self, queries_result_list: list[Any]) -> dict[str, dict[int, float]]:
-        """Return the metrics of the rankings, nDCG by grade instead of by relevance alone."""
+        """Return the metrics of the rankings; nDCG uses grades, not only relevance."""
         metrics: dict[str, dict[int, float]] = super().compute_metrics(queries_result_list)
         for k in self.ndcg_at_k:
             found = [
@@ -111,9 +111,9 @@ class Retrieval(_Checked, InformationRetrievalEvaluator):
 
 
 def graded_ndcg(ranking: Sequence[str], grades: Mapping[str, float], k: int) -> float:
-    """Return the normalised discounted cumulative gain of ``ranking`` with the gain linear in the grade.
+    """Return the normalised discounted cumulative gain of ``ranking``, with a gain linear in the grade.
 
-    Järvelin and Kekäläinen (2002), as trec_eval computes it.
+    Source: Järvelin and Kekäläinen (2002), as computed by trec_eval (which accepts integer grades only).
 
     Args:
         ranking: Documents, best first.

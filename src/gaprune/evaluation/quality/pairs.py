@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gaprune.errors import DataError
-from gaprune.evaluation.quality.lines import fingerprint, read_json_lines
+from gaprune.evaluation.quality.files import fingerprint, read_records
 from gaprune.evaluation.quality.task import Task
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PairTask(Task):
     Args:
         first: The first sentences.
         second: The second sentences.
-        scores: A number a pair.
+        scores: One number per pair.
     """
 
     first: tuple[str, ...] = field(repr=False, compare=False)
@@ -56,15 +56,15 @@ class PairTask(Task):
 
 
 class SimilarityTask(PairTask):
-    """Order pairs by similarity (STS)."""
+    """Rank pairs by similarity (STS)."""
 
     kind: ClassVar[str] = "STS"
     metric: ClassVar[str] = "Spearman"
 
-    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
+    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
         """Return Spearman's and Pearson's correlation of the cosine similarity with the scores.
 
-        Both are 0 for a model that gives every pair the same similarity, for which they are not defined.
+        Both are 0 if the model gives all pairs the same similarity, so that they are undefined.
         """
         from scipy.stats import ConstantInputWarning, NearConstantInputWarning
 
@@ -80,12 +80,12 @@ class SimilarityTask(PairTask):
 
 
 class PairClassificationTask(PairTask):
-    """Tell pairs that match from pairs that do not."""
+    """Separate pairs that match from pairs that do not."""
 
     kind: ClassVar[str] = "pair classification"
     metric: ClassVar[str] = "AP"
 
-    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
+    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
         """Return the average precision of the cosine similarity, and the best accuracy and F1 over thresholds."""
         from gaprune.evaluation.quality.evaluators import Binary
 
@@ -96,16 +96,16 @@ class PairClassificationTask(PairTask):
 
 
 def load_pairs(path: Path, domain: str = "") -> PairTask:
-    """Read ``{"sentence1", "sentence2", "score"}`` a line: pair classification if all scores are 0 or 1, else STS.
+    """Read lines of ``{"sentence1", "sentence2", "score"}``: pair classification if all scores are 0 or 1, else STS.
 
     Raises:
         DataError: If a line cannot be used, or all scores are the same.
     """
-    lines = list(read_json_lines(path))
-    scores = tuple(line.finite_number("score") for line in lines)
+    records = list(read_records(path))
+    scores = tuple(record.finite_number("score") for record in records)
     if len(set(scores)) < 2:
         raise DataError(
-            f"All {len(scores)} scores are {scores[0]:g}; there is nothing to tell apart.",
+            f"all {len(scores)} scores are {scores[0]:g}; the task needs different ones.",
             "Add pairs with other scores, or remove the task.",
             source=path,
         )
@@ -114,7 +114,7 @@ def load_pairs(path: Path, domain: str = "") -> PairTask:
         name=path.stem,
         domain=domain,
         fingerprint=fingerprint(path),
-        first=tuple(line.text("sentence1") for line in lines),
-        second=tuple(line.text("sentence2") for line in lines),
+        first=tuple(record.text("sentence1") for record in records),
+        second=tuple(record.text("sentence2") for record in records),
         scores=scores,
     )

@@ -1,4 +1,4 @@
-"""Retrieval tasks in the layout of BEIR."""
+"""Retrieval tasks in the file layout of BEIR."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.errors import DataError, suggest
-from gaprune.evaluation.quality.lines import Line, fingerprint, read_json_lines, read_text_lines
+from gaprune.evaluation.quality.files import fingerprint, read_records, require_files
 from gaprune.evaluation.quality.task import Task
+from gaprune.util.json_lines import Record, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -42,19 +43,12 @@ class RetrievalTask(Task):
     def load(cls, folder: Path, domain: str = "") -> RetrievalTask:
         """Read ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/test.tsv``.
 
-        Queries without a judgement are left out, as BEIR does (they belong to other splits).
+        Queries without a judgement are ignored, as in BEIR (they belong to other splits).
 
         Raises:
             DataError: If a file is missing, or a line of one cannot be used.
         """
-        files = [folder / "corpus.jsonl", folder / "queries.jsonl", folder / "qrels" / "test.tsv"]
-        for file in files:
-            if not file.is_file():
-                raise DataError(
-                    f"A retrieval task needs the file {file.relative_to(folder).as_posix()}, which is missing.",
-                    "Give the folder corpus.jsonl, queries.jsonl and qrels/test.tsv.",
-                    source=folder,
-                )
+        files = require_files(folder, "retrieval", "corpus.jsonl", "queries.jsonl", "qrels/test.tsv")
         documents = _read_texts(files[0], titles=True)
         queries = _read_texts(files[1], titles=False)
         grades = _read_judgements(files[2], queries, documents)
@@ -73,7 +67,7 @@ class RetrievalTask(Task):
         for document in dict.fromkeys(document for found in self.grades.values() for document in found):
             yield self.documents[document]
 
-    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
+    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
         """Return nDCG@10, recall@10 and MRR@10."""
         from sentence_transformers.util import cos_sim
 
@@ -90,7 +84,6 @@ class RetrievalTask(Task):
             name=self.name,
             write_csv=False,
             score_functions={"cosine": cos_sim},
-            # An empty prompt, unlike None, also switches off the model's own.
             query_prompt=prompts.query,
             corpus_prompt=prompts.passage,
         )
@@ -102,57 +95,65 @@ class RetrievalTask(Task):
 def _read_texts(path: Path, *, titles: bool) -> dict[str, str]:
     texts: dict[str, str] = {}
     lines: dict[str, int] = {}
-    for line in read_json_lines(path):
-        identifier = line.identifier("_id")
+    for record in read_records(path):
+        identifier = record.identifier("_id")
         if identifier in texts:
-            raise line.error(
-                f"The id {identifier!r} was already used in line {lines[identifier]}.", "Give every line its own _id."
+            raise record.error(
+                f"the id {identifier!r} was already used in line {lines[identifier]}.", "Give every line its own _id."
             )
-        texts[identifier] = _title_and_text(line) if titles else line.text("text")
-        lines[identifier] = line.number
+        texts[identifier] = _title_and_text(record) if titles else record.text("text")
+        lines[identifier] = record.number
     return texts
 
 
-def _title_and_text(line: Line) -> str:
-    title, text = line.fields.get("title") or "", line.field("text")
-    for name, value in (("title", title), ("text", text)):
-        if value != "":
-            line.check_text(name, value)
-    return line.check_text("text", f"{title} {text}".strip())
+def _title_and_text(record: Record) -> str:
+    title = record.check_text("title", record.fields.get("title") or "", may_be_empty=True)
+    text = record.check_text("text", record.field("text"), may_be_empty=True)
+    return record.check_text("text", f"{title} {text}".strip())
 
 
 def _read_judgements(
     path: Path, queries: Mapping[str, str], documents: Mapping[str, str]
 ) -> dict[str, dict[str, float]]:
+    """Return the grades above 0 of each query's documents."""
     judged: dict[str, dict[str, float]] = {}
-    for number, text in read_text_lines(path):
-        columns = [column.strip() for column in text.split("\t")]
-        if len(columns) != 3:
-            problem = f"The line has {len(columns)} columns separated by tabs, not 3."
-            raise DataError(problem, "Write query-id, corpus-id and score.", source=path, line=number)
-        query, document, score = columns
-        grade = _number(score)
-        if number == 1:
-            if grade is not None:
-                problem = "The first line is a judgement; it is the place of the header."
-                raise DataError(problem, "Put query-id, corpus-id and score above.", source=path, line=number)
-            continue
-        if grade is None:
-            problem = f"The score {score!r} is not a number."
-            raise DataError(problem, "Write 1 for a relevant document.", source=path, line=number)
-        for kind, identifier, known in (("query", query, queries), ("document", document, documents)):
+    for row, query, document, grade in _judgements(path):
+        for kind, identifier, known, file in (
+            ("query", query, queries, "queries.jsonl"),
+            ("document", document, documents, "corpus.jsonl"),
+        ):
             if identifier not in known:
-                problem = f"The {kind} {identifier!r} is unknown.{suggest(identifier, known)}"
-                file = "queries.jsonl" if kind == "query" else "corpus.jsonl"
-                raise DataError(problem, f"Add it to {file}, or remove the line.", source=path, line=number)
+                problem = f"the {kind} {identifier!r} is unknown.{suggest(identifier, known)}"
+                raise row.error(problem, f"Add it to {file}, or remove the line.")
         if judged.setdefault(query, {}).setdefault(document, grade) != grade:
-            problem = f"Query {query!r} and document {document!r} were judged otherwise above."
-            raise DataError(problem, "Keep one of the judgements.", source=path, line=number)
+            problem = f"query {query!r} and document {document!r} have another score above."
+            raise row.error(problem, "Keep one of the judgements.")
     relevant = {query: {d: g for d, g in found.items() if g > 0} for query, found in judged.items()}
     relevant = {query: found for query, found in relevant.items() if found}
     if not relevant:
-        raise DataError("No document is relevant for any query.", "Add lines with a score above 0.", source=path)
+        raise DataError("no document is relevant to any query.", "Add lines with a score above 0.", source=path)
     return relevant
+
+
+def _judgements(path: Path) -> Iterator[tuple[Record, str, str, float]]:
+    """Yield query, document and grade of each line after the header, with the line for errors."""
+    for number, line in read_lines(path):
+        if not line.strip():
+            continue
+        row = Record(path, number, {})
+        columns = [column.strip() for column in line.rstrip("\r\n").split("\t")]
+        if len(columns) != 3:
+            raise row.error(
+                f"has {len(columns)} columns separated by tabs, not 3.", "Write query-id, corpus-id, score."
+            )
+        query, document, score = columns
+        grade = _number(score)
+        if number > 1 and grade is None:
+            raise row.error(f"the score {score!r} is not a number.", "Write 1 for a relevant document.")
+        if number == 1 and grade is not None:
+            raise row.error("the header is missing.", "Write query-id, corpus-id and score in the first line.")
+        if grade is not None:
+            yield row, query, document, grade
 
 
 def _number(text: str) -> float | None:

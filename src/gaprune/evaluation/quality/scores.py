@@ -1,4 +1,4 @@
-"""What an evaluation found: scores of tasks, their means, and the parent's beside them."""
+"""The result of an evaluation: scores of tasks, their means, and those of the parent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from gaprune.errors import ConfigError, DataError, suggest
+from gaprune.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "Score", "TaskKey"]
 
 TaskKey = tuple[str, str, str]
-"""Domain, name and fingerprint of a task: what makes two scores comparable."""
+"""Domain, name and fingerprint of a task; scores with the same key are comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How well a model did one task.
+    """The score of a model in one task.
 
     Args:
         task: Name of the task.
         domain: Domain the task belongs to, empty for none.
         kind: Kind of the task, like ``retrieval``.
         metric: Name of the metric that ``value`` is.
-        value: The metric, 1 is best; 0 is worst but for correlations, which go down to -1.
+        value: The metric; 1 is best, 0 is worst (-1 for correlations).
         seconds: Time the model took.
-        parent: The parent's value in the same task, where it was evaluated.
+        parent: The parent's value in the same task, if it was evaluated.
         details: Further metrics by name.
-        fingerprint: What identifies the task's data.
+        fingerprint: Identifies the task's data.
     """
 
     task: str
@@ -50,16 +50,16 @@ class Score:
 
     @property
     def change(self) -> float | None:
-        """What was gained (or, below 0, lost) against the parent."""
+        """Difference to the parent, above 0 for a gain."""
         return None if self.parent is None else self.value - self.parent
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one model, with its parent's where there is one.
+    """Scores of one model, and of its parent if it was evaluated.
 
     Args:
-        scores: One score a task.
+        scores: One score per task.
     """
 
     scores: tuple[Score, ...]
@@ -78,7 +78,7 @@ class Evaluation:
         return fmean(score.value for score in self._of(domain))
 
     def parent_mean(self, domain: str | None = None) -> float | None:
-        """Return the parent's mean over the same tasks, ``None`` where it was not evaluated."""
+        """Return the parent's mean over the same tasks, ``None`` if it was not evaluated."""
         values = [score.parent for score in self._of(domain) if score.parent is not None]
         return fmean(values) if values else None
 
@@ -92,10 +92,10 @@ class Evaluation:
         return found
 
     def require_tasks(self, keys: Iterable[TaskKey]) -> None:
-        """Check that this evaluation is of exactly the tasks named by ``keys``.
+        """Check that this evaluation covers exactly the tasks named by ``keys``.
 
         Raises:
-            ConfigError: If a task is missing, one too many, or its files have other contents.
+            ConfigError: If a task is missing or additional, or its files have other contents.
         """
         own, others = {score.key for score in self.scores}, set(keys)
         if own != others:
@@ -106,7 +106,7 @@ class Evaluation:
             )
 
     def against(self, parent: Evaluation) -> Evaluation:
-        """Return these scores with the values of ``parent`` beside them.
+        """Return these scores with those of ``parent`` added.
 
         Raises:
             ConfigError: If ``parent`` was not evaluated on the same tasks.
@@ -116,7 +116,7 @@ class Evaluation:
         return Evaluation(tuple(replace(score, parent=values[score.key]) for score in self.scores))
 
     def of_parent(self) -> Evaluation:
-        """Return the parent's own evaluation, from the values kept beside these scores.
+        """Return the parent's evaluation, from its values in these scores.
 
         Raises:
             ConfigError: If the parent was not evaluated.
@@ -133,7 +133,7 @@ class Evaluation:
         )
 
     def rows(self) -> list[dict[str, str | float | None]]:
-        """Return the table: tasks by domain, a mean after each domain, and one of all where there are several.
+        """Return the table: tasks by domain, the mean of each domain, and (for several domains) the mean of all.
 
         Each row has ``domain``, ``task``, ``kind``, ``metric``, ``value``, ``parent``, ``change`` and ``seconds``;
         rows of means have the kind ``mean`` and an empty task and metric.
@@ -167,17 +167,5 @@ class Evaluation:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores as plain data for JSON; :meth:`from_dict` reads it."""
+        """Return the scores as plain data for JSON."""
         return {"scores": [asdict(score) for score in self.scores]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Return the evaluation that :meth:`as_dict` wrote.
-
-        Raises:
-            DataError: If ``data`` is something else.
-        """
-        try:
-            return cls(tuple(Score(**score) for score in data["scores"]))
-        except (KeyError, TypeError) as error:
-            raise DataError(f"This is no saved evaluation: {error}.", "Evaluate the model again.") from error

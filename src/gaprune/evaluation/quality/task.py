@@ -1,4 +1,4 @@
-"""What every task of one's own has in common."""
+"""The base class of local evaluation tasks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ENCODING_BATCH_SIZE", "Task", "check_batch_size"]
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Refuse to encode fewer than one text at a time.
+    """Check the number of texts encoded at a time.
 
     Raises:
         ConfigError: If ``batch_size`` is below 1.
@@ -55,10 +55,10 @@ class Task(ABC):
 
     @abstractmethod
     def texts(self) -> Iterator[str]:
-        """Yield the texts that calibration data must not hold: queries, relevant passages, tested texts."""
+        """Yield the texts that calibration data must not contain: queries, relevant passages, tested texts."""
 
     @abstractmethod
-    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
+    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
         """Return metrics by name, :attr:`metric` among them."""
 
     def evaluate(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Score:
@@ -66,14 +66,14 @@ class Task(ABC):
 
         Args:
             model: The model; it is not changed.
-            prompts: Put before queries and passages, where the task has these roles.
-            batch_size: Texts encoded at a time.
+            prompts: Prompts before queries and passages, if the task has these roles.
+            batch_size: Number of texts encoded at a time.
 
         Raises:
             ModelError: If the model gives embeddings that are not finite.
         """
         start = time.perf_counter()
-        details = self.measure(model, prompts=prompts, batch_size=batch_size)
+        details = self.metrics(model, prompts=prompts, batch_size=batch_size)
         return Score(
             task=self.name,
             domain=self.domain,

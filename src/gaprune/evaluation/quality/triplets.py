@@ -1,11 +1,11 @@
-"""Tasks of triplets: is the positive nearer than the negatives?"""
+"""Triplet tasks: is the positive nearer to the query than the negative?"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from gaprune.evaluation.quality.lines import Line, fingerprint, read_json_lines
+from gaprune.evaluation.quality.files import fingerprint, read_records
 from gaprune.evaluation.quality.task import Task
 
 if TYPE_CHECKING:
@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.models.prompts import Prompts
+    from gaprune.util.json_lines import Record
 
 __all__ = ["TripletTask"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TripletTask(Task):
-    """Tell the passage that answers a query from one that does not, by cosine similarity.
+    """Prefer the passage that answers a query to one that does not, by cosine similarity.
 
     Args:
-        triplets: Query, positive and one negative each; a line with several negatives gives several.
+        triplets: Query, positive and one negative each; a line with several negatives gives several triplets.
     """
 
     kind: ClassVar[str] = "triplets"
@@ -34,19 +35,19 @@ class TripletTask(Task):
 
     @classmethod
     def load(cls, path: Path, domain: str = "") -> TripletTask:
-        """Read ``{"query", "positive", "negative"}`` a line, or ``"negatives"`` with a list.
+        """Read lines of ``{"query", "positive", "negative"}``, or of ``"negatives"`` with a list.
 
         Raises:
             DataError: If a line cannot be used.
         """
-        triplets = tuple(triplet for line in read_json_lines(path) for triplet in _triplets(line))
+        triplets = tuple(triplet for record in read_records(path) for triplet in _triplets(record))
         return cls(name=path.stem, domain=domain, fingerprint=fingerprint(path), triplets=triplets)
 
     def texts(self) -> Iterator[str]:
         """Yield each text of the triplets once."""
         yield from dict.fromkeys(text for triplet in self.triplets for text in triplet)
 
-    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
+    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
         """Return the share of triplets whose positive is nearer to the query than the negative."""
         from gaprune.evaluation.quality.evaluators import Triplet
 
@@ -64,13 +65,13 @@ class TripletTask(Task):
         return {self.metric: evaluator(model)[f"{self.name}_cosine_accuracy"]}
 
 
-def _triplets(line: Line) -> list[tuple[str, str, str]]:
-    query, positive = line.text("query"), line.text("positive")
-    if "negatives" not in line.fields:
-        return [(query, positive, line.text("negative"))]
-    if "negative" in line.fields:
-        raise line.error("The line has both 'negative' and 'negatives'.", "Keep one of them.")
-    negatives = line.field("negatives")
+def _triplets(record: Record) -> list[tuple[str, str, str]]:
+    query, positive = record.text("query"), record.text("positive")
+    if "negatives" not in record.fields:
+        return [(query, positive, record.text("negative"))]
+    if "negative" in record.fields:
+        raise record.error("has both columns 'negative' and 'negatives'.", "Keep one of them.")
+    negatives = record.field("negatives")
     if not isinstance(negatives, list) or not negatives:
-        raise line.error(f"The field 'negatives' is {negatives!r}, not a list of texts.", "Write a list, not empty.")
-    return [(query, positive, line.check_text("negatives", negative)) for negative in negatives]
+        raise record.error(f"the column 'negatives' holds {negatives!r:.60}, not a list of texts.", "Write a list.")
+    return [(query, positive, record.check_text("negatives", negative)) for negative in negatives]

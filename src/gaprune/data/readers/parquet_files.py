@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gaprune.data.records import Record
 from gaprune.errors import DataError
+from gaprune.util.json_lines import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
     """Yield the rows of a Parquet file.
 
     Raises:
-        DataError: If the file is no readable Parquet.
+        DataError: If the file is not readable Parquet.
     """
     import pyarrow.parquet  # type: ignore[import-untyped]
 
@@ -28,8 +28,8 @@ def read_parquet(path: Path) -> Iterator[Record]:
             for batch in table.iter_batches():
                 for fields in batch.to_pylist():
                     number += 1
-                    yield Record(str(path), number, fields, is_line=False)
+                    yield Record(path, number, fields, is_line=False)
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         remedy = "Write the file again, or give the triplets as .jsonl."
-        raise DataError(f"is no readable Parquet file: {reason}", remedy, source=path) from error
+        raise DataError(f"is not a readable Parquet file: {reason}", remedy, source=path) from error

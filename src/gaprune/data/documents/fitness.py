@@ -1,4 +1,4 @@
-"""Which queries are fit to learn from."""
+"""Judging whether a query is fit to learn from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from gaprune.data.passages import Passage
+from gaprune.data.documents.passages import Passage
 from gaprune.data.words import words
 
 __all__ = ["Judge", "points_back"]
@@ -17,10 +17,10 @@ _LENGTHS: Mapping[str, tuple[int, float]] = {
     "sentence": (5, 60),
     "cloze": (5, 60),
 }
-"""Words of a query of each kind, at least and at most."""
+"""Minimum and maximum number of words of a query of each kind."""
 
 _RARE = 0.1
-"""A query needs a word that stands in no more than this share of the passages."""
+"""A query needs a word that occurs in at most this share of the passages."""
 
 _HEADINGS = """
 abstract, acknowledgements, acknowledgments, about, annex, answers, appendix, background, basics, bibliography,
@@ -33,19 +33,19 @@ quellen, zusammenfassung
 """
 
 _GENERIC = frozenset(heading.strip() for heading in _HEADINGS.split(","))
-"""Headings that say nothing of what stands under them, in English and German."""
+"""Headings that do not describe the text under them, in English and German."""
 
 _POINTERS = "it its this that these those they their them he his she her such here there however therefore thus"
 _BACK = frozenset(_POINTERS.split())
 
 
 def points_back(sentence: str) -> bool:
-    """Return whether an (English) sentence begins with a word that needs the sentence before it."""
+    """Return whether an (English) sentence begins with a word that refers to the sentence before it."""
     return words(sentence)[:1] != [] and words(sentence)[0] in _BACK
 
 
 class Judge:
-    """Judges queries beside a collection of passages.
+    """Judges queries in the context of a collection of passages.
 
     Args:
         passages: The passages.
@@ -56,22 +56,17 @@ class Judge:
         self._rare = max(2, _RARE * len(passages))
 
     def unfit(self, kind: str, query: str, positive: str) -> str | None:
-        """Return what is wrong with a query, ``None`` where nothing is.
-
-        Args:
-            kind: How it was made.
-            query: The query.
-            positive: The text that answers it.
-        """
+        """Return the reason why a query of this kind is not fit, or ``None``."""
         of_query = words(query)
-        said = [word for word in of_query if not word.isdigit()]
+        without_numbers = [word for word in of_query if not word.isdigit()]
         low, high = _LENGTHS.get(kind, (1, math.inf))
-        if len(said) < low:
-            return "query too short (but for numbers)"
+        if len(without_numbers) < low:
+            return "query too short (without numbers)"
         if len(of_query) > high:
             return "query too long"
-        if " ".join(said) in _GENERIC or all(self._frequency[word] > self._rare for word in said):
+        generic = all(self._frequency[word] > self._rare for word in without_numbers)
+        if generic or " ".join(without_numbers) in _GENERIC:
             return "query too generic"
         if set(of_query) >= set(words(positive)):
-            return "query says all that its passage says"
+            return "query has all words of its passage"
         return None

@@ -1,0 +1,1 @@
+"""Checking calibration data: sizes, lengths, duplicates, contradictions and overlaps."""

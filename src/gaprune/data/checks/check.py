@@ -1,0 +1,123 @@
+"""Checking calibration data before anything is computed with them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gaprune.data.checks.lengths import Counter, Lengths, TokenCounter, word_counter
+from gaprune.data.checks.overlap import Overlap, overlap, places
+from gaprune.data.checks.statistics import COUNTS, SetReport, describe
+from gaprune.data.words import normalise
+from gaprune.models.prompts import Prompts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data.triplets import Triplets
+
+__all__ = ["CheckReport", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The result of a check.
+
+    Args:
+        sets: The sets in numbers, the domain first.
+        overlaps: Texts in common: of domain and general, and of each with each evaluation task.
+        unit: Unit of lengths, ``tokens`` or ``words``.
+        limit: The model's limit in tokens; ``None`` without a model or a limit.
+        problems: Problems to look at, as sentences with places.
+        unusable: The problems that make the data unusable: a positive among its own negatives (the loss would pull
+            and push at once), or a set without negatives in which all positives are the same text.
+    """
+
+    sets: tuple[SetReport, ...]
+    overlaps: tuple[Overlap, ...]
+    unit: str
+    limit: int | None
+    problems: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report in plain types for JSON."""
+        overlaps = [asdict(item) | {"sources": list(item.sources)} for item in self.overlaps]
+        return asdict(self) | {"sets": [item.as_dict() for item in self.sets], "overlaps": overlaps}
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the rows of a table: a label, then one value for each set; the first row is the header."""
+        rows = [("", *(item.role for item in self.sets)), ("name", *(item.name for item in self.sets))]
+        rows += [(label, *(f"{item.counts[key]:,}" for item in self.sets)) for key, label in COUNTS.items()]
+        for role in ("query", "positive", "negative"):
+            rows.append((f"{role} {self.unit}: min, median, p95, max", *self._of_lengths(role, _spread)))
+            if self.limit is not None:
+                rows.append((f"{role} cut at {self.limit}", *self._of_lengths(role, lambda found: f"{found.cut:,}")))
+        cells: dict[str, dict[str, str]] = {}
+        for found in self.overlaps:
+            label = f"texts also in {'evaluation task ' if found.is_evaluation else ''}{found.right}"
+            cells.setdefault(label, {})[found.left] = f"{found.count:,} ({found.share:.1%})"
+        rows += [(label, *(of_set.get(item.role, "") for item in self.sets)) for label, of_set in cells.items()]
+        return rows
+
+    def _of_lengths(self, role: str, show: Callable[[Lengths], str]) -> list[str]:
+        return [show(item.lengths[role]) if role in item.lengths else "none" for item in self.sets]
+
+
+def _spread(lengths: Lengths) -> str:
+    return f"{lengths.minimum:,}, {lengths.median:,.0f}, {lengths.p95:,.0f}, {lengths.maximum:,}"
+
+
+def check(
+    domain: Triplets,
+    *,
+    general: Triplets | None = None,
+    evaluation: Mapping[str, Collection[str]] | None = None,
+    tokenizer_model: SentenceTransformer | None = None,
+    prompts: Prompts | None = None,
+) -> CheckReport:
+    """Return the numbers and the problems of calibration data; nothing is changed.
+
+    Args:
+        domain: Domain triplets.
+        general: General triplets.
+        evaluation: Texts (queries and documents) of each evaluation task, by its name.
+        tokenizer_model: Lengths are counted in the tokens of this model; in words without one.
+        prompts: Prompts of that model, counted as part of every text.
+
+    Raises:
+        ModelError: If the model has no tokenizer.
+    """
+    counter: Counter = word_counter if tokenizer_model is None else TokenCounter(tokenizer_model)
+    limit = _limit(tokenizer_model)
+    sets = {"domain": domain} if general is None else {"domain": domain, "general": general}
+    reports: list[SetReport] = []
+    problems: list[str] = []
+    unusable: list[str] = []
+    known: dict[str, dict[str, str]] = {}
+    for role, triplets in sets.items():
+        texts = {text for item in triplets for text in (item.query, *item.passages)}
+        normal = {text: normalise(text) for text in texts}
+        report, found, fatal = describe(role, triplets, normal, counter, limit=limit, prompts=prompts or Prompts())
+        reports.append(report)
+        problems += found
+        unusable += fatal
+        known[role] = places(triplets, normal)
+    overlaps = []
+    if general is not None:
+        overlaps.append(overlap(known["domain"], known["general"], names=("domain", "general"), evaluation=False))
+    for task, held_out in (evaluation or {}).items():
+        of_task = dict.fromkeys(map(normalise, held_out), "")
+        overlaps += [overlap(known[role], of_task, names=(role, task), evaluation=True) for role in sets]
+    problems += [each.problem for each in overlaps if each.count]
+    unit = "words" if tokenizer_model is None else "tokens"
+    return CheckReport(tuple(reports), tuple(overlaps), unit, limit, problems, unusable)
+
+
+def _limit(model: SentenceTransformer | None) -> int | None:
+    """Return the model's limit in tokens, ``None`` if it has none (static embeddings)."""
+    limit = None if model is None else model.max_seq_length
+    return None if limit is None or math.isinf(limit) else int(limit)

@@ -1,0 +1,80 @@
+"""Texts that two sets have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gaprune.data.checks.places import shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gaprune.data.triplets import Triplets
+
+__all__ = ["Overlap", "overlap", "places"]
+
+_NAMED = 5
+"""Number of places kept in a report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Texts of a set that another set contains too; case, spacing and punctuation are ignored.
+
+    Args:
+        left: The set, ``domain`` or ``general``.
+        right: ``general``, or the name of the evaluation task.
+        is_evaluation: Whether the other set is an evaluation task.
+        count: Number of distinct texts of the set that are in both.
+        share: ``count`` as a share of the set's distinct texts.
+        sources: Places of the first few, ``file:line`` in the set and, if it has lines, in the other set.
+    """
+
+    left: str
+    right: str
+    is_evaluation: bool
+    count: int
+    share: float
+    sources: tuple[str, ...]
+
+    @property
+    def problem(self) -> str:
+        """The overlap as a sentence."""
+        texts = "1 text" if self.count == 1 else f"{self.count:,} texts"
+        sentence = f"{self.left}: {texts} ({self.share:.1%}) also in the "
+        if self.is_evaluation:
+            sentence += f"evaluation task {self.right}, whose result would be too good"
+        else:
+            sentence += "general set, so domain and general data differ less"
+        where = shortened(self.sources, self.count)
+        return f"{sentence}: {where}." if where else f"{sentence}."
+
+
+def places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, str]:
+    """Return every distinct text of a set in normal form, with the place of its first occurrence."""
+    found: dict[str, str] = {}
+    for item in triplets:
+        for text in (item.query, *item.passages):
+            found.setdefault(normal[text], item.source)
+    return found
+
+
+def overlap(left: Mapping[str, str], right: Mapping[str, str], *, names: tuple[str, str], evaluation: bool) -> Overlap:
+    """Return the texts of ``left`` that ``right`` contains too.
+
+    Args:
+        left: Normalised texts of a set, and their places.
+        right: Normalised texts of the other set, and their places; an empty place if there is none.
+        names: Names of both sets.
+        evaluation: Whether the other set is an evaluation task.
+    """
+    common = [text for text in left if text in right]
+    return Overlap(
+        left=names[0],
+        right=names[1],
+        is_evaluation=evaluation,
+        count=len(common),
+        share=len(common) / len(left),
+        sources=tuple(left[text] + (f" = {right[text]}" if right[text] else "") for text in common[:_NAMED]),
+    )

@@ -1,0 +1,163 @@
+"""The numbers of a set of triplets, and its problems."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from gaprune.data.checks.lengths import Counter, Lengths, lengths_of
+from gaprune.data.checks.places import repeated, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gaprune.data.triplets import Triplet, Triplets
+    from gaprune.models.prompts import Prompts
+
+__all__ = ["COUNTS", "SetReport", "describe"]
+
+_OFTEN_CUT = 0.05
+"""Share of cut texts above which they are a problem."""
+
+_AGAIN = "query of an earlier triplet; in one batch the positive of one is a negative of the other"
+_SENTENCES = {
+    "positive_is_negative": ("has its positive among its negatives", "have their positive among their negatives"),
+    "negative_is_positive": (
+        "has a negative that is a positive of the same query elsewhere",
+        "have a negative that is a positive of the same query elsewhere",
+    ),
+    "query_is_positive": ("has its query as its positive", "have their query as their positive"),
+    "duplicate_triplets": ("is a duplicate", "are duplicates"),
+    "duplicate_queries": (f"has the {_AGAIN}", f"have the {_AGAIN}"),
+}
+"""Predicates for one triplet and for several, by the name of the number in the report."""
+
+
+COUNTS = {
+    "triplets": "triplets",
+    "texts": "texts",
+    "with_negatives": "with negatives",
+    "without_negatives": "without negatives",
+    "distinct_queries": "distinct queries",
+    "distinct_positives": "distinct positives",
+    "duplicate_triplets": "duplicate triplets",
+    "duplicate_queries": "repeated queries",
+    "positive_is_negative": "positive among own negatives",
+    "negative_is_positive": "negative is a positive elsewhere",
+    "query_is_positive": "positive is the query",
+}
+"""Names of the counts of a set, and their labels; texts are compared without case, spacing and punctuation."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetReport:
+    """One set of triplets in numbers.
+
+    Args:
+        role: ``domain`` or ``general``.
+        name: Name of the set.
+        counts: The counts named in :data:`COUNTS`.
+        lengths: Lengths by role (query, positive, negative); a role without texts is left out.
+    """
+
+    role: str
+    name: str
+    counts: dict[str, int]
+    lengths: dict[str, Lengths]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the numbers in plain types for JSON."""
+        lengths = {role: asdict(found) for role, found in self.lengths.items()}
+        return {"role": self.role, "name": self.name, **self.counts, "lengths": lengths}
+
+
+def describe(
+    role: str, triplets: Triplets, normal: Mapping[str, str], counter: Counter, *, limit: int | None, prompts: Prompts
+) -> tuple[SetReport, list[str], list[str]]:
+    """Return the numbers of a set, its problems as sentences, and those of them that make it unusable.
+
+    Args:
+        role: ``domain`` or ``general``.
+        triplets: The set.
+        normal: Normal form of every text of the set.
+        counter: Counts tokens or words.
+        limit: The model's limit on the length of a text.
+        prompts: Prompts of the model.
+    """
+    places = _places(triplets, normal)
+    lengths = _lengths(triplets, counter, limit, prompts)
+    counts = _counts(triplets, normal) | {kind: len(found) for kind, found in places.items()}
+    counts["distinct_queries"] = len(triplets) - counts["duplicate_queries"]
+    fatal = _sentences({"positive_is_negative": places.pop("positive_is_negative")})
+    if not counts["with_negatives"] and counts["distinct_positives"] == 1:
+        fatal.append("no triplet has a negative, and all have the same positive.")
+    if counts["duplicate_queries"] == counts["duplicate_triplets"]:
+        del places["duplicate_queries"]
+    problems = fatal + _sentences(places) + _often_cut(lengths)
+    prefix = f"{role} ({triplets.name}): "
+    report = SetReport(role, triplets.name, {name: counts[name] for name in COUNTS}, lengths)
+    return report, [prefix + problem for problem in problems], [prefix + problem for problem in fatal]
+
+
+def _counts(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, int]:
+    with_negatives = sum(bool(item.negatives) for item in triplets)
+    return {
+        "triplets": len(triplets),
+        "texts": sum(1 + len(item.passages) for item in triplets),
+        "with_negatives": with_negatives,
+        "without_negatives": len(triplets) - with_negatives,
+        "distinct_positives": len({normal[item.positive] for item in triplets}),
+    }
+
+
+def _places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, list[str]]:
+    """Return the places of each kind of problem."""
+    positives: dict[str, set[str]] = {}
+    for item in triplets:
+        positives.setdefault(normal[item.query], set()).add(normal[item.positive])
+
+    def contradicts(item: Triplet) -> bool:
+        others = positives[normal[item.query]] - {normal[item.positive]}
+        return any(normal[negative] in others for negative in item.negatives)
+
+    sources = [item.source for item in triplets]
+    whole = [tuple(normal[text] for text in (item.query, *item.passages)) for item in triplets]
+    return {
+        "positive_is_negative": [
+            item.source for item in triplets if normal[item.positive] in {normal[text] for text in item.negatives}
+        ],
+        "negative_is_positive": [item.source for item in triplets if contradicts(item)],
+        "query_is_positive": [item.source for item in triplets if normal[item.query] == normal[item.positive]],
+        "duplicate_triplets": repeated(whole, sources),
+        "duplicate_queries": repeated([normal[item.query] for item in triplets], sources),
+    }
+
+
+def _sentences(places: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return ``"N triplets have ...: a.jsonl:3."`` for each kind of problem that occurs."""
+    sentences = []
+    for kind, sources in places.items():
+        one, many = _SENTENCES[kind]
+        subject = f"1 triplet {one}" if len(sources) == 1 else f"{len(sources):,} triplets {many}"
+        where = shortened(sources)
+        if sources:
+            sentences.append(f"{subject}: {where}." if where else f"{subject}.")
+    return sentences
+
+
+def _lengths(triplets: Triplets, counter: Counter, limit: int | None, prompts: Prompts) -> dict[str, Lengths]:
+    roles = {
+        "query": ([item.query for item in triplets], prompts.query),
+        "positive": ([item.positive for item in triplets], prompts.passage),
+        "negative": ([text for item in triplets for text in item.negatives], prompts.passage),
+    }
+    return {role: lengths_of(texts, prompt, counter, limit) for role, (texts, prompt) in roles.items() if texts}
+
+
+def _often_cut(lengths: Mapping[str, Lengths]) -> list[str]:
+    return [
+        f"{of_role.cut} of {of_role.count} {role} texts ({of_role.cut / of_role.count:.0%}) are longer than the "
+        "model's limit and are cut."
+        for role, of_role in lengths.items()
+        if of_role.cut is not None and of_role.cut > _OFTEN_CUT * of_role.count
+    ]

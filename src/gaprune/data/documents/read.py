@@ -1,0 +1,155 @@
+"""Reading documents: plain texts, Markdown, and JSONL such as the corpus.jsonl of BEIR."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gaprune.data.documents.markdown import Block, read_markdown
+from gaprune.data.readers.files import files_of
+from gaprune.data.words import words
+from gaprune.errors import DataError
+from gaprune.util.json_lines import Record, read_json_lines, read_text
+
+__all__ = ["Document", "Paragraph", "read_documents"]
+
+_LONGEST_TITLE = 15
+"""Maximum number of words of a title in plain text."""
+
+_SENTENCE_ENDS = (".", "!", "?", ":", ";", ",", "…", "。", "！", "？")  # noqa: RUF001 (they are meant)
+_IDS = ("_id", "id", "doc_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A paragraph and the heading above it.
+
+    Args:
+        text: Its text; line breaks separate the items of a list.
+        heading: The nearest heading above it, empty for none.
+        section: Number of that heading in the document, 0 before the first.
+        line: Line where it begins.
+    """
+
+    text: str
+    heading: str
+    section: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text with a title.
+
+    Args:
+        id: Its name in a file of queries: ``_id`` of a JSONL line, otherwise the file's path in its folder.
+        title: Its title, empty for none.
+        paragraphs: Its paragraphs in order; none for an empty text.
+        file: Its file.
+        line: Line where it begins.
+    """
+
+    id: str
+    title: str
+    paragraphs: tuple[Paragraph, ...]
+    file: Path
+    line: int = 1
+
+
+def read_documents(source: str | Path) -> list[Document]:
+    """Read documents from a file, or from all files in a folder and its subfolders.
+
+    A plain text is one document: blank lines separate its paragraphs, and a short first paragraph that does not end
+    like a sentence is its title. In Markdown, headings are read too; the title is the title of the front matter, or
+    the only heading of the first level if the text begins with it. In JSONL every line is a document.
+
+    Args:
+        source: A file (.txt, .md, .markdown, .jsonl) or a folder; hidden files are ignored.
+
+    Returns:
+        The documents in the order of the files' names, empty ones included.
+
+    Raises:
+        DataError: If there is no document, a text cannot be read, or two documents have the same id.
+    """
+    folder = Path(source).expanduser()
+    documents: dict[str, Document] = {}
+    for path in files_of(folder, _READERS, kind="document", recursive=True):
+        name = path.relative_to(folder).as_posix() if folder.is_dir() else path.name
+        for document in _READERS[path.suffix.lower()](path, name):
+            if other := documents.get(document.id):
+                raise DataError(
+                    f"has the id {document.id!r}, as has {other.file}:{other.line}.",
+                    "Give every document an id of its own, or none.",
+                    source=path,
+                    line=document.line,
+                )
+            documents[document.id] = document
+    return list(documents.values())
+
+
+def _read_plain(path: Path, name: str) -> Iterator[Document]:
+    blocks = _paragraphs(read_text(path))
+    first = blocks[0].text if blocks else ""
+    titled = len(blocks) > 1 and not first.endswith(_SENTENCE_ENDS) and len(words(first)) <= _LONGEST_TITLE
+    yield _document(name, first if titled else "", blocks[1:] if titled else blocks, path)
+
+
+def _read_markdown(path: Path, name: str) -> Iterator[Document]:
+    title, blocks = read_markdown(_with_newlines(read_text(path)))
+    yield _document(name, title, blocks, path)
+
+
+def _read_json_lines(path: Path, name: str) -> Iterator[Document]:
+    for record in read_json_lines(path):
+        text, title = _text(record, "text"), _text(record, "title") if "title" in record.fields else ""
+        paragraphs = tuple(Paragraph(block.text, "", 0, record.number) for block in _paragraphs(text))
+        ids = (str(value) for field in _IDS if isinstance(value := record.fields.get(field), str | int))
+        identifier = next(ids, f"{name}:{record.number}")
+        yield Document(identifier, " ".join(title.split()), paragraphs, path, record.number)
+
+
+_READERS: dict[str, Callable[[Path, str], Iterator[Document]]] = {
+    ".txt": _read_plain,
+    ".md": _read_markdown,
+    ".markdown": _read_markdown,
+    ".jsonl": _read_json_lines,
+}
+
+
+def _text(record: Record, column: str) -> str:
+    """Return a text, which may be empty: empty documents are counted in the report."""
+    value = record.field(column)
+    return "" if value is None else record.check_text(column, value, may_be_empty=True)
+
+
+def _with_newlines(text: str) -> str:
+    return re.sub("\r\n?", "\n", text)
+
+
+def _paragraphs(text: str) -> list[Block]:
+    """Return the paragraphs separated by blank lines, each with its lines joined."""
+    lines = list(enumerate(_with_newlines(text).split("\n"), start=1))
+    blocks: list[Block] = []
+    gap = True
+    for number, line in lines:
+        joined = " ".join(line.split())
+        if joined and gap:
+            blocks.append(Block(number, 0, joined))
+        elif joined:
+            blocks[-1] = blocks[-1]._replace(text=f"{blocks[-1].text} {joined}")
+        gap = not joined
+    return blocks
+
+
+def _document(name: str, title: str, blocks: Iterable[Block], path: Path) -> Document:
+    paragraphs: list[Paragraph] = []
+    heading, section = "", 0
+    for block in blocks:
+        if block.level:
+            heading, section = block.text, section + 1
+        else:
+            paragraphs.append(Paragraph(block.text, heading, section, block.line))
+    return Document(name, title, tuple(paragraphs), path)

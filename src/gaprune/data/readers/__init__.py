@@ -1,0 +1,1 @@
+"""Reading triplets and texts from files and the hub, one module for each format."""

@@ -1,0 +1,191 @@
+"""Reading text and JSON lines: every mistake is named by file and line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gaprune.errors import DataError, suggest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+__all__ = ["Record", "decode_json", "read_json_lines", "read_lines", "read_text", "record_of"]
+
+_CORRECT = "Correct the JSON there; every quote, comma and bracket counts."
+
+_LARGEST = 1e300
+"""Numbers from here on, infinity and NaN cannot be scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a file: its cells by column name, and its place.
+
+    Args:
+        file: The file, or the hub id.
+        number: Line in a text file, or position (from 1) in a file without lines.
+        fields: The cells by column name.
+        is_line: Whether ``number`` is a line of the file.
+    """
+
+    file: Path | str
+    number: int
+    fields: Mapping[str, Any]
+    is_line: bool = True
+
+    @property
+    def source(self) -> str:
+        """``file:line``, or ``file:record N`` for a file without lines."""
+        return f"{self.file}:{self.number}" if self.is_line else f"{self.file}:record {self.number}"
+
+    def error(self, problem: str, remedy: str) -> DataError:
+        """Return an error that starts with the place of this record."""
+        if self.is_line:
+            return DataError(problem, remedy, source=self.file, line=self.number)
+        return DataError(problem, remedy, source=self.source)
+
+    def field(self, column: str) -> Any:
+        """Return the value of ``column``, which must be present."""
+        if column not in self.fields:
+            raise self.error(
+                f"the column {column!r} is missing; the columns are {self.columns}.{suggest(column, self.fields)}",
+                f"Give every record the column {column!r}.",
+            )
+        return self.fields[column]
+
+    @property
+    def columns(self) -> str:
+        """The names of the columns for a message."""
+        return ", ".join(map(repr, self.fields)) or "none"
+
+    def text(self, column: str) -> str:
+        """Return the value of ``column``, which must be a text that is not empty."""
+        return self.check_text(column, self.field(column))
+
+    def check_text(self, column: str, value: object, *, may_be_empty: bool = False) -> str:
+        """Return ``value`` of ``column`` if it is a valid text.
+
+        Raises:
+            DataError: If it is not a text, is empty although it may not be, or holds half of a surrogate pair.
+        """
+        if value is None:
+            raise self.error(f"the column {column!r} is empty (null).", "Fill it, or remove the record.")
+        if not isinstance(value, str):
+            many = " Write one record for each text." if isinstance(value, list) else ""
+            raise self.error(f"the column {column!r} holds {value!r:.60}, not a text.", f"Put one text there.{many}")
+        if not (may_be_empty or value.strip()):
+            raise self.error(f"the column {column!r} holds an empty text.", "Fill it, or remove the record.")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = f"half of a surrogate pair ({value[error.start]!a})"
+                raise self.error(
+                    f"the column {column!r} holds {half}.", "Remove it; the text was cut or decoded wrongly before."
+                ) from error
+        return value
+
+    def identifier(self, column: str) -> str:
+        """Return the identifier in ``column``; an integer is converted to a text."""
+        value = self.field(column)
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else self.check_text(column, value)
+
+    def finite_number(self, column: str) -> float:
+        """Return the value of ``column``, which must be a finite number."""
+        value = self.field(column)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+            raise self.error(
+                f"the column {column!r} holds {value!r:.60}, not a finite number.", "Write it without quotes."
+            )
+        return float(value)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of every line of a UTF-8 file, with line ends and without a byte order mark.
+
+    Raises:
+        DataError: If the file cannot be read, or a line is not UTF-8.
+    """
+    try:
+        with path.open("rb") as lines:
+            # Only \n ends a line: JSON texts may contain U+2028 and similar characters.
+            for number, raw in enumerate(lines, start=1):
+                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"is not UTF-8 (byte 0x{error.object[error.start]:02x}).",
+            "Save the file again with the encoding UTF-8.",
+            source=path,
+            line=number,
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}.", "Check the file's permissions.", source=path) from error
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file without a byte order mark; line ends are kept.
+
+    Raises:
+        DataError: If the file cannot be read, or a line is not UTF-8.
+    """
+    return "".join(line for _, line in read_lines(path))
+
+
+def read_json_lines(path: Path) -> Iterator[Record]:
+    """Yield the object on every line of a JSONL file; blank lines are skipped.
+
+    Raises:
+        DataError: If a line is not a JSON object.
+    """
+    for number, line in read_lines(path):
+        if line.strip():
+            yield record_of(decode_json(line.rstrip(), path, number), path, number)
+
+
+def record_of(value: object, path: Path, number: int, *, is_line: bool = True) -> Record:
+    """Return a decoded JSON object as a record.
+
+    Raises:
+        DataError: If ``value`` is not an object.
+    """
+    if isinstance(value, dict):
+        return Record(path, number, value, is_line=is_line)
+    raise Record(path, number, {}, is_line=is_line).error(
+        f"is {_kind(value)}, not an object.", 'Write every record as an object: {"name": "text", ...}.'
+    )
+
+
+def _kind(value: object) -> str:
+    names = {str: "a text", bool: "true or false", list: "a list", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def decode_json(text: str, path: Path, first_line: int) -> Any:
+    """Return the value of a JSON text that begins on ``first_line`` of ``path``.
+
+    Raises:
+        DataError: If the text is not valid JSON, or an object has a key twice.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        problem = f"is not valid JSON: {error.msg} (column {error.colno})."
+        raise DataError(problem, _CORRECT, source=path, line=first_line + error.lineno - 1) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"is not usable JSON: {error}.", _CORRECT, source=path, line=first_line) from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build an object; refuse a repeated key, of which JSON would keep only the last value."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} appears twice in one object")
+    return fields
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys)
