@@ -348,7 +348,7 @@ class TestData:
         ("lines", "problem"),
         [
             ([{"query": "a", "positive": "b", "negative": "B."}], "1 triplet has its positive among its negatives"),
-            ([{"query": each, "positive": "b"} for each in "acd"], "there is no negative"),
+            ([{"query": each, "positive": "b"} for each in "acd"], "no triplet has a negative"),
         ],
     )
     @pytest.mark.parametrize("flags", [[], ["--json"]])

@@ -37,11 +37,11 @@ def refused(gaprune, files, empty):
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ('{"query": "a", "positive": ""}', "the column 'positive' holds no text."),
-        ('{"query": " ", "positive": "b"}', "the column 'query' holds no text."),
+        ('{"query": "a", "positive": ""}', "the column 'positive' holds an empty text."),
+        ('{"query": " ", "positive": "b"}', "the column 'query' holds an empty text."),
         ('{"query": "a", "positive": null}', "the column 'positive' is empty (null)."),
         ('{"query": "a", "positive": 3}', "the column 'positive' holds 3, not a text."),
-        ('{"query": "a"', "is no valid JSON"),
+        ('{"query": "a"', "is not valid JSON"),
         ('["a", "b"]', "is a list, not an object."),
         ('{"text": "a", "label": 1}', "has no query: none of its columns"),
     ],
@@ -87,9 +87,9 @@ def test_lines_of_calibration_data(refused, tmp_path, side, line, problem):
         (["--triplets", "99"], "triplets: 99 asked for, domain.jsonl holds 7."),
         (["--triplets", "0"], "triplets: "),
         (["--set", "columns.query=frage"], "there is no column 'frage'"),
-        (["--set", "columns.qery=frage"], "'qery' is nothing a triplet has. Did you mean 'query'"),
+        (["--set", "columns.qery=frage"], "'qery' is not a part of a triplet. Did you mean 'query'"),
         (["--domain", "no-such-file.jsonl"], "no-such-file.jsonl: does not exist."),
-        (["--tasks", "no-such-folder"], "no-such-folder: This folder does not exist."),
+        (["--tasks", "no-such-folder"], "no-such-folder: this folder does not exist."),
         (["--set", "dtype=int8"], "dtype: 'int8' is not a floating-point torch dtype."),
         (["--set", "max_length=100"], "max_length: 100 is outside 1 to 60"),
         (["--set", "temperature=0"], "temperature: "),
@@ -186,7 +186,7 @@ class TestOtherCommands:
         ("arguments", "problem"),
         [
             (["evaluate", "MODEL"], "tasks, benchmark: give exactly one of them."),
-            (["evaluate", "MODEL", "--tasks", "EMPTY"], "The folder holds no task."),
+            (["evaluate", "MODEL", "--tasks", "EMPTY"], "the folder holds no task."),
             (["evaluate", "EMPTY", "--tasks", "TASKS"], "holds no model"),
             (["inspect", "EMPTY"], "holds no model"),
             (
@@ -208,7 +208,7 @@ class TestOtherCommands:
             ),
             (["compare", "MODEL", "--criteria", "dai,magnitde", "--tasks", "TASKS"], "Unknown criterion 'magnitde'"),
             (["compare", "MODEL", "--criteria", ",", "--tasks", "TASKS"], "criteria, seeds: at least one of each"),
-            (["data", "check", "EMPTY"], "the folder holds no data file"),
+            (["data", "check", "EMPTY"], "the folder holds no triplet file"),
             (["data", "check", "DOMAIN", "--column", "query"], "column: 'query' is not NAME=VALUE."),
             (
                 ["data", "sample", "DOMAIN", "--model", "MODEL", "--count", "99", "--out", "EMPTY/s.jsonl"],

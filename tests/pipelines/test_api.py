@@ -609,7 +609,7 @@ class TestTripletsInPython:
         assert all(torch.equal(mask, given.change.keep[name]) for name, mask in listed.change.keep.items())
 
     def test_anything_else_is_refused(self, bert):
-        with pytest.raises(DataError, match=r"^domain: item 1 is no Triplet but tuple\."):
+        with pytest.raises(DataError, match=r"^domain: item 1 is a tuple, not a Triplet\."):
             gaprune.prune(bert, domain=[("q", "p", "n")])
 
 
