@@ -88,3 +88,27 @@ def test_influence_turns_states(bert, toy_triplets):
     first, second = layer_effects(bert, texts, layers=[0, 1], prompts=PROMPTS, options=options)["domain"].values()
     assert first.block_influence == pytest.approx(0, abs=1e-5)
     assert second.block_influence > 0.01
+
+
+def test_padding_does_not_count_for_the_influence_of_a_block(model, toy_triplets):
+    """Against every text alone, without padding."""
+    found = blocks(model)
+    turned = [[] for _ in found]
+
+    def hook(index):
+        def read(_module, args, kwargs, output):
+            before = args[0] if args else kwargs["hidden_states"]
+            after = output[0] if isinstance(output, tuple) else output
+            turned[index].append(1 - functional.cosine_similarity(before[0].double(), after[0].double(), dim=-1))
+
+        return read
+
+    handles = [block.register_forward_hook(hook(index), with_kwargs=True) for index, block in enumerate(found)]
+    for item in toy_triplets:
+        for text in (PROMPTS.query + item.query, *(PROMPTS.passage + passage for passage in item.passages)):
+            model.encode([text], prompt="", show_progress_bar=False)
+    for handle in handles:
+        handle.remove()
+    options = MeasurementOptions()
+    effects = layer_effects(model, {"domain": toy_triplets}, layers=[1], prompts=PROMPTS, options=options)["domain"]
+    assert effects[1].block_influence == pytest.approx(float(torch.cat(turned[1]).mean()), rel=1e-4)
