@@ -394,7 +394,7 @@ class TestDataOfOthers:
         (own,), (_, same) = alone.cells, beside.cells
         assert same.criterion == "dai"
         assert [score.value for score in same.evaluation.scores] == [score.value for score in own.evaluation.scores]
-        assert beside.settings["criteria"]["dai"]["general"] == 0
+        assert beside.settings["criteria"]["dai"]["general_share"] == 0
 
     def test_recovery_reads_what_no_criterion_looks_at(self, bert, tasks, toy_triplets):
         found = gaprune.compare(

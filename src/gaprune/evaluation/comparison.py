@@ -1,9 +1,10 @@
-"""A table of criteria by sparsity and seed, as the paper's table 1 is."""
+"""A table of criteria by sparsity and seed, as table 1 of the paper."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from statistics import fmean, stdev
 from typing import Any
 
@@ -19,13 +20,13 @@ class Cell:
     """The evaluation of one pruned model.
 
     Args:
-        criterion: Name of the criterion, with its constants where it is a variant.
-        sparsity: Fraction removed of the selected weights, or for a target the one asked for, of the parent's
+        criterion: Name of the criterion, with the constants of a variant.
+        sparsity: Fraction removed of the selected weights; for a target, the fraction asked for of the parent's
             parameters, bytes or operations.
         seed: Seed of the calibration sample.
         evaluation: Its scores, with the dense parent's beside them.
-        triplets: Triplets a side that were asked for; ``None`` for all there are, or a criterion that looks at none.
-        repaired: Whether repair was kept; ``None`` where none was tried.
+        triplets: Triplets of each kind that were asked for; ``None`` for all there are, or if the criterion uses none.
+        reconstructed: Whether the reconstruction was kept; ``None`` if none was tried.
     """
 
     criterion: str
@@ -35,6 +36,11 @@ class Cell:
     triplets: int | None = None
     reconstructed: bool | None = None
 
+    @property
+    def key(self) -> tuple[str, float, int | None]:
+        """What cells of several seeds have in common: criterion, sparsity and number of triplets."""
+        return self.criterion, self.sparsity, self.triplets
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -43,12 +49,17 @@ class Summary:
     Args:
         mean: Mean over tasks and seeds.
         spread: Standard deviation of the task mean over seeds; ``None`` for one seed.
-        relative: ``mean`` against the dense parent, -0.02 is two per cent below; ``None`` where the parent has 0.
+        relative: ``mean`` against the dense parent, -0.02 is two per cent below; ``None`` if the parent has 0.
     """
 
     mean: float
     spread: float | None
     relative: float | None
+
+    def __str__(self) -> str:
+        spread = "" if self.spread is None else f" ± {self.spread:.4f}"
+        relative = "" if self.relative is None else f" ({self.relative:+.1%})"
+        return f"{self.mean:.4f}{spread}{relative}"
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,8 @@ class Comparison:
     Args:
         dense: The parent's evaluation.
         cells: One for every criterion, sparsity, number of triplets and seed.
-        settings: What they have in common, for the record.
-        variants: What the criteria are variants of; none are where it is left out.
+        settings: What the cells have in common, for the record.
+        variants: What the criteria are variants of, if they are.
     """
 
     dense: Evaluation
@@ -79,7 +90,7 @@ class Comparison:
 
     @property
     def triplets(self) -> tuple[int | None, ...]:
-        """Numbers of triplets in the order asked; ``None`` for cells that depend on none, or on all there are."""
+        """Numbers of triplets in the order asked; ``None`` for cells that use none, or all there are."""
         return tuple(dict.fromkeys(cell.triplets for cell in self.cells))
 
     @property
@@ -90,9 +101,7 @@ class Comparison:
 
     def has(self, criterion: str, sparsity: float, triplets: int | None) -> bool:
         """Return whether there is a cell of this criterion at this sparsity and number of triplets."""
-        return any(
-            (cell.criterion, cell.sparsity, cell.triplets) == (criterion, sparsity, triplets) for cell in self.cells
-        )
+        return any(cell.key == (criterion, sparsity, triplets) for cell in self.cells)
 
     def summary(self, criterion: str, sparsity: float, domain: str, triplets: int | None = None) -> Summary:
         """Return one criterion at one sparsity in one domain of tasks, over all seeds.
@@ -114,54 +123,46 @@ class Comparison:
         mean, dense = fmean(means), self.dense.mean(domain)
         return Summary(mean, stdev(means) if len(means) > 1 else None, mean / dense - 1 if dense else None)
 
-    def _columns(self) -> tuple[bool, bool, bool]:
-        """Return whether the table says how criteria differ from what was asked, what they saw, and of repair."""
-        changed = any(variant.change for variant in self.variants.by_name.values())
-        return changed, len(self._counts()) > 1, any(cell.reconstructed is not None for cell in self.cells)
-
-    def _counts(self) -> list[int | None]:
-        """Return the numbers of triplets where criteria that look at none do not count."""
-        return [count for count in self.triplets if count is not None]
-
-    def _row(
-        self, name: str, change: str, triplets: str, reconstruct: str, sparsity: str, values: Sequence[str]
-    ) -> list[str]:
-        optional = zip(self._columns(), (change, triplets, reconstruct), strict=True)
-        return [name, *(text for shown, text in optional if shown), sparsity, *values]
-
-    def _repair(self, criterion: str, sparsity: float, triplets: int | None) -> str:
-        """Return in how many of the cells repair was kept, in words; empty where none was tried."""
-        found = [
-            cell.reconstructed
-            for cell in self.cells
-            if (cell.criterion, cell.sparsity, cell.triplets) == (criterion, sparsity, triplets)
-        ]
-        kept, tried = found.count(True), len(found) - found.count(None)
-        return "" if not tried else "kept" if kept == tried else f"kept in {kept} of {tried}" if kept else "left out"
+    def header(self) -> list[str]:
+        """Return the header of the table."""
+        return self._table()[0]
 
     def rows(self) -> list[list[str]]:
-        """Return the table's cells as text: the dense parent, then each sparsity's criteria in the order asked."""
-        return [
-            self._row("dense", "", "", "", "0", [f"{self.dense.mean(domain):.4f}" for domain in self.domains]),
+        """Return the cells of the table as text: the dense parent, then the criteria of each sparsity as asked."""
+        return self._table()[1:]
+
+    def _table(self) -> list[list[str]]:
+        """Return the table without the columns that say nothing."""
+        domains = [domain or "all tasks" for domain in self.domains]
+        rows = [
+            ["criterion", "change", "triplets", "reconstruct", "sparsity", *domains],
+            ["dense", "", "", "", "0", *(f"{self.dense.mean(domain):.4f}" for domain in self.domains)],
             *self._summaries(),
         ]
+        optional = {1: 1, 2: 2, 3: 1}  # column, and how many different entries it needs
+        dropped = {
+            column
+            for column, needed in optional.items()
+            if len({row[column] for row in rows[1:] if row[column]}) < needed
+        }
+        return [[text for column, text in enumerate(row) if column not in dropped] for row in rows]
 
     def _summaries(self) -> Iterator[list[str]]:
-        for sparsity in self.sparsities:
-            for criterion in self.criteria:
+        for sparsity, criterion, triplets in product(self.sparsities, self.criteria, self.triplets):
+            if self.has(criterion, sparsity, triplets):
                 variant = self.variants.by_name.get(criterion, Variant(criterion))
-                for triplets in self.triplets:
-                    if self.has(criterion, sparsity, triplets):
-                        found = [self.summary(criterion, sparsity, domain, triplets) for domain in self.domains]
-                        count = "" if triplets is None else f"{triplets:,}"
-                        values = [_text(summary) for summary in found]
-                        reconstruct = self._repair(criterion, sparsity, triplets)
-                        yield self._row(variant.base, variant.change, count, reconstruct, f"{sparsity:g}", values)
+                count = "" if triplets is None else f"{triplets:,}"
+                outcome = self._reconstruction(criterion, sparsity, triplets)
+                values = [str(self.summary(criterion, sparsity, domain, triplets)) for domain in self.domains]
+                yield [variant.base, variant.change, count, outcome, f"{sparsity:g}", *values]
 
-    def header(self) -> list[str]:
-        """Return the table's header."""
-        domains = [domain or "all tasks" for domain in self.domains]
-        return self._row("criterion", "change", "triplets", "reconstruct", "sparsity", domains)
+    def _reconstruction(self, criterion: str, sparsity: float, triplets: int | None) -> str:
+        """Return in how many of the cells the reconstruction was kept, in words; empty if none was tried."""
+        found = [cell.reconstructed for cell in self.cells if cell.key == (criterion, sparsity, triplets)]
+        kept, tried = found.count(True), len(found) - found.count(None)
+        if not tried:
+            return ""
+        return "kept" if kept == tried else f"kept in {kept} of {tried}" if kept else "rolled back"
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data for JSON."""
@@ -170,22 +171,16 @@ class Comparison:
             "dense": self.dense.as_dict(),
             "variants": {name: asdict(variant) for name, variant in self.variants.by_name.items()},
             "sweeps": [asdict(sweep) for sweep in self.variants.sweeps],
-            "cells": [
-                {
-                    "criterion": cell.criterion,
-                    "sparsity": cell.sparsity,
-                    "triplets": cell.triplets,
-                    "seed": cell.seed,
-                    "repaired": cell.reconstructed,
-                    "means": {domain: cell.evaluation.mean(domain) for domain in self.domains},
-                    "evaluation": cell.evaluation.as_dict(),
-                }
-                for cell in self.cells
-            ],
+            "cells": [self._cell(cell) for cell in self.cells],
         }
 
-
-def _text(summary: Summary) -> str:
-    spread = "" if summary.spread is None else f" ± {summary.spread:.4f}"
-    relative = "" if summary.relative is None else f" ({summary.relative:+.1%})"
-    return f"{summary.mean:.4f}{spread}{relative}"
+    def _cell(self, cell: Cell) -> dict[str, Any]:
+        return {
+            "criterion": cell.criterion,
+            "sparsity": cell.sparsity,
+            "triplets": cell.triplets,
+            "seed": cell.seed,
+            "reconstructed": cell.reconstructed,
+            "means": {domain: cell.evaluation.mean(domain) for domain in self.domains},
+            "evaluation": cell.evaluation.as_dict(),
+        }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -10,7 +10,11 @@ from gaprune.evaluation.comparison import Comparison, Summary
 
 __all__ = ["Curves", "Panel", "make_curves"]
 
-Point = tuple[float, Summary]
+_Key = tuple[str, float, int | None]
+"""Criterion, sparsity and number of triplets of a cell."""
+
+_Lines = Mapping[str, Sequence[tuple[float, _Key]]]
+"""Value of x and the cell of every point, by label."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,14 @@ class Panel:
     """Curves over one pair of axes.
 
     Args:
-        title: Domain of the tasks, and the sparsity where it is fixed.
+        title: Domain of the tasks, and the sparsity if it is fixed.
         dense: Mean score of the parent.
         lines: Points of each curve by its name, in order of x.
     """
 
     title: str
     dense: float
-    lines: Mapping[str, Sequence[Point]]
+    lines: Mapping[str, Sequence[tuple[float, Summary]]]
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,9 @@ class Curves:
 
     Args:
         name: Its name in file names, such as ``by-sparsity``.
-        x: What the panels go along.
-        panels: Panels, one a domain for each sparsity that is fixed.
-        columns: How many stand side by side: the domains.
+        x: Label of the x axis.
+        panels: Panels, one per domain for each sparsity that is fixed.
+        columns: Number of panels side by side: the domains.
     """
 
     name: str
@@ -47,77 +51,56 @@ class Curves:
 
 def make_curves(comparison: Comparison) -> list[Curves]:
     """Return a figure for everything of which a comparison has more than one: sparsities, triplets, values."""
-    found = [_by_sparsity(comparison), _by_triplets(comparison)]
-    options = dict.fromkeys(sweep.option for sweep in comparison.variants.sweeps)
-    found += [_by_value(comparison, option) for option in options]
-    return [curves for curves in found if any(panel.lines for panel in curves.panels)]
+    criteria, sparsities, counts = comparison.criteria, comparison.sparsities, comparison.triplets
+    sweeps = comparison.variants.sweeps
+
+    def label(name: str, count: int | None) -> str:
+        return f"{name}, {count} triplets" if len(counts) > 1 and count is not None else name
+
+    def by_value(option: str, sparsity: float) -> _Lines:
+        return {
+            label(sweep.base, count): [
+                (float(value), (name, sparsity, count)) for value, name in sweep.points if not isinstance(value, str)
+            ]
+            for sweep, count in product(sweeps, counts)
+            if sweep.option == option
+        }
+
+    by_sparsity: _Lines = {
+        label(name, count): [(sparsity, (name, sparsity, count)) for sparsity in sparsities]
+        for name, count in product(criteria, counts)
+    }
+    by_triplets: dict[str, _Lines] = {
+        f"sparsity {sparsity:g}": {
+            name: [(count, (name, sparsity, count)) for count in counts if count is not None] for name in criteria
+        }
+        for sparsity in sparsities
+    }
+    figures = [
+        _figure(comparison, "by-sparsity", "sparsity of the selected weights", {"": by_sparsity}),
+        _figure(comparison, "by-triplets", "triplets of each kind", by_triplets),
+    ]
+    for option in dict.fromkeys(sweep.option for sweep in sweeps):
+        lines = {f"sparsity {sparsity:g}": by_value(option, sparsity) for sparsity in sparsities}
+        figures.append(_figure(comparison, f"by-{option}", option, lines))
+    return [figure for figure in figures if any(panel.lines for panel in figure.panels)]
 
 
-def _label(criterion: str, triplets: int | None, several: bool) -> str:
-    return f"{criterion}, {triplets} triplets" if several and triplets is not None else criterion
-
-
-def _panel(comparison: Comparison, domain: str, title: str, lines: Iterable[tuple[str, Iterable[Point]]]) -> Panel:
-    """Return a panel of those lines that have more than one point."""
-    sorted_lines = {label: sorted(points, key=lambda point: point[0]) for label, points in lines}
-    several = {label: points for label, points in sorted_lines.items() if len(points) > 1}
-    return Panel(", ".join(filter(None, [domain, title])), comparison.dense.mean(domain), several)
-
-
-def _by_sparsity(comparison: Comparison) -> Curves:
-    several = len(comparison.triplets) > 1
-
-    def lines(domain: str) -> Iterator[tuple[str, list[Point]]]:
-        for criterion, triplets in product(comparison.criteria, comparison.triplets):
-            yield (
-                _label(criterion, triplets, several),
-                [
-                    (sparsity, comparison.summary(criterion, sparsity, domain, triplets))
-                    for sparsity in comparison.sparsities
+def _figure(comparison: Comparison, name: str, x: str, lines_by_title: Mapping[str, _Lines]) -> Curves:
+    """Return a figure with a panel per title and domain, of lines that have more than one point."""
+    panels = []
+    for (title, lines), domain in product(lines_by_title.items(), comparison.domains):
+        found = {
+            label: sorted(
+                (
+                    (at, comparison.summary(criterion, sparsity, domain, triplets))
+                    for at, (criterion, sparsity, triplets) in points
                     if comparison.has(criterion, sparsity, triplets)
-                ],
+                ),
+                key=lambda point: point[0],
             )
-
-    panels = [_panel(comparison, domain, "", lines(domain)) for domain in comparison.domains]
-    return Curves("by-sparsity", "sparsity of the selected weights", panels, len(comparison.domains))
-
-
-def _by_triplets(comparison: Comparison) -> Curves:
-    def lines(domain: str, sparsity: float) -> Iterator[tuple[str, list[Point]]]:
-        for criterion in comparison.criteria:
-            yield (
-                criterion,
-                [
-                    (triplets, comparison.summary(criterion, sparsity, domain, triplets))
-                    for triplets in comparison.triplets
-                    if triplets is not None and comparison.has(criterion, sparsity, triplets)
-                ],
-            )
-
-    panels = [
-        _panel(comparison, domain, f"sparsity {sparsity:g}", lines(domain, sparsity))
-        for sparsity, domain in product(comparison.sparsities, comparison.domains)
-    ]
-    return Curves("by-triplets", "triplets a side", panels, len(comparison.domains))
-
-
-def _by_value(comparison: Comparison, option: str) -> Curves:
-    several = len(comparison.triplets) > 1
-
-    def lines(domain: str, sparsity: float) -> Iterator[tuple[str, list[Point]]]:
-        for sweep, triplets in product(comparison.variants.sweeps, comparison.triplets):
-            if sweep.option == option:
-                yield (
-                    _label(sweep.base, triplets, several),
-                    [
-                        (float(value), comparison.summary(name, sparsity, domain, triplets))
-                        for value, name in sweep.points
-                        if not isinstance(value, str) and comparison.has(name, sparsity, triplets)
-                    ],
-                )
-
-    panels = [
-        _panel(comparison, domain, f"sparsity {sparsity:g}", lines(domain, sparsity))
-        for sparsity, domain in product(comparison.sparsities, comparison.domains)
-    ]
-    return Curves(f"by-{option}", option, panels, len(comparison.domains))
+            for label, points in lines.items()
+        }
+        several = {label: points for label, points in found.items() if len(points) > 1}
+        panels.append(Panel(", ".join(filter(None, [domain, title])), comparison.dense.mean(domain), several))
+    return Curves(name, x, panels, len(comparison.domains))

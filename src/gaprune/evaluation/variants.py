@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gaprune.criteria.base import Criterion, Granularity
@@ -20,7 +20,7 @@ class Variant:
 
     Args:
         base: The criterion as it was asked for.
-        change: What is different from it, in words; empty for the criterion itself.
+        change: How it differs, in words; empty for the criterion itself.
     """
 
     base: str
@@ -34,7 +34,7 @@ class Sweep:
     Args:
         base: The criterion as it was asked for, whose own value is among them.
         option: The constant.
-        points: Value and name, in order of the values where they are numbers.
+        points: Value and name, in order of the values if they are numbers.
     """
 
     base: str
@@ -47,7 +47,7 @@ class Variants:
     """All criteria of a comparison.
 
     Args:
-        by_name: Each with what it is a variant of; names are as :func:`gaprune.criteria.create` takes them.
+        by_name: Each with what it is a variant of; names as :func:`gaprune.criteria.create` takes them.
         sweeps: Which of them belong together as values of one constant.
     """
 
@@ -71,37 +71,30 @@ def make_variants(
     """Return the criteria asked for, each followed by its variants.
 
     Args:
-        criteria: Names, with constants of their own where wanted.
-        kinds: Of data that are named, ``domain`` and ``general``.
-        reconstructs: Whether whole units go and what is left is refit.
-        granularities: What goes.
-        ablate: Whether each term that is on in a criterion's formulas for what goes is switched off in turn.
+        criteria: Names, with constants if wanted.
+        kinds: Kinds of data that the user named.
+        reconstructs: Whether units are removed and the rest is reconstructed.
+        granularities: What is removed.
+        ablate: Whether each term of the formulas for these granularities that is on is switched off in turn.
         sweeps: Constants and their values; each criterion that has the constant takes them, one at a time.
 
     Raises:
         ConfigError: If there is no such criterion or constant, a value makes no sense, or nothing can be switched off.
     """
-    by_name: dict[str, Variant] = {}
-    found: list[Sweep] = []
     created = {name: create(name).for_run(kinds, reconstructs=reconstructs) for name in criteria}
     for option in sweeps:
         _check_option(option, created)
+    by_name: dict[str, Variant] = {}
+    found: list[Sweep] = []
     for base, criterion in created.items():
         by_name[base] = Variant(base)
-        terms = {
-            option: off
-            for granularity in granularities
-            for option, off in criterion.terms.get(granularity, {}).items()
-        }
-        for option, off in terms.items() if ablate else ():
-            if getattr(criterion, option) != off:
-                by_name[with_option(base, option, off)] = Variant(base, f"without {option}")
+        for name, option in _ablations(base, criterion, granularities) if ablate else ():
+            by_name[name] = Variant(base, f"without {option}")
         for option, values in sweeps.items():
             if option in type(criterion).model_fields:
-                sweep = _sweep(base, criterion, option, values)
-                for value, name in sweep.points:
+                found.append(_sweep(base, criterion, option, values))
+                for value, name in found[-1].points:
                     by_name.setdefault(name, Variant(base, f"{option}={value}"))
-                found.append(sweep)
     if ablate and not any(variant.change.startswith("without") for variant in by_name.values()):
         raise ConfigError(
             f"ablate: {', '.join(created)} {'has' if len(created) == 1 else 'have'} no term that is on for "
@@ -111,8 +104,16 @@ def make_variants(
     return Variants(by_name, tuple(found))
 
 
+def _ablations(base: str, criterion: Criterion, granularities: Collection[Granularity]) -> Iterator[tuple[str, str]]:
+    """Yield the name of every variant without a term, and the term."""
+    terms = {option: off for each in granularities for option, off in criterion.terms.get(each, {}).items()}
+    for option, off in terms.items():
+        if getattr(criterion, option) != off:
+            yield with_option(base, option, off), option
+
+
 def _sweep(base: str, criterion: Criterion, option: str, values: Sequence[object]) -> Sweep:
-    """Return the variants with these values; the criterion's own value stands for itself."""
+    """Return the variants with these values; the criterion itself stands for its own value."""
     points = {getattr(criterion, option): base}
     for value in values:
         name = with_option(base, option, value)
@@ -126,5 +127,5 @@ def _check_option(option: str, created: Mapping[str, Criterion]) -> None:
     if option not in known:
         raise ConfigError(
             f"sweep: none of {', '.join(created)} has a constant {option!r}.{suggest(option, known)}",
-            f"Their constants: {', '.join(known) or 'none'}; `gaprune criteria` says what they are.",
+            f"Their constants: {', '.join(known) or 'none'}; `gaprune criteria` describes them.",
         )
