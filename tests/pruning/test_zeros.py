@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaprune.errors import SelectionError
+from gaprune.errors import ModelError, SelectionError
 from gaprune.models.linear_layers import linear_layers
 from gaprune.pruning.zeros import Pruning, apply
+from unusual import OBSTACLES
 
 
 def _weights(model):
@@ -46,6 +47,13 @@ class TestApply:
         assert apply(bert, Pruning(keep), inplace=True) is bert
         assert all(dict(bert.named_parameters())[name] is each for name, each in parameters.items())
         assert all((weight[~keep[name]] == 0).all() for name, weight in _weights(bert).items())
+
+    @pytest.mark.parametrize("kind", ["parametrized", "weight norm", "integers", "one weight"])
+    def test_a_weight_that_cannot_be_changed_is_refused(self, bert, kind):
+        keep = _decision(bert)
+        OBSTACLES[kind][0](bert)
+        with pytest.raises(ModelError, match="would not prune it"):
+            apply(bert, Pruning(keep))
 
     def test_matrices_not_named_stay(self, bert):
         name = "encoder.layer.1.output.dense"

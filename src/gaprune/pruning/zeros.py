@@ -49,18 +49,23 @@ def apply(model: SentenceTransformer, pruning: Pruning, *, inplace: bool = False
     In place, no more than one matrix is held beside the model and the decision; a copy is a second model.
 
     Raises:
-        SelectionError: If the decision names a matrix that the model does not have in that shape.
+        SelectionError: If the decision names a linear layer that the model does not have in that shape.
+        ModelError: If the weight of a layer cannot be changed.
     """
     pruned = model if inplace else copy.deepcopy(model)
-    known = {matrix.name: matrix.module.weight for matrix in linear_layers(pruned)}
+    layers = {layer.name: layer for layer in linear_layers(pruned)}
     for name, keep in pruning.keep.items():
-        if name not in known or known[name].shape != keep.shape:
+        if name in layers and (obstacle := layers[name].obstacle) is not None:
+            raise obstacle.error(name)
+        if name not in layers or layers[name].module.weight.shape != keep.shape:
             raise SelectionError(
                 f"{name} with shape {tuple(keep.shape)} is no matrix of this model.",
                 "Apply a decision to the model it was made for.",
             )
     for name, keep in pruning.keep.items():
-        weight = known[name]
+        weight = layers[name].module.weight
         values = pruning.weights.get(name, weight).to(weight.dtype)
         weight.copy_(torch.where(keep.to(weight.device), values, 0))
+        if layers[name].module.weight.count_nonzero() > keep.count_nonzero():
+            raise RuntimeError(f"{name}: fewer weights are zero than were removed")
     return pruned
