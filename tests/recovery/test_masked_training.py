@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 import gaprune
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.models.linear_layers import linear_layers
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import read_recovery_data
 from gaprune.recovery.lora import low_rank
-from gaprune.recovery.masked_training import MaskedTraining, check_masked, zero_masks
+from gaprune.recovery.masked_training import check_masked, masked_training, zero_masks
 from gaprune.recovery.recover_model import recover_model
 from gaprune.recovery.trainer import RecoveryTrainer
 
@@ -113,16 +116,15 @@ def test_gradients_and_optimiser_state_are_zero_there(bert):
     zeros = torch.rand(weight.shape) < 0.5
     with torch.no_grad():
         weight.masked_fill_(zeros, 0)
-    masked = MaskedTraining([matrix], {matrix.name: zeros})
     optimiser = torch.optim.AdamW([weight], lr=0.1)
-    with masked:
+    with masked_training([matrix], {matrix.name: zeros}) as after_step:
         (matrix.module(torch.ones(1, weight.shape[1])).sum() * torch.tensor(3.0)).backward()
     assert not weight.grad[zeros].any()
     assert weight.grad[~zeros].all()
     weight.grad.fill_(1.0)  # as something else might
     optimiser.step()
     assert weight[zeros].all()
-    masked.after_step(optimiser)
+    after_step(optimiser)
     assert not weight[zeros].any()
     state = optimiser.state[weight]
     for moment in ("exp_avg", "exp_avg_sq"):
@@ -138,7 +140,7 @@ def test_gradients_and_optimiser_state_are_zero_there(bert):
 def test_merging_changes_no_output(pruned, precision):
     texts = ["net income of the quarter", "a dog runs"]
     zeros = zero_masks(linear_layers(pruned))
-    with low_rank(pruned, linear_layers(pruned), zeros, rank=2, seed=0):
+    with low_rank(pruned, linear_layers(pruned), zeros, RecoveryOptions(lora=2)):
         trained = [value for name, value in pruned.named_parameters() if value.requires_grad]
         assert sum(value.numel() for value in trained) < 6000
         with torch.no_grad():
@@ -158,7 +160,6 @@ def test_a_masked_weight_that_is_not_zero_is_an_error(bert, quick, many, tmp_pat
     model = gaprune.prune(bert, criterion="magnitude", sparsity=0.5).model
     masks = zero_masks(linear_layers(model))
     assert check_masked(model, masks) == sum(int(mask.sum()) for mask in masks.values()) > 0
-    monkeypatch.setattr(MaskedTraining, "after_step", lambda *_: None)
-    monkeypatch.setattr(MaskedTraining, "__enter__", lambda self: self)
+    monkeypatch.setattr("gaprune.recovery.recover_model.masked_training", lambda *_: nullcontext())
     with pytest.raises(RuntimeError, match=r"masked weights are not zero after training"):
         recovered(model, quick(held_out=0), many, tmp_path)

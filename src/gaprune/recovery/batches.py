@@ -108,13 +108,6 @@ def hold_out(triplets: Triplets, fraction: float, *, most: int, least: int, seed
 
     Triplets that share a query or a positive stay on the same side, so that nothing held out is trained on.
 
-    Args:
-        triplets: The triplets to split.
-        fraction: Fraction to hold out.
-        most: Maximum number of held-out triplets.
-        least: Minimum number of held-out triplets.
-        seed: Seed of the choice.
-
     Raises:
         ConfigError: If fewer than ``least`` can be held out.
         DataError: If no training triplets are left.
@@ -144,13 +137,8 @@ def in_batches(triplets: Triplets, *, batch_size: int, processes: int, negatives
     """Return held-out triplets in batches of equal size, one after another, and that size.
 
     No text occurs twice in a batch, as in training. The size is the largest for which at least half of the triplets
-    find a place in a batch; if there is none, the size for which most do. The other triplets are left out.
-
-    Args:
-        triplets: The held-out triplets.
-        batch_size: Maximum size of a batch.
-        processes: Number of processes; the size is a multiple of it.
-        negatives: Negatives of its own that each query has.
+    find a place in a batch; if there is none, the size for which most do. The other triplets are left out. The size is
+    at most ``batch_size``, and a multiple of the number of processes.
 
     Raises:
         ConfigError: If there is no batch of at least two triplets per process.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.models.linear_layers import LinearLayer
 
 if TYPE_CHECKING:
@@ -28,21 +29,17 @@ def low_rank(
     model: SentenceTransformer,
     layers: Sequence[LinearLayer],
     masks: Mapping[str, Tensor],
-    *,
-    rank: int,
-    seed: int,
+    options: RecoveryOptions,
 ) -> Iterator[None]:
     """Train low-rank updates of the linear layers of the blocks, and nothing else, and merge them at the end.
 
-    A layer ``W`` with zeros at ``Z`` computes with ``W + (B A * alpha / rank)`` outside ``Z`` and with zero inside,
-    in training as afterwards: the mask is part of the function that is trained.
+    A layer ``W`` with zeros at ``Z`` computes with ``W + (B A * alpha / rank)`` outside ``Z`` and with zero inside.
 
     Args:
         model: The model to train.
         layers: All linear layers of the model.
         masks: True for masked weights, ``(out, in)`` by name of the layer.
-        rank: Rank of the updates.
-        seed: Seed of their initialisation.
+        options: Rank of the updates (``lora``), and seed of their initialisation.
 
     Source:
         Hu et al., LoRA (arXiv 2106.09685); layers and merging by peft.
@@ -50,7 +47,7 @@ def low_rank(
     from peft import LoraConfig, LoraModel
     from peft.tuners.lora import Linear
 
-    from gaprune.recovery.private import use_lora_layer
+    from gaprune.recovery.trainer import use_lora_layer
 
     chosen = [layer for layer in layers if layer.layer is not None]
     mask_of = {id(layer.module): masks.get(layer.name) for layer in chosen}
@@ -68,12 +65,14 @@ def low_rank(
             base = cast("nn.Linear", self.base_layer)
             return functional.linear(x, base.weight + self.get_delta_weight(_ADAPTER), base.bias)
 
-    config = LoraConfig(r=rank, lora_alpha=_ALPHA * rank, target_modules=[layer.name for layer in chosen])
+    rank = options.lora or 1
+    names = [layer.name for layer in chosen]
+    config = LoraConfig(r=rank, lora_alpha=_ALPHA * rank, target_modules=names)
     use_lora_layer(config, MaskedLora)
     required = {parameter: parameter.requires_grad for parameter in model.parameters()}
     model.requires_grad_(requires_grad=False)
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(options.seed)
         adapted = LoraModel(model.transformers_model, config, _ADAPTER)
     try:
         yield

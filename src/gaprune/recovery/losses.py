@@ -45,13 +45,7 @@ def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class RecoveryLoss:
-    """The weighted terms of the loss.
-
-    Args:
-        options: Their weights.
-        teacher: Embeddings of the parent; ``None`` for the contrastive loss alone.
-        gather: Whether several processes share a batch, so that their embeddings are gathered.
-    """
+    """The weighted terms of the loss; ``gather`` says whether several processes share a batch."""
 
     def __init__(self, options: RecoveryOptions, teacher: Teacher | None, *, gather: bool) -> None:
         self.options, self.teacher, self.gather = options, teacher, gather

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,9 +14,8 @@ from gaprune.models.selection import select
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch.utils.hooks import RemovableHandle
 
-__all__ = ["MaskedTraining", "check_masked", "masked_layers", "zero_masks"]
+__all__ = ["check_masked", "masked_layers", "masked_training", "zero_masks"]
 
 
 def zero_masks(layers: Sequence[LinearLayer]) -> dict[str, Tensor]:
@@ -34,45 +34,42 @@ def masked_layers(model: SentenceTransformer, targets: Sequence[str] | None) -> 
     return found if targets is None else select(found, targets)
 
 
-class MaskedTraining:
-    """Keeps masked weights at zero through training, bit by bit; a context manager around the training.
+@contextmanager
+def masked_training(
+    layers: Sequence[LinearLayer], masks: Mapping[str, Tensor]
+) -> Iterator[Callable[[torch.optim.Optimizer], None]]:
+    """Keep masked weights at zero inside the block, bit by bit.
 
-    The gradients of masked weights are cleared as they arise, so that they count neither in the clipping of gradients
-    nor in what processes exchange. After every step the weights and the optimiser's state are cleared too.
+    Their gradients are cleared as they arise, so that they count neither in the clipping of gradients nor in what
+    processes exchange. The function that the block gets must be called after every step of the optimiser, as by
+    ``Optimizer.register_step_post_hook``: it clears the weights and their entries in the optimiser's state.
 
     Args:
         layers: The linear layers of the model that is trained.
         masks: True for masked weights, ``(out, in)`` by name of the layer.
     """
-
-    def __init__(self, layers: Sequence[LinearLayer], masks: Mapping[str, Tensor]) -> None:
-        weights = {layer.name: layer.module.weight for layer in layers}
-        self._masked = [(weights[name], mask.to(weights[name].device)) for name, mask in masks.items()]
-        self._handles: list[RemovableHandle] = []
-
-    def __enter__(self) -> Self:
-        for weight, mask in self._masked:
-            handle = weight.register_hook(  # type: ignore[no-untyped-call]
-                lambda gradient, mask=mask: gradient.masked_fill(mask, 0)
-            )
-            self._handles.append(handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+    weights = {layer.name: layer.module.weight for layer in layers}
+    masked = [(weights[name], mask.to(weights[name].device)) for name, mask in masks.items()]
+    handles = [
+        weight.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient, mask=mask: gradient.masked_fill(mask, 0)
+        )
+        for weight, mask in masked
+    ]
 
     @torch.no_grad()
-    def after_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Clear the masked weights and the entries of the optimiser's state that belong to them.
-
-        Its arguments are those of a hook of ``Optimizer.register_step_post_hook``.
-        """
-        for weight, mask in self._masked:
+    def after_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for weight, mask in masked:
             weight.masked_fill_(mask, 0)
             for value in optimizer.state.get(weight, {}).values():
                 if isinstance(value, Tensor) and value.shape == mask.shape:
                     value.masked_fill_(mask, 0)
+
+    try:
+        yield after_step
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def check_masked(model: SentenceTransformer, masks: Mapping[str, Tensor]) -> int:
@@ -83,7 +80,7 @@ def check_masked(model: SentenceTransformer, masks: Mapping[str, Tensor]) -> int
     """
     weights = {layer.name: layer.module.weight.detach() for layer in linear_layers(model)}
     for name, mask in masks.items():
-        masked, lost = int(mask.sum()), int(weights[name][mask.to(weights[name].device)].count_nonzero())
+        lost = int(weights[name][mask.to(weights[name].device)].count_nonzero())
         if lost:
-            raise RuntimeError(f"{name}: {lost:,} of {masked:,} masked weights are not zero after training.")
+            raise RuntimeError(f"{name}: {lost:,} of {int(mask.sum()):,} masked weights are not zero after training.")
     return sum(int(mask.sum()) for mask in masks.values())

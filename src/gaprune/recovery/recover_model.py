@@ -17,7 +17,7 @@ from gaprune.recovery.arguments import gradient_checkpointing, training_argument
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData
 from gaprune.recovery.lora import low_rank
-from gaprune.recovery.masked_training import MaskedTraining, check_masked, masked_layers, zero_masks
+from gaprune.recovery.masked_training import check_masked, masked_layers, masked_training, zero_masks
 from gaprune.recovery.teacher import Teacher
 from gaprune.util.progress import stage
 
@@ -112,11 +112,10 @@ def recover_model(
     with ExitStack() as stack:
         stack.enter_context(_explained_memory())
         stack.enter_context(_in_float32(model))
-        if options.lora:
-            stack.enter_context(low_rank(model, layers, masks, rank=options.lora, seed=options.seed))
+        trained = low_rank(model, layers, masks, options) if options.lora else masked_training(layers, masks)
+        after_step = stack.enter_context(trained)
         if options.gradient_checkpointing:
             stack.enter_context(gradient_checkpointing(model))
-        masked = None if options.lora else MaskedTraining(layers, masks)
         steering = Steering(stack.enter_context(stage(label, total=options.steps)), options.patience)
         trainer = RecoveryTrainer(
             model=model,
@@ -126,10 +125,8 @@ def recover_model(
             loss=make_loss(model, RecoveryLoss(options, teacher, gather=processes > 1)),
             callbacks=[steering],
             batches=_split(batches, processes),
-            masked=masked,
+            after_step=after_step,
         )
-        if masked is not None:
-            stack.enter_context(masked)
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         trainer.accelerator.wait_for_everyone()  # until the first process has written the last checkpoint
         if trainer.state.best_global_step:

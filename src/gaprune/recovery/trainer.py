@@ -1,32 +1,33 @@
 """The trainer of sentence-transformers with planned batches, small checkpoints and errors with a way out.
 
-This module imports sentence-transformers: import it only to train.
+Only this module of the room uses names of other libraries that are not public: ``_save_checkpoint`` and
+``_load_from_checkpoint`` of the Trainer (transformers 5.23, sentence-transformers 6.2), and of LoraConfig (peft 0.21)
+``_register_custom_module``. It imports sentence-transformers: import it only to train.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from gaprune.errors import MeasurementError, OutputError
-from gaprune.recovery.private import CheckpointTrainer
 from gaprune.util.tensor_store import StoredTensors, write_tensors
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-    from gaprune.recovery.masked_training import MaskedTraining
     from gaprune.util.progress import Stage
 
-__all__ = ["RecoveryTrainer", "Steering", "is_out_of_patience"]
+__all__ = ["RecoveryTrainer", "Steering", "is_out_of_patience", "use_lora_layer"]
 
 _WEIGHTS = "trained.safetensors"
 
@@ -53,19 +54,20 @@ class _PlannedBatches(DefaultBatchSampler):
         return len(self.batches)
 
 
-class RecoveryTrainer(CheckpointTrainer):
-    """Trains on planned batches, with masked weights.
+class RecoveryTrainer(SentenceTransformerTrainer):
+    """Trains on planned batches and writes checkpoints of the trained weights alone.
 
     Args:
         batches: Triplets of every batch; the batches of several processes one after another.
-        masked: Cleared after every step; ``None`` if the model masks by itself.
+        after_step: Called with the optimiser after each of its steps.
         options: Of the trainer of sentence-transformers.
     """
 
-    def __init__(self, *, batches: Sequence[list[int]], masked: MaskedTraining | None, **options: Any) -> None:
+    def __init__(
+        self, *, batches: Sequence[list[int]], after_step: Callable[..., None] | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.batches = batches
-        self.masked = masked
+        self.batches, self.after_step = batches, after_step
         self.processing_class = None  # else the trainer changes the model's configuration to match its tokenizer
         self.remove_callback(PrinterCallback)
 
@@ -80,10 +82,10 @@ class RecoveryTrainer(CheckpointTrainer):
         return _PlannedBatches(dataset, [rows[start : start + batch_size] for start in rows[::batch_size]])
 
     def create_optimizer(self, *args: Any) -> torch.optim.Optimizer:
-        """Return the optimiser, which clears masked weights after every step."""
+        """Return the optimiser."""
         optimizer: torch.optim.Optimizer = super().create_optimizer(*args)
-        if self.masked is not None:
-            optimizer.register_step_post_hook(self.masked.after_step)
+        if self.after_step is not None:
+            optimizer.register_step_post_hook(self.after_step)
         return optimizer
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Tensor:
@@ -103,14 +105,9 @@ class RecoveryTrainer(CheckpointTrainer):
     def _trained(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
 
-    def write_checkpoint(self) -> None:
-        """Write a checkpoint.
-
-        Raises:
-            OutputError: If it cannot be written.
-        """
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         try:
-            super().write_checkpoint()
+            super()._save_checkpoint(*args, **kwargs)
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and _FULL_DISK not in str(error):
                 raise
@@ -128,6 +125,14 @@ class RecoveryTrainer(CheckpointTrainer):
         kept = StoredTensors(checkpoint / _WEIGHTS)
         for name, parameter in self._trained().items():
             parameter.copy_(kept[name])
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *_: Any) -> None:
+        self.read_weights(Path(resume_from_checkpoint))
+
+
+def use_lora_layer(config: Any, layer: type[nn.Module]) -> None:
+    """Let peft put ``layer`` in place of linear layers for the adapters of ``config``."""
+    config._register_custom_module({nn.Linear: layer})  # noqa: SLF001
 
 
 def is_out_of_patience(state: TrainerState, patience: int | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from gaprune.models.linear_layers import Kind, linear_layers
@@ -62,16 +62,7 @@ class Footprint:
 
     def as_dict(self) -> dict[str, object]:
         """Return plain numbers for JSON."""
-        return {
-            "parameters": self.parameters,
-            "zeros": self.zeros,
-            "bytes": self.bytes,
-            "sparsity_of_model": self.sparsity(),
-            "linear_layers": [
-                {"name": m.name, "kind": m.kind, "layer": m.layer, "size": m.size, "zeros": m.zeros}
-                for m in self.linear_layers
-            ],
-        }
+        return {**asdict(self), "sparsity_of_model": self.sparsity()}
 
 
 def _totals(layers: Iterable[tuple[Key, LayerFootprint]]) -> dict[Key, tuple[int, int]]:

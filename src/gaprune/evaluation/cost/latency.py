@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -55,15 +55,8 @@ class Timing:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {
-            "batch_size": self.batch_size,
-            "length": self.length,
-            "tokens": self.tokens,
-            "median_seconds": self.median,
-            "quartiles_seconds": list(self.quartiles),
-            "texts_per_second": self.texts_per_second,
-            "seconds": list(self.seconds),
-        }
+        measures = {"median_seconds": self.median, "quartiles_seconds": list(self.quartiles)}
+        return {**asdict(self), **measures, "texts_per_second": self.texts_per_second}
 
 
 def check_lengths(models: Mapping[Path, Encoder], lengths: Sequence[int]) -> None:
