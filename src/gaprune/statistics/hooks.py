@@ -6,7 +6,6 @@ accumulators, which get the inputs ``a`` ``(tokens, in)`` and the output gradien
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -72,9 +71,9 @@ class _Call:
 
 
 class HookContext:
-    """What all hooks of a pass share: the texts that run now, and work that layers with the same input share.
+    """What all hooks of a pass share: the texts that run now, and the last Gram matrix.
 
-    Query, key and value (gate and up) read the same tensor.
+    Query, key and value (gate and up) read the same tensor, so that one product serves all of them.
     """
 
     def __init__(self) -> None:
@@ -83,7 +82,6 @@ class HookContext:
         self.again = False
         """Whether a forward pass only runs once more because its activations were not kept."""
         self._gram: tuple[Tensor, Tensor | None, Tensor] | None = None
-        self._ordered: tuple[list[Tensor], Tensor] | None = None
 
     def gram(self, inputs: Tensor, shift: Tensor | None, rows: Tensor) -> Tensor:
         """Return ``rowsᵀ rows`` of the rows of ``inputs`` less ``shift``."""
@@ -91,17 +89,9 @@ class HookContext:
             self._gram = inputs, shift, rows.T @ rows
         return self._gram[2]
 
-    def ordered_inputs(self, calls: list[_Call], order: Tensor | None) -> Tensor:
-        """Return the rows of the inputs of some calls, in the order of their triplets."""
-        inputs = [call.inputs for call in calls]
-        seen = [] if self._ordered is None else self._ordered[0]
-        if self._ordered is None or len(inputs) != len(seen) or not all(map(operator.is_, inputs, seen)):
-            self._ordered = inputs, _ordered([call.texts.rows(call.inputs) for call in calls], order)
-        return self._ordered[1]
-
     def clear(self) -> None:
-        """Forget what layers share."""
-        self._gram = self._ordered = None
+        """Forget the last Gram matrix."""
+        self._gram = None
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:
@@ -204,7 +194,7 @@ class LinearHook:
         count = calls[0].texts.triplets
         order = None if bool((owners[1:] >= owners[:-1]).all()) else owners.argsort(stable=True)
         activations = TripletActivations(
-            inputs=self._context.ordered_inputs(calls, order),
+            inputs=_ordered([call.texts.rows(call.inputs) for call in calls], order),
             output_gradients=_ordered(output_gradients, order),
             input_gradients=_ordered(input_gradients, order) if self._reads_input_gradients else None,
             lengths=owners.bincount(minlength=count).tolist(),

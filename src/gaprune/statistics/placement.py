@@ -1,4 +1,4 @@
-"""Where the weights are while signals are measured: with the model, on the host, or spread over processes."""
+"""Where the weights are while statistics are measured: with the model, on the host, or spread over processes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def check_placement(options: MeasurementOptions) -> None:
 def placed(
     model: SentenceTransformer, chosen: Sequence[LinearLayer], options: MeasurementOptions
 ) -> Iterator[tuple[SentenceTransformer, list[LinearLayer]]]:
-    """Yield the model and its chosen matrices where ``options.placement`` puts their weights.
+    """Yield the model and its chosen linear layers where ``options.placement`` puts their weights.
 
     Offloaded and sharded models are twins: modules of their own that read the weights of ``model``, which stay where
     they are and are not touched. Offloading is accelerate's, sharding is torch's ``fully_shard`` (FSDP2), a block at
@@ -61,8 +61,8 @@ def placed(
         cpu_offload(twin, device)
     else:
         _shard(twin, device)
-    modules = {matrix.name: matrix.module for matrix in linear_layers(twin)}
-    yield twin, [replace(matrix, module=modules[matrix.name]) for matrix in chosen]
+    modules = {linear.name: linear.module for linear in linear_layers(twin)}
+    yield twin, [replace(linear, module=modules[linear.name]) for linear in chosen]
 
 
 def _twin(model: SentenceTransformer) -> SentenceTransformer:

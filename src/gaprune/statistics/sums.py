@@ -21,24 +21,14 @@ Statistic = Literal["fisher", "gradient", "gram", "input", "input_square", "outp
 class LinearStatistics:
     """Sums of one linear layer ``(out, in)`` over the calibration data, all in fp32.
 
-    Inputs ``a`` are summed less ``input_shift``, an early estimate of their mean, because a covariance that is the
-    difference of large numbers is lost in rounding.
+    Every ``*_sum`` has the shape of the property that is its mean. Inputs are summed less ``input_shift``, an early
+    estimate of their mean, because a covariance that is the difference of large numbers is lost in rounding.
 
     Args:
         name: Name of the linear layer.
         samples: Gradients squared in ``fisher_sum``: triplets, or batches for the batch Fisher.
         triplets: Triplets whose gradients were taken; zero if no gradient was needed.
         tokens: Real (not padding) tokens seen.
-        fisher_sum: Sum of elementwise squared gradients, ``(out, in)``.
-        gradient_sum: Sum of the gradients of all triplets, ``(out, in)``.
-        gram_sum: Sum over tokens of ``a aᵀ``, ``(in, in)``.
-        input_sum: Sum over tokens of ``a``, ``(in,)``.
-        input_square_sum: Sum over tokens of ``a²``, the diagonal alone, ``(in,)``.
-        output_gram_sum: Sum over tokens of ``d dᵀ``, ``(out, out)``, for output gradients ``d`` of random projections
-            of the embeddings.
-        output_square_sum: Sum over tokens of ``d²``, the diagonal alone, ``(out,)``.
-        gate_sum: Sum over triplets of the gate gradients of the units that this layer reads, ``(units,)``.
-        gate_square_sum: Sum over triplets of their squares, ``(units,)``.
         input_shift: Subtracted from all inputs before they are summed, ``(in,)``; ``None`` stands for zero.
     """
 
@@ -96,11 +86,11 @@ class LinearStatistics:
 
     @property
     def output_gram(self) -> Tensor:
-        """Second moment ``(out, out)`` of the output gradients: mean over tokens of ``d dᵀ``.
+        """Second moment ``(out, out)`` of the output gradients ``d``: mean over tokens of ``d dᵀ``.
 
         The gradients are those of random projections of each text's normalised embedding
-        (:func:`gaprune.statistics.losses.rademacher_probe`), so that it says how far a
-        change of the outputs moves embeddings.
+        (:func:`gaprune.statistics.losses.rademacher_probe`), so that it says how far a change of the outputs moves
+        embeddings.
         """
         return self._mean("output_gram", self.output_gram_sum, self.tokens)
 

@@ -1,4 +1,4 @@
-"""Several processes that ``torchrun`` or ``accelerate launch`` started: who is who, and sums over all of them."""
+"""Processes that ``torchrun`` or ``accelerate launch`` started: their number and rank, and sums over all of them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 _PATIENCE = timedelta(days=2)
-"""How long a process waits for the others, which may have longer texts; one that dies is noticed at once."""
+"""Longest time that a process waits for the others, which may have longer texts; the end of one is noticed at once."""
 
 
 def launched_processes() -> int:
@@ -34,10 +34,10 @@ def launched_processes() -> int:
 
 
 def join_process_group() -> None:
-    """Join the process group that the launcher announces in the environment, where it has not been joined.
+    """Join the process group that the launcher announces in the environment, unless it was joined before.
 
     Raises:
-        SignalError: If another process ended meanwhile.
+        MeasurementError: If another process ended meanwhile.
     """
     if launched_processes() < 2 or distributed.is_initialized():
         return
@@ -56,22 +56,22 @@ def _leave() -> None:
 
 
 def world_size() -> int:
-    """Return the number of processes; one where there is no process group."""
+    """Return the number of processes; one without a process group."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Return which process this is, from zero; that one alone writes results."""
+    """Return which process this is, from zero; only process zero writes results."""
     return distributed.get_rank() if world_size() > 1 else 0
 
 
 def all_reduce_min(value: int) -> int:
-    """Return the least of a number over all processes."""
+    """Return the minimum of a number over all processes."""
     return min(map(int, gather(value)))
 
 
 def gather(value: Any) -> list[Any]:
-    """Return what every process has, in the order of their ranks."""
+    """Return the values of all processes, in the order of their ranks."""
     if world_size() == 1:
         return [value]
     found: list[Any] = [None] * world_size()
