@@ -22,8 +22,8 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.pipelines.bench import check_card, write_card
 from gaprune.report.cost import benchmark_markdown, remark
-from gaprune.report.section import put_section
-from gaprune.report.tables import benchmark_table
+from gaprune.report.markdown import put_section
+from gaprune.report.tables import plain_table
 
 SMALL = {"batch_sizes": (1, 3), "lengths": (12, 30), "rounds": 3}
 
@@ -182,7 +182,7 @@ class TestBenchmark:
         markdown = benchmark_markdown(benchmark)
         assert "|  | child (torch) | model (torch) | better by |" in markdown
         assert "1 threads: median (first to third quartile) of 3 rounds" in markdown
-        assert benchmark_table(benchmark).row_count == len(benchmark.rows())
+        assert plain_table("Cost", benchmark.header(), benchmark.cells()).row_count == len(benchmark.rows())
         kept = json.loads(json.dumps(benchmark.as_dict()))
         assert kept["ratios"] == benchmark.ratios
         assert kept["settings"]["rounds"] == 3

@@ -9,7 +9,8 @@ from gaprune.data.checks.check import check
 from gaprune.evaluation.cost.footprint import footprint
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.report.markdown import markdown_table
-from gaprune.report.tables import check_table, evaluation_table, footprint_table, percent
+from gaprune.report.sentences import percent
+from gaprune.report.tables import evaluation_table, footprint_table, plain_table
 
 
 def printed(table) -> str:
@@ -75,6 +76,7 @@ def test_bars_show_the_share(bert):
 
 
 def test_calibration_data(toy_triplets):
-    text = printed(check_table(check(toy_triplets)))
+    header, *rows = check(toy_triplets).rows()
+    text = printed(plain_table("Calibration data", header, rows))
     assert "toy.jsonl" in text
     assert "Calibration data" in text

@@ -45,7 +45,7 @@ def bench(
     from gaprune.pipelines.bench import check_card
     from gaprune.pipelines.bench import write_card as put_card
     from gaprune.report.cost import conditions, remark
-    from gaprune.report.tables import benchmark_table
+    from gaprune.report.tables import plain_table
 
     if write_card:
         check_card(model)
@@ -68,4 +68,10 @@ def bench(
     if as_json:
         show_json({**result.as_dict(), "remark": remark(result)})
     elif not quiet:
-        show(*(part for part in (benchmark_table(result), conditions(result), remark(result)) if part))
+        show(
+            *(
+                part
+                for part in (plain_table("Cost", result.header(), result.cells()), conditions(result), remark(result))
+                if part
+            )
+        )

@@ -82,7 +82,7 @@ def compare(
     from gaprune.pipelines.compare import compare as verb
     from gaprune.report.figures import require_plots, write_figures
     from gaprune.report.markdown import markdown_table
-    from gaprune.report.tables import comparison_table
+    from gaprune.report.tables import COMPARISON, plain_table
 
     names = [name.strip() for name in criteria.split(",") if name.strip()]
     sweeps = {option: values.split(",") for option, values in pairs(sweep, "sweep").items()}
@@ -105,4 +105,4 @@ def compare(
     if as_json:
         show_json(result.as_dict())
     elif not quiet:
-        show(comparison_table(result))
+        show(plain_table(COMPARISON, result.header(), result.rows()))

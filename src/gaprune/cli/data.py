@@ -47,7 +47,7 @@ def check(
     from gaprune.evaluation.quality.discovery import find_tasks
     from gaprune.models.load import load_model
     from gaprune.models.prompts import resolve_prompts
-    from gaprune.report.tables import check_table
+    from gaprune.report.tables import plain_table
 
     embedder = None if model is None else load_model(model, trust_remote_code=trust_remote_code)
     report = check_data(
@@ -62,7 +62,9 @@ def check(
     if as_json:
         show_json(report.as_dict())
     else:
-        show(check_table(report), *(f"problem: {problem}" for problem in report.problems))
+        header, *rows = report.rows()
+        problems = [f"problem: {problem}" for problem in report.problems]
+        show(plain_table("Calibration data", header, rows), *problems)
     if report.unusable:
         raise DataError(
             f"the data cannot be used as they are: {' '.join(report.unusable)}",
@@ -135,7 +137,7 @@ def from_texts(
     """Make triplets from plain documents: titles, headings and sentences become queries, offline."""
     from gaprune.data.documents.from_texts import triplets_from_texts
     from gaprune.data.write import write_triplets
-    from gaprune.report.tables import texts_table
+    from gaprune.report.tables import plain_table
 
     check_file(out, overwrite=overwrite)
     with silence(quiet, as_json):
@@ -156,7 +158,7 @@ def from_texts(
     if as_json:
         show_json(made.report.as_dict())
     elif not quiet:
-        show(texts_table(made.report))
+        show(plain_table("Triplets from texts", ("", "number"), made.report.rows()))
         say(f"{len(made.triplets)} triplets written to {out}.")
 
 

@@ -39,7 +39,8 @@ def demo(
     from gaprune.export.folder import check_destination
     from gaprune.models.demo import demo_model
     from gaprune.pipelines.compare import compare
-    from gaprune.report.tables import comparison_table, percent
+    from gaprune.report.sentences import percent
+    from gaprune.report.tables import COMPARISON, plain_table
 
     check_destination(out, overwrite=overwrite)
     model = demo_model()
@@ -65,5 +66,6 @@ def demo(
             reconstruct=False,  # the criteria are compared, while somebody waits
         )
     if not quiet:
-        show(comparison_table(comparison), f"The model pruned by {_CRITERIA[0]} is in {out}. Use it as any other:\n")
+        show(plain_table(COMPARISON, comparison.header(), comparison.rows()))
+        show(f"The model pruned by {_CRITERIA[0]} is in {out}. Use it as any other:\n")
         show(_USE.format(out=out))

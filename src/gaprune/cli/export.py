@@ -99,8 +99,9 @@ def _packed(packed: Packed) -> str:
 
 
 def _exported(result: Exported) -> str:
+    found = result.record
     return (
         f"Written to {result.path}: {result.bytes / _MB:.1f} MB; the original has {result.source_bytes / _MB:.1f} MB. "
-        f"Cosine to the embeddings of the original over {result.texts} texts: lowest {result.cosine_min:.6f}, mean "
-        f"{result.cosine_mean:.6f}. README.md shows how to open it; gaprune bench measures its cost."
+        f"Cosine to the embeddings of the original over {found.texts} texts: lowest {found.cosine_min:.6f}, mean "
+        f"{found.cosine_mean:.6f}. README.md shows how to open it; gaprune bench measures its cost."
     )

@@ -20,7 +20,7 @@ from gaprune.export.provenance import PROVENANCE_FILE, Provenance, versions
 from gaprune.models.encoders import Encoder, TorchModel, open_encoder
 from gaprune.models.formats import format_of
 from gaprune.report.cost import benchmark_markdown
-from gaprune.report.section import put_section
+from gaprune.report.markdown import put_section
 from gaprune.util.files import write_text
 from gaprune.util.progress import track
 

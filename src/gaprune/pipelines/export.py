@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -56,31 +56,17 @@ _ODD = (
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported model, and how well it agrees with the original.
-
-    Args:
-        path: Its folder.
-        to: The runtime.
-        int8: Whether its weights were quantised.
-        bytes: Size of its folder.
-        source_bytes: Size of the folder of the original.
-        texts: Number of texts compared.
-        cosine_min: The lowest cosine between the embeddings of a text by both models.
-        cosine_mean: The mean of these cosines.
-    """
+    """An exported model: its folder, its size in bytes, that of the original, and how well the two agree."""
 
     path: Path
-    to: ExportFormat
-    int8: bool
     bytes: int
     source_bytes: int
-    texts: int
-    cosine_min: float
-    cosine_mean: float
+    record: Export
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        return {**asdict(self), "path": str(self.path)}
+        record = self.record.model_dump(include={"to", "int8", "texts", "cosine_min", "cosine_mean"})
+        return {"path": str(self.path), "bytes": self.bytes, "source_bytes": self.source_bytes, **record}
 
 
 def export_model(
@@ -93,17 +79,10 @@ def export_model(
     overwrite: bool = False,
     trust_remote_code: bool = False,
 ) -> Exported:
-    """Write a model for ONNX Runtime or OpenVINO, and check it by the cosine of its embeddings to the original's.
+    """Write a model for ONNX Runtime or OpenVINO, and compare its embeddings with those of the original.
 
     The whole model, with pooling and all later modules, becomes one graph from tokens to embeddings, in fp32 or int8.
-    These open the folder:
-
-    - ten lines of ``tokenizers`` and the runtime, which are in its card, or :class:`gaprune.ExportedModel`;
-    - ``SentenceTransformer(out, backend="openvino")`` with optimum-intel, whose release 2.2 needs transformers below
-      5.6.
-
-    The ONNX folder has the layout of sentence-transformers' backend too, but no release of optimum-onnx so far works
-    with the transformers 5 that sentence-transformers 6 needs.
+    Its card, :class:`gaprune.ExportedModel` and docs/export.md say what opens the folder.
 
     Args:
         folder: A sentence-transformers folder; GAPrune need not have made it.
@@ -118,37 +97,25 @@ def export_model(
         GapruneError: One of its kinds; a :class:`gaprune.errors.ModelError` if an fp32 export is not the same model.
 
     Example:
-        >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").cosine_min
+        >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").record.cosine_min
     """
     folder = Path(folder)
-    if to not in get_args(ExportFormat):
-        near = suggest(to, get_args(ExportFormat))
-        raise ConfigError(f"to: {to!r} is not a format.{near}", "Use onnx or openvino.")
-    if not folder.is_dir():
-        raise ModelError(f"{folder} is not a folder.", "Name the folder of a model; download one that is on the hub.")
-    if format_of(folder) != "torch":
-        raise ModelError(
-            f"{folder} is exported already ({GRAPHS[format_of(folder)]}).", "Name the folder of the original."
-        )
-    destination = check_destination(out, overwrite=overwrite)
-    if destination == folder.resolve() or folder.resolve().is_relative_to(destination):
-        raise ConfigError(f"out: {out} would replace the model {folder}.", "Choose another --out.")
+    destination = _check_options(folder, to=to, out=out, overwrite=overwrite)
     check_extra(to, int8=int8)
     texts = _texts(domain)
     provenance = Provenance.read(folder)
     model = load_model(folder, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
-    _check(model)
-    write = write_onnx if to == "onnx" else write_openvino
-    with writing(out, overwrite=overwrite) as partial:
+    _check_model(model)
+    with writing(destination, overwrite=overwrite) as partial:
         _write_folder(model, partial)
         say(f"Exporting {folder} to {to}{' in int8' if int8 else ''}.")
-        write(model, partial / GRAPHS[to], int8=int8)
-        say(f"Comparing the embeddings of {len(texts)} texts with the original's.")
+        (write_onnx if to == "onnx" else write_openvino)(model, partial / GRAPHS[to], int8=int8)
+        say(f"Comparing the embeddings of {len(texts)} texts with those of the original.")
         cosines = _cosines(model, partial, texts)
         if not int8 and not cosines.min() >= 1 - _TOLERANCE:
             raise ModelError(
-                f"The {to} model differs from the original: the lowest cosine is {cosines.min():.4f} ("
-                f"mean {cosines.mean():.4f} over {len(texts)} texts).",
+                f"The {to} model differs from the original: the lowest cosine between the embeddings of a text is "
+                f"{cosines.min():.4f}, the mean over {len(texts)} texts {cosines.mean():.4f}.",
                 "Nothing was written; use the PyTorch model, and please report this one.",
             )
         source = Parent.of(model, str(folder.resolve())).seen_from(destination, folder)
@@ -164,21 +131,25 @@ def export_model(
             cosine_mean=float(cosines.mean()),
         )
         (partial / "README.md").write_text(export_card(record), encoding="utf-8")
-        if provenance is None:
-            provenance = unpruned(model, source)
-        else:
-            provenance = provenance.seen_from(destination, provenance.parent.find(folder))
-        provenance.model_copy(update={"export": record}).write(partial)
-    return Exported(
-        path=destination,
-        to=to,
-        int8=int8,
-        bytes=folder_bytes(destination),
-        source_bytes=folder_bytes(folder),
-        texts=len(texts),
-        cosine_min=record.cosine_min,
-        cosine_mean=record.cosine_mean,
-    )
+        made = provenance and provenance.seen_from(destination, provenance.parent.find(folder))
+        (made or unpruned(model, source)).model_copy(update={"export": record}).write(partial)
+    return Exported(destination, folder_bytes(destination), folder_bytes(folder), record)
+
+
+def _check_options(folder: Path, *, to: str, out: str | Path, overwrite: bool) -> Path:
+    """Return the folder to write, which must not hold the model."""
+    if to not in get_args(ExportFormat):
+        near = suggest(to, get_args(ExportFormat))
+        raise ConfigError(f"to: {to!r} is not a format.{near}", "Use onnx or openvino.")
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder.", "Name the folder of a model; download one that is on the hub.")
+    if format_of(folder) != "torch":
+        graph = GRAPHS[format_of(folder)]
+        raise ModelError(f"{folder} is exported already ({graph}).", "Name the folder of the original.")
+    destination = check_destination(out, overwrite=overwrite)
+    if folder.resolve().is_relative_to(destination):
+        raise ConfigError(f"out: {out} would replace the model {folder}.", "Choose another --out.")
+    return destination
 
 
 def _texts(domain: str | Path | None) -> list[str]:
@@ -188,7 +159,7 @@ def _texts(domain: str | Path | None) -> list[str]:
     return list(dict.fromkeys([*_ODD, *(text for each in triplets for text in (each.query, each.positive))]))
 
 
-def _check(model: SentenceTransformer) -> None:
+def _check_model(model: SentenceTransformer) -> None:
     """Refuse models that a graph and a tokenizer file cannot express."""
     if getattr(model.tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(
@@ -204,11 +175,11 @@ def _check(model: SentenceTransformer) -> None:
 
 def _write_folder(model: SentenceTransformer, folder: Path) -> None:
     """Write everything but the weights of the transformer, with a tokenizer that pads and truncates by itself."""
+    from tokenizers import Tokenizer
+
     model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
     for file in (*folder.glob("model*.safetensors"), *folder.glob("model*.safetensors.index.json")):
         file.unlink()
-    from tokenizers import Tokenizer
-
     path = folder / "tokenizer.json"
     tokenizer, own = Tokenizer.from_file(str(path)), model.tokenizer
     if model.max_seq_length is None or model.max_seq_length > _UNLIMITED:

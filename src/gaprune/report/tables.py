@@ -6,32 +6,20 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from gaprune.report.sentences import percent
 
-    from gaprune.data.checks.check import CheckReport
-    from gaprune.data.documents.from_texts import TextsReport
-    from gaprune.evaluation.comparison import Comparison
-    from gaprune.evaluation.cost.benchmark import Benchmark
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.evaluation.quality.scores import Evaluation
 
-__all__ = [
-    "benchmark_table",
-    "check_table",
-    "comparison_table",
-    "evaluation_table",
-    "footprint_table",
-    "percent",
-    "texts_table",
-]
+__all__ = ["COMPARISON", "evaluation_table", "footprint_table", "plain_table"]
+
+COMPARISON = "Mean score by domain (change from the dense parent)"
+"""Title of the table of a comparison."""
 
 _BAR = 12
-
-
-def percent(fraction: float) -> str:
-    """Return ``0.1234`` as ``12.34 %``."""
-    return f"{fraction * 100:.2f} %"
 
 
 def _table(title: str, *columns: str, text: int = 1) -> Table:
@@ -61,19 +49,11 @@ def evaluation_table(evaluation: Evaluation, title: str = "Quality") -> Table:
     return table
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Return criteria by sparsity, a column for each domain of tasks."""
-    table = _table("Mean score by domain (against the dense parent)", *comparison.header())
-    for row in comparison.rows():
+def plain_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return rows of text under a header."""
+    table = _table(title, *header)
+    for row in rows:
         table.add_row(*row)
-    return table
-
-
-def benchmark_table(benchmark: Benchmark) -> Table:
-    """Return what a model costs, beside its parent if there is one."""
-    table = _table("Cost", *benchmark.header())
-    for cells in benchmark.cells():
-        table.add_row(*cells)
     return table
 
 
@@ -102,21 +82,4 @@ def footprint_table(footprint: Footprint, selected: Collection[str] = ()) -> Tab
         add(f"all {kind}", kind, size, zeros)
     table.add_section()
     add("whole model", "", footprint.parameters, footprint.zeros)
-    return table
-
-
-def check_table(report: CheckReport) -> Table:
-    """Return what was found of calibration data, a row for each number."""
-    header, *rows = report.rows()
-    table = _table("Calibration data", *header)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def texts_table(report: TextsReport) -> Table:
-    """Return what was made of documents, and what was left out and why."""
-    table = _table("Triplets from texts", "", "number")
-    for row in report.rows():
-        table.add_row(*row)
     return table
