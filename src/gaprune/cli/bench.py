@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gaprune.cli.options import JsonFlag, QuietFlag, TrustRemoteCode, silence, with_default
-from gaprune.cli.output import say, show, show_json
+from gaprune.cli.output import answer, remark
 from gaprune.evaluation.cost.workload import Workload
 
 __all__ = ["bench"]
@@ -44,7 +44,8 @@ def bench(
     from gaprune.pipelines.bench import bench as verb
     from gaprune.pipelines.bench import check_card
     from gaprune.pipelines.bench import write_card as put_card
-    from gaprune.report.cost import conditions, remark
+    from gaprune.report.cost import conditions
+    from gaprune.report.cost import remark as cost_remark
     from gaprune.report.tables import plain_table
 
     if write_card:
@@ -63,15 +64,7 @@ def bench(
         )
     if write_card:
         put_card(result, model)
-        if not (quiet or as_json):
-            say(f"Written into {model / 'README.md'}.")
-    if as_json:
-        show_json({**result.as_dict(), "remark": remark(result)})
-    elif not quiet:
-        show(
-            *(
-                part
-                for part in (plain_table("Cost", result.header(), result.cells()), conditions(result), remark(result))
-                if part
-            )
-        )
+        remark(f"Written into {model / 'README.md'}.", quiet=quiet or as_json)
+    said = cost_remark(result)
+    parts = (plain_table("Cost", result.header(), result.cells()), conditions(result), said or "")
+    answer({**result.as_dict(), "remark": said}, *parts, quiet=quiet, as_json=as_json)

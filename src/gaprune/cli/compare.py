@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from gaprune.cli.options import JsonFlag, QuietFlag, pairs, silence, with_options
-from gaprune.cli.output import say, show, show_json
+from gaprune.cli.options import GROUPS, JsonFlag, QuietFlag, pairs, silence, with_options
+from gaprune.cli.output import answer, remark
 from gaprune.config.recipe import Recipe
 from gaprune.util.files import check_file, write_json, write_text
 
@@ -20,59 +20,38 @@ _VISIBLE = (
 )  # fmt: skip
 """Options with a flag of their own."""
 
+CHOICE = "Criterion"
+
 
 @with_options(Recipe, *_VISIBLE)
 def compare(
     options: dict[str, Any],
     criteria: Annotated[
         str,
-        typer.Option(
-            help="Criteria, comma-separated, with constants (dai:tempering=0.6); see `gaprune criteria`.",
-            rich_help_panel="Criterion",
-        ),
+        typer.Option(help="Criteria with constants, comma-separated; see `gaprune criteria`.", rich_help_panel=CHOICE),
     ],
     model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
     seeds: Annotated[
         int,
-        typer.Option(
-            min=1,
-            help="Number of calibration samples to repeat the comparison with, each of --triplets triplets.",
-            rich_help_panel="Criterion",
-        ),
+        typer.Option(min=1, help="Number of samples of --triplets triplets to try.", rich_help_panel=CHOICE),
     ] = 1,
     triplets: Annotated[
         str | None,
-        typer.Option(
-            help="Number of triplets to draw from each data set; several show how much data the criteria need.",
-            rich_help_panel="Input",
-        ),
+        typer.Option(help="Number of triplets to draw from each data set; several values.", rich_help_panel=GROUPS[0]),
     ] = None,
     ablate: Annotated[
-        bool,
-        typer.Option(
-            "--ablate", help="Also compare each criterion without each of its terms.", rich_help_panel="Criterion"
-        ),
+        bool, typer.Option("--ablate", help="Also without each term of the criteria.", rich_help_panel=CHOICE)
     ] = False,
     sweep: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="CONSTANT=VALUES",
-            help="Also compare each criterion with these values of a constant, comma-separated. Can be repeated.",
-            rich_help_panel="Criterion",
-        ),
+        typer.Option(metavar="CONSTANT=VALUES", help="Also with these values. Repeatable.", rich_help_panel=CHOICE),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Write comparison.md, comparison.json and figures to this folder.", rich_help_panel="Output"
-        ),
+        typer.Option(help="Folder for comparison.md, .json and figures.", rich_help_panel=GROUPS[-1]),
     ] = None,
     figures: Annotated[
-        bool,
-        typer.Option(
-            help="Draw curves over sparsity, triplets and constants into --out (extra plots).",
-            rich_help_panel="Output",
-        ),
+        bool, typer.Option(help="Draw curves into --out (extra plots).", rich_help_panel=GROUPS[-1])
     ] = True,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
@@ -100,9 +79,5 @@ def compare(
         write_text(out / "comparison.md", markdown_table(result.header(), result.rows()))
         if figures:
             write_figures(make_curves(result), out)
-        if not (quiet or as_json):
-            say(f"Written to {out}.")
-    if as_json:
-        show_json(result.as_dict())
-    elif not quiet:
-        show(plain_table(COMPARISON, result.header(), result.rows()))
+        remark(f"Written to {out}.", quiet=quiet or as_json)
+    answer(result.as_dict(), plain_table(COMPARISON, result.header(), result.rows()), quiet=quiet, as_json=as_json)

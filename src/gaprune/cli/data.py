@@ -7,8 +7,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from gaprune.cli.options import Device, JsonFlag, QuietFlag, TrustRemoteCode, pairs, silence
-from gaprune.cli.output import say, show, show_json
+from gaprune.cli.options import Device, JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, pairs, silence
+from gaprune.cli.output import answer, remark
 from gaprune.config.data import CLUSTERS, ITERATIONS, LONGEST, SHORTEST
 from gaprune.data.documents.pairs import KINDS
 from gaprune.errors import DataError
@@ -21,7 +21,6 @@ Column = Annotated[
 ]
 Subset = Annotated[str | None, typer.Option(help="Configuration of a hub data set.")]
 Split = Annotated[str | None, typer.Option(help="Split of a hub data set; default: train.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")]
 
 
 def check(
@@ -59,12 +58,9 @@ def check(
         tokenizer_model=embedder,
         prompts=None if embedder is None else resolve_prompts(embedder),
     )
-    if as_json:
-        show_json(report.as_dict())
-    else:
-        header, *rows = report.rows()
-        problems = [f"problem: {problem}" for problem in report.problems]
-        show(plain_table("Calibration data", header, rows), *problems)
+    header, *rows = report.rows()
+    problems = (f"problem: {problem}" for problem in report.problems)
+    answer(report.as_dict(), plain_table("Calibration data", header, rows), *problems, quiet=False, as_json=as_json)
     if report.unusable:
         raise DataError(
             f"the data cannot be used as they are: {' '.join(report.unusable)}",
@@ -103,8 +99,7 @@ def sample(
             triplets, embedder, count=count, iterations=iterations, seed=seed, prompts=resolve_prompts(embedder)
         )
     write_triplets(drawn, out, overwrite=overwrite)
-    if not quiet:
-        say(f"{len(drawn)} of {len(triplets)} triplets written to {out}.")
+    remark(f"{len(drawn)} of {len(triplets)} triplets written to {out}.", quiet=quiet)
 
 
 def from_texts(
@@ -155,11 +150,9 @@ def from_texts(
             seed=seed,
         )
     write_triplets(made.triplets, out, overwrite=overwrite, notes=made.notes())
-    if as_json:
-        show_json(made.report.as_dict())
-    elif not quiet:
-        show(plain_table("Triplets from texts", ("", "number"), made.report.rows()))
-        say(f"{len(made.triplets)} triplets written to {out}.")
+    table = plain_table("Triplets from texts", ("", "number"), made.report.rows())
+    answer(made.report.as_dict(), table, quiet=quiet, as_json=as_json)
+    remark(f"{len(made.triplets)} triplets written to {out}.", quiet=quiet or as_json)
 
 
 def _read(

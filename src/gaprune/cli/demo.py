@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gaprune.cli.options import QuietFlag, silence
-from gaprune.cli.output import say, show
+from gaprune.cli.options import Overwrite, QuietFlag, silence
+from gaprune.cli.output import remark, show
 from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def demo(
     domain: Annotated[SampleDomain, typer.Option(help="Sample texts used as the domain.")] = "finance",
     sparsity: Annotated[float, typer.Option(help="Fraction of the weights to remove.")] = 0.5,
     triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets from each data set.")] = 96,
-    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
+    overwrite: Overwrite = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline, and compare criteria before reconstruction."""
@@ -45,8 +45,7 @@ def demo(
     check_destination(out, overwrite=overwrite)
     model = demo_model()
     tasks = [task for task in find_tasks(sample_evaluation()) if task.domain in (domain, "general")]
-    if not quiet:
-        say(f"Pruning {percent(sparsity)} of all linear weights of all-MiniLM-L6-v2 for {domain}.")
+    remark(f"Pruning {percent(sparsity)} of all linear weights of all-MiniLM-L6-v2 for {domain}.", quiet=quiet)
 
     def keep(result: Result) -> None:
         if result.recipe.criterion == _CRITERIA[0]:

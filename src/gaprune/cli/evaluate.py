@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gaprune.cli.options import Device, JsonFlag, QuietFlag, TrustRemoteCode, silence
-from gaprune.cli.output import show, show_json
+from gaprune.cli.output import answer
 from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.util.files import check_file, write_json
 
@@ -66,7 +66,4 @@ def evaluate(
         )
     if out is not None:
         write_json(out, result.as_dict())
-    if as_json:
-        show_json(result.as_dict())
-    elif not quiet:
-        show(evaluation_table(result))
+    answer(result.as_dict(), evaluation_table(result), quiet=quiet, as_json=as_json)

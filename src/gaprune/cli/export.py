@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from gaprune.cli.options import JsonFlag, QuietFlag, TrustRemoteCode, silence
-from gaprune.cli.output import show, show_json
+from gaprune.cli.options import JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, silence
+from gaprune.cli.output import answer, show
 from gaprune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,24 +20,19 @@ __all__ = ["export", "unpack"]
 _MB = 1e6
 
 
-class Format(StrEnum):
-    """What a model can be written as."""
-
-    onnx = "onnx"
-    openvino = "openvino"
-    archive = "archive"
-
-
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
-    to: Annotated[Format, typer.Option(help="onnx and openvino run without PyTorch (extras); archive is one file.")],
+    to: Annotated[
+        Literal["onnx", "openvino", "archive"],
+        typer.Option(help="onnx and openvino run without PyTorch (extras); archive is one file."),
+    ],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise weights to int8, activations as they come.")] = False,
     domain: Annotated[
         Path | None, typer.Option(help="Compare the result with the model on the texts of these triplets too.")
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace an output of ours, or a file, that exists.")] = False,
+    overwrite: Overwrite = False,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -49,30 +43,30 @@ def export(
     from gaprune.export.archive import pack
     from gaprune.pipelines.export import export_model
 
-    if to is Format.archive:
+    if to == "archive":
         for option, given in (("int8", int8), ("domain", domain), ("trust_remote_code", trust_remote_code)):
             if given:
                 raise ConfigError(f"{option}: an archive keeps the model as it is.", "Leave it out with --to archive.")
         packed = pack(model, out, overwrite=overwrite)
-        _tell(packed.as_dict(), _packed(packed), quiet=quiet, as_json=as_json)
+        answer(packed.as_dict(), _packed(packed), quiet=quiet, as_json=as_json)
         return
     with silence(quiet, as_json):
         result = export_model(
             model,
-            to="onnx" if to is Format.onnx else "openvino",
+            to=to,
             out=out,
             int8=int8,
             domain=domain,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,
         )
-    _tell(result.as_dict(), _exported(result), quiet=quiet, as_json=as_json)
+    answer(result.as_dict(), _exported(result), quiet=quiet, as_json=as_json)
 
 
 def unpack(
     file: Annotated[Path, typer.Argument(help="Archive that `gaprune export --to archive` wrote.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace the model in an output folder that exists.")] = False,
+    overwrite: Overwrite = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Unpack an archive: every file of the model's folder as it was, bit by bit."""
@@ -81,13 +75,6 @@ def unpack(
     folder = unpack_archive(file, out, overwrite=overwrite)
     if not quiet:
         show(f"Written to {folder}, bit by bit what was packed.")
-
-
-def _tell(content: dict[str, Any], text: str, *, quiet: bool, as_json: bool) -> None:
-    if as_json:
-        show_json(content)
-    elif not quiet:
-        show(text)
 
 
 def _packed(packed: Packed) -> str:

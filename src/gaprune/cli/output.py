@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
 
-__all__ = ["say", "show", "show_json"]
+from gaprune.util.progress import say
+
+__all__ = ["answer", "opening", "remark", "show", "show_json"]
 
 _WIDTH = 140
-"""Columns if stdout is a file or a pipe, so that names of layers are not folded."""
+"""Columns if stdout is a file or a pipe, so that names of layers are not cut."""
 
 
 def show(*parts: RenderableType) -> None:
@@ -26,11 +29,25 @@ def show(*parts: RenderableType) -> None:
             console.print(part)
 
 
-def say(text: str) -> None:
-    """Print a remark on stderr."""
-    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
-
-
 def show_json(content: Any) -> None:
-    """Print JSON on stdout, alone."""
+    """Print JSON on stdout, and nothing else."""
     Console(soft_wrap=True).out(json.dumps(content, indent=2), highlight=False)
+
+
+def answer(content: Any, *parts: RenderableType, quiet: bool, as_json: bool) -> None:
+    """Print a result: as JSON, as tables and texts, or not at all."""
+    if as_json:
+        show_json(content)
+    elif not quiet:
+        show(*(part for part in parts if part))
+
+
+def opening(folder: str | Path) -> str:
+    """Return where a model was written, and how it is opened."""
+    return f'Written to {folder}; open it with SentenceTransformer("{folder}").'
+
+
+def remark(text: str, *, quiet: bool = False) -> None:
+    """Print a remark on stderr, unless ``quiet``."""
+    if not quiet:
+        say(text)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, silence, with_options
-from gaprune.cli.output import say, show, show_json
+from gaprune.cli.output import opening, remark, show, show_json
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from gaprune.export.provenance import Provenance
-    from gaprune.export.records import Calibration
     from gaprune.pipelines.result import Result
 
 __all__ = ["prune"]
@@ -39,60 +41,40 @@ def prune(
     Example: gaprune prune sentence-transformers/all-MiniLM-L6-v2 --domain mine.jsonl --sparsity 0.5 --out pruned
     """
     from gaprune.pipelines.prune import prune_many
+    from gaprune.report.sentences import data_lines, unused_lines
 
     if options.get("out") is None and (options.get("scores") is None or options.get("recover")):
         raise ConfigError(
             "out: the result would be lost.", "Name a folder: --out DIR (or keep the scores: --set scores=FILE)."
         )
     quiet, as_json = first_speaks(quiet, as_json)
-    kept = options.get("scores")
-    is_reused = kept is not None and Path(kept).exists()
-    written = []
+    kept, found = options.get("scores"), []
+    reused = [f"The importances were read from {kept}."] if kept is not None and Path(kept).exists() else []
     with silence(quiet, as_json):
         for result in prune_many(model, recipe=options):
-            written.append(result.provenance())
+            found.append(result.provenance())
             if not (quiet or as_json):
-                if len(written) == 1:
-                    _show_data(written[0].calibration, kept if is_reused else None)
-                _show(result, written[-1])
+                show(
+                    *(() if found[1:] else (*data_lines(found[0].calibration), *reused)), *_outcome(result, found[-1])
+                )
             del result  # its model goes before the next is made
-    for first in written[:1]:
-        if not quiet:
-            _tell_unused(options, first)
+    named = {kind for kind in ("domain", "general") if options.get(kind) is not None}
+    mines = bool(int(options.get("mine_negatives") or 0))
+    for line in unused_lines(found[0], named, mines=mines) if found else ():
+        remark(line, quiet=quiet)
     if as_json:
-        show_json([each.as_dict() for each in written])
+        show_json([each.as_dict() for each in found])
 
 
-def _tell_unused(options: dict[str, Any], provenance: Provenance) -> None:
-    calibration = provenance.calibration
-    trained = [recovery.data for recovery in provenance.recoveries]
-    for kind in ("domain", "general"):
-        if options.get(kind) is not None and not any(getattr(used, kind) for used in (calibration, *trained)):
-            say(f"Note: this criterion with these constants does not use {kind} data, so --{kind} has no effect.")
-        data = getattr(calibration, kind)
-        if options.get("mine_negatives") and data is not None and data.with_own_negatives == data.triplets:
-            say(f"Note: every {kind} triplet has negatives of its own, so none were mined.")
-
-
-def _show_data(calibration: Calibration, reused: str | None) -> None:
-    from gaprune.report.sentences import negatives_text
-
-    for kind, data in (("domain", calibration.domain), ("general", calibration.general)):
-        if data is not None:
-            show(f"{kind}: {data.triplets:,} triplets of {data.name}: {negatives_text(data)}.")
-    if reused is not None:
-        show(f"The importances were read from {reused}.")
-
-
-def _show(result: Result, provenance: Provenance) -> None:
+def _outcome(result: Result, provenance: Provenance) -> Iterator[RenderableType]:
     from gaprune.export.records import Unstructured
     from gaprune.report.sentences import ZEROS, outcome_lines
     from gaprune.report.tables import evaluation_table
 
-    show(*outcome_lines(provenance))
+    yield from outcome_lines(provenance)
     if result.evaluation is not None:
-        show(evaluation_table(result.evaluation))
+        yield evaluation_table(result.evaluation)
     if isinstance(provenance.method.pruning, Unstructured):
-        show(ZEROS)
+        yield ZEROS
     if result.out is not None:
-        show(f'Written to {result.out}; open it with SentenceTransformer("{result.out}").')
+        yield opening(result.out)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, silence, with_options
-from gaprune.cli.output import show, show_json
+from gaprune.cli.output import answer, opening
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
-
-if TYPE_CHECKING:
-    from gaprune.pipelines.recovered import Recovered
 
 __all__ = ["recover"]
 
@@ -35,25 +32,14 @@ def recover(
     Example: gaprune recover pruned --domain mine.jsonl --steps 100 --distil --out recovered
     """
     from gaprune.pipelines.recover import recover as verb
+    from gaprune.report.sentences import recovery_lines
+    from gaprune.report.tables import evaluation_table
 
     if options.get("out") is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR.")
     quiet, as_json = first_speaks(quiet, as_json)
     with silence(quiet, as_json):
         result = verb(model, recipe=options)
-    if as_json:
-        show_json(result.provenance().as_dict())
-    elif not quiet:
-        _show(result)
-
-
-def _show(result: Recovered) -> None:
-    from gaprune.report.sentences import recovery_lines
-    from gaprune.report.tables import evaluation_table
-
-    for line in recovery_lines(result.record):
-        show(line)
-    if result.evaluation is not None:
-        show(evaluation_table(result.evaluation))
-    if result.options.out is not None:
-        show(f'Written to {result.options.out}; open it with SentenceTransformer("{result.options.out}").')
+    quality = () if result.evaluation is None else (evaluation_table(result.evaluation),)
+    parts = (*recovery_lines(result.record), *quality, opening(options["out"]))
+    answer(result.provenance().as_dict(), *parts, quiet=quiet, as_json=as_json)

@@ -8,13 +8,15 @@ from gaprune.export.records import Structured
 from gaprune.statistics.degradation import PRESERVATION
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.export.provenance import Provenance
-    from gaprune.export.records import CalibrationData, Reconstruction, Recovery, Removed, TargetChoice
+    from gaprune.export.records import Calibration, CalibrationData, Reconstruction, Recovery, Removed, TargetChoice
 
 __all__ = [
-    "ZEROS", "degradation_text", "negatives_text", "origin_lines", "outcome_lines", "percent", "reconstruction_text",
-    "recovery_lines", "summary", "target_text",
+    "ZEROS", "data_lines", "degradation_text", "negatives_text", "origin_lines", "outcome_lines", "percent",
+    "reconstruction_text", "recovery_lines", "summary", "target_text", "unused_lines",
 ]  # fmt: skip
 
 ZEROS = (
@@ -63,6 +65,35 @@ def negatives_text(data: CalibrationData) -> str:
     others = f"{mined} negatives each, mined with the parent" if mined else "in-batch negatives only"
     parts = [f"{own:,} with negatives of their own"] * bool(own) + [f"{without:,} with {others}"] * bool(without)
     return ", ".join(parts)
+
+
+def data_lines(calibration: Calibration) -> list[str]:
+    """Return a line about each kind of calibration data."""
+    kinds = (("domain", calibration.domain), ("general", calibration.general))
+    return [
+        f"{kind}: {data.triplets:,} triplets of {data.name}: {negatives_text(data)}."
+        for kind, data in kinds
+        if data is not None
+    ]
+
+
+def unused_lines(provenance: Provenance, named: Collection[str], *, mines: bool) -> list[str]:
+    """Return a line about each kind of data that was named or was to be mined, in vain.
+
+    Args:
+        provenance: That of the result.
+        named: Kinds of data that the user named.
+        mines: Whether negatives were to be mined.
+    """
+    calibration, lines = provenance.calibration, []
+    used = (calibration, *(recovery.data for recovery in provenance.recoveries))
+    for kind in ("domain", "general"):
+        if kind in named and not any(getattr(each, kind) for each in used):
+            lines.append(f"Note: this criterion with these constants does not use {kind} data: no effect of --{kind}.")
+        data = getattr(calibration, kind)
+        if mines and data is not None and data.with_own_negatives == data.triplets:
+            lines.append(f"Note: every {kind} triplet has negatives of its own, so none were mined.")
+    return lines
 
 
 def degradation_text(reconstruction: Reconstruction) -> str:

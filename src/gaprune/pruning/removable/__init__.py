@@ -1,1 +1,0 @@
-"""What can be removed from a model: one file for each kind, found through the registry."""
