@@ -38,6 +38,19 @@ def test_pairs_of_0_and_1_give_the_average_precision(tmp_path, model, write, gra
     assert 0 < score.details["F1"] <= 1
 
 
+def test_pair_classification_equals_sentence_transformers(tmp_path, model, write, graded_pairs):
+    from sentence_transformers.sentence_transformer.evaluation import BinaryClassificationEvaluator
+
+    rows = [{**row, "score": int(place % 3 > 0)} for place, row in enumerate(graded_pairs)]
+    (task,) = find_tasks(write(tmp_path / "T.jsonl", rows))
+    sides = ([row[name] for row in rows] for name in ("sentence1", "sentence2", "score"))
+    evaluator = BinaryClassificationEvaluator(*sides, similarity_fn_names=["cosine"], write_csv=False)
+    wanted = evaluator(model)
+    found = task.evaluate(model, prompts=USELESS, batch_size=2).details
+    for name, key in (("AP", "cosine_ap"), ("accuracy", "cosine_accuracy"), ("F1", "cosine_f1")):
+        assert found[name] == pytest.approx(wanted[key], abs=1e-6)
+
+
 def test_the_default_prompt_of_the_model_is_used(tmp_path, new_model, write, graded_pairs):
     model = new_model(prompts={"sts": "gold fish "}, default_prompt_name="sts")
     (task,) = find_tasks(write(tmp_path / "T.jsonl", graded_pairs))

@@ -7,7 +7,7 @@ import pytest
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
-from gaprune.evaluation.quality.evaluators import graded_ndcg
+from gaprune.evaluation.quality.metrics import graded_ndcg
 from gaprune.models.prompts import Prompts
 
 NONE = Prompts()

@@ -10,10 +10,10 @@ from gaprune.data.triplets import Triplet, Triplets
 from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError
 from gaprune.models.encode import encode
+from gaprune.util.largest import largest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch import Tensor
 
     from gaprune.models.prompts import Prompts
 
@@ -95,18 +95,8 @@ def _most_similar(
         for query, row in zip(block, similarity, strict=True):
             hidden = [position[text] for text in excluded[query] if text in position]
             row[hidden] = -float("inf")
-            mined[query] = tuple(passages[index] for index in _largest(row, min(count, len(passages) - len(hidden))))
+            mined[query] = tuple(passages[index] for index in largest(row, min(count, len(passages) - len(hidden))))
     return mined
-
-
-def _largest(values: Tensor, count: int) -> list[int]:
-    """Return the indices of the ``count`` largest values in descending order; the first ones of equal values."""
-    if not count:
-        return []
-    candidates = (values >= values.topk(count).values[-1]).nonzero()[:, 0]
-    order = values[candidates].argsort(descending=True, stable=True)
-    found: list[int] = candidates[order[:count]].tolist()
-    return found
 
 
 def _require(missing: Sequence[Triplet], total: int, count: int) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar
 from gaprune.errors import DataError, suggest
 from gaprune.evaluation.quality.files import fingerprint, read_records, require_files
 from gaprune.evaluation.quality.task import Task
-from gaprune.models.encode import encode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,11 +76,10 @@ class ClassificationTask(Task):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-        from gaprune.evaluation.quality.evaluators import check_finite
+        from gaprune.evaluation.quality.metrics import embed
 
         texts = [text for text, _ in self.train + self.test]
-        vectors = encode(model, texts, None, None, batch_size=batch_size, normalize=True)
-        check_finite(vectors, self.name)
+        vectors = embed(model, texts, None, None, batch_size=batch_size, task=self.name).cpu().numpy()
         cut = len(self.train)
         regression = LogisticRegression(C=10, max_iter=_ITERATIONS)
         with warnings.catch_warnings():

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.files import fingerprint, read_records
@@ -44,15 +42,14 @@ class PairTask(Task):
         yield from self.first
         yield from self.second
 
-    def _options(self, batch_size: int) -> dict[str, Any]:
-        return {
-            "sentences1": list(self.first),
-            "sentences2": list(self.second),
-            "batch_size": batch_size,
-            "name": self.name,
-            "write_csv": False,
-            "similarity_fn_names": ["cosine"],
-        }
+    def similarities(self, model: SentenceTransformer, batch_size: int) -> list[float]:
+        """Return the cosine similarity of each pair."""
+        from gaprune.evaluation.quality.metrics import embed
+
+        both = embed(model, self.first + self.second, None, None, batch_size=batch_size, task=self.name)
+        first, second = both.chunk(2)
+        found: list[float] = (first * second).sum(dim=1).tolist()
+        return found
 
 
 class SimilarityTask(PairTask):
@@ -62,21 +59,10 @@ class SimilarityTask(PairTask):
     metric: ClassVar[str] = "Spearman"
 
     def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
-        """Return Spearman's and Pearson's correlation of the cosine similarity with the scores.
+        """Return Spearman's and Pearson's correlation of the cosine similarity with the scores."""
+        from gaprune.evaluation.quality.metrics import correlations
 
-        Both are 0 if the model gives all pairs the same similarity, so that they are undefined.
-        """
-        from scipy.stats import ConstantInputWarning, NearConstantInputWarning
-
-        from gaprune.evaluation.quality.evaluators import Similarity
-
-        evaluator = Similarity(scores=list(self.scores), **self._options(batch_size))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConstantInputWarning)
-            warnings.simplefilter("ignore", NearConstantInputWarning)
-            found = evaluator(model)
-        values = {name: found[f"{self.name}_{name.lower()}_cosine"] for name in ("Spearman", "Pearson")}
-        return {name: 0.0 if math.isnan(value) else value for name, value in values.items()}
+        return correlations(self.similarities(model, batch_size), self.scores)
 
 
 class PairClassificationTask(PairTask):
@@ -87,12 +73,9 @@ class PairClassificationTask(PairTask):
 
     def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
         """Return the average precision of the cosine similarity, and the best accuracy and F1 over thresholds."""
-        from gaprune.evaluation.quality.evaluators import Binary
+        from gaprune.evaluation.quality.metrics import pair_classification
 
-        evaluator = Binary(labels=[int(score) for score in self.scores], **self._options(batch_size))
-        found = evaluator(model)
-        names = {"AP": "ap", "accuracy": "accuracy", "F1": "f1"}
-        return {name: found[f"{self.name}_cosine_{key}"] for name, key in names.items()}
+        return pair_classification(self.similarities(model, batch_size), [int(score) for score in self.scores])
 
 
 def load_pairs(path: Path, domain: str = "") -> PairTask:

@@ -69,27 +69,16 @@ class RetrievalTask(Task):
 
     def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
         """Return nDCG@10, recall@10 and MRR@10."""
-        from sentence_transformers.util import cos_sim
+        from gaprune.evaluation.quality.metrics import embed, retrieval_metrics
 
-        from gaprune.evaluation.quality.evaluators import Retrieval
-
-        evaluator = Retrieval(
-            self.grades,
-            queries=dict(self.queries),
-            corpus=dict(self.documents),
-            accuracy_at_k=[10],
-            precision_recall_at_k=[10],
-            map_at_k=[10],
-            batch_size=batch_size,
-            name=self.name,
-            write_csv=False,
-            score_functions={"cosine": cos_sim},
-            query_prompt=prompts.query,
-            corpus_prompt=prompts.passage,
+        texts, queries = list(self.documents.values()), list(self.queries.values())
+        return retrieval_metrics(
+            embed(model, queries, "query", prompts, batch_size=batch_size, task=self.name),
+            embed(model, texts, "passage", prompts, batch_size=batch_size, task=self.name),
+            list(self.documents),
+            [self.grades[query] for query in self.queries],
+            k=10,
         )
-        found = evaluator(model)
-        names = {"nDCG@10": "ndcg@10", "recall@10": "recall@10", "MRR@10": "mrr@10"}
-        return {name: found[f"{self.name}_cosine_{key}"] for name, key in names.items()}
 
 
 def _read_texts(path: Path, *, titles: bool) -> dict[str, str]:

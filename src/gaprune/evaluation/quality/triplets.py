@@ -49,20 +49,13 @@ class TripletTask(Task):
 
     def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
         """Return the share of triplets whose positive is nearer to the query than the negative."""
-        from gaprune.evaluation.quality.evaluators import Triplet
+        from gaprune.evaluation.quality.metrics import embed
 
         queries, positives, negatives = zip(*self.triplets, strict=True)
-        evaluator = Triplet(
-            {"query": prompts.query, "document": prompts.passage},
-            anchors=queries,
-            positives=positives,
-            negatives=negatives,
-            batch_size=batch_size,
-            name=self.name,
-            write_csv=False,
-            similarity_fn_names=["cosine"],
-        )
-        return {self.metric: evaluator(model)[f"{self.name}_cosine_accuracy"]}
+        anchors = embed(model, queries, "query", prompts, batch_size=batch_size, task=self.name)
+        passages = embed(model, positives + negatives, "passage", prompts, batch_size=batch_size, task=self.name)
+        near, far = ((anchors * part).sum(dim=1) for part in passages.chunk(2))
+        return {self.metric: float((near > far).float().mean())}
 
 
 def _triplets(record: Record) -> list[tuple[str, str, str]]:

@@ -1,0 +1,119 @@
+"""Metrics of embeddings, as sentence-transformers and mteb define them. This module imports torch and scikit-learn."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy.stats import ConstantInputWarning, NearConstantInputWarning, pearsonr, spearmanr
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
+from torch import Tensor
+
+from gaprune.errors import ModelError
+from gaprune.models.encode import encode
+from gaprune.util.largest import largest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.models.prompts import Prompts, Role
+
+__all__ = ["correlations", "embed", "graded_ndcg", "pair_classification", "retrieval_metrics"]
+
+
+def embed(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    role: Role | None,
+    prompts: Prompts | None,
+    *,
+    batch_size: int,
+    task: str,
+) -> Tensor:
+    """Return embeddings of length one, ``(texts, dim)``; repeated texts are encoded once.
+
+    Args:
+        model: The model.
+        texts: At least one text.
+        role: Role of the texts, ``None`` for texts without one.
+        prompts: Prompts of the roles; ``None`` for the model's default prompt.
+        batch_size: Number of texts encoded at a time.
+        task: Name of the task, for the error.
+
+    Raises:
+        ModelError: If an embedding contains NaN or infinity.
+    """
+    place = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+    found = encode(model, list(place), role, prompts, batch_size=batch_size, as_tensor=True)
+    bad = int((~torch.isfinite(found).all(dim=1)).sum())
+    if bad:
+        raise ModelError(
+            f"The model gives embeddings with NaN or infinity for {bad} of {len(place)} texts of the task {task}.",
+            "Prune less, or load the model with dtype=float32.",
+        )
+    return torch.nn.functional.normalize(found)[[place[text] for text in texts]]
+
+
+def correlations(similarities: Sequence[float], scores: Sequence[float]) -> dict[str, float]:
+    """Return Spearman's and Pearson's correlation; 0 if all similarities are equal, so that they are undefined."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        warnings.simplefilter("ignore", NearConstantInputWarning)
+        found = {
+            "Spearman": float(spearmanr(scores, similarities).statistic),
+            "Pearson": float(pearsonr(scores, similarities).statistic),
+        }
+    return {name: 0.0 if math.isnan(value) else value for name, value in found.items()}
+
+
+def pair_classification(similarities: Sequence[float], labels: Sequence[int]) -> dict[str, float]:
+    """Return the average precision, and the best accuracy and F1 over all thresholds."""
+    matching = np.mean(labels)
+    false, true, _ = roc_curve(labels, similarities, drop_intermediate=False)
+    precision, recall, _ = precision_recall_curve(labels, similarities)
+    return {
+        "AP": float(average_precision_score(labels, similarities)),
+        "accuracy": float((true * matching + (1 - false) * (1 - matching)).max()),
+        "F1": float((2 * precision * recall / (precision + recall).clip(min=1e-12)).max()),
+    }
+
+
+def retrieval_metrics(
+    queries: Tensor, documents: Tensor, identifiers: Sequence[str], grades: Sequence[Mapping[str, float]], *, k: int
+) -> dict[str, float]:
+    """Return nDCG, recall and MRR of the first ``k`` documents by cosine similarity, as means over queries.
+
+    Args:
+        queries: Embeddings of length one, ``(queries, dim)``.
+        documents: Embeddings of length one, ``(documents, dim)``.
+        identifiers: Identifiers of the documents.
+        grades: For each query the grade above 0 of each relevant document.
+        k: Number of ranks that count.
+    """
+    totals = np.zeros(3)
+    for query, relevant in zip(queries, grades, strict=True):
+        ranking = [identifiers[index] for index in largest(documents @ query, min(k, len(documents)))]
+        hits = [rank for rank, identifier in enumerate(ranking, start=1) if identifier in relevant]
+        totals += graded_ndcg(ranking, relevant, k), len(hits) / len(relevant), 1 / hits[0] if hits else 0
+    return dict(zip((f"nDCG@{k}", f"recall@{k}", f"MRR@{k}"), (totals / len(grades)).tolist(), strict=True))
+
+
+def graded_ndcg(ranking: Sequence[str], grades: Mapping[str, float], k: int) -> float:
+    """Return the normalised discounted cumulative gain of ``ranking``, with a gain linear in the grade.
+
+    Args:
+        ranking: Documents, best first.
+        grades: Grade above 0 of each relevant document.
+        k: Number of ranks that count.
+
+    Source: Järvelin and Kekäläinen (2002), as computed by trec_eval (which accepts integer grades only).
+    """
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    gains = [grades.get(document, 0.0) for document in ranking[:k]]
+    ideal = sorted(grades.values(), reverse=True)[:k]
+    return float(gains @ discounts[: len(gains)] / (ideal @ discounts[: len(ideal)]))
