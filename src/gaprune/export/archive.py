@@ -1,9 +1,8 @@
 """A model folder as one file, without loss: of weights that are zero it keeps one bit each.
 
-The file is an ordinary zip with one member per file of the folder, and ``archive.json`` with the length, the SHA-256
-and the word size of each. Of a safetensors file the member holds, for every piece, the bitmask of the words that are
-not zero, then all first bytes of these words, all second bytes, and so on: signs and exponents lie together and
-compress, which the bytes of whole numbers do not. A word is zero if all its bits are: ``-0.0`` is a value.
+The file is a zip with one member per file, and ``archive.json`` with the length, SHA-256 and word size of each. For
+every piece of a safetensors file, the member holds the bitmask of the words that are not zero, then all first bytes of
+these words, all second bytes, and so on: signs and exponents lie together and compress. ``-0.0`` is not a zero word.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ __all__ = ["Packed", "pack", "unpack"]
 
 _MANIFEST = "archive.json"
 _FORMAT = {"format": "gaprune-archive", "version": 2}
-_PIECE = 1 << 23
-"""Bytes of a file that are in memory at a time; a multiple of every word."""
+_PIECE = 1 << 23  # bytes of a file that are in memory at a time; a multiple of every word
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ def pack(folder: str | Path, out: str | Path, *, overwrite: bool = False) -> Pac
                     while piece := source.read(_PIECE):
                         digest.update(piece)
                         sink.write(_encode(piece, words[name]) if words[name] else piece)
-                entry = {"bytes": file.stat().st_size, "sha256": digest.hexdigest(), "word": words[name]}
-                entries[name] = entry
+                    entries[name] = {"bytes": source.tell(), "sha256": digest.hexdigest(), "word": words[name]}
             with archive.open(_MANIFEST, "w") as sink:
                 sink.write(json.dumps({**_FORMAT, "files": entries}, indent=1).encode())
     except OSError as error:
@@ -124,20 +121,18 @@ def _word(file: Path) -> int:
 
 def _encode(piece: bytes, word: int) -> bytes:
     """Return bitmask, byte planes, and the bytes that do not fill a word."""
-    whole = len(piece) // word * word
-    values = np.frombuffer(piece[:whole], dtype=np.dtype(f"u{word}"))
+    values = np.frombuffer(piece, dtype=np.dtype(f"u{word}"), count=len(piece) // word)
     keep = values != 0
-    planes = values[keep].view(np.uint8).reshape(-1, word).T
-    return b"".join((np.packbits(keep).tobytes(), bytes(planes.tobytes()), piece[whole:]))
+    planes: bytes = values[keep].view(np.uint8).reshape(-1, word).T.tobytes()
+    return np.packbits(keep).tobytes() + planes + piece[values.nbytes :]
 
 
 def _decode(source: IO[bytes], count: int, word: int) -> bytes:
     """Return the ``count`` bytes that :func:`_encode` was given, from the next bytes of ``source``."""
     words = count // word
     keep = np.unpackbits(np.frombuffer(source.read(-(-words // 8)), dtype=np.uint8), count=words).astype(bool)
-    planes = np.frombuffer(source.read(int(keep.sum()) * word), dtype=np.uint8).reshape(word, -1)
     values = np.zeros((words, word), dtype=np.uint8)
-    values[keep] = planes.T
+    values[keep] = np.frombuffer(source.read(int(keep.sum()) * word), dtype=np.uint8).reshape(word, -1).T
     return values.tobytes() + source.read(count % word)
 
 
@@ -146,12 +141,10 @@ def _readable(file: Path) -> Iterator[zipfile.ZipFile]:
     """Open an archive; every error that shows that it is damaged, inside the block too, becomes a ModelError."""
     if not file.is_file():
         raise ModelError(f"{file} is not a file.", "Name an archive that `gaprune export --to archive` wrote.")
-    damage = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, TypeError, AttributeError)
+    damage = (zipfile.BadZipFile, zlib.error, EOFError, LookupError, ValueError, TypeError, RuntimeError)
     try:
         with zipfile.ZipFile(file) as archive:
             yield archive
-    except (*damage, NotImplementedError) as error:
-        raise ModelError(
-            f"{file} is not an archive that this GAPrune reads, or is damaged or cut off: {error}.",
-            "Copy the archive again, or pack the model again.",
-        ) from error
+    except damage as error:
+        problem = f"{file} is not an archive that this GAPrune reads, or is damaged or cut off: {error}."
+        raise ModelError(problem, "Copy the archive again, or pack the model again.") from error
