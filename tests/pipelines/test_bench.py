@@ -149,7 +149,7 @@ class TestBenchmark:
         assert child.parameters == parent.parameters == sum(parameter.numel() for parameter in bert.parameters())
         assert child.disk == sum(file.stat().st_size for file in pair[0].rglob("*") if file.is_file())
         assert child.flops == parent.flops == count_flops(bert)
-        assert benchmark.ratios["parameters"] == benchmark.ratios["FLOPs a token, text of 12"] == 1
+        assert benchmark.ratios["parameters"] == benchmark.ratios["FLOPs per token, text of 12"] == 1
         cells = [(12, 1), (12, 3), (30, 1), (30, 3)]
         for cost in (child, parent):
             assert [(timing.length, timing.batch_size) for timing in cost.timings] == cells
@@ -168,8 +168,8 @@ class TestBenchmark:
         assert names[:4] == [
             "parameters",
             "bytes on disk",
-            "FLOPs a token, text of 12",
-            "FLOPs a token, text of 30",
+            "FLOPs per token, text of 12",
+            "FLOPs per token, text of 30",
         ]
         assert {"resident memory", "peak memory", "latency, batch 1, 12 tokens"} <= set(names)
         child, parent = (cost.timings[3] for cost in (benchmark.model, benchmark.parent))
@@ -194,8 +194,8 @@ class TestBenchmark:
         said = remark(benchmark)
         assert said.startswith("20.0% of the weights in the linear layers")
         assert "neither smaller nor faster" in said
-        for road in ("--width", "--heads", "--depth", "--vocabulary", "--int8", "--to archive"):
-            assert road in said
+        for option in ("--width", "--heads", "--depth", "--vocabulary", "--int8", "--to archive"):
+            assert option in said
         assert said in benchmark_markdown(benchmark), "so the card has it"
         dense = replace(benchmark, model=benchmark.parent)
         assert remark(dense) is None

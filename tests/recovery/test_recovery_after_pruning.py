@@ -1,4 +1,4 @@
-"""Recovery on either road: after whole units went, in one go with pruning, and by turns with repair."""
+"""Recovery after structured pruning, in one run with pruning, and in rounds with reconstruction."""
 
 from __future__ import annotations
 

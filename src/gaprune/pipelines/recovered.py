@@ -1,4 +1,4 @@
-"""The result of a recovery: a model that can be evaluated and saved, with all that made it."""
+"""The result of a recovery: a model that can be evaluated and saved, with its provenance."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ class Recovered:
     """A model after its recovery.
 
     Args:
-        model: The model; the one that was recovered is another object, unchanged.
-        options: What was asked for.
-        training: How it went.
+        model: The recovered model; the one given is another object, unchanged.
+        options: Options of the recovery.
+        training: How the training went.
         prompts: Put before queries and passages.
         base: Provenance of the model that was recovered.
         record: The record of this recovery.
-        evaluation: Its quality, where it was evaluated.
+        evaluation: Its quality, if it was evaluated.
     """
 
     model: SentenceTransformer
@@ -83,11 +83,11 @@ class Recovered:
         return f"Recovered({training.steps} steps, {training.masked_weights:,} weights kept at zero{said})"
 
     def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
-        """Return this result with its quality in ``tasks``, beside the parent's where that is given."""
+        """Return this result with its quality in ``tasks``, beside the parent's if it is given."""
         return replace(self, evaluation=evaluate(self.model, tasks, prompts=self.prompts, parent=parent))
 
     def provenance(self) -> Provenance:
-        """Return everything that made this model: its pruning, and every recovery in turn."""
+        """Return the provenance of this model: its pruning, and every recovery in turn."""
         evaluation = None if self.evaluation is None else self.evaluation.as_dict()
         recoveries = (*self.base.recoveries, self.record)
         return self.base.model_copy(
@@ -95,7 +95,7 @@ class Recovered:
         )
 
     def _sparsity(self) -> Sparsity:
-        """Return the sparsity as it is now: zeros outside the targets of a recovery were not held."""
+        """Return the sparsity as it is now: zeros outside the targets of a recovery were trained."""
         before = self.base.sparsity
         if isinstance(self.base.method.pruning, Structured):
             return before

@@ -1,10 +1,10 @@
-"""What a model costs, beside its parent: the result of a benchmark, as rows, ratios, Markdown and plain data."""
+"""The result of a benchmark: the cost of a model beside its parent, as rows, ratios and plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gaprune.evaluation.cost.flops import Flops
 from gaprune.evaluation.cost.latency import Timing
@@ -18,16 +18,16 @@ _MB = 1e6
 
 @dataclass(frozen=True)
 class Cost:
-    """What one model costs.
+    """The cost of one model.
 
     Args:
         name: Its folder's name.
         format: Its runtime.
         parameters: Parameters of the whole model.
-        zeros: Fraction of zeros in its matrices; ``None`` where its runtime does not show them.
+        zeros: Fraction of zeros in its linear layers; ``None`` if its runtime does not show them.
         flops: Floating-point operations, as a formula of the length.
         disk: Bytes of its folder.
-        memory: Memory of a process with this model alone; ``None`` where it was not measured.
+        memory: Memory of a process with this model alone; ``None`` if it was not measured.
         timings: By length and batch size.
     """
 
@@ -46,7 +46,7 @@ class Cost:
             "name": self.name,
             "format": self.format,
             "parameters": self.parameters,
-            "zeros_of_matrices": self.zeros,
+            "zeros_of_linear_layers": self.zeros,
             "flops": self.flops.as_dict(),
             "flops_per_token": {str(length): self.flops.per_token(length) for length in self._lengths},
             "disk_bytes": self.disk,
@@ -59,14 +59,14 @@ class Cost:
         return list(dict.fromkeys(timing.length for timing in self.timings))
 
     def measures(self) -> dict[str, tuple[float, str, bool]]:
-        """Return value, text and whether more is better, by the name of what was measured."""
+        """Return value, text and whether more is better, by name of the measure."""
         found: dict[str, tuple[float, str, bool]] = {
             "parameters": (self.parameters, f"{self.parameters:,}", False),
             "bytes on disk": (self.disk, f"{self.disk / _MB:.1f} MB", False),
         }
         for length in self._lengths:
             flops = self.flops.per_token(length)
-            found[f"FLOPs a token, text of {length}"] = (flops, f"{flops / 1e6:,.3f} M", False)
+            found[f"FLOPs per token, text of {length}"] = (flops, f"{flops / 1e6:,.3f} M", False)
         if self.memory is not None:
             for name, value in (
                 ("resident memory", self.memory.resident),
@@ -83,30 +83,22 @@ class Cost:
         return found
 
 
-@dataclass(frozen=True)
-class Row:
-    """One measure of both models.
-
-    Args:
-        measure: What was measured, with its conditions.
-        model: Its value for the model, as text.
-        parent: For the parent, where there is one.
-        ratio: How many times better the model is than its parent: smaller or faster; below one it is worse.
-    """
+class Row(NamedTuple):
+    """One measure of both models, as text; the ratio says how many times better the model is than its parent."""
 
     measure: str
     model: str
-    parent: str | None
-    ratio: float | None
+    parent: str | None = None
+    ratio: float | None = None
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A model's cost, beside its parent's.
+    """The cost of a model beside its parent's.
 
     Args:
         model: The model.
-        parent: What it is compared with.
+        parent: The model that it is compared with.
         settings: What the numbers depend on: workload, threads, device, processor, versions.
     """
 
@@ -116,14 +108,15 @@ class Benchmark:
 
     def rows(self) -> list[Row]:
         """Return every measure."""
-        beside = {} if self.parent is None else self.parent.measures()
-        rows = []
-        for name, (value, text, more_is_better) in self.model.measures().items():
-            if name not in beside:
-                rows.append(Row(name, text, None, None))
-                continue
-            other, other_text, _ = beside[name]
-            rows.append(Row(name, text, other_text, value / other if more_is_better else other / value))
+        if self.parent is None:
+            return [Row(name, text) for name, (_, text, _) in self.model.measures().items()]
+        rows, beside = [], self.parent.measures()
+        for name, (mine, text, more_is_better) in self.model.measures().items():
+            if name in beside:
+                its, its_text, _ = beside[name]
+                rows.append(Row(name, text, its_text, mine / its if more_is_better else its / mine))
+            else:
+                rows.append(Row(name, text))
         return rows
 
     @property
@@ -139,11 +132,7 @@ class Benchmark:
     def cells(self) -> list[list[str]]:
         """Return the table's cells as text."""
         return [
-            [
-                row.measure,
-                row.model,
-                *(() if row.parent is None or row.ratio is None else (row.parent, f"{row.ratio:.2f} x")),
-            ]
+            [row.measure, row.model, *(() if row.ratio is None else (str(row.parent), f"{row.ratio:.2f} x"))]
             for row in self.rows()
         ]
 
