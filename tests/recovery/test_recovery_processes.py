@@ -31,7 +31,7 @@ def folder(folder_of, tmp_path):
 CALL = """
 import os
 
-from gaprune.cli import main
+from gaprune.cli.app import main
 from gaprune.recovery.trainer import RecoveryTrainer
 
 step = RecoveryTrainer.training_step
