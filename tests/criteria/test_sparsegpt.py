@@ -33,7 +33,7 @@ def make_weight(seed: int, *, width: int = IN) -> torch.Tensor:
 
 def ridged(gram: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
     gram = gram.double()
-    return gram + damping * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
+    return gram + damping * gram.diagonal().diag()
 
 
 def slow_updates(weight: torch.Tensor, gram: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
@@ -223,7 +223,7 @@ def test_uncorrelated_inputs_need_no_update():
     weight, gram = make_weight(12), torch.diag(torch.rand(IN, generator=torch.Generator().manual_seed(0)) + 0.5)
     solution = solve(weight, gram, zeros=48)
     torch.testing.assert_close(solution.weight, weight * solution.keep)
-    saliency = weight.square() * (gram.diagonal() + 0.01 * gram.diagonal().mean())
+    saliency = weight.square() * 1.01 * gram.diagonal()
     assert torch.equal(~solution.keep, lowest(saliency, 48))
 
 
@@ -259,8 +259,8 @@ def test_not_positive_definite_is_an_error_that_names_the_matrix(gram):
     statistics = LinearStatistics("layer.3.down", tokens=1, gram_sum=gram)
     with pytest.raises(MeasurementError) as caught:
         create("sparsegpt").importance(WeightInputs(name="layer.3.down", weight=torch.ones(3, 2), domain=statistics))
-    assert caught.value.problem == "layer.3.down: the input second moments are not positive definite."
-    assert caught.value.remedy == "Use more triplets, or more damping where it is sparsegpt's: sparsegpt:damping=0.05."
+    assert caught.value.problem == "layer.3.down: the second moments of the inputs are not positive definite."
+    assert caught.value.remedy == "Use more triplets. For sparsegpt, raise the damping: sparsegpt:damping=0.05."
     with pytest.raises(MeasurementError, match="not positive definite"):
         solve(torch.ones(3, 2), gram, zeros=1)
 

@@ -23,7 +23,7 @@ class ReconstructionOptions(Options):
     )
     ridge: Values = Field(
         (0.1,),
-        description="Ridge of the least squares, relative to the mean square of the inputs; of several values the one "
+        description="Ridge of the least squares, relative to the variance of each input; of several values the one "
         "with the lowest held-out loss is used.",
     )
     reconstruction_triplets: int = Field(

@@ -9,48 +9,39 @@ from gaprune.errors import MeasurementError
 
 __all__ = ["damped_inverse", "inverse_factor"]
 
-
-def inverse_factor(gram: Tensor, *, damping: float, name: str) -> Tensor:
-    """Return the upper Cholesky factor ``U``, ``Uᵀ U = (H + damping mean(diag H) I)⁻¹``, in the type of ``gram``.
-
-    It is computed in double precision. The ridge alone stands for inputs that are always zero, so their weights are
-    the cheapest to remove.
-
-    Args:
-        gram: Input second moments ``H``, ``(in, in)``.
-        damping: Ridge as a fraction of the mean diagonal.
-        name: Of the matrix, for the error.
-
-    Raises:
-        SignalError: If ``H`` is not positive definite even so.
-    """
-    factor: Tensor = torch.linalg.cholesky(damped_inverse(gram, damping=damping, name=name), upper=True)
-    return factor.to(gram.dtype)
+_FLOOR = 1e-12
+"""Smallest mean square of an input that counts, relative to the mean over inputs."""
 
 
-def damped_inverse(gram: Tensor, *, damping: float, name: str) -> Tensor:
-    """Return ``(H + damping mean(diag H) I)⁻¹``, ``(in, in)``, in double precision.
+def inverse_factor(moments: Tensor, *, damping: float, name: str) -> Tensor:
+    """Return the upper Cholesky factor ``U`` of :func:`damped_inverse`, ``Uᵀ U``, in the type of ``moments``."""
+    factor: Tensor = torch.linalg.cholesky(damped_inverse(moments, damping=damping, name=name), upper=True)
+    return factor.to(moments.dtype)
+
+
+def damped_inverse(moments: Tensor, *, damping: float, name: str) -> Tensor:
+    """Return ``(H + damping diag(H))⁻¹``, ``(in, in)``, in double precision.
+
+    The ridge of each input is relative to its own mean square. A ridge relative to the mean over all inputs would
+    hide the ordinary ones beside a channel with massive activations. Inputs that are always zero get a small ridge, so
+    that their weights are the cheapest to remove.
 
     Args:
-        gram: Input second moments ``H``, ``(in, in)``.
-        damping: Ridge as a fraction of the mean diagonal.
-        name: Of the matrix, for the error.
+        moments: Second moments ``H`` of the inputs, ``(in, in)``.
+        damping: Ridge, relative to the diagonal.
+        name: Name of the linear layer, for the error.
 
     Raises:
-        SignalError: If ``H`` is not positive definite even so.
+        MeasurementError: If ``H`` is not positive definite even so.
     """
-    return torch.cholesky_inverse(_cholesky(gram, damping, name))
-
-
-def _cholesky(gram: Tensor, damping: float, name: str) -> Tensor:
-    wide = gram.double()
-    scale = wide.diagonal().mean()
-    ridge = damping * torch.where(scale == 0, 1, scale)
+    wide = moments.double()
+    squares = wide.diagonal().clamp_min(_FLOOR * wide.diagonal().mean())
+    ridge = damping * torch.where(squares > 0, squares, 1)
     try:
-        factor: Tensor = torch.linalg.cholesky(wide + ridge * torch.eye(len(wide)).to(wide))
+        factor: Tensor = torch.linalg.cholesky(wide + ridge.diag())
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise MeasurementError(
-            f"{name}: the input second moments are not positive definite.",
-            "Use more triplets, or more damping where it is sparsegpt's: sparsegpt:damping=0.05.",
+            f"{name}: the second moments of the inputs are not positive definite.",
+            "Use more triplets. For sparsegpt, raise the damping: sparsegpt:damping=0.05.",
         ) from error
-    return factor
+    return torch.cholesky_inverse(factor)

@@ -2,12 +2,15 @@
 
 For a linear layer with weight ``W`` and bias ``b`` that loses entries, the reconstructed ``W'`` and ``b'`` minimise
 
-    E |(W' - W) a + (b' - b) - g|² + ridge · mean(diag C) · |W' - W|²
+    E |(W' - W) a + (b' - b) - g|² + ridge · Σ_j C_jj |W'_j - W_j|²
 
 over the inputs ``a`` of the calibration texts, among all ``W'`` that are zero at the pruned entries. The gap ``g`` is
 what ``W a + b`` already lacks to the target, because other layers changed before it. The best bias compensates the
 means of the gap and of the pruned inputs. The weights then see the covariance ``C`` of the inputs, and that of the gap
 with them, ``X``. Without a bias they see second moments.
+
+The ridge of each input is relative to its own variance ``C_jj``, so that the fit does not depend on the scale of any
+input: one channel with massive activations leaves the others as they are. It is solved with inputs of variance one.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ from gaprune.errors import MeasurementError
 from gaprune.reconstruction.moments import Moments
 
 __all__ = ["UnsolvedError", "fit_columns", "fit_entries"]
+
+_FLOOR = 1e-12
+"""Smallest variance by which an input is scaled, relative to the mean over inputs."""
 
 _STEPS = 200
 _TOLERANCE = 1e-5
@@ -34,15 +40,15 @@ def fit_columns(
 ) -> tuple[Tensor, Tensor | None]:
     """Fit a linear layer that loses whole columns, by one direct solve for all rows.
 
-    With ``S`` the kept columns and ``R`` the pruned ones,
-    ``W'_S = W_S + (X_S + W_R C_RS) (C_SS + ridge · mean(diag C) I)⁻¹``.
+    With ``S`` the kept columns and ``R`` the pruned ones, of inputs with variance one,
+    ``W'_S = W_S + (X_S + W_R C_RS) (C_SS + ridge · I)⁻¹``.
 
     Args:
         weight: ``W``, ``(out, in)``.
         bias: ``b``, ``(out,)``.
         moments: Moments of the inputs of this layer, and of the gaps.
         keep: True for kept columns, ``(in,)``.
-        ridge: Pull towards the original weights, relative to the mean of the diagonal; larger changes less.
+        ridge: Pull towards the original weights, relative to the variance of each input; larger changes less.
         name: Name of the linear layer, for the error.
 
     Returns:
@@ -51,14 +57,14 @@ def fit_columns(
     Raises:
         UnsolvedError: If the moments of the kept columns are singular even with the ridge.
     """
-    inputs = moments.of_inputs(centred=bias is not None).double()
-    gaps = moments.of_gaps(centred=bias is not None).double()
-    wide = weight.double()
-    factor = _cholesky(_with_ridge(inputs, ridge)[keep][:, keep], name)
-    change = torch.cholesky_solve((gaps[:, keep] + wide[:, ~keep] @ inputs[~keep][:, keep]).T, factor).T
-    fitted = torch.zeros_like(wide)
-    fitted[:, keep] = wide[:, keep] + change
-    return _with_bias(weight, bias, moments, fitted.float(), name)
+    inputs, gaps, scale = _scaled(moments, centred=bias is not None)
+    wide = weight.double() * scale
+    system = inputs[keep][:, keep] + ridge * torch.eye(int(keep.sum())).to(inputs)
+    target = gaps[:, keep] + wide[:, ~keep] @ inputs[~keep][:, keep]
+    change = torch.cholesky_solve(target.T, _cholesky(system, name)).T
+    fitted = torch.zeros_like(weight)
+    fitted[:, keep] = weight[:, keep] + (change / scale[keep]).to(weight.dtype)
+    return _with_bias(weight, bias, moments, fitted, name)
 
 
 def fit_entries(
@@ -74,7 +80,7 @@ def fit_entries(
         bias: ``b``, ``(out,)``.
         moments: Moments of the inputs of this layer, and of the gaps.
         keep: True for kept entries, ``(out, in)``.
-        ridge: Pull towards the original weights, relative to the mean of the diagonal; larger changes less.
+        ridge: Pull towards the original weights, relative to the variance of each input; larger changes less.
         name: Name of the linear layer, for the error.
 
     Returns:
@@ -83,12 +89,13 @@ def fit_entries(
     Raises:
         UnsolvedError: If the moments are singular even with the ridge, or the solver does not converge.
     """
-    wide = _with_ridge(moments.of_inputs(centred=bias is not None).double(), ridge)
+    inputs, gaps, scale = _scaled(moments, centred=bias is not None)
+    wide = inputs + ridge * torch.eye(len(inputs)).to(inputs)
     inverse = torch.cholesky_inverse(_cholesky(wide, name)).to(weight.dtype)
-    system = wide.to(weight.dtype)
+    system, scale = wide.to(weight.dtype), scale.to(weight.dtype)
     mask = keep.to(weight.dtype)
-    change = -weight * (1 - mask)
-    residual = (moments.of_gaps(centred=bias is not None) - change @ system) * mask
+    change = -weight * scale * (1 - mask)
+    residual = (gaps.to(weight.dtype) - change @ system) * mask
     start = _norm(residual)
     direction = preconditioned = (residual @ inverse) * mask
     product = (residual * preconditioned).sum(1, keepdim=True)
@@ -105,13 +112,18 @@ def fit_entries(
         product = following
     if bool((_norm(residual) > _ENOUGH * start).any()):
         raise _unsolved(name, "does not converge")
-    return _with_bias(weight, bias, moments, (weight + change) * mask, name)
+    return _with_bias(weight, bias, moments, (weight + change / scale) * mask, name)
 
 
-def _with_ridge(inputs: Tensor, ridge: float) -> Tensor:
-    """Return the moments with the pull towards the original weights on the diagonal."""
-    scale = inputs.diagonal().mean()
-    return inputs + ridge * torch.where(scale > 0, scale, 1) * torch.eye(len(inputs)).to(inputs)
+def _scaled(moments: Moments, *, centred: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the moments of inputs with variance one, those of the gaps with them, and the scale of each input.
+
+    Inputs that hardly vary keep a scale of a fraction of the mean, so that rounding is not blown up.
+    """
+    inputs = moments.of_inputs(centred=centred).double()
+    variances = inputs.diagonal().clamp_min(_FLOOR * inputs.diagonal().mean())
+    scale = torch.where(variances > 0, variances, 1).sqrt()
+    return inputs / scale / scale[:, None], moments.of_gaps(centred=centred).double() / scale, scale
 
 
 def _cholesky(system: Tensor, name: str) -> Tensor:
