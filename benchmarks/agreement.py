@@ -20,7 +20,7 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
 from gaprune.models.selection import select
-from gaprune.pruning.scores import score
+from gaprune.pruning.scoring import score
 from gaprune.report.markdown import markdown_table
 from gaprune.statistics.measure import measure
 
@@ -46,7 +46,7 @@ def agreement(fisher: FisherKind) -> dict[str, float]:
         for kind in ("finance", "general")
     )
     masks = [
-        score(chosen, create(name), name, domain=domain, general=general, seed=0).mask(sparsity=0.5)
+        score(chosen, create(name), name, domain=domain, general=general, seed=0).decide({}, sparsity=0.5).keep
         for name in ("dai-paper", "magnitude")
     ]
     equal = sum(int((masks[0][name] == masks[1][name]).sum()) for name in masks[0])

@@ -36,8 +36,10 @@ from gaprune.models.demo import demo_model
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.selection import select
-from gaprune.pruning.calibration import KINDS, Calibration, Data, prepare_calibration
-from gaprune.pruning.scores import score
+from gaprune.pruning.calibration import Calibration, draw_calibration
+from gaprune.pruning.calibration_data import KINDS, CalibrationData
+from gaprune.pruning.measure import measure_both
+from gaprune.pruning.scoring import score
 from gaprune.pruning.zeros import Pruning, apply
 from gaprune.reconstruction.validate import reconstruct
 from gaprune.report.markdown import markdown_table
@@ -140,16 +142,17 @@ class Sample:
 
     _last: Sample | None = None
 
-    def __init__(self, domain: str, seed: int, *, rows: Collection[str], data: Data | None = None) -> None:
+    def __init__(self, domain: str, seed: int, *, rows: Collection[str], data: CalibrationData | None = None) -> None:
         self.domain, self.seed = domain, seed
         self._decided: tuple[tuple[str, str], Pruning] | None = None
         self.recipe = Recipe.build(RECIPE, {"seed": seed})
         self.model = load_model(demo_model(), device="cpu", max_length=RECIPE["max_length"])
         folder = testbed() / "calibration"
         if data is None:
-            data = Data(*(read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general")), frozenset(KINDS))
+            read = (read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general"))
+            data = CalibrationData(*read, frozenset(KINDS))
         self.rows = rows
-        self.calibration: Calibration = prepare_calibration(self.model, self.recipe, data)
+        self.calibration: Calibration = draw_calibration(self.model, self.recipe, data)
 
     @classmethod
     def of(cls, domain: str, seed: int, rows: Collection[str]) -> Sample:
@@ -169,7 +172,8 @@ class Sample:
             for row in self.rows
             if row not in WIDTH_ONLY
         )
-        return self.calibration.measure(self.model, select(linear_layers(self.model), ["all"]), needs, self.recipe, {})
+        chosen = select(linear_layers(self.model), ["all"])
+        return measure_both(self.calibration, self.model, chosen, needs, self.recipe, {})
 
     def pruned(self, setting: str, row: str) -> tuple[SentenceTransformer, Any]:
         """Return the model of one cell, and the report of the reconstruction."""

@@ -37,9 +37,9 @@ import gaprune
 from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_triplets
 from gaprune.data.write import write_triplets
-from gaprune.pipelines import base, preflight
-from gaprune.pipelines import unstructured as weights
-from gaprune.pruning import calibration
+from gaprune.pipelines import preflight, prepare, prune, unstructured
+from gaprune.pruning import measure
+from gaprune.pruning.removable import weights
 from gaprune.report.markdown import markdown_table
 from gaprune.util.tensor_store import writing_tensors
 from testbed import RESULTS, Lines, machine
@@ -172,13 +172,13 @@ def child(options: Mapping[str, Any]) -> None:
         setattr(owner, name, timed)
 
     clock(preflight, "load_model", "load")
-    clock(base, "check_finite", "check")
-    clock(base.Parent, "of", "fingerprint")
-    clock(weights.UnstructuredRun, "_measure_and_score", "measure and score")
-    clock(calibration, "measure", "measure")
-    clock(weights.Scores, "decide", "decide")
+    clock(prepare, "check_finite", "check")
+    clock(prepare.Parent, "of", "fingerprint")
+    clock(unstructured, "_measure_and_score", "measure and score")
+    clock(measure, "measure", "measure")
+    clock(unstructured.Scores, "decide", "decide")
     clock(weights, "apply", "apply")
-    clock(base.Result, "save", "save")
+    clock(prune.Result, "save", "save")
     start = peak()
     with stage("all"):
         result = gaprune.prune(recipe=options)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from gaprune.cli import app as program
 from gaprune.errors import MissingExtraError
 from gaprune.pipelines import prune as pipeline
-from gaprune.pruning import calibration
+from gaprune.pruning import measure as measuring
 
 
 @pytest.fixture
@@ -256,7 +256,7 @@ class TestTheProgram:
         def interrupt(*_args, **_kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(calibration, "measure", interrupt)
+        monkeypatch.setattr(measuring, "measure", interrupt)
         done = gaprune("prune", files.model, *files.data, "--out", empty / "o")
         assert done.code == 130
         assert "Traceback" not in done.err

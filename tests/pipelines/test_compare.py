@@ -13,9 +13,10 @@ from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.curves import make_curves
 from gaprune.evaluation.quality.scores import Evaluation, Score
-from gaprune.pipelines import base
+from gaprune.pipelines import prune as pipeline
 from gaprune.pipelines import result as pruned
-from gaprune.pruning import calibration
+from gaprune.pruning import calibration_data
+from gaprune.pruning import measure as measuring
 from gaprune.report.markdown import markdown_table
 from toys import GENERAL, tasks_folder
 
@@ -34,7 +35,7 @@ def table(folder_of, toy_triplets, tasks):
     """A comparison over two samples, with the numbers of measurements and evaluations it took."""
     counts = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        measure, evaluate = calibration.measure, base.evaluate
+        measure, evaluate = measuring.measure, pipeline.evaluate
 
         def counted_measure(*args, **kwargs):
             counts[kwargs["label"]] += 1
@@ -44,8 +45,8 @@ def table(folder_of, toy_triplets, tasks):
             counts["dense"] += 1
             return evaluate(*args, **kwargs)
 
-        patch.setattr(calibration, "measure", counted_measure)
-        patch.setattr(base, "evaluate", counted_evaluate)
+        patch.setattr(measuring, "measure", counted_measure)
+        patch.setattr(pipeline, "evaluate", counted_evaluate)
         found = gaprune.compare(
             folder_of("bert"),
             criteria=CRITERIA,
@@ -161,13 +162,13 @@ def varied(folder_of, toy_triplets, tasks):
     """An ablation, a sweep and two numbers of triplets at once, with the numbers of measurements it took."""
     counts = Counter()
     with pytest.MonkeyPatch.context() as patch:
-        measure = calibration.measure
+        measure = measuring.measure
 
         def counted(*args, **kwargs):
             counts[kwargs["label"]] += 1
             return measure(*args, **kwargs)
 
-        patch.setattr(calibration, "measure", counted)
+        patch.setattr(measuring, "measure", counted)
         found = gaprune.compare(
             folder_of("bert"),
             criteria=["dai:tempering=0.5:swaps=0:centred=false", "magnitude", "random"],
@@ -299,7 +300,7 @@ class TestRefusedBeforeMeasuring:
         def fail(*_args, **_kwargs):
             raise AssertionError("measured before everything was checked")
 
-        monkeypatch.setattr(calibration, "measure", fail)
+        monkeypatch.setattr(measuring, "measure", fail)
 
     @pytest.mark.parametrize("criteria", [("dai", "magnitde"), ("magnitde", "dai"), ("magnitude", "obd-generl")])
     def test_unknown_criterion(self, bert, tasks, toy_triplets, criteria):
@@ -338,7 +339,7 @@ class TestRefusedBeforeMeasuring:
         ],
     )
     def test_options_that_would_mean_nothing_for_several(self, bert, tasks, option, value):
-        with pytest.raises(ConfigError, match=f"^{option}: a comparison of several criteria has no such option"):
+        with pytest.raises(ConfigError, match=f"^{option}: a comparison does not have this option"):
             gaprune.compare(bert, criteria=["dai"], tasks=tasks, recipe={option: value})
 
     @pytest.mark.parametrize("criteria", [["dai"], ["magnitude", "random", "wanda"]])
@@ -387,7 +388,7 @@ class TestDataOfOthers:
     """A criterion sees what it would see alone, whatever the others ask for."""
 
     def test_public_general_data_are_for_those_that_ask(self, bert, tasks, toy_triplets, monkeypatch):
-        monkeypatch.setattr(calibration, "read_general", lambda *_args, **_options: GENERAL)
+        monkeypatch.setattr(calibration_data, "read_general", lambda *_args, **_options: GENERAL)
         options = {"tasks": tasks, "domain": toy_triplets, "recover": 2, "recovery": RECOVER, "sparsity": 0.6}
         alone = gaprune.compare(bert, criteria=["dai"], **options)
         beside = gaprune.compare(bert, criteria=["fisher-general", "dai"], **options)
@@ -453,7 +454,7 @@ class TestResults:
 
     def test_batch_size_of_the_evaluation(self, bert, tasks, monkeypatch):
         asked = []
-        for module in (base, pruned):
+        for module in (pipeline, pruned):
 
             def spy(*args, evaluate=module.evaluate, **kwargs):
                 asked.append(kwargs["batch_size"])

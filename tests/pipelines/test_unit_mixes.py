@@ -21,8 +21,10 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
-from gaprune.pruning import calibration, choose
-from gaprune.pruning.calibration import Data, prepare_calibration
+from gaprune.pruning import measure as measuring
+from gaprune.pruning.calibration import draw_calibration
+from gaprune.pruning.calibration_data import CalibrationData
+from gaprune.pruning.removable import layers as choose
 from gaprune.reconstruction.reconstruct import quick_reconstruction
 from gaprune.reconstruction.split import split
 from gaprune.report.sentences import target_text
@@ -172,7 +174,7 @@ class TestMix:
         """Where the run repairs, depths and widths are measured on models with a draft of it."""
         result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **SMALL)
         found = result.provenance().method.pruning.target
-        drawn = prepare_calibration(bert, result.recipe, Data(toy_triplets, None, frozenset({"domain"})))
+        drawn = draw_calibration(bert, result.recipe, CalibrationData(toy_triplets, None, frozenset({"domain"})))
         _, judged = split(drawn, result.recipe)
         whole = ReferenceOutputs(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
         drafts = {
@@ -193,7 +195,7 @@ class TestMix:
         assert {each.width for each in found.candidates} == {neurons}
 
     def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):
-        monkeypatch.setattr(calibration, "measure", lambda *_args, **_options: pytest.fail("too late"))
+        monkeypatch.setattr(measuring, "measure", lambda *_args, **_options: pytest.fail("too late"))
         with pytest.raises(ConfigError, match=r"target: parameters=1000 is out of reach: .*\n.*--vocab"):
             gaprune.prune(bert, domain=toy_triplets, target="parameters=1k", **SMALL)
         with pytest.raises(ConfigError, match=r"target: speedup=50 is out of reach: .*\n.*round_to"):
@@ -202,7 +204,7 @@ class TestMix:
         options = {"vocabulary": tmp_path / "corpus.txt", **SMALL}
         with pytest.raises(ConfigError, match=r"target: parameters=9000 is out of reach: .*\n.*tokens=0.9"):
             gaprune.prune(bert, domain=toy_triplets[:4], target="parameters=9k", **options)
-        with pytest.raises(ConfigError, match=r"the parent reaches parameters=1e.06 as it is"):
+        with pytest.raises(ConfigError, match=r"the parent reaches parameters=1000000 as it is"):
             gaprune.prune(bert, domain=toy_triplets, target="parameters=1M", **SMALL)
         for wrong in ("parameters=many", "parameters=1.2.3M", "size=big", "speedup=1", "steps=3", "12M"):
             with pytest.raises(ConfigError, match=f"target: '{wrong}' is not a target; write speedup=2"):

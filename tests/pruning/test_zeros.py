@@ -7,7 +7,7 @@ import torch
 
 from gaprune.errors import ModelError, SelectionError
 from gaprune.models.linear_layers import linear_layers
-from gaprune.pruning.zeros import Pruning, apply
+from gaprune.pruning.zeros import Pruning, apply, check_zeros
 from unusual import OBSTACLES
 
 
@@ -89,6 +89,26 @@ class TestApply:
         assert all(torch.equal(weight, _weights(once)[name]) for name, weight in _weights(twice).items())
 
 
+class TestCounting:
+    def test_a_pruned_weight_that_came_back_is_an_error_with_the_layers_name(self, bert):
+        pruning = Pruning(_decision(bert))
+        pruned = apply(bert, pruning)
+        check_zeros(pruned, pruning)
+        name = "encoder.layer.1.output.dense"
+        with torch.no_grad():
+            _weights(pruned)[name][~pruning.keep[name]] = torch.nan
+        with pytest.raises(ModelError, match=rf"{name}: 0 of the .* pruned weights are zero"):
+            check_zeros(pruned, pruning)
+
+    def test_kept_weights_that_are_zero_do_not_count(self, bert):
+        name = "encoder.layer.1.output.dense"
+        keep = torch.ones(32, 48, dtype=torch.bool)
+        keep[0, :4] = False
+        with torch.no_grad():
+            _weights(bert)[name][5] = 0
+        check_zeros(apply(bert, Pruning({name: keep})), Pruning({name: keep}))
+
+
 class TestRefusals:
     @pytest.mark.parametrize("inplace", [False, True])
     @pytest.mark.parametrize(
@@ -99,7 +119,7 @@ class TestRefusals:
         before = {each: tensor.clone() for each, tensor in bert.state_dict().items()}
         with pytest.raises(SelectionError) as caught:
             apply(bert, Pruning(keep), inplace=inplace)
-        assert caught.value.problem == f"{name} with shape {shape} is no matrix of this model."
+        assert caught.value.problem == f"{name} with shape {shape} is not a linear layer of this model."
         assert caught.value.remedy == "Apply a decision to the model it was made for."
         assert all(torch.equal(tensor, before[each]) for each, tensor in bert.state_dict().items())
 

@@ -27,7 +27,7 @@ class TestBeforePruning:
 
     @pytest.fixture(autouse=True)
     def _never_pruned(self, monkeypatch):
-        monkeypatch.setattr("gaprune.pipelines.unstructured.apply", lambda *_args, **_options: pytest.fail("pruned"))
+        monkeypatch.setattr("gaprune.pipelines.prune.prune_unstructured", lambda *_, **__: pytest.fail("pruned"))
         monkeypatch.setattr("gaprune.recovery.teacher._embed", lambda *_args: pytest.fail("embedded"))
 
     def refused(self, model, many, error, problem, **given):

@@ -12,7 +12,7 @@ from gaprune.config.files import load_recipe
 from gaprune.config.recipe import Recipe
 from gaprune.config.typed import CompareOptions
 from gaprune.criteria.base import Criterion
-from gaprune.criteria.needs import DataKind, Needs
+from gaprune.criteria.needs import Needs
 from gaprune.errors import ConfigError
 from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.quality.discovery import find_tasks
@@ -22,11 +22,12 @@ from gaprune.export.portable import portable
 from gaprune.export.provenance import versions
 from gaprune.export.records import Structured
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
-from gaprune.pipelines.base import Run
-from gaprune.pipelines.make_run import make_run, run_kind
 from gaprune.pipelines.preflight import require_model
+from gaprune.pipelines.prepare import Prepared, prepare
+from gaprune.pipelines.prune import evaluate_parent, results
+from gaprune.pipelines.removal import Removal, plan_removal
 from gaprune.pipelines.result import Result
-from gaprune.pruning.calibration import Data, named_data, read_data
+from gaprune.pruning.calibration_data import CalibrationData, named_data, read_data
 from gaprune.util.distributed import launched_processes
 
 if TYPE_CHECKING:
@@ -38,11 +39,11 @@ __all__ = ["compare"]
 
 _NOT_HERE = {
     "criterion": "Name them in criteria (--criteria) instead.",
-    "scores": "Leave it out: signals are measured once for all criteria of a seed.",
+    "scores": "Leave it out: statistics are measured once for all criteria of a seed.",
     "out": "Leave it out: on_result is given each model, and --out of the command takes the table.",
     "overwrite": "Leave it out: no model is written.",
 }
-"""Options of a recipe that say nothing about a comparison, with the way out."""
+"""Options of a recipe that a comparison does not have, with what to do instead."""
 
 
 def compare(
@@ -62,19 +63,19 @@ def compare(
 ) -> Comparison:
     """Prune the same model by several criteria and evaluate each result; the paper's table 1 is one.
 
-    Signals are measured once for each seed and number of triplets, for all criteria and sparsities together.
+    Statistics are measured once for each seed and number of triplets, for all criteria and sparsities together.
 
     Args:
         model: The parent: a folder, a hub id, or a loaded model.
-        criteria: Names of criteria, with constants of their own where wanted: ``dai:tempering=0.6``.
-        tasks: Folder of evaluation tasks, or the tasks; those of the recipe where none are given.
+        criteria: Names of criteria, with constants after the name if wanted: ``dai:tempering=0.6``.
+        tasks: Folder of evaluation tasks, or the tasks; those of the recipe by default.
         domain: Triplets of the domain, or where to read them.
-        general: Triplets of general language, likewise.
-        seeds: How many samples of the calibration data to repeat it with, each of ``triplets`` triplets a side.
-        triplets: Triplets a side; several numbers show how much data the criteria need.
+        general: Triplets of general language, or where to read them.
+        seeds: How many samples of the calibration data to repeat it with, each of ``triplets`` triplets per kind.
+        triplets: Triplets per kind; several numbers show how much data the criteria need.
         ablate: Whether each criterion is also compared without each of its terms.
         sweep: Constants and the values to compare each criterion with, one constant at a time.
-        on_result: Called with each result, which has its model, before it is let go.
+        on_result: Called with each result, which has its model, before the result is freed.
         recipe: Further options, as in :func:`gaprune.prune`; its ``triplets`` can be several too.
         **options: Any other field of :class:`gaprune.config.Recipe`, such as ``sparsity=(0.5, 0.65)``.
 
@@ -83,7 +84,7 @@ def compare(
     """
     if launched_processes() > 1:
         raise ConfigError(
-            f"compare: {launched_processes()} processes were started, and a comparison is of one.",
+            f"compare: {launched_processes()} processes were started, and a comparison runs in one.",
             "Start it without a launcher; `gaprune prune` measures in several processes.",
         )
     if not criteria or seeds < 1:
@@ -102,8 +103,8 @@ def compare(
         require_model(built)
     else:
         refuse_loading_options(built)
-    kinds = named_data(built, domain=domain_triplets, general=general_triplets)
-    plan = _Plan.of(built, counts, criteria, kinds, ablate=ablate, sweeps=sweep or {})
+    removal = plan_removal(built, named_data(built, domain=domain_triplets, general=general_triplets))
+    plan = _plan(removal, counts, criteria, ablate=ablate, sweeps=sweep or {})
     found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())
     if not found:
         raise ConfigError(
@@ -112,10 +113,10 @@ def compare(
     data = read_data(built, Needs.together(plan.needs.values()), domain=domain_triplets, general=general_triplets)
     _check_sizes(data, counts, seeds)
     cells: list[Cell] = []
-    calibrations: list[dict[str, object]] = []
-    run: Run | None = None
+    samples: list[dict[str, object]] = []
+    run = dense = None
     for count, seed, names in plan.samples(seeds):
-        run = make_run(
+        run = prepare(
             built.model_copy(update={"seed": seed, "triplets": count}),
             criteria=names,
             model=parent,
@@ -123,15 +124,16 @@ def compare(
             general=general_triplets,
             tasks=found,
             data=data,
-            earlier=run,
+            parent=None if run is None else run.parent,
         )
-        calibrations.append({"seed": seed, "triplets": count} | run.calibration.as_dict())
-        for result in run.results():
+        samples.append({"seed": seed, "triplets": count} | run.calibration.as_dict())
+        dense = dense or evaluate_parent(run)
+        for result in results(run, dense=dense):
             if on_result is not None:
                 on_result(result)
             cells.append(_cell(result, count if plan.needs[result.recipe.criterion] else None))
-            del result  # its model goes before the next is made
-    return Comparison(cells[0].evaluation.of_parent(), cells, _settings(plan, calibrations, run), plan.variants)
+            del result  # free its model before the next is made
+    return Comparison(cells[0].evaluation.of_parent(), cells, _settings(plan, samples, run), plan.variants)
 
 
 @dataclass(frozen=True)
@@ -140,9 +142,9 @@ class _Plan:
 
     Args:
         recipe: The options of all.
-        counts: Numbers of triplets a side.
+        counts: Numbers of triplets per kind.
         criteria: By name, as they are in these runs.
-        needs: What each has to be measured for.
+        needs: What each of them needs.
         variants: What each of them is a variant of.
     """
 
@@ -152,39 +154,8 @@ class _Plan:
     needs: Mapping[str, Needs]
     variants: Variants
 
-    @classmethod
-    def of(
-        cls,
-        recipe: Recipe,
-        counts: tuple[int | None, ...],
-        criteria: Sequence[str],
-        kinds: Collection[DataKind],
-        *,
-        ablate: bool,
-        sweeps: Mapping[str, Sequence[object]],
-    ) -> _Plan:
-        """Return the plan for these criteria, their variants among them, where data of ``kinds`` are named.
-
-        Raises:
-            ConfigError: For a criterion or an option that a comparison cannot have.
-        """
-        run = run_kind(recipe)
-        reconstructs = recipe.is_structured and run.will_reconstruct(recipe, kinds)
-        variants = make_variants(
-            criteria,
-            kinds=kinds,
-            reconstructs=reconstructs,
-            granularities=run.granularities(recipe),
-            ablate=ablate,
-            sweeps=sweeps,
-        )
-        created = variants.create(kinds, reconstructs=reconstructs)
-        needs = {name: run.needs_of(recipe, {name: each}, kinds) for name, each in created.items()}
-        _check_options(recipe, needs.values(), counts)
-        return cls(recipe, counts, created, needs, variants)
-
     def samples(self, seeds: int) -> Iterator[tuple[int | None, int, list[str]]]:
-        """Yield number of triplets, seed and names of the criteria that are not yet known to give the same by it."""
+        """Yield number of triplets, seed, and names of the criteria whose results can differ from earlier ones."""
         for count, seed in product(self.counts, range(self.recipe.seed, self.recipe.seed + seeds)):
             first = (count, seed) == (self.counts[0], self.recipe.seed)
             names = [
@@ -194,6 +165,40 @@ class _Plan:
             ]
             if names:
                 yield count, seed, names
+
+
+def _plan(
+    removal: Removal,
+    counts: tuple[int | None, ...],
+    names: Sequence[str],
+    *,
+    ablate: bool,
+    sweeps: Mapping[str, Sequence[object]],
+) -> _Plan:
+    """Return the plan for these criteria and their variants.
+
+    Raises:
+        ConfigError: For a criterion or an option that a comparison cannot have.
+    """
+    variants = make_variants(
+        names,
+        kinds=removal.named,
+        reconstructs=removal.reconstructs and removal.is_structured,
+        granularities=removal.granularities,
+        ablate=ablate,
+        sweeps=sweeps,
+    )
+    criteria = removal.create(variants.by_name)
+    needs = {name: removal.needs([each]) for name, each in criteria.items()}
+    for option, remedy in _NOT_HERE.items():
+        if option in removal.recipe.model_fields_set:
+            raise ConfigError(f"{option}: a comparison does not have this option.", remedy)
+    if len(counts) > 1 and not any(needs.values()):
+        raise ConfigError(
+            "triplets: none of these criteria looks at any, so their number changes nothing.",
+            "Give one number or none, or name a criterion that is measured, such as dai.",
+        )
+    return _Plan(removal.recipe, counts, criteria, needs, variants)
 
 
 def _take_counts(
@@ -213,18 +218,7 @@ def _take_counts(
     return base, tuple(counts)
 
 
-def _check_options(recipe: Recipe, needs: Collection[Needs], counts: Sequence[int | None]) -> None:
-    for option, remedy in _NOT_HERE.items():
-        if option in recipe.model_fields_set:
-            raise ConfigError(f"{option}: a comparison of several criteria has no such option.", remedy)
-    if len(counts) > 1 and not any(each for each in needs):
-        raise ConfigError(
-            "triplets: none of these criteria looks at any, so their number changes nothing.",
-            "Give one number or none, or name a criterion that is measured, such as dai.",
-        )
-
-
-def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
+def _check_sizes(data: CalibrationData, counts: Sequence[int | None], seeds: int) -> None:
     """Refuse numbers of triplets that are more than there are, or with several seeds all there are."""
     for count in counts:
         data.check_count(count)
@@ -236,26 +230,23 @@ def _check_sizes(data: Data, counts: Sequence[int | None], seeds: int) -> None:
         )
 
 
-def _settings(plan: _Plan, calibrations: Sequence[object], run: Run | None) -> dict[str, Any]:
+def _settings(plan: _Plan, samples: Collection[object], run: Prepared | None) -> dict[str, Any]:
     """Return all that the numbers depend on, as plain data."""
-    settings = portable(plan.recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"}))
+    settings: dict[str, Any] = portable(plan.recipe.model_dump(mode="json", exclude={*_NOT_HERE, "seed"}))
     if run is not None:
         prompts = run.calibration.prompts
-        settings |= {
-            "parent": run.identity.model_dump(mode="json"),
-            "prompts": {"query": prompts.query, "passage": prompts.passage},
-        }
-    return {
-        **settings,
+        settings["parent"] = run.parent.identity.model_dump(mode="json")
+        settings["prompts"] = {"query": prompts.query, "passage": prompts.passage}
+    return settings | {
         "triplets": list(plan.counts),
         "criteria": {name: criterion.model_dump() for name, criterion in plan.criteria.items()},
-        "calibration": list(calibrations),
+        "calibration": list(samples),
         "versions": versions(),
     }
 
 
 def _asked(result: Result) -> float:
-    """Return the part that was to go, the same for all criteria and samples."""
+    """Return the fraction that was asked for, the same for all criteria and samples."""
     if result.sparsity is not None:
         return result.sparsity
     pruning = result.method.pruning

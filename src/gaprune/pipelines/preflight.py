@@ -1,10 +1,10 @@
-"""What is checked of a run before anything expensive starts."""
+"""Checks before anything expensive starts."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,28 +17,30 @@ from gaprune.util.files import check_file
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_finite", "check_outside", "load_parent", "outputs", "require_model", "require_same"]
+__all__ = ["check_finite", "check_outside", "load_parent", "output_folders", "require_model"]
 
 
-def outputs(recipe: Recipe) -> Mapping[str, Path | None]:
-    """Return the output folder of every single recipe, by name; ``None`` if nothing is written."""
+def output_folders(recipe: Recipe) -> dict[str, Path | None]:
+    """Return the folder of each result by its name, ``None`` if nothing is written; all of them can be written.
+
+    Raises:
+        GapruneError: One of its kinds if a folder or the file of scores cannot be written.
+    """
     scores = None if recipe.scores is None else Path(recipe.scores).resolve()
     if scores is not None and not scores.exists():
         check_file(scores)
+    names = list(recipe.singles())
     if recipe.out is None:
-        return dict.fromkeys(recipe.singles())
+        return dict.fromkeys(names)
     out = Path(recipe.out)
-    singles = recipe.singles()
-    folders = {
-        name: check_destination(out / name if len(singles) > 1 else out, overwrite=recipe.overwrite)
-        for name in singles
-    }
+    places = {name: out / name if len(names) > 1 else out for name in names}
+    folders = {name: check_destination(place, overwrite=recipe.overwrite) for name, place in places.items()}
     check_outside(
         set(folders.values()),
         read={option: getattr(recipe, option) for option in ("model", "domain", "general", "vocabulary", "tasks")},
         written={"scores": recipe.scores, "checkpoint": recipe.checkpoint},
     )
-    return folders
+    return dict(folders)
 
 
 def check_outside(
@@ -94,13 +96,3 @@ def check_finite(model: SentenceTransformer) -> None:
                 f"{name}: the parent has weights that are NaN or infinite.",
                 "Use a sound checkpoint, or load it in another dtype (--set dtype=float32).",
             )
-
-
-def require_same(path: Path, kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse scores that were made from something else, naming what differs."""
-    different = [key for key in wanted if kept.get(key) != wanted[key]]
-    if different:
-        raise ConfigError(
-            f"scores: {path} was made with another {', '.join(different)}.",
-            "Name another file, or delete it to measure again.",
-        )

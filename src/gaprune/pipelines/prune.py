@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -10,16 +13,22 @@ from gaprune.config.recipe import Recipe
 from gaprune.config.typed import PruneManyOptions, PruneOptions
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.export.records import Calibration
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
-from gaprune.pipelines.make_run import make_run
+from gaprune.pipelines.prepare import Prepared, prepare
+from gaprune.pipelines.pruned import PrunedModel
 from gaprune.pipelines.result import Result
+from gaprune.pipelines.structured import prune_structured, rank_units
+from gaprune.pipelines.unstructured import prune_unstructured, score_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.data.triplets import Triplet
 
-__all__ = ["prune", "prune_many"]
+__all__ = ["evaluate_parent", "prune", "prune_many", "results"]
 
 
 def prune(
@@ -35,8 +44,8 @@ def prune(
     """Prune a model for a domain.
 
     Args:
-        model: The parent: a folder, a hub id, or a loaded model, which is left as it is; one that is loaded for the
-            purpose becomes the result where nothing is repaired, so that no second model is in memory.
+        model: The parent: a folder, a hub id, or a loaded model, which is left as it is. A model that is loaded here
+            becomes the result itself if nothing is reconstructed, so that no second model is in memory.
         domain: Triplets of the domain, or where to read them.
         general: Triplets of general language, or where to read them; a public set of the hub by default.
         sparsity: Fraction of the selected weights to remove, between 0 and 1.
@@ -58,9 +67,10 @@ def prune(
         GAPrune, arXiv 2509.10844.
     """
     built = build_recipe(recipe, sparsity=sparsity, out=out, **options)
-    if len(built.sparsity) > 1:
+    several = list(built.singles())
+    if len(several) > 1:
         raise ConfigError(
-            f"sparsity: {len(built.sparsity)} values were given, and prune returns one result.",
+            f"{several[0].partition('-')[0]}: {len(several)} values were given, and prune returns one result.",
             "Use gaprune.prune_many.",
         )
     return next(prune_many(model, domain=domain, general=general, recipe=built))
@@ -74,12 +84,12 @@ def prune_many(
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     **options: Unpack[PruneManyOptions],
 ) -> Iterator[Result]:
-    """Prune a model at several sparsities from one measurement; yields a result for each.
+    """Prune a model by several amounts from one measurement; yields a result for each.
 
-    Arguments are those of :func:`prune`. With ``out``, a lone sparsity is written to it and several to
-    ``out/sparsity-0.5`` and so on, each as soon as it is there. All but the last are copies of the parent: let go of
-    a result before asking for the next, and there are never more than two models in memory (with repair, which is on
-    where domain data are named, two more while it runs).
+    Arguments are those of :func:`prune`. With ``out``, a single result is written to it and several to
+    ``out/sparsity-0.5`` and so on, each as soon as it is there. All but the last are copies of the parent: free a
+    result before asking for the next, and there are never more than two models in memory (with reconstruction, which
+    is on if domain data are named, two more while it runs).
     """
     model_name, parent = split_source(model)
     domain_name, domain_triplets = split_source(domain)
@@ -88,6 +98,69 @@ def prune_many(
     if parent is not None:
         refuse_loading_options(built)
     tasks = find_tasks(Path(built.tasks)) if built.tasks else []
-    return make_run(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks).results(
-        inplace=parent is None
+    run = prepare(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks)
+    return results(run, inplace=parent is None)
+
+
+def results(run: Prepared, *, inplace: bool = False, dense: Evaluation | None = None) -> Iterator[Result]:
+    """Yield the results of a run by every criterion, written and evaluated as the recipe says.
+
+    Args:
+        run: The run.
+        inplace: Whether the parent is not used elsewhere, so that it may become the last result.
+        dense: The evaluation of the parent, if it is known.
+    """
+    dense = evaluate_parent(run) if dense is None else dense
+    jobs = list(product(run.criteria, run.removal.singles))
+    with ExitStack() as stack:
+        prune_one = _structured(run) if run.removal.is_structured else _unstructured(run, stack)
+        for job in jobs:
+            last = inplace and job == jobs[-1]
+            yield _finish(run, prune_one(*job, last), *job, dense)
+            gc.collect()  # models hold themselves in cycles; this frees the last one before the next is made
+
+
+def _structured(run: Prepared) -> Callable[[str, str, bool], PrunedModel]:
+    units = rank_units(run)
+    return lambda name, result, _inplace: prune_structured(run, name, result, units)
+
+
+def _unstructured(run: Prepared, stack: ExitStack) -> Callable[[str, str, bool], PrunedModel]:
+    scores = score_weights(run, stack)
+    return lambda name, result, inplace: prune_unstructured(run, name, result, scores[name], inplace=inplace)
+
+
+def evaluate_parent(run: Prepared) -> Evaluation | None:
+    """Return the parent's evaluation; ``None`` without tasks."""
+    if not run.tasks:
+        return None
+    return evaluate(
+        run.parent.model,
+        run.tasks,
+        prompts=run.calibration.prompts,
+        batch_size=run.recipe.evaluation_batch_size,
+        label="Evaluating the parent",
     )
+
+
+def _finish(run: Prepared, pruned: PrunedModel, name: str, result: str, dense: Evaluation | None) -> Result:
+    """Return the result, evaluated and written as the recipe says."""
+    single = run.removal.singles[result]
+    found = Result(
+        model=pruned.model,
+        recipe=run.recipe.model_copy(update={"criterion": name}),
+        sparsity=None if run.removal.is_structured else single.sparsity[0],
+        change=pruned.change,
+        prompts=run.calibration.prompts,
+        own_length=run.parent.own_length,
+        parent=run.parent.identity,
+        method=pruned.method,
+        calibration=Calibration.model_validate(run.calibration.as_dict()),
+        out=run.outputs[result],
+        recoveries=pruned.recoveries,
+    )
+    if dense is not None:
+        found = found.evaluate(run.tasks, parent=dense)
+    if found.out is not None:
+        found.save(found.out, overwrite=run.recipe.overwrite)
+    return found

@@ -19,7 +19,7 @@ from gaprune.export.provenance import Provenance, now, versions
 from gaprune.export.records import Calibration, Method, Recovery, Sparsity
 from gaprune.export.records import Prompts as PromptsRecord
 from gaprune.models.prompts import Prompts
-from gaprune.pruning.removed_units import StructuredPruning
+from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.report.card import model_card
 from gaprune.report.sentences import summary

@@ -1,4 +1,4 @@
-"""Where the budget is compared: over everything, a layer, a matrix or a row."""
+"""Where the budget is compared: over all weights, those of a block, of a linear layer, or of an output row."""
 
 from __future__ import annotations
 
@@ -22,54 +22,46 @@ def keep_masks(
     *,
     sparsity: float,
     allocation: Allocation,
-    before: Mapping[str, Tensor] | None = None,
+    previously_kept: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Return which weights stay when the least important go.
+    """Return which weights are kept when the least important are pruned.
 
-    The number that goes over all matrices is exactly ``round(sparsity * weights)``, whatever the allocation and
-    however many are equal. Beside the masks no more than one matrix is held at a time, so ``importances`` may read
-    each from a file when it is asked for.
+    Exactly ``round(sparsity * weights)`` weights are pruned, whatever the allocation and however many are equal.
+    ``importances`` may read tensors from a file: each is asked for at most three times, and one is held at a time.
 
     Args:
-        importances: Importance ``(out, in)`` by name of the matrix, fp32, finite; higher stays.
-        layers: Block of each matrix, for the allocation ``layer`` (matrices outside the blocks are one group).
-        sparsity: Fraction to remove, between 0 and 1.
-        allocation: ``global`` compares all weights, ``layer`` those of a block, ``matrix`` those of a matrix,
-            ``row`` those that feed one output.
-        before: True for weights that are there yet, ``(out, in)`` by name, where some went before: no group gets any
-            of them back for the rounding of its share. Their importance has to be the lowest.
+        importances: Importance ``(out, in)`` by name of the linear layer, fp32, not NaN; higher is kept.
+        layers: Block of each linear layer, for the allocation ``layer`` (those outside the blocks are one group).
+        sparsity: Fraction to prune, between 0 and 1.
+        allocation: ``global`` compares all weights, ``layer`` those of a block, ``matrix`` those of a linear layer,
+            ``row`` those of one output.
+        previously_kept: False for weights that an earlier round pruned, ``(out, in)`` by name. They must have the
+            lowest importances, and every group prunes at least these.
 
     Returns:
-        True for weights that stay, ``(out, in)`` by name.
+        True for kept weights, ``(out, in)`` by name.
     """
     shapes = shapes_of(importances)
     if allocation == "row":
-        widths = [columns for rows, columns in shapes.values() for _ in range(rows)]
-        goes = shares(sparsity, widths)
-        if before:
-            goes = at_least(goes, [int(lost) for name in importances for lost in (~before[name]).sum(dim=1)])
-        counts = torch.split(torch.tensor(goes), [rows for rows, _ in shapes.values()])
-        return {
-            name: ~_lowest_in_rows(importance, count.to(importance.device))
-            for (name, importance), count in zip(importances.items(), counts, strict=True)
-        }
+        return _by_row(importances, shapes, sparsity, previously_kept)
     groups: dict[object, list[str]] = {}
     for name in importances:
         key = {"global": None, "layer": layers[name], "matrix": name}[allocation]
         groups.setdefault(key, []).append(name)
-    sizes = [sum(shapes[name].numel() for name in names) for names in groups.values()]
-    goes = shares(sparsity, sizes)
-    if before:
-        goes = at_least(goes, [sum(int((~before[name]).sum()) for name in names) for names in groups.values()])
+    counts = shares(sparsity, [sum(shapes[name].numel() for name in names) for names in groups.values()])
+    if previously_kept:
+        counts = at_least(
+            counts, [sum(int((~previously_kept[name]).sum()) for name in names) for names in groups.values()]
+        )
     keep: dict[str, Tensor] = {}
-    for names, count in zip(groups.values(), goes, strict=True):
-        removed = lowest_of(partial(_each, importances, names), count)
-        keep |= {name: ~mask for name, mask in zip(names, removed, strict=True)}
+    for names, count in zip(groups.values(), counts, strict=True):
+        pruned = lowest_of(partial(_each, importances, names), count)
+        keep |= {name: ~mask for name, mask in zip(names, pruned, strict=True)}
     return {name: keep[name] for name in importances}
 
 
 def zeros_per_matrix(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
-    """Return how many weights each matrix loses under the allocation ``matrix``."""
+    """Return how many weights each linear layer loses under the allocation ``matrix``."""
     return dict(zip(sizes, shares(sparsity, list(sizes.values())), strict=True))
 
 
@@ -77,8 +69,26 @@ def _each(importances: Mapping[str, Tensor], names: Sequence[str]) -> Iterator[T
     return (importances[name] for name in names)
 
 
+def _by_row(
+    importances: Mapping[str, Tensor],
+    shapes: Mapping[str, torch.Size],
+    sparsity: float,
+    previously_kept: Mapping[str, Tensor] | None,
+) -> dict[str, Tensor]:
+    counts = shares(sparsity, [columns for rows, columns in shapes.values() for _ in range(rows)])
+    if previously_kept:
+        counts = at_least(
+            counts, [int(pruned) for name in importances for pruned in (~previously_kept[name]).sum(dim=1)]
+        )
+    by_layer = torch.split(torch.tensor(counts), [rows for rows, _ in shapes.values()])
+    return {
+        name: ~_lowest_in_rows(importance, count.to(importance.device))
+        for (name, importance), count in zip(importances.items(), by_layer, strict=True)
+    }
+
+
 def _lowest_in_rows(importance: Tensor, counts: Tensor) -> Tensor:
     """Return a mask of the ``counts[r]`` lowest entries of every row ``r``, the first of equals."""
     order = importance.argsort(dim=1, stable=True)
-    goes = torch.arange(importance.shape[1], device=importance.device) < counts[:, None]
-    return torch.zeros_like(importance, dtype=torch.bool).scatter_(1, order, goes)
+    pruned = torch.arange(importance.shape[1], device=importance.device) < counts[:, None]
+    return torch.zeros_like(importance, dtype=torch.bool).scatter_(1, order, pruned)

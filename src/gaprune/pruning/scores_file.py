@@ -1,4 +1,4 @@
-"""The file that scores are kept in: a header, and of every matrix its importance and where needed its Gram matrix."""
+"""The file that scores are kept in: for every linear layer its importance, and second moments if they are used."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from gaprune.errors import ConfigError, MeasurementError
+from gaprune.errors import ConfigError
 from gaprune.util.tensor_store import StoredTensors, writing_tensors
 
-__all__ = ["Header", "StorageType", "reading", "writing"]
+__all__ = ["Header", "reading", "writing"]
 
-StorageType = Literal["float32", "bfloat16"]
-
-_FORMAT = "gaprune-scores-2"
+_FORMAT = "gaprune-scores-3"
 
 
 @dataclass(frozen=True)
@@ -34,31 +31,27 @@ class Header:
 
 @contextmanager
 def writing(
-    path: Path, header: Header, shapes: Mapping[str, Sequence[int]], *, with_grams: bool, storage: StorageType
+    path: Path, header: Header, shapes: Mapping[str, Sequence[int]], *, with_second_moments: bool
 ) -> Iterator[Callable[[str, Tensor, Tensor | None], None]]:
-    """Write scores matrix by matrix; the file takes its name at the end of the block, when all are there.
+    """Write scores layer by layer; the file takes its name at the end of the block, when it is complete.
 
     Args:
         path: The file.
-        header: What it says of them.
-        shapes: ``(out, in)`` of every matrix by its name.
-        with_grams: Whether each has a Gram matrix ``(in, in)``.
-        storage: Type of the importances; in ``bfloat16`` each matrix is scaled to a maximum of one.
+        header: What it says of the scores.
+        shapes: ``(out, in)`` of every linear layer by name.
+        with_second_moments: Whether each has second moments ``(in, in)``.
 
     Yields:
-        The function that writes the importance and the Gram matrix of the matrix of a name, in any order.
+        The function that writes importance and second moments of the layer of a name, in any order.
 
     Raises:
-        OutputError: If the file cannot be written, or the disk has no room for it, which is found before the block.
-        SignalError: If a score would become zero in ``bfloat16``.
+        OutputError: If the file cannot be written, or the disk has too little room, which is found before the block.
     """
     layout: dict[str, tuple[torch.dtype, Sequence[int]]] = {}
     for name, shape in shapes.items():
-        layout[f"importance.{name}"] = getattr(torch, storage), shape
-        if storage == "bfloat16":
-            layout[f"scale.{name}"] = torch.float32, ()
-        if with_grams:
-            layout[f"gram.{name}"] = torch.float32, (shape[1], shape[1])
+        layout[f"importance.{name}"] = torch.float32, shape
+        if with_second_moments:
+            layout[f"second_moments.{name}"] = torch.float32, (shape[1], shape[1])
     metadata = {
         "format": _FORMAT,
         "criterion": header.criterion,
@@ -69,32 +62,19 @@ def writing(
     remedy = "Make room, or name a file on another disk: --set scores=FILE."
     with writing_tensors(path, layout, metadata, remedy=remedy) as write:
 
-        def put(name: str, values: Tensor, gram: Tensor | None) -> None:
-            if storage == "bfloat16":
-                scale, values = _scaled(name, values)
-                write(f"scale.{name}", scale)
-            write(f"importance.{name}", values)
-            if gram is not None:
-                write(f"gram.{name}", gram)
+        def put(name: str, importance: Tensor, second_moments: Tensor | None) -> None:
+            write(f"importance.{name}", importance)
+            if second_moments is not None:
+                write(f"second_moments.{name}", second_moments)
 
         yield put
 
 
-def _scaled(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the scale, and the values over it in bf16."""
-    scale = values.abs().max()
-    scale = torch.where(scale == 0, 1, scale)
-    scaled = (values / scale).bfloat16()
-    if int(scaled.count_nonzero()) != int(values.count_nonzero()):
-        raise MeasurementError(f"{name}: some scores would become zero in bfloat16.", "Keep the scores in float32.")
-    return scale, scaled
-
-
 def reading(path: Path) -> tuple[Header, Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """Return the header of a scores file, and importances and Gram matrices that are read when they are asked for.
+    """Return the header of a scores file, and importances and second moments that are read when they are asked for.
 
     Raises:
-        ConfigError: If the file is missing, broken or no scores file.
+        ConfigError: If the file is missing, damaged or not a scores file.
     """
     remedy = "Name another file; if this one held scores, delete it, and they are measured again."
     stored = StoredTensors(path, kind=_FORMAT, remedy=remedy)
@@ -104,22 +84,5 @@ def reading(path: Path) -> tuple[Header, Mapping[str, Tensor], Mapping[str, Tens
         importances = stored.renamed({name: f"importance.{name}" for name in header.layers})
     except (KeyError, json.JSONDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error} is missing or damaged.", remedy) from error
-    grams = stored.renamed({name: f"gram.{name}" for name in header.layers if f"gram.{name}" in stored})
-    scales = stored.renamed({name: f"scale.{name}" for name in header.layers if f"scale.{name}" in stored})
-    return header, _Scaled(importances, scales) if scales else importances, grams
-
-
-class _Scaled(Mapping[str, Tensor]):
-    """Importances that were kept in bf16, each over its scale."""
-
-    def __init__(self, values: Mapping[str, Tensor], scales: Mapping[str, Tensor]) -> None:
-        self._values, self._scales = values, scales
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self._values[name].float() * float(self._scales[name])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
+    keys = {name: f"second_moments.{name}" for name in header.layers}
+    return header, importances, stored.renamed({name: key for name, key in keys.items() if key in stored})

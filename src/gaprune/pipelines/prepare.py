@@ -1,0 +1,144 @@
+"""The beginning of every pruning run: everything that can be wrong is refused before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gaprune.config.recipe import Recipe
+from gaprune.criteria.base import Criterion
+from gaprune.criteria.needs import Needs
+from gaprune.evaluation.quality.task import Task
+from gaprune.export.portable import Parent
+from gaprune.models.checks import check_blocks, check_layers
+from gaprune.models.load import limit_length
+from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
+from gaprune.pipelines.recovery_plan import RecoveryPlan, plan_recovery
+from gaprune.pipelines.removal import Removal, plan_removal
+from gaprune.pruning.calibration import Calibration, draw_calibration
+from gaprune.pruning.calibration_data import CalibrationData, named_data, read_data
+from gaprune.pruning.measure import checkpoint_of
+from gaprune.pruning.search import check_target
+from gaprune.statistics.placement import check_placement
+from gaprune.util.distributed import join_process_group, rank
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data.triplets import Triplet
+
+__all__ = ["OpenParent", "Prepared", "prepare"]
+
+
+@dataclass(frozen=True)
+class OpenParent:
+    """The dense model.
+
+    Args:
+        model: The model.
+        own_length: Its own limit of text length.
+        identity: What identifies it.
+    """
+
+    model: SentenceTransformer
+    own_length: int | None
+    identity: Parent
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can start.
+
+    Args:
+        recipe: What is asked for.
+        removal: What is removed.
+        criteria: By name.
+        needs: What all of them need together.
+        parent: The dense model.
+        calibration: The triplets.
+        recovery: The recoveries, if any are asked for.
+        tasks: What every result is evaluated on, beside the parent.
+        outputs: Folder of each result, by its name.
+    """
+
+    recipe: Recipe
+    removal: Removal
+    criteria: Mapping[str, Criterion]
+    needs: Needs
+    parent: OpenParent
+    calibration: Calibration
+    recovery: RecoveryPlan | None
+    tasks: Sequence[Task]
+    outputs: Mapping[str, Path | None]
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    criteria: Sequence[str] = (),
+    model: SentenceTransformer | None = None,
+    domain: Sequence[Triplet] | None = None,
+    general: Sequence[Triplet] | None = None,
+    tasks: Sequence[Task] = (),
+    data: CalibrationData | None = None,
+    parent: OpenParent | None = None,
+) -> Prepared:
+    """Check everything, load the parent and draw the triplets.
+
+    Args:
+        recipe: What is asked for.
+        criteria: Names of criteria; the recipe's own if none are given.
+        model: The parent, if it is loaded.
+        domain: Triplets that replace those of the recipe.
+        general: General triplets that replace those of the recipe.
+        tasks: What every result is evaluated on.
+        data: The same triplets, if they are read already.
+        parent: The parent, if an earlier run has opened it.
+
+    Raises:
+        GapruneError: One of its kinds for anything that is wrong with options, files, model or output folder.
+    """
+    removal = plan_removal(recipe, named_data(recipe, domain=domain, general=general))
+    created = removal.create(criteria or [recipe.criterion])
+    join_process_group()
+    check_placement(recipe)
+    is_first = rank() == 0  # the first process evaluates and writes, the others only measure
+    outputs = output_folders(recipe) if is_first else dict.fromkeys(removal.singles)
+    if model is None:
+        require_model(recipe)
+    needs = removal.needs(created.values())
+    data = data or read_data(recipe, needs, domain=domain, general=general)
+    recovery = plan_recovery(recipe, domain=domain, general=general) if recipe.recover else None
+    checkpoint = checkpoint_of(recipe, {})
+    if checkpoint is not None:
+        checkpoint.check()
+    parent = parent or _open_parent(recipe, model)
+    _check_removal(removal, parent.model)
+    calibration = draw_calibration(parent.model, recipe, data)
+    if recovery is not None:
+        recovery = recovery.prepare(parent.model, parent.identity)
+    tasks = tasks if is_first else ()
+    return Prepared(recipe, removal, created, needs, parent, calibration, recovery, tasks, outputs)
+
+
+def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParent:
+    model = load_parent(recipe) if model is None else model
+    own_length = model.max_seq_length
+    limit_length(model, recipe.max_length)
+    check_finite(model)
+    name = recipe.model or str(getattr(model.config, "_name_or_path", "") or "a model in memory")
+    return OpenParent(model, own_length, Parent.of(model, name, revision=recipe.revision, dtype=recipe.dtype))
+
+
+def _check_removal(removal: Removal, model: SentenceTransformer) -> None:
+    """Refuse a parent that cannot lose what is asked for."""
+    check_layers(model)
+    check_blocks(model, streamed=removal.reconstructs)
+    for removables in removal.removables.values():
+        for each in removables:
+            each.check(model)
+    if removal.recipe.target is not None:
+        fewest = 0 if any(each.ranked_by is None for each in removal.kinds) else None
+        check_target(removal.recipe.target, model, round_to=removal.recipe.round_to, tokens=fewest)

@@ -1,0 +1,1 @@
+"""What can be removed from a model: one file for each kind, found through the registry."""

@@ -1,0 +1,114 @@
+"""What FFN neurons and attention heads have in common: units that one linear layer of each block consumes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from gaprune.criteria.base import Granularity, for_units
+from gaprune.errors import ConfigError
+from gaprune.models.blocks import transformer_of
+from gaprune.models.units import UnitGroup, UnitKind, unit_groups
+from gaprune.pruning.basis import Basis
+from gaprune.pruning.cut import remove_units
+from gaprune.pruning.rebuild import changed_config
+from gaprune.pruning.removable.base import Removable, RemovedUnits
+from gaprune.util.threshold import lowest
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Units", "most_important"]
+
+
+class Units(Removable[RemovedUnits]):
+    """Units inside the layers: the same number is removed from every layer, each by its own ranking."""
+
+    kind: ClassVar[UnitKind]
+    """Which units of the model."""
+    order: ClassVar[int] = 20
+    ranked_by: ClassVar[Granularity | None] = "units"
+
+    @property
+    @abstractmethod
+    def multiple(self) -> int:
+        """The number of kept units is a multiple of this."""
+
+    def groups(self, model: SentenceTransformer) -> list[UnitGroup]:
+        """Return the units of every layer."""
+        return unit_groups(model, self.kind)
+
+    def kept(self, units: int, fraction: float) -> int:
+        """Return how many of so many units are kept if a fraction is removed.
+
+        Raises:
+            ConfigError: If that is none of them or all.
+        """
+        kept = round(units * (1 - fraction) / self.multiple) * self.multiple
+        if not 0 < kept < units:
+            raise ConfigError(
+                f"{self.option}: {fraction:g} of {units} {self.label} in multiples of {self.multiple} would leave "
+                f"{min(kept, units)}.",
+                "Choose another fraction"
+                + (", or a smaller round_to (--set round_to=8)." if self.multiple > 1 else "."),
+            )
+        return kept
+
+    def check(self, model: SentenceTransformer) -> None:
+        """Refuse a model without such units, and numbers of units that its configuration does not allow."""
+        groups = self.groups(model)
+        if self.amount is not None:
+            kept = self.kept(groups[0].units, self.amount)
+            changed_config(transformer_of(model).config, _fields(groups[0], kept))
+
+    def parameters(self, model: SentenceTransformer) -> Iterator[Tensor]:
+        """Yield the weights that consume the units, and the weights and biases that produce them."""
+        for group in self.groups(model):
+            yield group.consumer.module.weight
+            for producer in group.producers:
+                yield from producer.matrix.module.parameters()
+
+    def choose(self, model: SentenceTransformer, amount: float, basis: Basis) -> RemovedUnits:
+        """Return the most important units of every layer, by one measurement of all kinds of units."""
+        if basis.units is None:
+            raise ValueError("units are chosen by a ranking")
+        groups = self.groups(model)
+        importances = basis.units.importances(model, for_units(basis.criterion, basis.name), basis.removed_layers)
+        units = groups[0].units
+        kept = self.kept(units, amount)
+        masks = most_important({group.name: importances[group.name] for group in groups}, kept)
+        indices = {name: mask.nonzero().squeeze(1).tolist() for name, mask in masks.items()}
+        return RemovedUnits(self.name, self.label, units - kept, units, indices)
+
+    def cut(self, model: SentenceTransformer, choice: RemovedUnits) -> SentenceTransformer:
+        """Return a smaller copy of ``model``."""
+        groups = self.groups(model)
+        return remove_units(model, groups, {group.name: _mask(group, choice) for group in groups})
+
+    def fields(self, model: SentenceTransformer, choice: RemovedUnits) -> dict[str, int]:
+        """Return the fields that count the units."""
+        return _fields(self.groups(model)[0], choice.total - choice.removed)
+
+    def columns(self, model: SentenceTransformer, choice: RemovedUnits) -> Mapping[str, Tensor]:
+        """Return the kept columns of the linear layers that consume the units."""
+        groups = self.groups(model)
+        return {each.name: _mask(each, choice).repeat_interleave(each.consumer.columns_per_unit) for each in groups}
+
+
+def most_important(importances: Mapping[str, Tensor], kept: int) -> dict[str, Tensor]:
+    """Return a mask of the ``kept`` most important units of every group, ``(units,)`` by name."""
+    return {name: ~lowest(values.cpu(), len(values) - kept) for name, values in importances.items()}
+
+
+def _fields(group: UnitGroup, kept: int) -> dict[str, int]:
+    return {field: each * kept for field, each in group.fields.items()}
+
+
+def _mask(group: UnitGroup, choice: RemovedUnits) -> Tensor:
+    mask = torch.zeros(group.units, dtype=torch.bool)
+    mask[list(choice.kept[group.name])] = True
+    return mask

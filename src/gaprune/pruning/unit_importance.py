@@ -1,0 +1,155 @@
+"""How heads and neurons are ranked: the parent is measured once, and a model without layers once per criterion."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from gaprune.config.recipe import Recipe
+from gaprune.config.reconstruction import ReconstructionOptions
+from gaprune.criteria.base import UnitCriterion
+from gaprune.criteria.inputs import UnitInputs
+from gaprune.criteria.needs import Needs
+from gaprune.errors import MeasurementError
+from gaprune.models.blocks import transformer_of
+from gaprune.models.units import UnitGroup
+from gaprune.pruning.calibration import Calibration
+from gaprune.pruning.measure import measure_both
+from gaprune.statistics.sums import Statistics
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["QuickReconstruction", "UnitRanking", "unit_importances"]
+
+QuickReconstruction = Callable[[Collection[int], Mapping[str, "Tensor"]], "SentenceTransformer"]
+"""Returns the parent without some layers and input columns, reconstructed on few texts.
+
+The arguments are the removed layers, and the kept columns ``(in,)`` by name of the linear layer.
+"""
+
+
+class UnitRanking:
+    """Ranks the heads and neurons of a parent, and of the same model without some layers.
+
+    Args:
+        parent: The model; it is measured once for all criteria.
+        groups_of: Returns all units of a model that any criterion is asked about.
+        needs: What all criteria need together.
+        calibration: The triplets of a run.
+        recipe: Options, and where measurements are kept.
+        weights_sha256: Fingerprint of the parent's weights, for checkpoints.
+        quick: Makes the models without layers that are measured; ``None`` if the run does not reconstruct.
+    """
+
+    def __init__(
+        self,
+        parent: SentenceTransformer,
+        groups_of: Callable[[SentenceTransformer], list[UnitGroup]],
+        needs: Needs,
+        *,
+        calibration: Calibration,
+        recipe: Recipe,
+        weights_sha256: str,
+        quick: QuickReconstruction | None,
+    ) -> None:
+        self._parent, self._groups_of, self._needs = parent, groups_of, needs
+        self._calibration, self._recipe = calibration, recipe
+        self._weights_sha256, self._quick = weights_sha256, quick
+        self._last: tuple[tuple[frozenset[int], UnitCriterion], dict[str, Tensor]] | None = None
+        self._begun: set[str] = set()  # measurements that this run has kept, and can find again
+
+    def importances(
+        self, model: SentenceTransformer, criterion: UnitCriterion, removed_layers: Collection[int] = ()
+    ) -> dict[str, Tensor]:
+        """Return the importance of every unit of ``model``, ``(units,)`` by name of the group.
+
+        Args:
+            model: The parent without these layers. If the run reconstructs, its quick reconstruction is measured.
+            criterion: Ranks the units.
+            removed_layers: Layers of the parent.
+
+        Raises:
+            MeasurementError: If something measured is not finite.
+        """
+        key = frozenset(removed_layers), criterion
+        if self._last is None or self._last[0] != key:
+            if removed_layers and self._quick is not None:
+                model = self._quick(removed_layers, {})
+            groups = self._groups_of(model)
+            needs = criterion.unit_needs
+            measured = self._measure(model, needs, removed_layers) if removed_layers else self._whole
+            self._last = key, unit_importances(groups, criterion, *measured, seed=self._recipe.seed)
+        return self._last[1]
+
+    @cached_property
+    def _whole(self) -> tuple[Statistics | None, Statistics | None]:
+        return self._measure(self._parent, self._needs, ())
+
+    def _measure(
+        self, model: SentenceTransformer, needs: Needs, removed_layers: Collection[int]
+    ) -> tuple[Statistics | None, Statistics | None]:
+        shape = hashlib.sha256(f"{model!r} {transformer_of(model).config}".encode()).hexdigest()
+        identity: dict[str, object] = {"parent": self._weights_sha256, "modules": shape}
+        part = ""
+        if removed_layers:
+            identity["without layers"] = sorted(removed_layers)
+            if self._quick is not None:
+                identity |= self._recipe.model_dump(mode="json", include=set(ReconstructionOptions.model_fields))
+            measured = sorted(needs.domain), sorted(needs.general)
+            part = hashlib.sha256(json.dumps([identity, measured], sort_keys=True).encode()).hexdigest()[:16]
+        recipe = self._recipe.model_copy(update={"resume": True}) if part in self._begun else self._recipe
+        self._begun.add(part)
+        consumers = [group.consumer for group in self._groups_of(model)]
+        return measure_both(self._calibration, model, consumers, needs, recipe, identity, part=part)
+
+
+def unit_importances(
+    groups: Sequence[UnitGroup],
+    criterion: UnitCriterion,
+    domain: Statistics | None,
+    general: Statistics | None,
+    *,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Return the importance of every unit, ``(units,)`` by name of the group.
+
+    Raises:
+        MeasurementError: If one is not finite; it names the group.
+    """
+    importances: dict[str, Tensor] = {}
+    for group in groups:
+        weight = group.consumer.module.weight.detach().float()
+        inputs = UnitInputs(
+            name=group.name,
+            weight=weight.view(len(weight), group.units, group.consumer.columns_per_unit),
+            producer_square=_producer_square(group),
+            domain=_of(domain, group.name),
+            general=_of(general, group.name),
+            seed=seed,
+        )
+        importances[group.name] = criterion.unit_importance(inputs)
+        if not torch.isfinite(importances[group.name]).all():
+            raise MeasurementError(
+                f"{group.name}: the importance of its units is not finite.", "Check the model, or use more triplets."
+            )
+    return importances
+
+
+def _of(statistics: Statistics | None, name: str) -> Any:
+    return None if statistics is None else statistics[name]
+
+
+def _producer_square(group: UnitGroup) -> Tensor:
+    """Return the sum of squares of the weights that produce each unit, ``(units,)``."""
+    total = torch.zeros(group.units, device=group.consumer.module.weight.device)
+    for producer in group.producers:
+        weight = producer.matrix.module.weight.detach().float()
+        total += weight.view(producer.parts, group.units, producer.rows, -1).square().sum((0, 2, 3))
+    return total
