@@ -69,7 +69,7 @@ def prune_structured(run: Prepared, name: str, result: str, units: UnitRanking) 
     removables = [each for each in removables if each.name in plan.amounts]
     reconstructible = [each for each in removables if each.ranked_by is not None]
     model, cuts, report = _remove_and_reconstruct(run, reconstructible, plan, basis)
-    for each in removables[len(reconstructible) :]:
+    for each in (each for each in removables if each.ranked_by is None):
         choice = each.choose(model, plan.amounts[each.name], basis)
         model = each.cut(model, choice)
         cuts.append(choice)
