@@ -37,7 +37,7 @@ def sample(
     seed: int,
     batch_size: int = 64,
 ) -> Triplets:
-    """Return ``count`` representative triplets, chosen by the query embeddings of ``model``.
+    """Return representative triplets by :func:`sample_representative`, with the query embeddings of ``model``.
 
     Args:
         triplets: The triplets to draw from.

@@ -1,4 +1,4 @@
-"""Where sentences end."""
+"""Finding the ends of sentences."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 __all__ = ["sentences"]
 
 _END = re.compile(
-    r"""\n+                                     # a line of its own
-    | [.!?…]+ ["'”’»)\]]* (?=\s)                # a mark, perhaps a closing quote or bracket, and a space
-    | [。！？।॥؟۔]+ [」』”’»）)\]]*               # marks after which other scripts need no space
+    r"""\n+                                     # a line break
+    | [.!?…]+ ["'”’»)\]]* (?=\s)                # a mark, optional closing quotes or brackets, and a space
+    | [。！？।॥؟۔]+ [」』”’»）)\]]*               # marks of scripts that need no space after them
     """,  # noqa: RUF001 (they are meant)
     re.VERBOSE,
 )
@@ -22,17 +22,16 @@ inkl vgl
 """
 
 _ABBREVIATIONS = frozenset(_SHORTENED.split())
-"""Words whose full stop is not that of a sentence where another word follows; English, and some German."""
+"""Abbreviations: a full stop after them does not end a sentence; English, and some German."""
 
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]+$")  # noqa: RUF001 (they are meant)
 
 
 def sentences(text: str) -> list[tuple[int, int]]:
-    """Return where the sentences of ``text`` start and end, in their order; what is between them is space.
+    """Return start and end of the sentences of ``text`` in order; only space is between them.
 
-    A full stop ends no sentence after an abbreviation, an initial (``J.``), a word with stops inside (``e.g.``,
-    ``U.S.``) or the number of an item, nor before a small letter; one within a number or a name has no space after
-    it. A line break always ends one.
+    A full stop does not end a sentence after an abbreviation, an initial (``J.``), a word with stops inside
+    (``e.g.``, ``U.S.``) or the number of an item, or before a lower-case letter. A line break always ends a sentence.
     """
     spans: list[tuple[int, int]] = []
     start = 0
@@ -61,7 +60,7 @@ def _ends(text: str, start: int, stop: int, end: int, mark: str) -> bool:
 
 
 def _add(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
-    """Add the span without the space around it, if there is anything in it."""
+    """Add the span without the space around it, unless it is empty."""
     part = text[start:end]
     if part.strip():
         spans.append((start + len(part) - len(part.lstrip()), start + len(part.rstrip())))

@@ -107,7 +107,7 @@ def _required(record: Record, part: str, columns: Mapping[str, str]) -> str:
         raise record.error(
             f"has no {part}: none of its columns ({record.columns}) is named "
             f"{' or '.join(map(repr, NAMES[part]))}.{near}",
-            f"Rename the column, or map it: columns={{'{part}': 'your column'}} (--set columns.{part}=...).",
+            f"Rename the column, or map it: {_mapping(part, 'NAME')}.",
         )
     return found
 
@@ -124,5 +124,11 @@ def _mapped(record: Record, part: str, column: str) -> str:
 def _ambiguous(record: Record, part: str, found: Sequence[str], example: str) -> DataError:
     return record.error(
         f"the columns {', '.join(map(repr, found))} could each be the {part}.",
-        f"Name the one to use: columns={{'{part}': '{example}'}} (--set columns.{part}={example}).",
+        f"Name the one to use: {_mapping(part, example)}.",
+    )
+
+
+def _mapping(part: str, column: str) -> str:
+    return (
+        f"columns={{'{part}': '{column}'}} (--set columns.{part}={column}, for gaprune data --column {part}={column})"
     )
