@@ -26,9 +26,9 @@ from gaprune.util.distributed import join_process_group, rank, world_size
 from gaprune.util.progress import quiet
 from plain_loop import reached
 
-__all__ = ["PROJECTED", "QUANTITIES", "command", "measure_once", "server", "together"]
+__all__ = ["PROJECTED", "STATISTICS", "command", "measure_once", "server", "together"]
 
-QUANTITIES: tuple[Statistic, ...] = ("fisher", "gradient", "gram", "input_square")
+STATISTICS: tuple[Statistic, ...] = ("fisher", "gradient", "gram", "input_square")
 PROJECTED: tuple[Statistic, ...] = ("gram", "output_gram")
 
 
@@ -44,7 +44,7 @@ def measure_once(
     triplets: Path,
     out: Path,
     *,
-    statistics: Collection[Statistic] = QUANTITIES,
+    statistics: Collection[Statistic] = STATISTICS,
     checkpoint: Path | None = None,
     passes: int = 1,
     pause: float = 0.0,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from other_process import QUANTITIES, measure_once, server
+from other_process import STATISTICS, measure_once, server
 from safetensors.torch import load_file
 
 from gaprune.config.measurement import MeasurementOptions
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("two_forwards_a_batch")
 def kept(tmp_path):
     """Return a function that measures with a checkpoint in a folder of this test."""
 
-    def run(model, triplets, *, resume=False, every=0.0, identity=None, statistics=QUANTITIES, **options):
+    def run(model, triplets, *, resume=False, every=0.0, identity=None, statistics=STATISTICS, **options):
         return measure(
             model,
             triplets,
@@ -85,7 +85,7 @@ def same(statistics, expected):
 @pytest.mark.parametrize("passes", [1, 3])
 @pytest.mark.parametrize("forward", [1, 4, 7, 8, 9, 17])
 def test_it_goes_on_where_it_stopped(bert, toy_triplets, measured, kept, passes_of, passes, forward, capsys):
-    expected = measured(bert, toy_triplets, statistics=QUANTITIES, batch_size=2)
+    expected = measured(bert, toy_triplets, statistics=STATISTICS, batch_size=2)
     passes_of(passes)
     whole = []
     counter = bert.register_forward_hook(lambda *_: whole.append(1))
@@ -108,7 +108,7 @@ def test_it_goes_on_where_it_stopped(bert, toy_triplets, measured, kept, passes_
 @pytest.mark.parametrize("forward", [3, 12])
 def test_both_backwards_go_on(bert, toy_triplets, measured, kept, forward):
     """What starts at the loss and what starts at projections are kept apart, and each goes on for itself."""
-    both = (*QUANTITIES, "output_gram")
+    both = (*STATISTICS, "output_gram")
     expected = measured(bert, toy_triplets, statistics=both, batch_size=2)
     handle = stop_at(bert, forward)
     with pytest.raises(KeyboardInterrupt):
@@ -150,7 +150,7 @@ def test_what_is_there_is_not_overwritten_unasked(bert, toy_triplets, kept, tmp_
 def test_what_changed_is_named_and_measured_again(bert, toy_triplets, kept, measured, change, named, capsys):
     kept(bert, toy_triplets, identity={"parent": "one"})
     capsys.readouterr()
-    options = {"identity": {"parent": "one"}, "statistics": QUANTITIES} | change
+    options = {"identity": {"parent": "one"}, "statistics": STATISTICS} | change
     triplets = toy_triplets[: options.pop("triplets", None)]
     statistics = kept(bert, triplets, resume=True, **options)
     assert f"was made with another {named}: measuring from the start." in capsys.readouterr().err
@@ -195,7 +195,7 @@ def test_more_memory_does_not_change_what_was_begun(bert, toy_triplets, kept, pa
     bert.register_forward_hook(lambda *_: calls.append(1))
     statistics = kept(bert, toy_triplets, resume=True)
     assert len(calls) == 24 - 10
-    same(statistics, measured(bert, toy_triplets, statistics=QUANTITIES, batch_size=2))
+    same(statistics, measured(bert, toy_triplets, statistics=STATISTICS, batch_size=2))
 
 
 def test_a_batch_that_is_not_finite_keeps_those_before(bert, toy_triplets, kept):
@@ -234,7 +234,7 @@ def test_a_full_disk_leaves_what_was_whole(bert, toy_triplets, kept, measured, m
         "pass-1.safetensors",
         "plan.json",
     ]
-    same(kept(bert, toy_triplets, resume=True), measured(bert, toy_triplets, statistics=QUANTITIES, batch_size=2))
+    same(kept(bert, toy_triplets, resume=True), measured(bert, toy_triplets, statistics=STATISTICS, batch_size=2))
 
 
 @pytest.mark.parametrize("name", ["plan.json", "pass-1.safetensors"])

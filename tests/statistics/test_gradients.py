@@ -58,8 +58,8 @@ def test_halves_add_to_the_whole(model, toy_triplets, measured):
     for name, expected in whole.items():
         total = first[name] + second[name]
         assert (total.samples, total.triplets, total.tokens) == (expected.samples, expected.triplets, expected.tokens)
-        for quantity in ("fisher", "gradient", "gram", "input_square"):
-            close(getattr(total, quantity), getattr(expected, quantity), 1e-5)
+        for statistic in ("fisher", "gradient", "gram", "input_square"):
+            close(getattr(total, statistic), getattr(expected, statistic), 1e-5)
 
 
 def test_prompts_are_put_before_the_texts(model, toy_triplets, measured):

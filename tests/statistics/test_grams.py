@@ -45,9 +45,9 @@ def test_grams_alone_run_no_backward(model, toy_triplets, measured, monkeypatch)
     assert enabled == {False}
     for matrix in reached(model):
         assert statistics[matrix.name].gram_sum is not None
-        for quantity in ("fisher", "gradient"):
-            with pytest.raises(MeasurementError, match=f"{matrix.name}: {quantity} was not measured"):
-                getattr(statistics[matrix.name], quantity)
+        for statistic in ("fisher", "gradient"):
+            with pytest.raises(MeasurementError, match=f"{matrix.name}: {statistic} was not measured"):
+                getattr(statistics[matrix.name], statistic)
 
 
 def test_a_lone_pair_has_a_gram(bert, toy_pairs, measured):

@@ -20,7 +20,7 @@ from gaprune.statistics.measurement import Measurement
 from gaprune.util.memory import show_bytes
 from plain_loop import close, reached
 
-QUANTITIES = ("fisher", "gradient", "gram", "input_square")
+STATISTICS = ("fisher", "gradient", "gram", "input_square")
 PROJECTED = ("gram", "output_gram")
 
 
@@ -28,7 +28,7 @@ PROJECTED = ("gram", "output_gram")
 def planned():
     """Return a function that plans to measure everything of a model."""
 
-    def run(model, triplets, *, statistics=QUANTITIES, linear_layers=None, **options):
+    def run(model, triplets, *, statistics=STATISTICS, linear_layers=None, **options):
         chosen = reached(model) if linear_layers is None else linear_layers
         measurement = Measurement.of(
             model, triplets, chosen, frozenset(statistics), Prompts(), MeasurementOptions(**options), "calibration"
@@ -46,7 +46,7 @@ def tight(monkeypatch):
 
 @pytest.mark.usefixtures("tight")
 @pytest.mark.parametrize(
-    ("negatives", "wanted"), [("in-batch", QUANTITIES), ("explicit", QUANTITIES), ("in-batch", PROJECTED)]
+    ("negatives", "wanted"), [("in-batch", STATISTICS), ("explicit", STATISTICS), ("in-batch", PROJECTED)]
 )
 def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, negatives, wanted):
     """The least budget that will do makes several passes, few triplets at once, and blocks that run twice."""
@@ -65,19 +65,19 @@ def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, ne
     for name, whole in expected.items():
         found = statistics[name]
         assert (found.samples, found.triplets, found.tokens) == (whole.samples, whole.triplets, whole.tokens)
-        for quantity in wanted:
-            close(getattr(found, quantity), getattr(whole, quantity), 2e-4)
+        for statistic in wanted:
+            close(getattr(found, statistic), getattr(whole, statistic), 2e-4)
 
 
 @pytest.mark.usefixtures("tight")
 def test_passes_alone_change_no_bit(model, toy_triplets, measured, planned, monkeypatch):
     """The sums of some matrices do not depend on which others are measured beside them."""
-    expected = measured(model, toy_triplets, statistics=QUANTITIES)
+    expected = measured(model, toy_triplets, statistics=STATISTICS)
     whole = planned(model, toy_triplets)
     monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [plan.Way(whole.way.at_once, False, 0, 3)])
     budget = str(whole.sums_bytes // 3 + 1000)
     assert len(planned(model, toy_triplets, memory_budget=budget).passes) > 2
-    statistics = measured(model, toy_triplets, statistics=QUANTITIES, memory_budget=budget)
+    statistics = measured(model, toy_triplets, statistics=STATISTICS, memory_budget=budget)
     for name, each in expected.items():
         assert all(torch.equal(total, statistics[name].sums()[key]) for key, total in each.sums().items())
 
@@ -88,15 +88,15 @@ def test_some_tokens_at_once(model, toy_triplets, measured, monkeypatch):
     parts = []
     by_parts = runner._by_parts
     monkeypatch.setattr(runner, "_by_parts", lambda *args: parts.append(len(args[3])) or by_parts(*args))
-    expected = measured(model, toy_triplets, statistics=QUANTITIES, batch_size=16)
+    expected = measured(model, toy_triplets, statistics=STATISTICS, batch_size=16)
     assert not parts
     monkeypatch.setattr(plan, "_ways", lambda *_args, **_kwargs: [plan.Way(40, False, 0, 3)])
-    statistics = measured(model, toy_triplets, statistics=QUANTITIES, batch_size=16)
+    statistics = measured(model, toy_triplets, statistics=STATISTICS, batch_size=16)
     assert min(parts) > 1
     for name, each in expected.items():
         assert statistics[name].tokens == each.tokens
-        for quantity in QUANTITIES:
-            close(getattr(statistics[name], quantity), getattr(each, quantity), 2e-4)
+        for statistic in STATISTICS:
+            close(getattr(statistics[name], statistic), getattr(each, statistic), 2e-4)
 
 
 class TestParts:
@@ -132,15 +132,15 @@ def test_only_long_batches_are_embedded_twice(bert, toy_triplets, planned):
 
 
 def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, measured, monkeypatch):
-    expected = measured(model, toy_triplets, statistics=QUANTITIES)
+    expected = measured(model, toy_triplets, statistics=STATISTICS)
     monkeypatch.setattr(forward, "_TOKENS", {"cpu": (24, 1)})
     calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
-    statistics = measured(model, toy_triplets, statistics=QUANTITIES)
+    statistics = measured(model, toy_triplets, statistics=STATISTICS)
     assert len(calls) > 6
     for name, each in expected.items():
-        for quantity in QUANTITIES:
-            close(getattr(statistics[name], quantity), getattr(each, quantity), 2e-4)
+        for statistic in STATISTICS:
+            close(getattr(statistics[name], statistic), getattr(each, statistic), 2e-4)
 
 
 def test_the_plan_says_what_it_will_do(bert, toy_triplets, planned):

@@ -21,16 +21,16 @@ from gaprune.statistics.placement import is_offloaded, placed
 from gaprune.statistics.plan import plan_for
 from plain_loop import close, reached
 
-QUANTITIES = ("fisher", "gradient", "gram", "input_square", "output_gram")
+STATISTICS = ("fisher", "gradient", "gram", "input_square", "output_gram")
 
 
 def test_offloaded_equals_whole(model, toy_triplets, measured):
-    expected = measured(model, toy_triplets, statistics=QUANTITIES)
-    statistics = measured(model, toy_triplets, statistics=QUANTITIES, placement="offload", device="cpu")
+    expected = measured(model, toy_triplets, statistics=STATISTICS)
+    statistics = measured(model, toy_triplets, statistics=STATISTICS, placement="offload", device="cpu")
     for name, each in expected.items():
         assert statistics[name].tokens == each.tokens
-        for quantity in QUANTITIES:
-            close(getattr(statistics[name], quantity), getattr(each, quantity), 2e-4)
+        for statistic in STATISTICS:
+            close(getattr(statistics[name], statistic), getattr(each, statistic), 2e-4)
 
 
 def test_the_model_is_not_touched(bert, toy_triplets, measured):
@@ -78,13 +78,13 @@ def test_a_model_that_its_user_offloaded(folder_of, toy_triplets):
     cpu_offload(model, torch.device("cpu"))
     sums = [
         measure(
-            each, toy_triplets, reached(each), statistics=QUANTITIES, prompts=Prompts(), options=MeasurementOptions()
+            each, toy_triplets, reached(each), statistics=STATISTICS, prompts=Prompts(), options=MeasurementOptions()
         )
         for each in (whole, model)
     ]
     for name, each in sums[0].items():
-        for quantity in QUANTITIES:
-            close(getattr(sums[1][name], quantity), getattr(each, quantity), 2e-4)
+        for statistic in STATISTICS:
+            close(getattr(sums[1][name], statistic), getattr(each, statistic), 2e-4)
 
 
 def test_one_process_cannot_shard(bert, toy_triplets, measured):

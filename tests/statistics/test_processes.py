@@ -7,7 +7,7 @@ import os
 
 import pytest
 import torch
-from other_process import PROJECTED, QUANTITIES, command, measure_once, together
+from other_process import PROJECTED, STATISTICS, command, measure_once, together
 from safetensors.torch import load_file
 
 from gaprune.errors import MeasurementError
@@ -47,7 +47,7 @@ def test_two_equal_one(folder_of, data, alone, tmp_path, how):
 @pytest.mark.parametrize("placement", ["whole", "shard"])
 def test_two_project_as_one(folder_of, data, tmp_path, placement):
     """Second moments of projections, and beside statistics of the other backward."""
-    both = {*PROJECTED, *QUANTITIES}
+    both = {*PROJECTED, *STATISTICS}
     arguments = {"statistics": both, "batch_size": 2, "placement": placement}
     assert together(2, measure_once, folder_of("bert"), data, tmp_path / "two", **arguments) == [0, 0]
     arguments = {"statistics": PROJECTED, "batch_size": 2}

@@ -58,8 +58,8 @@ def test_the_fingerprint_is_the_triplets(bert, toy_triplets, measured):
     assert measured(bert, toy_triplets, statistics={"gram"}).fingerprint == toy_triplets.fingerprint
 
 
-@pytest.mark.parametrize("quantity", ["fisher", "gradient", "gram", "input_square"])
-def test_sums_of_nothing_have_no_mean(quantity):
-    empty = LinearStatistics("layer", **{f"{quantity}_sum": torch.zeros(2, 2)})
-    with pytest.raises(MeasurementError, match=rf"^layer: {quantity} was not measured\."):
-        getattr(empty, quantity)
+@pytest.mark.parametrize("statistic", ["fisher", "gradient", "gram", "input_square"])
+def test_sums_of_nothing_have_no_mean(statistic):
+    empty = LinearStatistics("layer", **{f"{statistic}_sum": torch.zeros(2, 2)})
+    with pytest.raises(MeasurementError, match=rf"^layer: {statistic} was not measured\."):
+        getattr(empty, statistic)
