@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Recovered", "record", "unpruned"]
 
 _WHERE = {"model", "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks"}
-"""Options that say where things are, not what is done."""
+"""Options that name places and do not change the result."""
 
 
 def record(options: RecoveryOptions, data: RecoveryData, training: TrainingRecord, teacher: Parent | None) -> Recovery:

@@ -40,12 +40,12 @@ class Result:
         sparsity: The sparsity asked for (a recipe can ask for several); ``None`` for structured pruning.
         change: Which weights stayed, or which units went.
         prompts: Put before queries and passages in calibration and evaluation.
-        own_length: The parent's own limit of text length, which the saved model has whatever calibration was cut at.
+        own_length: The parent's own limit of text length, which the saved model has even if calibration texts were cut.
         parent: Identity of the parent.
         method: How it was pruned.
         calibration: What it was pruned with.
-        evaluation: Its quality, where it was evaluated.
-        out: Folder it is written to, where the recipe names one.
+        evaluation: Its quality, if it was evaluated.
+        out: Folder it is written to, if the recipe names one.
         recoveries: Every recovery that followed the pruning.
         made: When.
     """
@@ -74,7 +74,7 @@ class Result:
 
     @cached_property
     def footprint(self) -> Footprint:
-        """Sizes and zeros by matrix, kind and of the whole model."""
+        """Sizes and zeros by linear layer, kind and of the whole model."""
         return footprint(self.model)
 
     @property
@@ -82,7 +82,7 @@ class Result:
         """Weights that are zero among those selected, or parameters that were cut out."""
         if isinstance(self.change, StructuredPruning):
             return self.change.removed
-        return sum(matrix.zeros for matrix in self.footprint.linear_layers if matrix.name in self.change.keep)
+        return sum(layer.zeros for layer in self.footprint.linear_layers if layer.name in self.change.keep)
 
     @property
     def selected(self) -> int:
@@ -110,7 +110,7 @@ class Result:
         parent: SentenceTransformer | Evaluation | None = None,
         batch_size: int | None = None,
     ) -> Self:
-        """Return this result with its quality in ``tasks``, beside the parent's where that is given.
+        """Return this result with its quality in ``tasks``, beside the parent's if that is given.
 
         Args:
             tasks: What :func:`gaprune.find_tasks` found.
