@@ -38,9 +38,9 @@ class Result:
         model: The pruned model; a parent that the caller had loaded is another object, unchanged.
         recipe: What was asked for.
         sparsity: The sparsity asked for (a recipe can ask for several); ``None`` for structured pruning.
-        change: Which weights stayed, or which units went.
+        change: Which weights were kept, or which structures were removed.
         prompts: Put before queries and passages in calibration and evaluation.
-        own_length: The parent's own limit of text length, which the saved model has even if calibration texts were cut.
+        own_length: The parent's own limit of text length, which the saved model has even if calibration cut its texts.
         parent: Identity of the parent.
         method: How it was pruned.
         calibration: What it was pruned with.
@@ -91,12 +91,12 @@ class Result:
 
     @property
     def sparsity_of_selected(self) -> float:
-        """What went, as a fraction of what was selected for pruning."""
+        """The fraction of the selected parameters that was removed."""
         return self.removed / self.selected
 
     @property
     def sparsity_of_model(self) -> float:
-        """What went, as a fraction of all parameters of the parent."""
+        """The fraction of all parameters of the parent that was removed."""
         return self.removed / self._parent_parameters
 
     @property
