@@ -57,7 +57,7 @@ _SLOW = (
     "pipelines/test_compare.py",
     "pipelines/test_unit_mixes.py",
     "pipelines/test_unit_runs.py",
-    "pipelines/test_zeros.py",
+    "pipelines/test_zero_counts.py",
     "reconstruction/test_paired_stream.py",
     "recovery/test_killed.py",
     "recovery/test_masked_training.py",
