@@ -546,7 +546,7 @@ class TestUnits:
         assert re.search(r"Best of \d+ configurations with at least 1\.5 times fewer operations", done.out)
 
     def test_criteria_say_what_they_score(self, gaprune):
-        assert "What they say of whole units" in gaprune("criteria").out
+        assert "Importance of neurons, head groups and layers" in gaprune("criteria").out
         listed = json.loads(gaprune("criteria", "--json").out)
         assert "loss" in listed["dai"]["layers"]
         assert listed["obd"]["units"] is None

@@ -196,10 +196,10 @@ class TestOtherCommands:
             (["evaluate", "MODEL", "--tasks", "TASKS", "--dtype", "int8"], "dtype: 'int8' is not a floating-point"),
             (
                 ["evaluate", "MODEL", "--tasks", "TASKS", "--revision", "v1"],
-                "revision: it is of the one model on the hub",
+                "revision: it belongs to the one model on the hub",
             ),
             (["inspect", "MODEL", "--dtype", "int8"], "dtype: 'int8' is not a floating-point"),
-            (["inspect", "MODEL", "--revision", "v1"], "revision: it is of the one model on the hub"),
+            (["inspect", "MODEL", "--revision", "v1"], "revision: it belongs to the one model on the hub"),
             (["compare", "MODEL", "--criteria", "dai"], "tasks: there is none to compare on."),
             (["compare", "--criteria", "magnitude", "--tasks", "TASKS"], "model: no parent model is named."),
             (

@@ -36,10 +36,10 @@ def criteria(as_json: JsonFlag = False) -> None:
     for name, kind in known.items():
         constants = ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items())
         table.add_row(name, kind.summary, getattr(kind, "default_allocation", None), constants, kind.source)
-    units = Table(title="What they say of whole units", title_justify="left", title_style="bold")
+    units = Table(title="Importance of neurons, head groups and layers", title_justify="left", title_style="bold")
     for column in ("name", "neuron or head group", "layer"):
         units.add_column(column)
     for name, kind in known.items():
         if getattr(kind, "unit_summary", None) or getattr(kind, "layer_summary", None):
             units.add_row(name, getattr(kind, "unit_summary", None) or "", getattr(kind, "layer_summary", None) or "")
-    show(table, units, "Those with calibration=domain also answer to NAME-general and NAME-mix.")
+    show(table, units, "A criterion with the constant calibration also has the names NAME-general and NAME-mix.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["load_recipe"]
+__all__ = ["given_options", "load_recipe"]
 
 
 def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dict[str, Any]:
@@ -47,6 +48,19 @@ def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dic
                 options.known(),
             )
     return content
+
+
+def given_options(
+    recipe: CommandOptions | Mapping[str, Any] | str | Path | None, options: type[CommandOptions] = Recipe
+) -> dict[str, Any]:
+    """Return the options that a recipe states: options, a mapping or the name of a file.
+
+    Raises:
+        ConfigError: If a file cannot be read; see :func:`load_recipe`.
+    """
+    if isinstance(recipe, CommandOptions):
+        return recipe.model_dump(exclude_unset=True)
+    return load_recipe(recipe, options) if isinstance(recipe, str | Path) else dict(recipe or {})
 
 
 def _yaml() -> YAML:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gaprune.config.files import load_recipe
+from gaprune.config.files import given_options
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError, suggest
 
@@ -24,24 +24,18 @@ def build_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None = None, 
     Precedence, lowest first: defaults, ``recipe``, ``options``; an option that is ``None`` is not given.
 
     Raises:
-        ConfigError: If an option is unknown or makes no sense.
+        ConfigError: If an option is unknown or its value is not valid.
     """
-    if isinstance(recipe, Recipe):
-        base: Mapping[str, Any] = recipe.model_dump(exclude_unset=True)
-    elif isinstance(recipe, str | Path):
-        base = load_recipe(recipe)
-    else:
-        base = recipe or {}
-    return Recipe.build(base, options)
+    return Recipe.build(given_options(recipe), options)
 
 
 def split_source(source: str | Path | Loaded | None) -> tuple[str | Path | None, Loaded | None]:
-    """Return where to read something from, or the thing itself where it was given."""
+    """Return the place to read something from, or the thing itself if it was given; the other is ``None``."""
     return (source, None) if source is None or isinstance(source, str | Path) else (None, source)
 
 
 def refuse_loading_options(recipe: Recipe) -> None:
-    """Refuse what says how to load a model, where the model is loaded already.
+    """Refuse options that say how to load a model, because the model is loaded already.
 
     Raises:
         ConfigError: If there is such an option; it would have no effect.
@@ -52,7 +46,7 @@ def refuse_loading_options(recipe: Recipe) -> None:
 
 
 def no_effect(option: str, model: str) -> ConfigError:
-    """Return the refusal of an option that would do nothing to a loaded model."""
+    """Return the error for an option that has no effect on a loaded model."""
     return ConfigError(
         f"{option}: the {model} is a loaded model, so this has no effect.",
         "Leave it out, or name the model's folder or hub id instead.",
@@ -60,10 +54,10 @@ def no_effect(option: str, model: str) -> ConfigError:
 
 
 def loading_options(options: Mapping[str, Any], sources: Mapping[str, object], known: Sequence[str]) -> dict[str, Any]:
-    """Return the options given, all of which have an effect on every one of the models in ``sources``, by role.
+    """Return the options that are given, after a check that each has an effect on every model of ``sources``, by role.
 
     Raises:
-        ConfigError: If an option is unknown, a model is loaded already, or it is open whose the revision is.
+        ConfigError: If an option is unknown, a model is loaded already, or several models could have the revision.
     """
     for option in options:
         if option not in known:
@@ -78,7 +72,7 @@ def loading_options(options: Mapping[str, Any], sources: Mapping[str, object], k
     on_hub = [role for role, source in sources.items() if isinstance(source, str | Path) and not Path(source).is_dir()]
     if "revision" in given and len(on_hub) != 1:
         raise ConfigError(
-            f"revision: it is of the one model on the hub, and here {'both are' if on_hub else 'there is none'}.",
+            f"revision: it belongs to the one model on the hub; here {'both are' if on_hub else 'none is'}.",
             "Leave it out, or name the folder of a model that was downloaded.",
         )
     return given

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from gaprune.config.files import load_recipe
+from gaprune.config.files import given_options
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.typed import RecoverOptions
 from gaprune.errors import ConfigError, ModelError
@@ -85,12 +85,8 @@ def recover(
     """
     (model_name, loaded), (parent_name, teacher) = split_source(model), split_source(parent)
     (domain_name, domain_triplets), (general_name, general_triplets) = split_source(domain), split_source(general)
-    if isinstance(recipe, RecoveryOptions):
-        recipe = recipe.model_dump(exclude_unset=True)
-    elif isinstance(recipe, str | Path):
-        recipe = load_recipe(recipe, RecoveryOptions)
     given = {"model": model_name, "domain": domain_name, "general": general_name, "parent": parent_name}
-    asked = RecoveryOptions.build(recipe or {}, given, {"steps": steps, "out": out}, options)
+    asked = RecoveryOptions.build(given_options(recipe, RecoveryOptions), given, {"steps": steps, "out": out}, options)
 
     processes = _join_processes(asked)
     count = processes.num_processes
