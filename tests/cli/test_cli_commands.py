@@ -273,7 +273,7 @@ class TestCompare:
         done = gaprune(*arguments)
         assert done.code == 2
         option = line.partition(":")[0]
-        assert f"error: {option}: a comparison of several criteria has no such option." in done.err
+        assert f"error: {option}: a comparison does not have this option." in done.err
         assert remedy in done.err
 
 
