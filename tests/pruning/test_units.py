@@ -116,11 +116,11 @@ def test_wrong_decisions_are_refused(bert):
     with pytest.raises(SelectionError, match=r"layer.1.output.dense keeps 48 units, encoder.layer.0.output.dense 16"):
         remove_units(bert, groups, uneven)
     nothing = {name: torch.zeros(48, dtype=torch.bool) for name in keep}
-    with pytest.raises(SelectionError, match="at least one has to stay"):
+    with pytest.raises(SelectionError, match="at least one must be kept"):
         remove_units(bert, groups, nothing)
     with pytest.raises(SelectionError, match="layers 0 to 1; there is no layer 2"):
         remove_layers(bert, [2])
-    with pytest.raises(SelectionError, match="at least one has to stay"):
+    with pytest.raises(SelectionError, match="at least one must be kept"):
         remove_layers(bert, [0, 1])
 
 

@@ -280,7 +280,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("stranger", [-1, 91])
     def test_an_id_of_another_model(self, bert, stranger):
-        with pytest.raises(ConfigError, match=rf"The token id {stranger} is no row of the model's table of 91\."):
+        with pytest.raises(ConfigError, match=rf"The token id {stranger} is not a row of the model's table of 91\."):
             cut_vocabulary(bert, {5, stranger})
 
     def test_a_model_without_a_transformer(self, bert):

@@ -1,4 +1,4 @@
-"""Exact counts: how many go, and from where."""
+"""Exact counts: how many weights are pruned, and in which group."""
 
 from __future__ import annotations
 

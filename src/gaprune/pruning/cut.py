@@ -22,12 +22,12 @@ __all__ = ["remove_layers", "remove_units"]
 def remove_units(
     model: SentenceTransformer, groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]
 ) -> SentenceTransformer:
-    """Return a smaller copy of ``model`` without the units that do not stay.
+    """Return a smaller copy of ``model`` with the kept units alone.
 
     Args:
         model: The parent; it is left as it is.
         groups: All unit groups of one kind of this model.
-        keep: True for units that stay, ``(units,)`` by name of the group; as many in every group.
+        keep: True for kept units, ``(units,)`` by name of the group; as many in every group.
 
     Raises:
         SelectionError: If a group is missing, has another size, or keeps another number than the first.
@@ -48,7 +48,7 @@ def remove_units(
     if uneven or not count:
         raise SelectionError(
             f"{(uneven or list(counts))[0]} keeps {counts[(uneven or list(counts))[0]]} units, "
-            + (f"{groups[0].name} {count}." if uneven else "and at least one has to stay."),
+            + (f"{groups[0].name} {count}." if uneven else "and at least one must be kept."),
             "Keep the same number in every block: one field of the configuration serves all.",
         )
     tensors: dict[str, Tensor] = {}
@@ -57,18 +57,18 @@ def remove_units(
     return rebuild(model, {field: each * count for field, each in groups[0].fields.items()}, tensors)
 
 
-def _cut_group(group: UnitGroup, stays: Tensor) -> dict[str, Tensor]:
+def _cut_group(group: UnitGroup, kept: Tensor) -> dict[str, Tensor]:
     """Return the smaller tensors of a group by their names."""
     consumer = group.consumer.module.weight
     tensors = {
         f"{group.consumer.name}.weight": consumer[
-            :, _spread(stays, group.consumer.columns_per_unit).to(consumer.device)
+            :, _spread(kept, group.consumer.columns_per_unit).to(consumer.device)
         ]
     }
     for producer in group.producers:
         linear = producer.matrix.module
         part = linear.out_features // producer.parts
-        rows = torch.cat([_spread(stays, producer.rows) + index * part for index in range(producer.parts)])
+        rows = torch.cat([_spread(kept, producer.rows) + index * part for index in range(producer.parts)])
         tensors[f"{producer.matrix.name}.weight"] = linear.weight[rows.to(linear.weight.device)]
         if linear.bias is not None:
             tensors[f"{producer.matrix.name}.bias"] = linear.bias[rows.to(linear.bias.device)]
@@ -85,10 +85,10 @@ def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> Senten
 
     Args:
         model: The parent; it is left as it is.
-        layers: Indices of the blocks that go.
+        layers: Indices of the blocks to remove.
 
     Raises:
-        SelectionError: If there is no such block, or none would be left.
+        SelectionError: If there is no such block, or no block would be left.
         ModelError: If the family's configuration cannot say it.
     """
     count = len(blocks(model))
@@ -103,7 +103,7 @@ def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> Senten
     if fixed or not stay:
         raise SelectionError(
             f"The model has layers 0 to {count - 1}; "
-            + (f"there is no layer {fixed[0]}." if fixed else "at least one has to stay."),
+            + (f"there is no layer {fixed[0]}." if fixed else "at least one must be kept."),
             "Remove fewer layers.",
         )
     path = block_path(transformer_of(model))

@@ -1,7 +1,7 @@
-"""Vocabulary surgery: rows of the embedding table that texts never need go, the tokenizer does with the rest.
+"""Pruning of the vocabulary: rows of the embedding table that texts do not need are removed, with their tokens.
 
-A text all of whose tokens stay is split as before, so its embedding does not change (but for a word that WordPiece
-could not split, and may now that longer pieces are gone); any other text is split into smaller pieces, down to
+A text all of whose tokens are kept is split as before, so its embedding does not change (except for a word that
+WordPiece could not split, and can without longer pieces). Any other text is split into smaller pieces, down to
 characters or bytes. The result is an ordinary checkpoint.
 """
 

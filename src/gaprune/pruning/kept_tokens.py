@@ -1,4 +1,4 @@
-"""Deciding which tokens stay: those that are wanted, closed under what the model and its tokenizer need."""
+"""Which tokens are kept: those that are wanted, and those that the model and its tokenizer need for them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["VocabularyCut", "close_vocabulary", "rank_tokens"]
 
 @dataclass(frozen=True)
 class VocabularyCut:
-    """Which rows of an embedding table stay, and why.
+    """Which rows of an embedding table are kept, and why.
 
     Args:
         rows: Rows of the parent's table.
-        kept: The parent's ids of the rows that stay, in the order of their new ids.
+        kept: The parent's ids of the kept rows, in the order of their new ids.
         reasons: Number of rows kept by the first reason that applies: ``special`` (special and added tokens, and what
             a configuration names), ``prompts`` (of the model), ``fallback`` (bytes or characters that spell any text),
-            ``asked``, and ``merges`` (what a tokenizer passes through on its way to these).
-        rowless: Tokens of the parent's tokenizer that its table has no row for; no text with them could be embedded,
-            and they go too.
+            ``asked``, and ``merges`` (the intermediate results of BPE on its way to these).
+        rowless: Tokens of the parent's tokenizer that its table has no row for. No text with them could be embedded;
+            they are removed too.
     """
 
     rows: int
@@ -38,17 +38,17 @@ class VocabularyCut:
 
     @property
     def removed(self) -> int:
-        """Number of rows that go."""
+        """Number of removed rows."""
         return self.rows - len(self.kept)
 
     @property
     def sparsity(self) -> float:
-        """Fraction of the rows that goes."""
+        """Fraction of the rows that is removed."""
         return self.removed / self.rows
 
 
 def close_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> VocabularyCut:
-    """Return what must stay for the tokens of ``keep`` to come out as before and every text to have tokens at all.
+    """Return which tokens must be kept so that those of ``keep`` come out as before and every text has tokens.
 
     Args:
         model: The parent.
@@ -63,13 +63,13 @@ def close_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> Vocab
 
 
 class _Closure:
-    """Ids that stay, each counted under the first reason that keeps it."""
+    """Kept ids, each counted under the first reason that keeps it."""
 
     def __init__(self, model: SentenceTransformer, place: Vocabulary, keep: Collection[int]) -> None:
         strangers = sorted(each for each in keep if not 0 <= each < place.rows)
         if strangers:
             raise ConfigError(
-                f"The token id {strangers[0]} is no row of the model's table of {place.rows}.",
+                f"The token id {strangers[0]} is not a row of the model's table of {place.rows}.",
                 "Give ids that the model's own tokenizer counted.",
             )
         self._place = place
@@ -118,13 +118,13 @@ class _Closure:
 def rank_tokens(model: SentenceTransformer, counts: Mapping[int, int], sparsity: float) -> VocabularyCut:
     """Return the decision that removes the fraction ``sparsity`` of the rows, of the least frequent tokens.
 
-    What the model needs stays in any case; then tokens stay by falling count while there is room, each with what is
-    on its way, the lower id first among equals (tokenizers number by frequency, so this orders what was never seen).
+    Tokens that the model needs are always kept. Then tokens are kept by falling count while there is room, each with
+    its merges, the lower id first among equals (tokenizers number by frequency, which orders tokens never seen).
 
     Args:
         model: The parent.
         counts: How often each token occurs, by id.
-        sparsity: Fraction of the table's rows that goes, from 0 up to below 1.
+        sparsity: Fraction of the table's rows to remove, from 0 up to below 1.
 
     Raises:
         ModelError: If the model's vocabulary cannot be cut.
@@ -142,7 +142,9 @@ def rank_tokens(model: SentenceTransformer, counts: Mapping[int, int], sparsity:
             f"Ask for at most {(place.rows - len(closure)) / place.rows:.4f}.",
         )
     tokens = sorted(each for each in place.tokens.values() if each < place.rows)
-    for each in sorted(tokens, key=lambda each: -counts.get(each, 0)):  # stable, so equals stay by id
+    for each in sorted(
+        tokens, key=lambda each: -counts.get(each, 0)
+    ):  # stable: equals by id
         if len(closure) == budget:
             break
         if each not in closure:

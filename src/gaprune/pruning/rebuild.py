@@ -1,4 +1,4 @@
-"""A model of another shape: a new transformer from a changed configuration, filled with the weights that stay.
+"""A model of another shape: a new transformer from a changed configuration, filled with the kept weights.
 
 What is saved is the configuration and the weights, so a model made from just these is the model that reloads.
 """
@@ -34,7 +34,7 @@ def rebuild(
         model: The parent.
         changes: New values of fields of the transformer's configuration.
         tensors: Weights that differ from the parent's, by the parent's names.
-        rename: From the parent's names to the child's; ``None`` for weights that go.
+        rename: From the parent's names to the child's; ``None`` for removed weights.
 
     Raises:
         ModelError: If the configuration cannot be what is asked, or the weights do not fit it.
@@ -52,7 +52,7 @@ def rebuild(
         new.load_state_dict(state, assign=True)
     except RuntimeError as error:
         raise ModelError(
-            f"{type(old).__name__}: the weights that stay do not fit the smaller configuration: {error}",
+            f"{type(old).__name__}: the kept weights do not fit the smaller configuration: {error}",
             "Remove something else; please report this family.",
         ) from error
     _fill_buffers(new, old, rename)

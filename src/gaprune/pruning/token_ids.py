@@ -28,8 +28,8 @@ def renumber(config: PreTrainedConfig | GenerationConfig, new: Mapping[int, int]
 
     Args:
         config: A configuration; its text part, where it has one, is renumbered too.
-        new: New ids by old. A number without one is no row of the parent either, as the defaults of a family often
-            are, and stays what it is.
+        new: New ids by old. A number without a new id is not a row of the parent, as the defaults of a family often
+            are not; it is left as it is.
     """
     for part in _parts(config):
         for name, value in list(_own(part)):

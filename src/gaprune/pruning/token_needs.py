@@ -1,4 +1,4 @@
-"""Which tokens a tokenizer cannot do without: its special tokens, its last resort, and the way to other tokens."""
+"""Which tokens a tokenizer needs: special tokens, fallback tokens, and the merges that lead to other tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 @dataclass(frozen=True, eq=False)
 class TokenNeeds:
-    """What must stay beside the tokens that are wanted for themselves.
+    """What must be kept beside the tokens that are asked for.
 
     Args:
         special: Ids of special and added tokens, and of those that a configuration names.
@@ -110,8 +110,8 @@ def _fallback(pieces: Mapping[str, Any], ids: Mapping[str, int], suffix: str) ->
     else:
         found = {each for token, each in ids.items() if len(token.removeprefix(prefix).removesuffix(suffix)) == 1}
     if pieces["type"] == "Unigram":
-        # An unknown character scores a little less than the least likely piece. With that gone it would score more,
-        # and win over pieces; with it, what is unknown now never beats what the parent weighed in its place.
+        # An unknown character scores a little less than the least likely piece. Without that piece it would score
+        # more, and win over pieces; with it, an unknown piece never beats what the parent weighed in its place.
         least = min(pieces["vocab"], key=lambda piece: piece[1])
         found.add(ids[least[0]])
     return found

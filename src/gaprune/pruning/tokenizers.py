@@ -1,4 +1,4 @@
-"""Taking tokens out of a tokenizer so that what is left still splits every text."""
+"""Removing tokens from a tokenizer so that it still splits every text."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ VOCABULARY_EXTRA = ("Cutting a vocabulary", "vocabulary", "skeletoken")
 def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, keep: Collection[int]) -> PreTrainedTokenizerFast:
     """Return ``tokenizer`` with the tokens of ``keep`` alone, numbered anew from zero; ``tokenizer`` is untouched.
 
-    Merges of BPE that need or make a token that goes are gone too; the ids in the post-processor, in the added tokens
+    Merges of BPE that need or make a removed token are removed too; the ids in the post-processor, in the added tokens
     and of padding and the unknown token are the new ones. The result has been written and read again once, so it is
     what a saved folder gives.
 
     Args:
         tokenizer: Of the library tokenizers.
-        keep: Ids of the tokens that stay, closed under what the tokenizer needs.
+        keep: Ids of the kept tokens, closed under what the tokenizer needs.
 
     Raises:
         MissingExtraError: If skeletoken is not installed.
         ModelError: If the tokenizer cannot be changed, or does not come back as it was changed.
     """
     require_extra(*VOCABULARY_EXTRA)
-    goes = {token for token, each in tokenizer.get_vocab().items() if each not in keep}
-    backend = _without(tokenizer.backend_tokenizer, goes)
+    removed = {token for token, each in tokenizer.get_vocab().items() if each not in keep}
+    backend = _without(tokenizer.backend_tokenizer, removed)
     with TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer.save_pretrained(folder)
@@ -48,7 +48,7 @@ def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, keep: Collection[int]) -> 
         backend.save(str(folder / "tokenizer.json"))
         settings = folder / "tokenizer_config.json"
         content = json.loads(settings.read_text(encoding="utf-8"))
-        settings.write_text(json.dumps(_settings_without(content, goes)), encoding="utf-8")
+        settings.write_text(json.dumps(_settings_without(content, removed)), encoding="utf-8")
         child: PreTrainedTokenizerFast = type(tokenizer).from_pretrained(folder)
     child.name_or_path = tokenizer.name_or_path
     if child.get_vocab() != backend.get_vocab():
@@ -59,14 +59,14 @@ def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, keep: Collection[int]) -> 
     return child
 
 
-def _without(tokenizer: Tokenizer, goes: Collection[str]) -> Tokenizer:
+def _without(tokenizer: Tokenizer, removed: Collection[str]) -> Tokenizer:
     from skeletoken import TokenizerModel
 
     with _quiet("skeletoken"):  # it reports every added token that it numbers
         try:
             parent = TokenizerModel.from_tokenizer(tokenizer)
             unknown = parent.unk_token
-            child = parent.remove_tokens_from_vocabulary([token for token in goes if token in parent.vocabulary])
+            child = parent.remove_tokens_from_vocabulary([token for token in removed if token in parent.vocabulary])
             if unknown is not None:
                 child.model.unk_token = unknown  # Unigram kept its number, which is another token's now, or none
             added = {str(token) for token in tokenizer.get_added_tokens_decoder().values()}
@@ -80,16 +80,16 @@ def _without(tokenizer: Tokenizer, goes: Collection[str]) -> Tokenizer:
             ) from error
 
 
-def _settings_without(settings: Mapping[str, Any], goes: Collection[str]) -> dict[str, Any]:
-    """Return the content of ``tokenizer_config.json`` without tokens that went, which loading would add again."""
+def _settings_without(settings: Mapping[str, Any], removed: Collection[str]) -> dict[str, Any]:
+    """Return the content of ``tokenizer_config.json`` without removed tokens, which loading would add again."""
     kept = {name: value for name, value in settings.items() if name != "added_tokens_decoder"}
     for name, value in settings.items():
-        if name.endswith("_token") and _content(value) in goes:
+        if name.endswith("_token") and _content(value) in removed:
             del kept[name]
         elif name.endswith("special_tokens") and isinstance(value, list):
-            kept[name] = [each for each in value if _content(each) not in goes]
+            kept[name] = [each for each in value if _content(each) not in removed]
         elif name.endswith("special_tokens") and isinstance(value, dict):
-            kept[name] = {role: each for role, each in value.items() if _content(each) not in goes}
+            kept[name] = {role: each for role, each in value.items() if _content(each) not in removed}
     return kept
 
 
