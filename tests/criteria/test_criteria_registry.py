@@ -24,7 +24,7 @@ OURS = ["activation", "dai", "dai-paper", "fisher", "magnitude", "obd", "random"
 @pytest.fixture
 def sandbox(monkeypatch):
     """A registry of its own, with nothing announced."""
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    monkeypatch.setattr(registry, "_registered", dict(registry.available()))
     monkeypatch.setattr(registry, "entry_points", lambda *, group: [])
     registry._import_announced.cache_clear()
     yield monkeypatch

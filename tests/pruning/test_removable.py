@@ -98,8 +98,8 @@ class TestAnotherKind:
 
     @pytest.fixture
     def biases(self, monkeypatch):
-        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
         available()
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
         @register
         class Biases(Removable[RemovedUnits]):
