@@ -28,8 +28,8 @@ from plain_loop import reached
 
 __all__ = ["PROJECTED", "STATISTICS", "command", "measure_once", "server", "together"]
 
-STATISTICS: tuple[Statistic, ...] = ("fisher", "gradient", "gram", "input_square")
-PROJECTED: tuple[Statistic, ...] = ("gram", "output_gram")
+STATISTICS: tuple[Statistic, ...] = ("fisher", "gradient", "gram", "input", "input_square")
+PROJECTED: tuple[Statistic, ...] = ("gram", "input", "output_gram")
 
 
 def server() -> Any:
@@ -70,7 +70,7 @@ def measure_once(
             checkpoint=None if checkpoint is None else Checkpoint(checkpoint, resume=True, every=0),
         )
     tensors = {
-        f"{name} {key}": total.clone() for name, each in statistics.items() for key, total in each.sums().items()
+        f"{name} {key}": total.clone() for name, each in statistics.items() for key, total in each.tensors().items()
     }
     counts = {name: torch.tensor([each.samples, each.triplets, each.tokens]) for name, each in statistics.items()}
     save_file(tensors | counts, out.with_name(f"{out.name}-{rank() if world_size() > 1 else 0}"))

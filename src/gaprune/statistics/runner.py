@@ -50,6 +50,7 @@ def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str,
     by_name = {linear.name: linear for linear in measurement.linear_layers}
     hooks = [_hook(measurement, by_name[name], kept, context) for name in plan.passes[index]]
     statistics = {hook.linear.name: hook.statistics for hook in hooks}
+    memory_is_short = plan.recomputed > 0
     with ExitStack() as stack:
         stack.enter_context(frozen(model, gradients=measurement.backward))
         stack.enter_context(gradients_from(model, [hook.linear for hook in hooks]))
@@ -60,7 +61,7 @@ def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str,
         for number, step in enumerate(track(steps[done:], title), start=done + 1):
             idle = _most_passes(embedder, batches, step) - embedder.passes(batches[step]) if in_step else 0
             _measure_batch(measurement, embedder, batches[step], hooks, at_once=plan.way.at_once, idle=idle)
-            if plan.recomputed:  # memory is short
+            if memory_is_short:
                 give_back()
             if store is not None and not in_step and number < len(steps) and store.is_due():
                 store.save(index, number, statistics)
@@ -91,7 +92,7 @@ def _hook(
         statistics = kept[linear.name].to(device)
     else:
         shapes = shapes_of(linear, measurement.statistics)
-        zeros = {name: torch.zeros(shape, device=device) for name, shape in shapes.items()}
+        zeros = {name: torch.zeros(shape, dtype=torch.float32, device=device) for name, shape in shapes.items()}
         statistics = LinearStatistics(linear.name).with_tensors(zeros)
     batch_fisher = measurement.options.fisher == "batch"
     return LinearHook(linear, measurement.statistics, statistics, batch_fisher=batch_fisher, context=context)
