@@ -33,7 +33,7 @@ def make_weight(seed: int, *, width: int = IN) -> torch.Tensor:
 
 def ridged(gram: torch.Tensor, damping: float = 0.01) -> torch.Tensor:
     gram = gram.double()
-    return gram + damping * gram.diagonal().diag()
+    return gram + damping * gram.diagonal().mean() * torch.eye(len(gram), dtype=torch.float64)
 
 
 def slow_updates(weight: torch.Tensor, gram: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
@@ -223,7 +223,7 @@ def test_uncorrelated_inputs_need_no_update():
     weight, gram = make_weight(12), torch.diag(torch.rand(IN, generator=torch.Generator().manual_seed(0)) + 0.5)
     solution = solve(weight, gram, zeros=48)
     torch.testing.assert_close(solution.weight, weight * solution.keep)
-    saliency = weight.square() * 1.01 * gram.diagonal()
+    saliency = weight.square() * (gram.diagonal() + 0.01 * gram.diagonal().mean())
     assert torch.equal(~solution.keep, lowest(saliency, 48))
 
 

@@ -9,8 +9,8 @@ from gaprune.errors import MeasurementError
 
 __all__ = ["damped_inverse", "inverse_factor"]
 
-_FLOOR = 1e-12
-"""Smallest mean square of an input that counts, relative to the mean over inputs."""
+_MASSIVE = 1e4
+"""Inputs with a mean square so many times the median do not count for the ridge."""
 
 
 def inverse_factor(moments: Tensor, *, damping: float, name: str) -> Tensor:
@@ -20,25 +20,26 @@ def inverse_factor(moments: Tensor, *, damping: float, name: str) -> Tensor:
 
 
 def damped_inverse(moments: Tensor, *, damping: float, name: str) -> Tensor:
-    """Return ``(H + damping diag(H))⁻¹``, ``(in, in)``, in double precision.
+    """Return ``(H + damping mean(diag H) I)⁻¹``, ``(in, in)``, in double precision.
 
-    The ridge of each input is relative to its own mean square. A ridge relative to the mean over all inputs would
-    hide the ordinary ones beside a channel with massive activations. Inputs that are always zero get a small ridge, so
-    that their weights are the cheapest to remove.
+    Channels with massive activations do not count for the mean, because the ridge would hide all ordinary inputs
+    beside them. The ridge alone stands for inputs that are always zero, so their weights are the cheapest to remove.
 
     Args:
         moments: Second moments ``H`` of the inputs, ``(in, in)``.
-        damping: Ridge, relative to the diagonal.
+        damping: Ridge, relative to the mean of the diagonal.
         name: Name of the linear layer, for the error.
 
     Raises:
         MeasurementError: If ``H`` is not positive definite even so.
     """
     wide = moments.double()
-    squares = wide.diagonal().clamp_min(_FLOOR * wide.diagonal().mean())
-    ridge = damping * torch.where(squares > 0, squares, 1)
+    squares = wide.diagonal()
+    ordinary = squares <= _MASSIVE * squares.median()
+    scale = squares[ordinary].mean() if squares.median() > 0 else squares.mean()
+    ridge = damping * torch.where(scale == 0, 1, scale)
     try:
-        factor: Tensor = torch.linalg.cholesky(wide + ridge.diag())
+        factor: Tensor = torch.linalg.cholesky(wide + ridge * torch.eye(len(wide)).to(wide))
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
         raise MeasurementError(
             f"{name}: the second moments of the inputs are not positive definite.",

@@ -10,7 +10,7 @@ from gaprune.criteria.inverse import damped_inverse
 __all__ = ["obs_order"]
 
 _RIDGE = 0.01
-"""Ridge of the reconstruction that is foreseen, relative to the variance of each input.
+"""Ridge of the reconstruction that is foreseen, relative to the mean variance of the inputs.
 
 It is smaller than that of the reconstruction itself: the moments come from more texts here, and are only compared.
 """

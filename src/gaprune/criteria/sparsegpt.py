@@ -28,7 +28,7 @@ class SparseGPT(Calibrated, UpdatingCriterion):
     source: ClassVar[str] = "Frantar and Alistarh 2023 (SparseGPT), arXiv 2301.00774"
     weight_statistics: ClassVar[frozenset[Statistic]] = frozenset({"gram"})
 
-    damping: float = Field(0.01, gt=0, description="Ridge, relative to each entry of the diagonal of H.")
+    damping: float = Field(0.01, gt=0, description="Ridge, relative to the mean of the diagonal of H.")
     block: int = Field(128, ge=1, description="Columns whose weights are chosen together.")
 
     def second_moments(self, inputs: WeightInputs) -> Tensor:
