@@ -19,10 +19,6 @@ __all__ = ["given_options", "load_recipe"]
 def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dict[str, Any]:
     """Read a recipe file (YAML, one mapping of option names to values).
 
-    Args:
-        path: The file.
-        options: The kind of options it holds.
-
     Raises:
         ConfigError: If the file cannot be read, is not a mapping, or names an option that is unknown or twice there.
     """

@@ -49,12 +49,7 @@ class Criterion(Options, ABC):
     """Constants that are terms of the formula for a granularity, each with the value that switches its term off."""
 
     def for_run(self, kinds: Collection[DataKind], *, reconstructs: bool) -> Self:  # noqa: ARG002 (for overriding)
-        """Return the criterion with the defaults that depend on the run.
-
-        Args:
-            kinds: Kinds of data that the user named.
-            reconstructs: Whether units are removed and the rest is reconstructed.
-        """
+        """Return the criterion with the defaults that depend on the run."""
         return self
 
     @property

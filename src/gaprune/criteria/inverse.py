@@ -25,11 +25,6 @@ def damped_inverse(moments: Tensor, *, damping: float, name: str) -> Tensor:
     Channels with massive activations do not count for the mean, because the ridge would hide all ordinary inputs
     beside them. The ridge alone stands for inputs that are always zero, so their weights are the cheapest to remove.
 
-    Args:
-        moments: Second moments ``H`` of the inputs, ``(in, in)``.
-        damping: Ridge, relative to the mean of the diagonal.
-        name: Name of the linear layer, for the error.
-
     Raises:
         MeasurementError: If ``H`` is not positive definite even so.
     """

@@ -51,13 +51,6 @@ def save(
 ) -> Path:
     """Write ``model`` as a sentence-transformers folder with safetensors, model card and provenance.
 
-    Args:
-        model: The model.
-        out: The folder.
-        card: Text of ``README.md``.
-        provenance: Content of ``gaprune.json``.
-        overwrite: Whether an existing model folder is replaced.
-
     Raises:
         OutputError: If it cannot be written, or the saved weights have other zeros than the provenance says.
     """

@@ -91,11 +91,6 @@ def write_onnx(model: SentenceTransformer, path: Path, *, int8: bool = False) ->
 def write_openvino(model: SentenceTransformer, path: Path, *, int8: bool = False) -> None:
     """Write ``model``, in fp32 on the CPU, as an OpenVINO graph (``.xml`` and ``.bin``), via ONNX.
 
-    Args:
-        model: As for :func:`write_onnx`.
-        path: The ``.xml`` file.
-        int8: Compress weights to int8 by output channel; OpenVINO quantises activations at run time.
-
     Raises:
         ModelError: If the model cannot be traced.
     """

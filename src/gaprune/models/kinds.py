@@ -46,12 +46,7 @@ class _Sizes:
 
 
 def kinds_in(block: nn.Module, config: Any) -> dict[str, Kind]:
-    """Return the kind of every linear layer of ``block``, by its path in the block; ``unknown`` without evidence.
-
-    Args:
-        block: One of the blocks of a transformer.
-        config: The configuration of the transformer.
-    """
+    """Return the kind of every linear layer of ``block``, by its path in the block; ``unknown`` without evidence."""
     modules = dict(block.named_modules())
     linears = {path: module for path, module in modules.items() if isinstance(module, nn.Linear)}
     parts = {path: _part(path, linears) for path in linears}

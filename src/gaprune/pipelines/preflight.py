@@ -48,11 +48,6 @@ def check_outside(
 ) -> None:
     """Refuse output folders that would replace what is read, or in which something else is to be written.
 
-    Args:
-        folders: Where results will be, resolved.
-        read: What is read, by option; names on the hub are no paths.
-        written: What is written beside the results, by option.
-
     Raises:
         ConfigError: If anything of it is one of the folders or lies in one.
     """

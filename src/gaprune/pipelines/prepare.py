@@ -34,13 +34,7 @@ __all__ = ["OpenParent", "Prepared", "prepare"]
 
 @dataclass(frozen=True)
 class OpenParent:
-    """The dense model.
-
-    Args:
-        model: The model.
-        own_length: Its own limit of text length.
-        identity: What identifies it.
-    """
+    """The dense model."""
 
     model: SentenceTransformer
     own_length: int | None
@@ -86,16 +80,6 @@ def prepare(
     parent: OpenParent | None = None,
 ) -> Prepared:
     """Check everything, load the parent and draw the triplets.
-
-    Args:
-        recipe: What is asked for.
-        criteria: Names of criteria; the recipe's own if none are given.
-        model: The parent, if it is loaded.
-        domain: Triplets that replace those of the recipe.
-        general: General triplets that replace those of the recipe.
-        tasks: What every result is evaluated on.
-        data: The same triplets, if they are read already.
-        parent: The parent, if an earlier run has opened it.
 
     Raises:
         GapruneError: One of its kinds for anything that is wrong with options, files, model or output folder.

@@ -103,13 +103,7 @@ def prune_many(
 
 
 def results(run: Prepared, *, inplace: bool = False, dense: Evaluation | None = None) -> Iterator[Result]:
-    """Yield the results of a run by every criterion, written and evaluated as the recipe says.
-
-    Args:
-        run: The run.
-        inplace: Whether the parent is not used elsewhere, so that it may become the last result.
-        dense: The evaluation of the parent, if it is known.
-    """
+    """Yield the results of a run by every criterion, written and evaluated as the recipe says."""
     dense = evaluate_parent(run) if dense is None else dense
     jobs = list(product(run.criteria, run.removal.singles))
     with ExitStack() as stack:

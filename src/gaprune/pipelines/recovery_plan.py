@@ -73,13 +73,7 @@ class RecoveryPlan:
         return replace(self, data=data, teacher=teacher, teacher_identity=identity)
 
     def recover(self, model: SentenceTransformer, after: Round, *, beside: str | None) -> Recovery:
-        """Recover ``model`` in place after a round of pruning, and return the record for the provenance.
-
-        Args:
-            model: The pruned model.
-            after: The round.
-            beside: Checkpoints are written to a temporary folder beside this one.
-        """
+        """Recover ``model`` in place after a round of pruning, and return the record for the provenance."""
         options = self.options[after.number]
         label = "Recovering" if after.count == 1 else f"Recovering, round {after.number + 1} of {after.count}"
         with temporary_folder(beside) as folder:

@@ -54,14 +54,7 @@ def rank_units(run: Prepared) -> UnitRanking:
 
 
 def prune_structured(run: Prepared, name: str, result: str, units: UnitRanking) -> PrunedModel:
-    """Return the smaller model by a criterion; the parent is left as it is.
-
-    Args:
-        run: The run.
-        name: Name of the criterion.
-        result: Name of the result.
-        units: What :func:`rank_units` returned.
-    """
+    """Return the smaller model by a criterion; the parent is left as it is."""
     removables = run.removal.removables[result]
     held_out = split(run.calibration, run.recipe)[1] if run.removal.reconstructs else {}
     basis = Basis(name, run.criteria[name], run.calibration, units=units, quick=_quick(run), held_out=held_out)

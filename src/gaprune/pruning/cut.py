@@ -24,11 +24,6 @@ def remove_units(
 ) -> SentenceTransformer:
     """Return a smaller copy of ``model`` with the kept units alone.
 
-    Args:
-        model: The parent; it is left as it is.
-        groups: All unit groups of one kind of this model.
-        keep: True for kept units, ``(units,)`` by name of the group; as many in every group.
-
     Raises:
         SelectionError: If a group is missing, has another size, or keeps another number than the first.
         ModelError: If the family's configuration cannot say it.
@@ -82,10 +77,6 @@ def _spread(units: Tensor, size: int) -> Tensor:
 
 def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> SentenceTransformer:
     """Return a shallower copy of ``model`` without these blocks.
-
-    Args:
-        model: The parent; it is left as it is.
-        layers: Indices of the blocks to remove.
 
     Raises:
         SelectionError: If there is no such block, or no block would be left.

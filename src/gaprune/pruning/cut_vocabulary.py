@@ -31,10 +31,6 @@ __all__ = ["cut_vocabulary"]
 def cut_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> tuple[SentenceTransformer, VocabularyCut]:
     """Return a copy of ``model`` with the rows of ``keep`` and what they need alone, and what was kept and why.
 
-    Args:
-        model: The parent; it is untouched.
-        keep: Ids of the tokens that are wanted; they are closed as :func:`close_vocabulary` says.
-
     Raises:
         MissingExtraError: If skeletoken is not installed.
         ModelError: If the model's vocabulary cannot be cut.

@@ -50,10 +50,6 @@ class VocabularyCut:
 def close_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> VocabularyCut:
     """Return which tokens must be kept so that those of ``keep`` come out as before and every text has tokens.
 
-    Args:
-        model: The parent.
-        keep: Ids of tokens that are wanted, such as those that :func:`~gaprune.pruning.token_use.used_tokens` counts.
-
     Raises:
         ModelError: If the model's vocabulary cannot be cut.
         ConfigError: If an id is none of the table's.
@@ -142,9 +138,7 @@ def rank_tokens(model: SentenceTransformer, counts: Mapping[int, int], sparsity:
             f"Ask for at most {(place.rows - len(closure)) / place.rows:.4f}.",
         )
     tokens = sorted(each for each in place.tokens.values() if each < place.rows)
-    for each in sorted(
-        tokens, key=lambda each: -counts.get(each, 0)
-    ):  # stable: equals by id
+    for each in sorted(tokens, key=lambda each: -counts.get(each, 0)):  # stable: equals by id
         if len(closure) == budget:
             break
         if each not in closure:

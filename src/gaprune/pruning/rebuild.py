@@ -30,12 +30,6 @@ def rebuild(
 ) -> SentenceTransformer:
     """Return a copy of ``model`` whose transformer has another configuration; ``model`` is left as it is.
 
-    Args:
-        model: The parent.
-        changes: New values of fields of the transformer's configuration.
-        tensors: Weights that differ from the parent's, by the parent's names.
-        rename: From the parent's names to the child's; ``None`` for removed weights.
-
     Raises:
         ModelError: If the configuration cannot be what is asked, or the weights do not fit it.
     """

@@ -84,12 +84,6 @@ class Candidate:
 def check_target(target: Target, model: SentenceTransformer, *, round_to: int, tokens: int | None) -> None:
     """Refuse a target that is out of reach, or that the parent reaches as it is.
 
-    Args:
-        target: The target.
-        model: The parent.
-        round_to: The number of kept neurons is a multiple of this.
-        tokens: Kept tokens; ``None`` if all are kept.
-
     Raises:
         ConfigError: If no combination reaches the target, or nothing has to be removed.
     """
@@ -143,13 +137,6 @@ def search(
     tokens: int | None,
 ) -> Plan:
     """Return the plan that reaches the target with the least estimated degradation.
-
-    Args:
-        model: The parent.
-        target: What the result must reach; :func:`check_target` refuses what cannot be.
-        basis: Criterion, calibration data, ranking of units and quick reconstruction.
-        recipe: Loss, and the multiple of neurons that is kept.
-        tokens: Kept tokens; ``None`` if all are kept.
 
     Raises:
         MeasurementError: If what is measured is not finite.

@@ -50,13 +50,6 @@ class BlockStream:
 
     ``model`` is the model, ``blocks`` are its blocks, and ``next`` is the index of the block that the texts come to.
 
-    Args:
-        model: The model, in evaluation mode; its blocks may change between steps.
-        triplets: Triplets whose texts are used.
-        prompts: Put before queries and passages.
-        batch_size: Texts per batch.
-        label: Name of the data in the progress bar.
-
     Raises:
         MeasurementError: If the blocks do not see ``(texts, tokens, hidden)``.
     """
@@ -114,10 +107,6 @@ class _Entry:
 
     The blocks themselves run for the first batch only, which shows whether they return tuples. After that they are
     bypassed: they return their input.
-
-    Args:
-        model: The model.
-        found: Its blocks.
     """
 
     def __init__(self, model: SentenceTransformer, found: Sequence[nn.Module]) -> None:

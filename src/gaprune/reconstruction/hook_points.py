@@ -21,12 +21,7 @@ _NORM = re.compile("norm", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class HookPoint:
-    """The input or the output of a module of a block.
-
-    Args:
-        path: Path of the module in the block; empty for the block itself.
-        side: Whether the input or the output of the module is read.
-    """
+    """The input or the output of a module of a block."""
 
     path: str
     side: Literal["input", "output"]
@@ -52,11 +47,6 @@ def residual_hook_points(block: nn.Module, paths: Collection[str], run: Callable
 
     That is the input of the next norm, or the output of the block if no norm follows. If the output of the linear
     layer is normed before it is added (Gemma 3), it is that output itself.
-
-    Args:
-        block: The block.
-        paths: Paths of the linear layers in the block.
-        run: Runs the block once.
     """
     points: dict[str, HookPoint] = {}
     added: dict[str, Tensor] = {}

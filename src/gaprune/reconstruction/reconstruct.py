@@ -45,17 +45,7 @@ def reconstructed_copy(
     ridge: float,
     removed_layers: Collection[int] = (),
 ) -> SentenceTransformer:
-    """Return a pruned copy of the parent, fitted block by block on the texts of ``triplets``.
-
-    Args:
-        parent: The model; it is left as it is.
-        keep: As :func:`reconstruct_blocks` takes it, by name without the removed layers.
-        triplets: By kind of data, mixed by ``recipe.general_share``.
-        recipe: Share of general texts and batch size.
-        prompts: Put before queries and passages.
-        ridge: Of the least squares.
-        removed_layers: Layers that are removed altogether.
-    """
+    """Return a pruned copy of the parent, fitted block by block on the texts of ``triplets``."""
     child = remove_layers(parent, removed_layers) if removed_layers else copy.deepcopy(parent)
     kept = [layer for layer in range(len(blocks(parent))) if layer not in removed_layers]
 

@@ -141,12 +141,6 @@ def read_recovery_data(
 ) -> RecoveryData:
     """Read the data of a recovery; triplets given here are used instead of the files that the options name.
 
-    Args:
-        options: Options of the recovery.
-        domain: Triplets of the domain.
-        general: General triplets.
-        processes: Number of processes that share a batch.
-
     Raises:
         MissingExtraError: If an optional dependency of the options is not installed.
         ConfigError: If no domain data are named, or the numbers do not fit them.

@@ -78,14 +78,6 @@ def recover_model(
     It is trained in float32 (or with bfloat16 autocast) and has its own dtype and evaluation mode again afterwards. It
     gets the weights of the step with the lowest held-out loss, or the last ones without held-out triplets.
 
-    Args:
-        model: The model to train.
-        data: Training triplets and held-out triplets.
-        options: Options of the training.
-        checkpoints: Where checkpoints are written, and whether the run continues from one.
-        teacher: Embeddings of the parent, if ``options.distil``.
-        label: Name of the progress bar.
-
     Raises:
         ConfigError: If the device, its memory or the number of processes does not suffice.
         ModelError: If the model cannot be trained as asked for.

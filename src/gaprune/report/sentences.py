@@ -78,13 +78,7 @@ def data_lines(calibration: Calibration) -> list[str]:
 
 
 def unused_lines(provenance: Provenance, named: Collection[str], *, mines: bool) -> list[str]:
-    """Return a line about each kind of data that was named or was to be mined, in vain.
-
-    Args:
-        provenance: That of the result.
-        named: Kinds of data that the user named.
-        mines: Whether negatives were to be mined.
-    """
+    """Return a line about each kind of data that was named or was to be mined, in vain."""
     calibration, lines = provenance.calibration, []
     used = (calibration, *(recovery.data for recovery in provenance.recoveries))
     for kind in ("domain", "general"):

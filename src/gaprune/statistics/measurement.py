@@ -26,18 +26,7 @@ __all__ = ["Measurement", "by_backward"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measurement with one kind of backward pass, or none.
-
-    Args:
-        model: The model where its weights are placed.
-        triplets: Calibration data.
-        linear_layers: What is measured.
-        statistics: Which statistics.
-        prompts: Put before queries and passages.
-        options: Loss, Fisher kind, batch size, seed, memory budget and placement.
-        label: Name of the data.
-        batches: The triplets in the batches of all processes.
-    """
+    """A measurement with one kind of backward pass, or none."""
 
     model: SentenceTransformer
     triplets: Triplets

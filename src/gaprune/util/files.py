@@ -93,10 +93,6 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
 
     What killed runs left half written, of the file or in the folder, is deleted.
 
-    Args:
-        path: What is locked; every run that writes it must hold the lock.
-        wait: Whether to wait for another run that holds the lock. Otherwise that is an error.
-
     Raises:
         OutputError: If another run holds the lock and ``wait`` is false, or no lock can be made there.
     """

@@ -29,10 +29,6 @@ def free_bytes(device: torch.device, *, root: Path = Path("/")) -> int:
 
     On the host that is the least of what is available there and of what the control groups of this process (the
     limits of a container or a service) leave, shared among the processes that a launcher started together.
-
-    Args:
-        device: The device.
-        root: Folder that holds the files of the system, ``proc/self/cgroup`` and ``sys/fs/cgroup``.
     """
     import psutil
     import torch

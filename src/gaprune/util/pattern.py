@@ -13,11 +13,6 @@ __all__ = ["check_pattern", "pattern_mask"]
 def check_pattern(inputs: int, pattern: tuple[int, int], *, name: str) -> None:
     """Refuse a matrix whose inputs do not divide into groups.
 
-    Args:
-        inputs: Width of the matrix.
-        pattern: ``(N, M)``.
-        name: Of the matrix, for the error.
-
     Raises:
         ConfigError: If ``inputs`` is no multiple of M.
     """
@@ -31,11 +26,6 @@ def check_pattern(inputs: int, pattern: tuple[int, int], *, name: str) -> None:
 
 def pattern_mask(importance: Tensor, pattern: tuple[int, int], *, name: str) -> Tensor:
     """Return which weights stay so that every group of M consecutive inputs keeps its N most important.
-
-    Args:
-        importance: ``(out, in)``, finite; the last of equals stays.
-        pattern: ``(N, M)``.
-        name: Of the matrix, for the error.
 
     Raises:
         ConfigError: If the inputs are not a multiple of M.

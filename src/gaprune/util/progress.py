@@ -179,12 +179,7 @@ _display = Display()
 
 @contextmanager
 def stage(description: str, total: float | None = None) -> Iterator[Stage]:
-    """Show a stage of ``total`` steps while the block runs, which updates it.
-
-    Args:
-        description: A few words.
-        total: Number of steps; ``None`` if it is not known.
-    """
+    """Show a stage of ``total`` steps while the block runs, which updates it."""
     if not is_shown():
         yield Stage(description, total, 0.0, lambda: None)
         return
@@ -193,13 +188,7 @@ def stage(description: str, total: float | None = None) -> Iterator[Stage]:
 
 
 def track(items: Iterable[Item], description: str, total: int | None = None) -> Iterator[Item]:
-    """Yield ``items`` while the progress of ``description`` is shown.
-
-    Args:
-        items: What to go through.
-        description: A few words.
-        total: Number of items, if ``items`` has no length.
-    """
+    """Yield ``items`` while the progress of ``description`` is shown."""
     count = len(items) if total is None and isinstance(items, Sized) else total
     with stage(description, count) as opened:
         for number, item in enumerate(items, start=1):

@@ -81,13 +81,6 @@ def check(
 ) -> CheckReport:
     """Return the numbers and the problems of calibration data; nothing is changed.
 
-    Args:
-        domain: Domain triplets.
-        general: General triplets.
-        evaluation: Texts (queries and documents) of each evaluation task, by its name.
-        tokenizer_model: Lengths are counted in the tokens of this model; in words without one.
-        prompts: Prompts of that model, counted as part of every text.
-
     Raises:
         ModelError: If the model has no tokenizer.
     """

@@ -44,14 +44,7 @@ class Lengths:
 
 
 def lengths_of(texts: Sequence[str], prompt: str, counter: Counter, limit: int | None) -> Lengths:
-    """Return the lengths of ``texts``.
-
-    Args:
-        texts: The texts of one role; at least one.
-        prompt: The prompt before each.
-        counter: Counts tokens or words.
-        limit: The model's limit, if there is one.
-    """
+    """Return the lengths of ``texts``."""
     values = np.asarray(counter(texts, prompt))
     return Lengths(
         count=len(texts),
@@ -70,9 +63,6 @@ def word_counter(texts: Sequence[str], prompt: str) -> list[int]:
 
 class TokenCounter:
     """Counts tokens as the model reads them, with the prompt and special tokens.
-
-    Args:
-        model: The model whose tokenizer counts.
 
     Raises:
         ModelError: If the model has no tokenizer.

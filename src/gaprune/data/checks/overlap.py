@@ -61,14 +61,7 @@ def places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, str]:
 
 
 def overlap(left: Mapping[str, str], right: Mapping[str, str], *, names: tuple[str, str], evaluation: bool) -> Overlap:
-    """Return the texts of ``left`` that ``right`` contains too.
-
-    Args:
-        left: Normalised texts of a set, and their places.
-        right: Normalised texts of the other set, and their places; an empty place if there is none.
-        names: Names of both sets.
-        evaluation: Whether the other set is an evaluation task.
-    """
+    """Return the texts of ``left`` that ``right`` contains too."""
     common = [text for text in left if text in right]
     return Overlap(
         left=names[0],

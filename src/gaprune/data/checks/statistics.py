@@ -74,16 +74,7 @@ class SetReport:
 def describe(
     role: str, triplets: Triplets, normal: Mapping[str, str], counter: Counter, *, limit: int | None, prompts: Prompts
 ) -> tuple[SetReport, list[str], list[str]]:
-    """Return the numbers of a set, its problems as sentences, and those of them that make it unusable.
-
-    Args:
-        role: ``domain`` or ``general``.
-        triplets: The set.
-        normal: Normal form of every text of the set.
-        counter: Counts tokens or words.
-        limit: The model's limit on the length of a text.
-        prompts: Prompts of the model.
-    """
+    """Return the numbers of a set, its problems as sentences, and those of them that make it unusable."""
     places = _places(triplets, normal)
     lengths = _lengths(triplets, counter, limit, prompts)
     counts = _counts(triplets, normal) | {kind: len(found) for kind, found in places.items()}

@@ -45,11 +45,7 @@ def points_back(sentence: str) -> bool:
 
 
 class Judge:
-    """Judges queries in the context of a collection of passages.
-
-    Args:
-        passages: The passages.
-    """
+    """Judges queries in the context of a collection of passages."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
         self._frequency = Counter(word for passage in passages for word in set(words(passage.text)))

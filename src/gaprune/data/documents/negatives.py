@@ -36,12 +36,6 @@ def choose_negatives(
     A passage is refused if it may answer the query, if it shares 80 % or more of its words with the passage of the
     positive (of the smaller set of words, so that a text within the other is refused too), or if it contains the
     query and that is a sentence. If too few passages match the query, those that match the positive follow.
-
-    Args:
-        pairs: The pairs.
-        passages: The texts that ``search`` scores.
-        search: BM25 or embeddings.
-        count: Number of negatives for each pair; at least one.
     """
     sets = [frozenset(words(passage)) for passage in passages]
 

@@ -49,11 +49,6 @@ def cut(documents: Sequence[Document], *, shortest: int, longest: int) -> tuple[
     Short paragraphs of a section are joined, long ones are cut between sentences. Left out are passages that are
     still too short or consist of one sentence that is too long, and near-duplicates: passages with more than half
     of their eight-word runs in earlier passages.
-
-    Args:
-        documents: The documents.
-        shortest: Minimum number of words of a passage.
-        longest: Maximum number of words of a passage.
     """
     dropped: Counter[str] = Counter()
     seen: set[tuple[str, ...]] = set()

@@ -29,12 +29,6 @@ def read_queries(
 
     The positive in a named document is the passage that BM25 ranks highest for the query.
 
-    Args:
-        source: A file or folder in a format of triplets.
-        documents: The documents that ids refer to.
-        passages: Their passages.
-        index: BM25 of the passages.
-
     Raises:
         DataError: If the file cannot be read, or a record lacks a text or a known document.
     """

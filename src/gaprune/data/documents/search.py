@@ -53,13 +53,7 @@ class Bm25:
 
 
 class EmbeddingSearch:
-    """Cosine similarity of embeddings.
-
-    Args:
-        passages: The texts to find.
-        model: The model that embeds.
-        prompts: Prompts of ``model``.
-    """
+    """Cosine similarity of embeddings."""
 
     floor = -np.inf
 

@@ -72,10 +72,6 @@ def recognised(record: Record, part: str, names: Sequence[str], mapped: Collecti
 def find_columns(record: Record, columns: Mapping[str, str]) -> Columns:
     """Return the columns of ``record`` that make a triplet; all others are ignored.
 
-    Args:
-        record: A record of the file.
-        columns: Maps query, positive, negative or negatives to columns of the file.
-
     Raises:
         DataError: If the query or the positive has no column, a mapped column is missing, or several columns match.
     """

@@ -21,11 +21,6 @@ def parse_records(
 ) -> Iterator[Triplet]:
     """Yield one triplet for each record.
 
-    Args:
-        records: Records of one or more files.
-        columns: Maps query, positive, negative or negatives to columns of the file.
-        require_negatives: Whether every triplet must have a negative of its own.
-
     Raises:
         DataError: If a record lacks a column, or a text is missing, empty or not a text.
     """

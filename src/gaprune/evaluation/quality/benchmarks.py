@@ -42,12 +42,6 @@ def evaluate_benchmark(
     mteb chooses among the model's own prompts for each task. mteb's cache of results is not used: it identifies
     models by a name that a pruned model may share with its parent.
 
-    Args:
-        model: The model.
-        name: A benchmark of mteb (``ChemTEB``, ``MTEB(eng, v2)``), ``finance``, or comma-separated names of tasks.
-        parent: The dense model, or its evaluation on the same tasks, which is then not repeated.
-        batch_size: Number of texts encoded at a time.
-
     Raises:
         MissingExtraError: If mteb is not installed.
         ConfigError: If mteb has no such benchmark or task, or ``batch_size`` is below 1.

@@ -28,10 +28,6 @@ class ClassificationTask(Task):
     """Predict the label of texts with a logistic regression on labelled texts.
 
     Texts are encoded with the model's default prompt, if it has one, as ``model.encode`` does, and normalised.
-
-    Args:
-        train: Training texts and their labels.
-        test: Test texts and their labels.
     """
 
     kind: ClassVar[str] = "classification"

@@ -37,14 +37,6 @@ def embed(
 ) -> Tensor:
     """Return embeddings of length one, ``(texts, dim)``; repeated texts are encoded once.
 
-    Args:
-        model: The model.
-        texts: At least one text.
-        role: Role of the texts, ``None`` for texts without one.
-        prompts: Prompts of the roles; ``None`` for the model's default prompt.
-        batch_size: Number of texts encoded at a time.
-        task: Name of the task, for the error.
-
     Raises:
         ModelError: If an embedding contains NaN or infinity.
     """
@@ -86,15 +78,7 @@ def pair_classification(similarities: Sequence[float], labels: Sequence[int]) ->
 def retrieval_metrics(
     queries: Tensor, documents: Tensor, identifiers: Sequence[str], grades: Sequence[Mapping[str, float]], *, k: int
 ) -> dict[str, float]:
-    """Return nDCG, recall and MRR of the first ``k`` documents by cosine similarity, as means over queries.
-
-    Args:
-        queries: Embeddings of length one, ``(queries, dim)``.
-        documents: Embeddings of length one, ``(documents, dim)``.
-        identifiers: Identifiers of the documents.
-        grades: For each query the grade above 0 of each relevant document.
-        k: Number of ranks that count.
-    """
+    """Return nDCG, recall and MRR of the first ``k`` documents by cosine similarity, as means over queries."""
     totals = np.zeros(3)
     for query, relevant in zip(queries, grades, strict=True):
         ranking = [identifiers[index] for index in largest(documents @ query, min(k, len(documents)))]
@@ -105,11 +89,6 @@ def retrieval_metrics(
 
 def graded_ndcg(ranking: Sequence[str], grades: Mapping[str, float], k: int) -> float:
     """Return the normalised discounted cumulative gain of ``ranking``, with a gain linear in the grade.
-
-    Args:
-        ranking: Documents, best first.
-        grades: Grade above 0 of each relevant document.
-        k: Number of ranks that count.
 
     Source: Järvelin and Kekäläinen (2002), as computed by trec_eval (which accepts integer grades only).
     """

@@ -26,11 +26,6 @@ class PairTask(Task):
 
     Both sentences are encoded as ``model.encode`` does, with the model's default prompt if it has one: they are
     neither queries nor passages. sentence-transformers and mteb do the same.
-
-    Args:
-        first: The first sentences.
-        second: The second sentences.
-        scores: One number per pair.
     """
 
     first: tuple[str, ...] = field(repr=False, compare=False)

@@ -56,11 +56,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one model, and of its parent if it was evaluated.
-
-    Args:
-        scores: One score per task.
-    """
+    """Scores of one model, and of its parent if it was evaluated."""
 
     scores: tuple[Score, ...]
 

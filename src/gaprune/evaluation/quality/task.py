@@ -64,11 +64,6 @@ class Task(ABC):
     def evaluate(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Score:
         """Score ``model`` in this task.
 
-        Args:
-            model: The model; it is not changed.
-            prompts: Prompts before queries and passages, if the task has these roles.
-            batch_size: Number of texts encoded at a time.
-
         Raises:
             ModelError: If the model gives embeddings that are not finite.
         """

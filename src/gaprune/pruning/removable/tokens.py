@@ -34,11 +34,7 @@ __all__ = ["RemovedTokens", "Tokens"]
 
 @dataclass(frozen=True)
 class RemovedTokens(RemovedUnits):
-    """Tokens that are removed.
-
-    Args:
-        ids: Ids of the kept tokens.
-    """
+    """Tokens that are removed."""
 
     ids: tuple[int, ...] = ()
 
