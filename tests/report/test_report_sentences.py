@@ -6,7 +6,8 @@ import pytest
 
 import provenances
 from gaprune.evaluation.cost.footprint import footprint
-from gaprune.export.records import Recovery, TargetChoice
+from gaprune.export.records import Recovery
+from gaprune.pruning.search import TargetChoice
 from gaprune.report.sentences import origin_lines, outcome_lines, recovery_lines, summary, target_text
 
 

@@ -210,33 +210,21 @@ def needs_of(criterion: Criterion, granularities: Collection[Granularity]) -> Ne
 
 
 def for_weights(criterion: Criterion, name: str) -> WeightCriterion:
-    """Return the criterion as one that ranks weights.
-
-    Raises:
-        ConfigError: If it cannot.
-    """
+    """Return the criterion as one that ranks weights; it is an error if it cannot."""
     if isinstance(criterion, WeightCriterion):
         return criterion
     raise _cannot_rank(name, "weights")
 
 
 def for_units(criterion: Criterion, name: str) -> UnitCriterion:
-    """Return the criterion as one that ranks units.
-
-    Raises:
-        ConfigError: If it cannot.
-    """
+    """Return the criterion as one that ranks units; it is an error if it cannot."""
     if isinstance(criterion, UnitCriterion):
         return criterion
     raise _cannot_rank(name, "units")
 
 
 def for_layers(criterion: Criterion, name: str) -> LayerCriterion:
-    """Return the criterion as one that ranks layers.
-
-    Raises:
-        ConfigError: If it cannot.
-    """
+    """Return the criterion as one that ranks layers; it is an error if it cannot."""
     if isinstance(criterion, LayerCriterion):
         return criterion
     raise _cannot_rank(name, "layers")

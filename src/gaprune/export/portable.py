@@ -7,15 +7,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 from pydantic_core import to_jsonable_python
 
 from gaprune.models.fingerprints import weights_fingerprint
+from gaprune.util.records import Record
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Options", "Parent", "Record", "portable"]
+__all__ = ["Options", "Parent", "portable"]
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SOURCES = frozenset({"model", "parent", "domain", "general"})
@@ -48,12 +49,6 @@ def portable(settings: Any) -> Any:
 
 
 Options = Annotated[dict[str, Any], BeforeValidator(portable)]
-
-
-class Record(BaseModel):
-    """A part of the provenance; built from keywords, plain data, or any object with attributes of these names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
 class Parent(Record):

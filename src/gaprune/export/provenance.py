@@ -12,8 +12,9 @@ from typing import Any, Self
 from pydantic import Field, ValidationError
 
 from gaprune.errors import ModelError
-from gaprune.export.portable import Options, Parent, Record
+from gaprune.export.portable import Options, Parent
 from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Sparsity
+from gaprune.util.records import Record
 
 __all__ = ["PROVENANCE_FILE", "Provenance", "now", "versions"]
 

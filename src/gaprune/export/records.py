@@ -6,12 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gaprune.export.portable import Options, Parent, Record
+from gaprune.export.portable import Options, Parent
+from gaprune.pruning.search import TargetChoice
+from gaprune.reconstruction.validate import Reconstruction
+from gaprune.recovery.recover_model import Training
+from gaprune.util.records import Record
 
 __all__ = [
-    "Calibration", "CalibrationData", "DataSet", "Export", "Method", "Mix", "Prompts", "PruningRound",
-    "Reconstruction", "Recovery", "RecoveryData", "Removed", "Size", "Sparsity", "Structured", "TargetChoice",
-    "Texts", "Training", "Unstructured",
+    "Calibration", "CalibrationData", "DataSet", "Export", "Method", "Prompts", "PruningRound", "Recovery",
+    "RecoveryData", "Removed", "Sparsity", "Structured", "Texts", "Unstructured",
 ]  # fmt: skip
 
 
@@ -42,53 +45,6 @@ class Prompts(Record):
 
     query: str | None = None
     passage: str | None = None
-
-
-class Reconstruction(Record):
-    """A least-squares reconstruction, and the degradation on held-out triplets without and with it, by kind."""
-
-    kept: bool
-    ridge: float
-    general_share: float
-    triplets: int
-    held_out: int
-    degradation_pruned: dict[str, float]
-    degradation_reconstructed: dict[str, float]
-    problem: str | None = None
-
-
-class Size(Record):
-    """Number of layers, FFN neurons per layer and tokens."""
-
-    depth: int
-    width: int
-    tokens: int
-
-
-class Mix(Size):
-    """A candidate for a target: ``depth`` layers are removed, ``width`` neurons per layer and ``tokens`` are kept."""
-
-    parameters: int
-    speedup: float
-    estimated_degradation: float
-
-
-class TargetChoice(Record):
-    """How a target led to numbers of layers and neurons.
-
-    ``asked`` is the fraction of the parent's parameters, bytes or operations that had to be removed, ``chosen`` the
-    candidate with the lowest estimated degradation; the curves are the degradation that was measured by number of
-    removed layers and by fraction of removed neurons.
-    """
-
-    kind: Literal["parameters", "size", "speedup"]
-    limit: float
-    asked: float
-    parent: Size
-    chosen: Mix
-    candidates: tuple[Mix, ...]
-    degradation_by_depth: tuple[float, ...]
-    degradation_by_width: dict[str, float]
 
 
 class Texts(Record):
@@ -185,21 +141,6 @@ class RecoveryData(Record):
     negatives: int
     negatives_left_out: bool
     general_share: float
-
-
-class Training(Record):
-    """How a training went: the fields of :class:`gaprune.recovery.recover_model.TrainingRecord`."""
-
-    steps: int
-    best_step: int
-    before: dict[str, float]
-    after: dict[str, float]
-    curve: tuple[tuple[int, float], ...]
-    learning_rate: float
-    masked_weights: int
-    held_out_triplets: int
-    processes: int
-    seconds: float
 
 
 class PruningRound(Record):

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion
+from gaprune.criteria.names import split_name
 from gaprune.criteria.needs import Needs
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.portable import Parent
+from gaprune.export.records import Method, Recovery, Structured, Unstructured
 from gaprune.models.checks import check_blocks, check_layers
 from gaprune.models.load import limit_length
 from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
@@ -21,6 +23,8 @@ from gaprune.pruning.calibration import Calibration, draw_calibration
 from gaprune.pruning.calibration_data import CalibrationData, named_data, read_data
 from gaprune.pruning.measure import checkpoint_of
 from gaprune.pruning.search import check_target
+from gaprune.pruning.structured import StructuredPruning
+from gaprune.pruning.zeros import Pruning
 from gaprune.statistics.placement import check_placement
 from gaprune.util.distributed import join_process_group, rank
 
@@ -28,8 +32,9 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.data.triplets import Triplet
+    from gaprune.reconstruction.validate import Reconstruction
 
-__all__ = ["OpenParent", "Prepared", "prepare"]
+__all__ = ["OpenParent", "Prepared", "PrunedModel", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,21 @@ class Prepared:
     recovery: RecoveryPlan | None
     tasks: Sequence[Task]
     outputs: Mapping[str, Path | None]
+
+    def method(self, name: str, pruning: Unstructured | Structured, report: Reconstruction | None) -> Method:
+        """Return how a model was pruned by the criterion ``name``, for its provenance."""
+        options = self.criteria[name].model_dump()
+        return Method(criterion=split_name(name)[0], options=options, pruning=pruning, reconstruction=report)
+
+
+@dataclass(frozen=True)
+class PrunedModel:
+    """A pruned model: which weights were kept or which structures removed, how, and every recovery that followed."""
+
+    model: SentenceTransformer
+    change: Pruning | StructuredPruning
+    method: Method
+    recoveries: Sequence[Recovery]
 
 
 def prepare(

@@ -17,8 +17,7 @@ from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.export.records import Calibration
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
-from gaprune.pipelines.prepare import Prepared, prepare
-from gaprune.pipelines.pruned import PrunedModel
+from gaprune.pipelines.prepare import Prepared, PrunedModel, prepare
 from gaprune.pipelines.result import Result
 from gaprune.pipelines.structured import prune_structured, rank_units
 from gaprune.pipelines.unstructured import prune_unstructured, score_weights

@@ -21,7 +21,7 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
 from gaprune.models.selection import select
 from gaprune.recovery.data import RecoveryData
-from gaprune.recovery.recover_model import TrainingRecord
+from gaprune.recovery.recover_model import Training
 from gaprune.report.card import model_card
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _WHERE = {"model", "out", "overwrite", "checkpoint", "resume", "teacher_cache", 
 """Options that name places and do not change the result."""
 
 
-def record(options: RecoveryOptions, data: RecoveryData, training: TrainingRecord, teacher: Parent | None) -> Recovery:
+def record(options: RecoveryOptions, data: RecoveryData, training: Training, teacher: Parent | None) -> Recovery:
     """Return the record of one recovery."""
     distilled = {
         "distance to the parent's embeddings": options.embedding_weight,
@@ -50,7 +50,7 @@ def record(options: RecoveryOptions, data: RecoveryData, training: TrainingRecor
         loss={term: weight for term, weight in loss.items() if weight},
         options=options.model_dump(mode="json", exclude=_WHERE),
         teacher=teacher,
-        training=records.Training.model_validate(training),
+        training=training,
     )
 
 
@@ -70,7 +70,7 @@ class Recovered:
 
     model: SentenceTransformer
     options: RecoveryOptions
-    training: TrainingRecord
+    training: Training
     prompts: Prompts
     base: Provenance
     record: Recovery

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gaprune.export.records import Removed, Structured, TargetChoice, Texts
+from gaprune.export.records import Removed, Structured, Texts
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.units import UnitGroup
-from gaprune.pipelines.prepare import Prepared
-from gaprune.pipelines.pruned import PrunedModel, method_record
+from gaprune.pipelines.prepare import Prepared, PrunedModel
 from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.removable.base import Removable, RemovedUnits
@@ -25,7 +24,7 @@ from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.unit_importance import QuickReconstruction, UnitRanking
 from gaprune.reconstruction.reconstruct import quick_reconstruction
 from gaprune.reconstruction.split import split
-from gaprune.reconstruction.validate import ReconstructionReport, reconstruct
+from gaprune.reconstruction.validate import Reconstruction, reconstruct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,13 +71,13 @@ def prune_structured(run: Prepared, name: str, result: str, units: UnitRanking) 
     record = Structured(
         removed=tuple(map(Removed.model_validate, cuts)),
         texts=None if texts is None else Texts.model_validate(texts),
-        target=None if plan.found is None else TargetChoice.model_validate(plan.found),
+        target=plan.found,
     )
     recoveries = []
     if run.recovery is not None:
         (only,) = rounds_to(run.recipe, run.recipe.sparsity[0])  # structures are removed in one round
         recoveries.append(run.recovery.recover(model, only, beside=run.recipe.out))
-    return PrunedModel(model, change, method_record(run, name, record, report), recoveries)
+    return PrunedModel(model, change, run.method(name, record, report), recoveries)
 
 
 def _quick(run: Prepared) -> QuickReconstruction | None:
@@ -101,7 +100,7 @@ def _plan(run: Prepared, removables: Sequence[Removable[Any]], basis: Basis) -> 
 
 def _remove_and_reconstruct(
     run: Prepared, removables: Sequence[Removable[Any]], plan: Plan, basis: Basis
-) -> tuple[SentenceTransformer, list[RemovedUnits], ReconstructionReport | None]:
+) -> tuple[SentenceTransformer, list[RemovedUnits], Reconstruction | None]:
     """Return the smaller model, what was removed, and how the reconstruction went.
 
     If the run reconstructs, units are only chosen at first. The reconstruction sees their columns switched off, and

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from gaprune.criteria.base import UpdatingCriterion, WeightCriterion, for_weights
 from gaprune.criteria.names import split_name
 from gaprune.errors import ConfigError
-from gaprune.export.records import PruningRound, Reconstruction, Recovery, Unstructured
+from gaprune.export.records import PruningRound, Recovery, Unstructured
 from gaprune.models.fingerprints import modules_fingerprint
-from gaprune.pipelines.prepare import Prepared
-from gaprune.pipelines.pruned import PrunedModel, method_record
+from gaprune.pipelines.prepare import Prepared, PrunedModel
 from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.measure import measure_both
@@ -24,7 +23,7 @@ from gaprune.pruning.removable.weights import Weights
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.scoring import writing_scores
 from gaprune.pruning.zeros import Pruning, check_zeros
-from gaprune.reconstruction.validate import ReconstructionReport, reconstruct
+from gaprune.reconstruction.validate import Reconstruction, reconstruct
 from gaprune.recovery.rounds import Round
 from gaprune.util.distributed import rank
 from gaprune.util.files import locked, temporary_folder
@@ -83,7 +82,7 @@ def prune_unstructured(run: Prepared, name: str, result: str, scores: Scores, *,
         pruning = _choose_again(run, name, weights, model, each.sparsity, pruning)
         model, report = _zero(run, name, weights, model, pruning, inplace=True)
         recoveries += _recover(run, model, pruning, report, each)
-    return PrunedModel(model, pruning, method_record(run, name, _record(run, name, weights), report), recoveries)
+    return PrunedModel(model, pruning, run.method(name, _record(run, name, weights), report), recoveries)
 
 
 def _weights_of(run: Prepared, result: str) -> Weights:
@@ -101,7 +100,7 @@ def _zero(
     pruning: Pruning,
     *,
     inplace: bool,
-) -> tuple[SentenceTransformer, ReconstructionReport | None]:
+) -> tuple[SentenceTransformer, Reconstruction | None]:
     """Return the model with zeros, reconstructed if that is asked for and helps."""
 
     def cut(other: SentenceTransformer, own: bool) -> SentenceTransformer:
@@ -115,7 +114,7 @@ def _zero(
 
 
 def _recover(
-    run: Prepared, model: SentenceTransformer, pruning: Pruning, report: ReconstructionReport | None, after: Round
+    run: Prepared, model: SentenceTransformer, pruning: Pruning, report: Reconstruction | None, after: Round
 ) -> list[Recovery]:
     """Recover the model in place if that is asked for, and return the record of it."""
     if run.recovery is None:
@@ -123,8 +122,7 @@ def _recover(
     record = run.recovery.recover(model, after, beside=run.recipe.out)
     check_zeros(model, pruning)
     if after.count > 1:
-        before = None if report is None else Reconstruction.model_validate(report)
-        record = record.model_copy(update={"round": PruningRound(sparsity=after.sparsity, reconstruction=before)})
+        record = record.model_copy(update={"round": PruningRound(sparsity=after.sparsity, reconstruction=report)})
     return [record]
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -32,17 +32,52 @@ from gaprune.pruning.removable.units import most_important
 from gaprune.statistics.degradation import ReferenceOutputs, skipping
 from gaprune.util.distributed import gather
 from gaprune.util.progress import track
+from gaprune.util.records import Record
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Plan", "check_target", "search"]
+__all__ = ["Mix", "Plan", "Size", "TargetChoice", "check_target", "search"]
 
 _FRACTIONS = (0.25, 0.5, 0.75, 0.9)
 """Fractions of the neurons without which the degradation is measured, beside the largest possible one."""
 
 Degradation = Callable[[Collection[int], Mapping[str, Tensor]], float]
 """Returns what the model loses without some layers and with these units kept, ``(units,)`` by name of the group."""
+
+
+class Size(Record):
+    """Number of layers, FFN neurons per layer and tokens."""
+
+    depth: int
+    width: int
+    tokens: int
+
+
+class Mix(Size):
+    """A candidate for a target: ``depth`` layers are removed, ``width`` neurons per layer and ``tokens`` are kept."""
+
+    parameters: int
+    speedup: float
+    estimated_degradation: float
+
+
+class TargetChoice(Record):
+    """How a target led to numbers of layers and neurons.
+
+    ``asked`` is the fraction of the parent's parameters, bytes or operations that had to be removed, ``chosen`` the
+    candidate with the lowest estimated degradation; the curves are the degradation that was measured by number of
+    removed layers and by fraction of removed neurons.
+    """
+
+    kind: Literal["parameters", "size", "speedup"]
+    limit: float
+    asked: float
+    parent: Size
+    chosen: Mix
+    candidates: tuple[Mix, ...]
+    degradation_by_depth: tuple[float, ...]
+    degradation_by_width: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -57,28 +92,7 @@ class Plan:
 
     amounts: Mapping[str, Any]
     chosen: Mapping[str, RemovedUnits]
-    found: Mapping[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A combination that reaches the target.
-
-    Args:
-        depth: Removed layers.
-        width: Kept neurons of a layer.
-        tokens: Kept tokens.
-        parameters: Parameters of the result.
-        speedup: Factor by which operations per token are fewer.
-        estimated_degradation: Degradation without the layers plus that without the neurons.
-    """
-
-    depth: int
-    width: int
-    tokens: int
-    parameters: int
-    speedup: float
-    estimated_degradation: float
+    found: TargetChoice | None
 
 
 def check_target(target: Target, model: SentenceTransformer, *, round_to: int, tokens: int | None) -> None:
@@ -165,16 +179,16 @@ def search(
     lost_by_width = partial(np.interp, xp=widths, fp=by_width)
     candidates = _candidates(target, costs, by_depth, lost_by_width, recipe.round_to, tokens)
     best = gather(min(candidates, key=lambda each: each.estimated_degradation))[0]  # the first process decides
-    found = {
-        "kind": target.kind,
-        "limit": target.limit,
-        "asked": _asked(target, costs),
-        "parent": {"depth": costs.layers, "width": costs.units, "tokens": costs.rows},
-        "chosen": asdict(best),
-        "candidates": [asdict(each) for each in candidates],
-        "degradation_by_depth": by_depth,
-        "degradation_by_width": dict(zip(map(str, widths), by_width, strict=True)),
-    }
+    found = TargetChoice(
+        kind=target.kind,
+        limit=target.limit,
+        asked=_asked(target, costs),
+        parent=Size(depth=costs.layers, width=costs.units, tokens=costs.rows),
+        chosen=best,
+        candidates=tuple(candidates),
+        degradation_by_depth=tuple(by_depth),
+        degradation_by_width=dict(zip(map(str, widths), by_width, strict=True)),
+    )
     amounts: dict[str, Any] = {}
     if best.depth:
         amounts["depth"] = best.depth
@@ -210,7 +224,7 @@ def _candidates(
     lost_by_width: Callable[[float], float],
     round_to: int,
     tokens: int | None,
-) -> list[Candidate]:
+) -> list[Mix]:
     """Return for every depth the widest combination that reaches the target, if any does."""
     rows = costs.rows if tokens is None else tokens
     widths = {costs.units, *range(round_to, costs.units, round_to)}
@@ -220,7 +234,7 @@ def _candidates(
         if met:
             width = max(met)
             found.append(
-                Candidate(
+                Mix(
                     depth=depth,
                     width=width,
                     tokens=rows,

@@ -16,19 +16,19 @@ from gaprune.reconstruction.least_squares import UnsolvedError
 from gaprune.reconstruction.reconstruct import reconstructed_copy
 from gaprune.reconstruction.split import shares_of, split
 from gaprune.statistics.degradation import ReferenceOutputs
+from gaprune.util.records import Record
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["ReconstructionReport", "reconstruct"]
+__all__ = ["Reconstruction", "reconstruct"]
 
 ChildOf = Callable[["SentenceTransformer", bool], "SentenceTransformer"]
 """Prunes what else is pruned of a model without the removed layers, which it may change if the argument is true."""
 
 
-@dataclass(frozen=True)
-class ReconstructionReport:
-    """What a reconstruction did.
+class Reconstruction(Record):
+    """A least-squares reconstruction, and the degradation on held-out triplets without and with it.
 
     Args:
         kept: Whether the reconstructed model was kept; else it was rolled back to the pruned one.
@@ -48,8 +48,8 @@ class ReconstructionReport:
     general_share: float
     triplets: int
     held_out: int
-    degradation_pruned: Mapping[str, float]
-    degradation_reconstructed: Mapping[str, float]
+    degradation_pruned: dict[str, float]
+    degradation_reconstructed: dict[str, float]
     problem: str | None = None
 
 
@@ -70,7 +70,7 @@ def reconstruct(
     recipe: Recipe,
     *,
     removed_layers: Collection[int] = (),
-) -> tuple[SentenceTransformer, ReconstructionReport]:
+) -> tuple[SentenceTransformer, Reconstruction]:
     """Return the pruned model with its kept weights reconstructed, or only pruned if that is better or all there is.
 
     The reconstruction is rolled back if held-out triplets of any kind of data get worse by it, if its least squares
@@ -131,14 +131,14 @@ def reconstruct(
             best = _Candidate(candidate, ridge, after)
         del candidate  # or it would stay in memory beside the next one
     kept = best is not None and _agrees(before, best.degradation)
-    report = ReconstructionReport(
+    report = Reconstruction(
         kept=kept,
         ridge=recipe.ridge[0] if best is None else best.ridge,
         general_share=shares.get("general", 0.0),
         triplets=len(fitted["domain"]),
         held_out=len(judged["domain"]),
         degradation_pruned=before,
-        degradation_reconstructed={} if best is None else best.degradation,
+        degradation_reconstructed={} if best is None else dict(best.degradation),
         problem=problem if best is None else None,
     )
     return (best.model if best is not None and kept else pruned), report

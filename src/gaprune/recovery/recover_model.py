@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,19 +19,19 @@ from gaprune.recovery.lora import low_rank
 from gaprune.recovery.masked_training import check_masked, masked_layers, masked_training, zero_masks
 from gaprune.recovery.teacher import Teacher
 from gaprune.util.progress import stage
+from gaprune.util.records import Record
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import TrainerState
 
-__all__ = ["TrainingRecord", "recover_model"]
+__all__ = ["Training", "recover_model"]
 
 TERMS = ("contrastive", "embedding", "similarity")
 """Names of the terms of the loss."""
 
 
-@dataclass(frozen=True)
-class TrainingRecord:
+class Training(Record):
     """How a recovery went.
 
     Args:
@@ -50,18 +49,14 @@ class TrainingRecord:
 
     steps: int
     best_step: int
-    before: Mapping[str, float]
-    after: Mapping[str, float]
+    before: dict[str, float]
+    after: dict[str, float]
     curve: tuple[tuple[int, float], ...]
     learning_rate: float
     masked_weights: int
     held_out_triplets: int
     processes: int
     seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data for the provenance."""
-        return asdict(self)
 
 
 def recover_model(
@@ -72,7 +67,7 @@ def recover_model(
     *,
     teacher: Teacher | None = None,
     label: str = "Recovering",
-) -> TrainingRecord:
+) -> Training:
     """Train ``model`` in place; its weights that are zero stay zero.
 
     It is trained in float32 (or with bfloat16 autocast) and has its own dtype and evaluation mode again afterwards. It
@@ -124,7 +119,7 @@ def recover_model(
         if trainer.state.best_global_step:
             trainer.read_weights(checkpoints.folder / f"checkpoint-{trainer.state.best_global_step}")
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
-    return TrainingRecord(
+    return Training(
         **_losses(trainer.state),
         learning_rate=options.rate,
         masked_weights=check_masked(model, masks),

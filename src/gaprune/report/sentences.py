@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.export.provenance import Provenance
-    from gaprune.export.records import Calibration, CalibrationData, Reconstruction, Recovery, Removed, TargetChoice
+    from gaprune.export.records import Calibration, CalibrationData, Recovery, Removed
+    from gaprune.pruning.search import TargetChoice
+    from gaprune.reconstruction.validate import Reconstruction
 
 __all__ = [
     "ZEROS", "data_lines", "degradation_text", "negatives_text", "origin_lines", "outcome_lines", "percent",
