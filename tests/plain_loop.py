@@ -1,4 +1,4 @@
-"""The signals by brute force: one text at a time, no padding, no hooks on gradients, weights differentiated."""
+"""Statistics and losses by brute force: one text at a time, no padding, no gradient hooks, weights differentiated."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gaprune.models.linear_layers import LinearLayer, linear_layers
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PlainLoop", "close", "reached"]
+__all__ = ["PlainLoop", "close", "joint_loss", "reached"]
 
 
 def reached(model: SentenceTransformer) -> list[LinearLayer]:
-    """All matrices of a tiny model but the pooler that its embedding does not use."""
-    return [matrix for matrix in linear_layers(model) if not matrix.name.startswith("pooler")]
+    """All linear layers of a tiny model but the pooler that its embedding does not use."""
+    return [linear for linear in linear_layers(model) if not linear.name.startswith("pooler")]
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 2e-4) -> None:
@@ -30,8 +30,14 @@ def close(actual: Tensor, expected: Tensor, tolerance: float = 2e-4) -> None:
     torch.testing.assert_close(actual.double(), expected.double(), rtol=tolerance, atol=tolerance * largest)
 
 
+def joint_loss(weight: Tensor, second_moments: Tensor, keep: Tensor) -> Tensor:
+    """Return the mean square of the change of each row's output, ``(out,)``."""
+    pruned = torch.where(keep, 0, weight)
+    return ((pruned @ second_moments) * pruned).sum(1)
+
+
 class PlainLoop:
-    """Reference signals of a model, computed in double precision on a copy of it.
+    """Reference statistics of a model, computed in double precision on a copy of it.
 
     Args:
         model: The model; it is copied.
@@ -47,7 +53,7 @@ class PlainLoop:
         self.temperature = temperature
         self.query, self.passage = query, passage
         self.linear_layers = reached(self.model)
-        self.weights = [matrix.module.weight for matrix in self.linear_layers]
+        self.weights = [linear.module.weight for linear in self.linear_layers]
 
     def embed(self, text: str) -> Tensor:
         """Return the embedding ``(dim,)`` of one text."""
@@ -83,18 +89,18 @@ class PlainLoop:
     def whole(self, batch: Triplets) -> dict[str, Tensor]:
         """Gradient ``(out, in)`` of the summed in-batch loss, nothing detached."""
         gradients = self._gradients(self._summed([[self.embed(text) for text in self.texts(item)] for item in batch]))
-        return {matrix.name: gradient for matrix, gradient in zip(self.linear_layers, gradients, strict=True)}
+        return {linear.name: gradient for linear, gradient in zip(self.linear_layers, gradients, strict=True)}
 
     def inputs(self, triplets: Triplets) -> dict[str, Tensor]:
-        """Inputs ``(tokens, in)`` of every matrix over all texts, each run alone and so without padding."""
-        seen: dict[str, list[Tensor]] = {matrix.name: [] for matrix in self.linear_layers}
+        """Inputs ``(tokens, in)`` of every linear layer over all texts, each run alone and so without padding."""
+        seen: dict[str, list[Tensor]] = {linear.name: [] for linear in self.linear_layers}
         handles = [
-            matrix.module.register_forward_pre_hook(
-                lambda module, args, name=matrix.name: seen[name].append(
+            linear.module.register_forward_pre_hook(
+                lambda module, args, name=linear.name: seen[name].append(
                     args[0].detach().reshape(-1, module.in_features)
                 )
             )
-            for matrix in self.linear_layers
+            for linear in self.linear_layers
         ]
         for item in triplets:
             for text in self.texts(item):
@@ -114,6 +120,6 @@ class PlainLoop:
 
     def _stacked(self, rows: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
         return {
-            matrix.name: torch.stack(parts)
-            for matrix, parts in zip(self.linear_layers, zip(*rows, strict=True), strict=True)
+            linear.name: torch.stack(parts)
+            for linear, parts in zip(self.linear_layers, zip(*rows, strict=True), strict=True)
         }

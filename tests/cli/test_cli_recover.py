@@ -1,4 +1,4 @@
-"""Recovery by the commands, on either road: what they print, write and refuse."""
+"""Recovery by the commands, as part of pruning or after it: what they print, write and refuse."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ VARIANTS = [
 
 
 def only(statistics, quantities):
-    """These quantities, or no signals at all where none is needed."""
+    """These quantities, or no statistics at all where none is needed."""
     if not quantities:
         return None
     missing = {"fisher", "gradient", "gram", "input", "input_square", "output_square"} - set(quantities)

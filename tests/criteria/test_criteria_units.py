@@ -184,7 +184,7 @@ def test_random_depends_on_seed_and_name(evidence):
 
 @pytest.mark.parametrize("name", [name for name, kind in available().items() if issubclass(kind, UnitCriterion)])
 def test_needs_are_what_is_looked_at(name, evidence):
-    """With only the signals it says it needs a criterion gives the same."""
+    """With only the statistics it says it needs a criterion gives the same."""
     fields = {
         "gram": "gram_sum", "input": "input_sum", "input_square": "input_square_sum", "output_gram": "output_gram_sum",
         "gate": "gate_sum",

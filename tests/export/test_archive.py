@@ -147,7 +147,7 @@ class TestErrors:
         assert [path.name for path in tmp_path.iterdir()] == ["cut"]
 
     def test_any_flipped_byte_is_found(self, archive, pruned, tmp_path):
-        """Or does no harm, as in the time stamp of a member."""
+        """Or changes nothing, as in the time stamp of a member."""
         raw = archive.read_bytes()
         refused = 0
         for place in range(7, len(raw), len(raw) // 40):

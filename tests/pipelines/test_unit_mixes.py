@@ -170,8 +170,8 @@ class TestMix:
             assert min(abs(one - (each.loss + weight * each.distance)) for each in effects) < 1e-4
         assert found[5.0][1] > found[0.0][1]
 
-    def test_harm_is_what_repair_leaves(self, bert, toy_triplets):
-        """Where the run repairs, depths and widths are measured on models with a draft of it."""
+    def test_degradation_is_what_reconstruction_leaves(self, bert, toy_triplets):
+        """Where the run reconstructs, depths and widths are measured on quick reconstructions."""
         result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **SMALL)
         found = result.provenance().method.pruning.target
         drawn = draw_calibration(bert, result.recipe, CalibrationData(toy_triplets, None, frozenset({"domain"})))

@@ -1,4 +1,4 @@
-"""The units road from end to end, over every family: smaller models that are what their provenance says."""
+"""The removal of units from end to end, over every family: smaller models that are what their provenance says."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from torch import nn
 
 import gaprune
 from gaprune.config.recipe import Recipe
-from gaprune.models.blocks import blocks, transformer_of
+from gaprune.models.blocks import blocks
 from gaprune.pipelines.result import Result
 from gaprune.pruning.removable import registry
 from gaprune.pruning.removable.base import Removable, RemovedUnits
@@ -46,25 +46,6 @@ def test_heads_and_neurons_are_chosen_together():
     found = requested(Recipe.build({"width": 0.5, "heads": 0.5, "depth": 1, "tokens": 0.5}))
     names = [[each.name for each in stage] for stage in stages(found)]
     assert names == [["depth"], ["heads", "width"], ["vocabulary"]]
-
-
-def test_the_configuration_of_the_result_is_what_the_kinds_say(model, family, toy_triplets):
-    heads = {"heads": 0.5} if family in HEADS else {}
-    for options in ({"width": 0.5}, {"depth": 1}, {"tokens": 0.3}, heads):
-        if options:
-            result = gaprune.prune(model, domain=toy_triplets, criterion="magnitude", **options, **_fitting(options))
-            (removable,), (cut,) = requested(Recipe.build(options)), result.change.cuts
-            config = transformer_of(result.model).config.get_text_config()
-            for field, value in removable.fields(model, cut).items():
-                assert getattr(config, field) == value
-
-
-def _fitting(options):
-    """Return the options that have an effect beside these."""
-    named = {"width": {"round_to": 8}, "tokens": {}}
-    return next((named[name] for name in named if name in options), {}) | (
-        {} if "tokens" in options else {"reconstruct": False}
-    )
 
 
 def test_every_parameter_counts_once(bert, toy_triplets):

@@ -14,7 +14,6 @@ from safetensors.torch import save_file
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.criteria.magnitude import Magnitude
 from gaprune.criteria.registry import create
-from gaprune.criteria.swaps import joint_loss
 from gaprune.errors import ConfigError, MeasurementError, OutputError
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
@@ -23,6 +22,7 @@ from gaprune.pruning.allocation import keep_masks
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.scoring import score, writing_scores
 from gaprune.statistics.measure import measure
+from plain_loop import joint_loss
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-__all__ = ["greedy_order", "joint_loss", "refine_by_swaps"]
+__all__ = ["greedy_order", "refine_by_swaps"]
 
 _CPU_PIECE = 1 << 18
 """Weights refined at a time on a CPU, so that their state stays in its cache."""
@@ -23,18 +23,6 @@ _TOLERANCE = 1e-6
 
 _COMPACTION_THRESHOLD = 0.7
 """Converged rows are dropped once fewer than this fraction still improves; moving the others has a cost."""
-
-
-def joint_loss(weight: Tensor, second_moments: Tensor, keep: Tensor) -> Tensor:
-    """Return the mean square of the change of each row's output, ``(out,)``.
-
-    Args:
-        weight: ``(out, in)``.
-        second_moments: ``A``, ``(in, in)``.
-        keep: True for kept weights, ``(out, in)``.
-    """
-    pruned = torch.where(keep, 0, weight)
-    return ((pruned @ second_moments) * pruned).sum(1)
 
 
 def refine_by_swaps(

@@ -54,10 +54,6 @@ class Variants:
     by_name: Mapping[str, Variant] = field(default_factory=dict)
     sweeps: tuple[Sweep, ...] = ()
 
-    def create(self, kinds: Collection[DataKind], *, reconstructs: bool) -> dict[str, Criterion]:
-        """Return the criteria by name, as :meth:`gaprune.criteria.Criterion.for_run` gives them."""
-        return {name: create(name).for_run(kinds, reconstructs=reconstructs) for name in self.by_name}
-
 
 def make_variants(
     criteria: Sequence[str],

@@ -34,12 +34,12 @@ class Producer:
     """A linear layer that produces the units of a group.
 
     Args:
-        matrix: The layer; its rows and the entries of its bias are removed with the units.
+        linear: The layer; its rows and the entries of its bias are removed with the units.
         parts: Equal stacked parts of its rows (gate and up in one layer make two); every part has rows of every unit.
         rows: Rows of one unit in each part.
     """
 
-    matrix: LinearLayer
+    linear: LinearLayer
     parts: int
     rows: int
 
@@ -72,13 +72,13 @@ class UnitGroup:
     @property
     def weights(self) -> int:
         """Weights of one unit: its columns and rows, without biases."""
-        rows = sum(each.rows * each.parts * each.matrix.module.in_features for each in self.producers)
+        rows = sum(each.rows * each.parts * each.linear.module.in_features for each in self.producers)
         return rows + self.consumer.columns_per_unit * self.consumer.module.out_features
 
     @property
     def parameters(self) -> int:
         """Parameters of one unit: its columns, rows and biases."""
-        biases = sum(each.rows * each.parts for each in self.producers if each.matrix.module.bias is not None)
+        biases = sum(each.rows * each.parts for each in self.producers if each.linear.module.bias is not None)
         return self.weights + biases
 
 
@@ -90,16 +90,16 @@ def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
             the family's configuration cannot state how many units are left.
     """
     blocks: dict[int, list[LinearLayer]] = {}
-    for matrix in linear_layers(model):
-        if matrix.layer is not None and matrix.kind == _KINDS[kind]:
-            blocks.setdefault(matrix.layer, []).append(matrix)
+    for linear in linear_layers(model):
+        if linear.layer is not None and linear.kind == _KINDS[kind]:
+            blocks.setdefault(linear.layer, []).append(linear)
     transformer = transformer_of(model)
     path = block_path(transformer)
     for layer, block in enumerate(transformer.get_submodule(path).children()):
         _check_block(kind, f"{path}.{layer}", block, blocks.get(layer, ()))
-    for matrix in (matrix for found in blocks.values() for matrix in found):
-        if matrix.obstacle is not None:
-            raise matrix.obstacle.error(matrix.name)
+    for linear in (linear for found in blocks.values() for linear in found):
+        if linear.obstacle is not None:
+            raise linear.obstacle.error(linear.name)
     make = _width if kind == "width" else _heads
     return [make(layer, found, transformer.config) for layer, found in sorted(blocks.items())]
 
@@ -129,9 +129,9 @@ def _width(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
         )
     width = getattr(config, field)
     feeding, consumer = _split(found)
-    fit = all(matrix.module.out_features in (width, 2 * width) for matrix in feeding)
+    fit = all(linear.module.out_features in (width, 2 * width) for linear in feeding)
     _expect(bool(feeding) and fit and consumer.module.in_features == width, layer, found, "an FFN")
-    producers = tuple(Producer(matrix, matrix.module.out_features // width, 1) for matrix in feeding)
+    producers = tuple(Producer(linear, linear.module.out_features // width, 1) for linear in feeding)
     return UnitGroup("width", layer, consumer, producers, width, {field: 1})
 
 
@@ -146,11 +146,11 @@ def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     feeding, output = _split(found)
-    fit = all(matrix.module.out_features in (heads * size, groups * size) for matrix in feeding)
+    fit = all(linear.module.out_features in (heads * size, groups * size) for linear in feeding)
     _expect(len(feeding) == 3 and fit and output.module.in_features == heads * size, layer, found, "attention")
     shared = heads // groups
     consumer = replace(output, columns_per_unit=shared * size)
-    producers = tuple(Producer(matrix, 1, matrix.module.out_features // groups) for matrix in feeding)
+    producers = tuple(Producer(linear, 1, linear.module.out_features // groups) for linear in feeding)
     return UnitGroup(
         "heads",
         layer,
@@ -163,8 +163,8 @@ def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
 
 def _split(found: list[LinearLayer]) -> tuple[list[LinearLayer], LinearLayer]:
     """Return the layers that read the residual stream and the one that writes to it."""
-    (writer,) = (matrix for matrix in found if matrix.writes_residual)
-    return [matrix for matrix in found if matrix is not writer], writer
+    (writer,) = (linear for linear in found if linear.writes_residual)
+    return [linear for linear in found if linear is not writer], writer
 
 
 def _expect(as_usual: bool, layer: int, found: list[LinearLayer], what: str) -> None:

@@ -14,14 +14,13 @@ from gaprune.evaluation.cost.flops import Flops, count_flops
 from gaprune.evaluation.cost.footprint import footprint
 from gaprune.evaluation.cost.latency import check_lengths, computing_with, time_models
 from gaprune.evaluation.cost.memory import is_measurable, measure_memory
-from gaprune.evaluation.cost.size import folder_bytes
 from gaprune.evaluation.cost.workload import Workload, texts_of_length
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance, versions
 from gaprune.models.encoders import Encoder, TorchModel, open_encoder
 from gaprune.models.formats import format_of
 from gaprune.report.cost import benchmark_markdown
 from gaprune.report.markdown import put_section
-from gaprune.util.files import write_text
+from gaprune.util.files import folder_bytes, write_text
 from gaprune.util.progress import track
 
 __all__ = ["bench", "check_card", "write_card"]

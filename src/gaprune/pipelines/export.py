@@ -13,7 +13,6 @@ from gaprune.data.read import read_triplets
 from gaprune.data.samples import SampleDomain, sample_triplets
 from gaprune.errors import ConfigError, ModelError, suggest
 from gaprune.evaluation.cost.flops import count_flops
-from gaprune.evaluation.cost.size import folder_bytes
 from gaprune.export.folder import check_destination, writing
 from gaprune.export.graph import check_extra, write_onnx, write_openvino
 from gaprune.export.portable import Parent
@@ -25,6 +24,7 @@ from gaprune.models.formats import GRAPHS, format_of
 from gaprune.models.load import load_model
 from gaprune.pipelines.recovered import unpruned
 from gaprune.report.export_card import export_card
+from gaprune.util.files import folder_bytes
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:

@@ -61,12 +61,12 @@ def _cut_group(group: UnitGroup, kept: Tensor) -> dict[str, Tensor]:
         ]
     }
     for producer in group.producers:
-        linear = producer.matrix.module
-        part = linear.out_features // producer.parts
+        module = producer.linear.module
+        part = module.out_features // producer.parts
         rows = torch.cat([_spread(kept, producer.rows) + index * part for index in range(producer.parts)])
-        tensors[f"{producer.matrix.name}.weight"] = linear.weight[rows.to(linear.weight.device)]
-        if linear.bias is not None:
-            tensors[f"{producer.matrix.name}.bias"] = linear.bias[rows.to(linear.bias.device)]
+        tensors[f"{producer.linear.name}.weight"] = module.weight[rows.to(module.weight.device)]
+        if module.bias is not None:
+            tensors[f"{producer.linear.name}.bias"] = module.bias[rows.to(module.bias.device)]
     return tensors
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from gaprune.config.recipe import Recipe
 from gaprune.config.removal import Target
 from gaprune.criteria.base import for_layers, for_units
 from gaprune.errors import ConfigError, MeasurementError
+from gaprune.models.blocks import blocks, transformer_of
+from gaprune.models.linear_layers import linear_layers
 from gaprune.models.units import UnitGroup, unit_groups
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.calibration import effect_triplets
-from gaprune.pruning.costs import Costs
 from gaprune.pruning.removable.base import RemovedUnits
 from gaprune.pruning.removable.layers import Layers, most_removable, rank_layers
 from gaprune.pruning.removable.units import most_important
@@ -44,6 +45,64 @@ _FRACTIONS = (0.25, 0.5, 0.75, 0.9)
 
 Degradation = Callable[[Collection[int], Mapping[str, Tensor]], float]
 """Returns what the model loses without some layers and with these units kept, ``(units,)`` by name of the group."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Sizes of a parent, from which those of its children follow.
+
+    Args:
+        parameters: Parameters of the parent.
+        bytes_each: Bytes of a parameter.
+        layers: Number of layers.
+        block: Parameters of a layer.
+        block_weights: Weights of the linear layers of a layer, two operations per token each.
+        units: FFN neurons of a layer.
+        unit: Parameters of a neuron.
+        unit_weights: Weights of a neuron, two operations per token each.
+        rows: Rows of the embedding table.
+        row: Parameters of a row.
+    """
+
+    parameters: int
+    bytes_each: int
+    layers: int
+    block: int
+    block_weights: int
+    units: int
+    unit: int
+    unit_weights: int
+    rows: int
+    row: int
+
+    @classmethod
+    def of(cls, model: SentenceTransformer, groups: Sequence[UnitGroup]) -> Self:
+        """Return the costs of a parent with these FFN neurons."""
+        parameters = list(model.parameters())
+        found = blocks(model)
+        table: Tensor = transformer_of(model).get_input_embeddings().get_parameter("weight")
+        return cls(
+            parameters=sum(each.numel() for each in parameters),
+            bytes_each=parameters[0].element_size(),
+            layers=len(found),
+            block=sum(each.numel() for each in found[-1].parameters()),
+            block_weights=sum(m.module.weight.numel() for m in linear_layers(model) if m.layer == len(found) - 1),
+            units=groups[0].units,
+            unit=groups[0].parameters,
+            unit_weights=groups[0].weights,
+            rows=table.shape[0],
+            row=table.shape[1],
+        )
+
+    def left(self, *, depth: int, width: int, tokens: int) -> int:
+        """Return the parameters without ``depth`` layers, with ``width`` neurons per layer and so many tokens."""
+        neurons = (self.layers - depth) * (self.units - width) * self.unit
+        return self.parameters - depth * self.block - neurons - (self.rows - tokens) * self.row
+
+    def speedup(self, *, depth: int, width: int) -> float:
+        """Return the factor by which the operations per token in the layers' linear layers are fewer."""
+        block = self.block_weights - (self.units - width) * self.unit_weights
+        return self.layers * self.block_weights / ((self.layers - depth) * block)
 
 
 class Size(Record):

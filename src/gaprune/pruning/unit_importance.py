@@ -150,6 +150,6 @@ def _producer_square(group: UnitGroup) -> Tensor:
     """Return the sum of squares of the weights that produce each unit, ``(units,)``."""
     total = torch.zeros(group.units, device=group.consumer.module.weight.device)
     for producer in group.producers:
-        weight = producer.matrix.module.weight.detach().float()
+        weight = producer.linear.module.weight.detach().float()
         total += weight.view(producer.parts, group.units, producer.rows, -1).square().sum((0, 2, 3))
     return total

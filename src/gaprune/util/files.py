@@ -20,6 +20,7 @@ from gaprune.util.progress import say
 __all__ = [
     "check_file",
     "check_parent",
+    "folder_bytes",
     "locked",
     "replacing",
     "temporary_beside",
@@ -176,3 +177,8 @@ def write_text(path: str | Path, text: str) -> Path:
 def write_json(path: str | Path, content: Any) -> Path:
     """Write ``content`` as JSON to ``path``, as :func:`write_text` does."""
     return write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def folder_bytes(folder: str | Path) -> int:
+    """Return the bytes of all files in ``folder`` and below, links followed."""
+    return sum(file.stat().st_size for file in Path(folder).rglob("*") if file.is_file())

@@ -11,7 +11,7 @@ __all__ = ["check_pattern", "pattern_mask"]
 
 
 def check_pattern(inputs: int, pattern: tuple[int, int], *, name: str) -> None:
-    """Refuse a matrix whose inputs do not divide into groups.
+    """Refuse a linear layer whose inputs do not divide into groups.
 
     Raises:
         ConfigError: If ``inputs`` is no multiple of M.

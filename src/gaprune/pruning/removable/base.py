@@ -113,10 +113,6 @@ class Removable(ABC, Generic[Choice]):
     def cut(self, model: SentenceTransformer, choice: Choice) -> SentenceTransformer:
         """Return the model without what was removed. Structured cuts return a new model, zeros are set in place."""
 
-    def fields(self, model: SentenceTransformer, choice: Choice) -> Mapping[str, Any]:  # noqa: ARG002 (the interface)
-        """Return the fields of the transformer's configuration that change, with their new values."""
-        return {}
-
     def columns(self, model: SentenceTransformer, choice: Choice) -> Mapping[str, Tensor]:  # noqa: ARG002
         """Return the kept input columns ``(in,)`` of linear layers by name, if reconstruction comes before the cut."""
         return {}

@@ -12,7 +12,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Granularity, LayerCriterion, for_layers
 from gaprune.criteria.inputs import LayerInputs
 from gaprune.errors import ConfigError
-from gaprune.models.blocks import blocks, layer_fields, removable_layers, transformer_of
+from gaprune.models.blocks import blocks, removable_layers
 from gaprune.models.checks import check_blocks
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.calibration import effect_triplets
@@ -65,10 +65,6 @@ class Layers(Removable[RemovedUnits]):
     def cut(self, model: SentenceTransformer, choice: RemovedUnits) -> SentenceTransformer:
         """Return a shallower copy of ``model``."""
         return remove_layers(model, choice.removed_layers)
-
-    def fields(self, model: SentenceTransformer, choice: RemovedUnits) -> Mapping[str, Any]:
-        """Return the number of layers, and lists with an entry for each."""
-        return layer_fields(transformer_of(model).config, choice.kept["layers"])
 
 
 @dataclass(frozen=True)

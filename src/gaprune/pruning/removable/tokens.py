@@ -95,10 +95,6 @@ class Tokens(Removable[RemovedTokens]):
         """Return a copy of ``model`` with a smaller table and tokenizer."""
         return cut_vocabulary(model, choice.ids)[0]
 
-    def fields(self, model: SentenceTransformer, choice: RemovedTokens) -> dict[str, Any]:  # noqa: ARG002
-        """Return the size of the vocabulary; ids of special tokens are renumbered with it."""
-        return {"vocab_size": len(choice.ids)}
-
     def texts_identity(self) -> dict[str, Any]:
         """Return what identifies the texts, beside the triplets, whose tokens are kept."""
         digest = hashlib.sha256("\n".join(self.texts).encode()).hexdigest()

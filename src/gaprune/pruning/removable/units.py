@@ -70,7 +70,7 @@ class Units(Removable[RemovedUnits]):
         for group in self.groups(model):
             yield group.consumer.module.weight
             for producer in group.producers:
-                yield from producer.matrix.module.parameters()
+                yield from producer.linear.module.parameters()
 
     def choose(self, model: SentenceTransformer, amount: float, basis: Basis) -> RemovedUnits:
         """Return the most important units of every layer, by one measurement of all kinds of units."""
@@ -88,10 +88,6 @@ class Units(Removable[RemovedUnits]):
         """Return a smaller copy of ``model``."""
         groups = self.groups(model)
         return remove_units(model, groups, {group.name: _mask(group, choice) for group in groups})
-
-    def fields(self, model: SentenceTransformer, choice: RemovedUnits) -> dict[str, int]:
-        """Return the fields that count the units."""
-        return _fields(self.groups(model)[0], choice.total - choice.removed)
 
     def columns(self, model: SentenceTransformer, choice: RemovedUnits) -> Mapping[str, Tensor]:
         """Return the kept columns of the linear layers that consume the units."""
