@@ -81,7 +81,7 @@ def test_ablation_switches_off_each_term_that_is_on():
         "magnitude": "",
     }
     assert found.sweeps == ()
-    assert list(found.create({"domain"}, reconstructs=False)) == list(found.by_name)
+    assert all(create(each) for each in found.by_name)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_what_no_data_are_named_for_is_no_term():
         )
         assert ("without general_share" in {each.change for each in found.by_name.values()}) == (own > 0)
         assert found.sweeps[0].points == ((own, "dai"), (0.5, "dai:general_share=0.5"))
-        assert found.create(kinds, reconstructs=True)["dai"].general_share == own
+        assert create("dai").for_run(kinds, reconstructs=True).general_share == own
 
 
 def test_sweeps_are_of_one_constant_and_hold_the_criterions_own_value():

@@ -33,12 +33,6 @@ def mine_negatives(triplets: Triplets, model: SentenceTransformer, *, count: int
     positives (a query may occur several times). Texts that differ only in case, spacing and punctuation count as one
     text. Existing negatives are kept.
 
-    Args:
-        triplets: Pairs, possibly mixed with triplets.
-        model: The model that measures similarity.
-        count: Number of negatives for each pair.
-        prompts: Prompts of ``model``.
-
     Returns:
         The same triplets in the same order; the same object if all had negatives.
 

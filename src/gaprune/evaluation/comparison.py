@@ -64,14 +64,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Criteria side by side.
-
-    Args:
-        dense: The parent's evaluation.
-        cells: One for every criterion, sparsity, number of triplets and seed.
-        settings: What the cells have in common, for the record.
-        variants: What the criteria are variants of, if they are.
-    """
+    """Criteria side by side."""
 
     dense: Evaluation
     cells: Sequence[Cell]

@@ -19,13 +19,7 @@ _Lines = Mapping[str, Sequence[tuple[float, _Key]]]
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves over one pair of axes.
-
-    Args:
-        title: Domain of the tasks, and the sparsity if it is fixed.
-        dense: Mean score of the parent.
-        lines: Points of each curve by its name, in order of x.
-    """
+    """Curves over one pair of axes."""
 
     title: str
     dense: float

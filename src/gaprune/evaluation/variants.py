@@ -16,12 +16,7 @@ __all__ = ["Sweep", "Variant", "Variants", "make_variants"]
 
 @dataclass(frozen=True)
 class Variant:
-    """A criterion as it is compared.
-
-    Args:
-        base: The criterion as it was asked for.
-        change: How it differs, in words; empty for the criterion itself.
-    """
+    """A criterion as it is compared."""
 
     base: str
     change: str = ""
@@ -65,14 +60,6 @@ def make_variants(
     sweeps: Mapping[str, Sequence[object]],
 ) -> Variants:
     """Return the criteria asked for, each followed by its variants.
-
-    Args:
-        criteria: Names, with constants if wanted.
-        kinds: Kinds of data that the user named.
-        reconstructs: Whether units are removed and the rest is reconstructed.
-        granularities: What is removed.
-        ablate: Whether each term of the formulas for these granularities that is on is switched off in turn.
-        sweeps: Constants and their values; each criterion that has the constant takes them, one at a time.
 
     Raises:
         ConfigError: If there is no such criterion or constant, a value makes no sense, or nothing can be switched off.

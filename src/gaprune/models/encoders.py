@@ -42,12 +42,6 @@ def open_encoder(
 ) -> Encoder:
     """Open a model folder in its runtime.
 
-    Args:
-        folder: A sentence-transformers folder, or one that was exported.
-        threads: How many an exported model computes with; PyTorch has one number for the whole process.
-        device: Torch device; exported models run on the CPU.
-        trust_remote_code: Whether code that comes with the model may run.
-
     Raises:
         ModelError: If the model cannot be opened.
         MissingExtraError: If its runtime is not installed.

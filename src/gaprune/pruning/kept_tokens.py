@@ -117,11 +117,6 @@ def rank_tokens(model: SentenceTransformer, counts: Mapping[int, int], sparsity:
     Tokens that the model needs are always kept. Then tokens are kept by falling count while there is room, each with
     its merges, the lower id first among equals (tokenizers number by frequency, which orders tokens never seen).
 
-    Args:
-        model: The parent.
-        counts: How often each token occurs, by id.
-        sparsity: Fraction of the table's rows to remove, from 0 up to below 1.
-
     Raises:
         ModelError: If the model's vocabulary cannot be cut.
         ConfigError: If ``sparsity`` is out of range, or leaves no room for what the model needs.

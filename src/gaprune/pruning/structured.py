@@ -18,14 +18,7 @@ __all__ = ["StructuredPruning"]
 
 @dataclass(frozen=True)
 class StructuredPruning:
-    """Everything that was removed.
-
-    Args:
-        cuts: What was removed of each kind, in order.
-        parent: Parameters of the parent.
-        selected: Parameters of the parent that belong to the kinds that were removed from.
-        child: Parameters of the result.
-    """
+    """Everything that was removed."""
 
     cuts: tuple[RemovedUnits, ...]
     parent: int

@@ -29,10 +29,6 @@ def cut_tokenizer(tokenizer: PreTrainedTokenizerFast, keep: Collection[int]) -> 
     and of padding and the unknown token are the new ones. The result has been written and read again once, so it is
     what a saved folder gives.
 
-    Args:
-        tokenizer: Of the library tokenizers.
-        keep: Ids of the kept tokens, closed under what the tokenizer needs.
-
     Raises:
         MissingExtraError: If skeletoken is not installed.
         ModelError: If the tokenizer cannot be changed, or does not come back as it was changed.

@@ -35,12 +35,6 @@ def low_rank(
 
     A layer ``W`` with zeros at ``Z`` computes with ``W + (B A * alpha / rank)`` outside ``Z`` and with zero inside.
 
-    Args:
-        model: The model to train.
-        layers: All linear layers of the model.
-        masks: True for masked weights, ``(out, in)`` by name of the layer.
-        options: Rank of the updates (``lora``), and seed of their initialisation.
-
     Source:
         Hu et al., LoRA (arXiv 2106.09685); layers and merging by peft.
     """

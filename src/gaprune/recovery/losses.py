@@ -31,10 +31,6 @@ def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean square difference between the cosine similarities of all pairs of different texts.
 
-    Args:
-        student: Embeddings ``(texts, dim)``.
-        teacher: Embeddings ``(texts, any dim)`` of the same texts.
-
     Source:
         Tung and Mori, Similarity-Preserving Knowledge Distillation (arXiv 1907.09682), on cosine similarities.
     """

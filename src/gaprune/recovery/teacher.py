@@ -56,12 +56,6 @@ def embed_with_teacher(
 ) -> Teacher:
     """Embed ``texts`` with the parent, or read the embeddings that an earlier run has kept.
 
-    Args:
-        model: The parent.
-        texts: Role and text; repeated ones are embedded once.
-        options: Prompts, ``max_length`` if it is below the model's own limit, and the folder of kept embeddings.
-        fingerprint: Of the parent's weights; its modules (pooling, for example) count too.
-
     Raises:
         ModelError: If an embedding is not finite.
         OutputError: If the embeddings cannot be kept.

@@ -55,13 +55,7 @@ class _PlannedBatches(DefaultBatchSampler):
 
 
 class RecoveryTrainer(SentenceTransformerTrainer):
-    """Trains on planned batches and writes checkpoints of the trained weights alone.
-
-    Args:
-        batches: Triplets of every batch; the batches of several processes one after another.
-        after_step: Called with the optimiser after each of its steps.
-        options: Of the trainer of sentence-transformers.
-    """
+    """Trains on planned batches and writes checkpoints of the trained weights alone."""
 
     def __init__(
         self, *, batches: Sequence[list[int]], after_step: Callable[..., None] | None = None, **options: Any
@@ -150,12 +144,7 @@ def is_out_of_patience(state: TrainerState, patience: int | None) -> bool:
 
 
 class Steering(TrainerCallback):
-    """Evaluates after the last step, stops if patience runs out, and shows how far the training is.
-
-    Args:
-        shown: Where the progress is shown.
-        patience: Held-out losses without a better one until the training stops; ``None`` for no limit.
-    """
+    """Evaluates after the last step, stops if patience runs out, and shows how far the training is."""
 
     def __init__(self, shown: Stage, patience: int | None) -> None:
         self.shown, self.patience, self.label = shown, patience, shown.description

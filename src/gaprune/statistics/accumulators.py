@@ -59,13 +59,7 @@ def shapes_of(linear: LinearLayer, statistics: Collection[Statistic]) -> dict[st
 
 
 def add_inputs(sums: Mapping[str, Tensor], rows: Tensor, gram: Callable[[Tensor], Tensor]) -> None:
-    """Add the inputs of one call.
-
-    Args:
-        sums: Tensors named as by :func:`shapes_of`, changed in place.
-        rows: Inputs of real tokens ``(tokens, in)`` in fp32, less the shift.
-        gram: Returns ``rowsᵀ rows``.
-    """
+    """Add the inputs of one call, rows in fp32 less the shift, to the sums; ``gram`` returns ``rowsᵀ rows``."""
     if "gram_sum" in sums:
         sums["gram_sum"].add_(gram(rows))
     if "input_sum" in sums:

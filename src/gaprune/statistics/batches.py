@@ -24,13 +24,7 @@ _AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Batch:
-    """Triplets whose passages are each other's candidates, with the lengths of their texts in tokens.
-
-    Args:
-        triplets: The triplets.
-        queries: Length of each query.
-        passages: Lengths of the passages of each triplet.
-    """
+    """Triplets whose passages are each other's candidates, with the lengths of their texts in tokens."""
 
     triplets: Sequence[Triplet]
     queries: Sequence[int]

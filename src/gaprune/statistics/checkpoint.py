@@ -71,10 +71,6 @@ class Checkpoint:
     def store(self, label: str, origin: Mapping[str, object]) -> Iterator[CheckpointStore]:
         """Give the store of the passes over the data named ``label``; no other run can use it meanwhile.
 
-        Args:
-            label: Name of the data.
-            origin: All options that the numbers depend on.
-
         Raises:
             ConfigError: If sums are there and are not to be resumed, or cannot be read.
             OutputError: If the folder cannot be written, or another run uses it.
@@ -87,13 +83,7 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The folder of the passes over one kind of data: ``plan.json``, and sums in ``pass-1.safetensors`` and so on.
-
-    Args:
-        folder: The folder.
-        origin: All that the numbers depend on.
-        checkpoint: How it is written and whether it is read.
-    """
+    """The folder of the passes over one kind of data: ``plan.json``, and sums in ``pass-1.safetensors`` and so on."""
 
     def __init__(self, folder: Path, origin: Mapping[str, object], checkpoint: Checkpoint) -> None:
         self.folder = folder

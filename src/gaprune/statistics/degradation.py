@@ -55,13 +55,7 @@ class LayerEffect:
 class ReferenceOutputs:
     """The loss and embeddings of a model as it is, with which it is compared later, or with which another model is.
 
-    ``loss`` is its mean InfoNCE loss.
-
-    Args:
-        model: The model.
-        triplets: Triplets for the loss; all passages are candidates.
-        prompts: Put before queries and passages.
-        options: Temperature and kind of negatives.
+    ``loss`` is its mean InfoNCE loss, with all passages as candidates.
     """
 
     def __init__(

@@ -29,13 +29,7 @@ On a CPU both are measured (13 ms per pass of six layers, 0.5 ms per token); els
 
 
 class Embedder:
-    """Embeds the texts of a batch in forward passes of texts of similar length.
-
-    Args:
-        model: The model.
-        prompts: Put before queries and passages.
-        context: Shared with the hooks.
-    """
+    """Embeds the texts of a batch in forward passes of texts of similar length."""
 
     def __init__(self, model: SentenceTransformer, prompts: Prompts, context: HookContext) -> None:
         self.model = model
@@ -72,14 +66,7 @@ class Embedder:
         return torch.cat(found).index_select(0, order.argsort())
 
     def forward(self, texts: list[str], role: Role, owners: Sequence[int] | None = None, last: int = 0) -> Tensor:
-        """Return the embeddings of texts of one role.
-
-        Args:
-            texts: The texts.
-            role: Their role.
-            owners: The triplet of each text; without it the hooks do not look at them.
-            last: Index of the last triplet that is measured together with these.
-        """
+        """Return the embeddings of texts of one role; without ``owners`` (triplets) the hooks are not told."""
         task = TASKS[role]
         features: dict[str, Any] = {
             name: value.to(self.device) if isinstance(value, Tensor) else value

@@ -21,13 +21,7 @@ __all__ = ["HookContext", "LinearHook", "TokenRows"]
 
 
 class TokenRows:
-    """Which rows of an activation are real tokens, and of which triplet, in one forward pass.
-
-    Args:
-        mask: True for real tokens, ``(texts, tokens)``.
-        owners: Triplet of each text, ``(texts,)``.
-        triplets: Number of triplets that are measured together.
-    """
+    """Which rows of an activation are real tokens, and of which triplet, in one forward pass."""
 
     def __init__(self, mask: Tensor, owners: Tensor, triplets: int) -> None:
         self.shape = mask.shape
@@ -104,15 +98,7 @@ def _ordered(parts: list[Tensor], order: Tensor | None) -> Tensor:
 
 
 class LinearHook:
-    """Adds up the statistics of one linear layer from forward and backward hooks.
-
-    Args:
-        linear: The linear layer.
-        wanted: Which statistics.
-        statistics: What has been measured before, with all tensors that are added to.
-        batch_fisher: Whether Fisher squares whole mean-loss batch gradients instead of per-triplet ones.
-        context: Shared by all hooks of a pass.
-    """
+    """Adds up the statistics of one linear layer from forward and backward hooks."""
 
     def __init__(
         self,

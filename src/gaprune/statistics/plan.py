@@ -246,12 +246,7 @@ def _budget(measurement: Measurement) -> int:
 
 
 def _seconds(measurement: Measurement, forwards: float) -> float:
-    """Return the floating-point operations over the speed of a matrix product, which is timed here.
-
-    Args:
-        measurement: What is measured: the weight gradients of its linear layers are formed once.
-        forwards: Forward passes, each backward to the activations counted as another.
-    """
+    """Return the floating-point operations over the speed of a matrix product, which is timed here."""
     model, linear_layers = measurement.model, measurement.linear_layers
     tokens = sum(batch.tokens for batch in measurement.batches)
     layers = [module for module in model.modules() if isinstance(module, nn.Linear)]

@@ -50,13 +50,6 @@ def make_pairs(
 
     Left out are queries that are too short, too long or generic (a heading such as "Summary", or no word that occurs
     in less than a tenth of the passages), and queries with all words of their passage.
-
-    Args:
-        documents: The documents.
-        passages: Their passages.
-        kinds: The kinds to make, in this order.
-        shortest: Minimum number of words of a passage after its sentence was removed.
-        seed: Seed for the choice of a sentence from a passage.
     """
     judge = Judge(passages)
     dropped: Counter[str] = Counter()

@@ -16,12 +16,6 @@ __all__ = ["files_of", "missing"]
 def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursive: bool = False) -> list[Path]:
     """Return the file ``source``, or the files with one of ``endings`` in a folder, sorted by name.
 
-    Args:
-        source: A file or a folder; hidden files in a folder are ignored.
-        endings: Endings of the formats that can be read, in lower case.
-        kind: What a file holds, for messages: triplet, text or document.
-        recursive: Whether folders in the folder are read too.
-
     Raises:
         DataError: If there is no file, or the file has another ending.
     """

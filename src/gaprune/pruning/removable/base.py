@@ -58,9 +58,6 @@ class Removable(ABC, Generic[Choice]):
     """One kind of thing that can be removed; an instance belongs to one recipe.
 
     Structures of one ``order`` are chosen from the same model and one measurement, then cut; lower orders come first.
-
-    Args:
-        recipe: What is asked for, with one value of each option.
     """
 
     name: ClassVar[str]
