@@ -9,17 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 __all__ = [
-    "ConfigError",
-    "DataError",
-    "GapruneError",
-    "MeasurementError",
-    "MissingExtraError",
-    "ModelError",
-    "OutputError",
-    "SelectionError",
-    "require_extra",
-    "suggest",
-]
+    "ConfigError", "DataError", "GapruneError", "MeasurementError", "MissingExtraError", "ModelError", "OutputError",
+    "SelectionError", "require_extra", "suggest",
+]  # fmt: skip
 
 
 class GapruneError(Exception):

@@ -15,13 +15,8 @@ from gaprune.config.recipe import Allocation
 from gaprune.config.removal import Target
 
 __all__ = [
-    "CompareOptions",
-    "LoadingOptions",
-    "ModelOptions",
-    "PruneManyOptions",
-    "PruneOptions",
-    "RecoverOptions",
-]
+    "CompareOptions", "LoadingOptions", "ModelOptions", "PruneManyOptions", "PruneOptions", "RecoverOptions",
+]  # fmt: skip
 
 Place = str | Path
 Words = str | Sequence[str]

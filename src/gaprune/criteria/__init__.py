@@ -15,20 +15,7 @@ from gaprune.criteria.needs import Needs
 from gaprune.criteria.registry import available, create, register
 
 __all__ = [
-    "Criterion",
-    "Granularity",
-    "LayerCriterion",
-    "LayerInputs",
-    "Needs",
-    "Solution",
-    "UnitCriterion",
-    "UnitInputs",
-    "UpdatingCriterion",
-    "WeightCriterion",
-    "WeightInputs",
-    "available",
-    "create",
-    "register",
-    "split_name",
+    "Criterion", "Granularity", "LayerCriterion", "LayerInputs", "Needs", "Solution", "UnitCriterion", "UnitInputs",
+    "UpdatingCriterion", "WeightCriterion", "WeightInputs", "available", "create", "register", "split_name",
     "with_option",
-]
+]  # fmt: skip

@@ -18,16 +18,9 @@ from gaprune.errors import OutputError
 from gaprune.util.progress import say
 
 __all__ = [
-    "check_file",
-    "check_parent",
-    "folder_bytes",
-    "locked",
-    "replacing",
-    "temporary_beside",
-    "temporary_folder",
-    "write_json",
-    "write_text",
-]
+    "check_file", "check_parent", "folder_bytes", "locked", "replacing", "temporary_beside", "temporary_folder",
+    "write_json", "write_text",
+]  # fmt: skip
 
 _PARTIAL = ".partial"
 
