@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-__all__ = ["Kind", "kinds_in"]
+__all__ = ["WIDTHS", "Kind", "kinds_in"]
 
 Kind = Literal["mlp", "attention", "unknown", "other"]
 
@@ -23,7 +23,8 @@ _NAMES: Mapping[Kind, re.Pattern[str]] = {
     "attention": re.compile(r"attn|attention|multi_?head|qkv|mha(?![a-z])", re.IGNORECASE),
     "mlp": re.compile(r"mlp|ffn|feed_?forward|intermediate", re.IGNORECASE),
 }
-_WIDTHS = ("intermediate_size", "hidden_dim", "ffn_dim", "n_inner", "d_ff")
+WIDTHS = ("intermediate_size", "hidden_dim", "ffn_dim", "n_inner", "d_ff")
+"""Names under which a configuration keeps the width of its FFN."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class _Sizes:
 
         heads = number("num_attention_heads")
         size = number("head_dim") or number("hidden_size") // max(heads, 1)
-        return cls(number(*_WIDTHS), heads * size, (number("num_key_value_heads") or heads) * size)
+        return cls(number(*WIDTHS), heads * size, (number("num_key_value_heads") or heads) * size)
 
 
 def kinds_in(block: nn.Module, config: Any) -> dict[str, Kind]:

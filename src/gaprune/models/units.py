@@ -15,6 +15,7 @@ from torch import nn
 
 from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, transformer_of
+from gaprune.models.kinds import WIDTHS
 from gaprune.models.linear_layers import Kind, LinearLayer, linear_layers
 
 if TYPE_CHECKING:
@@ -25,8 +26,6 @@ __all__ = ["Producer", "UnitGroup", "UnitKind", "unit_groups"]
 UnitKind = Literal["width", "heads"]
 
 _KINDS: dict[UnitKind, Kind] = {"width": "mlp", "heads": "attention"}
-_WIDTHS = ("intermediate_size", "hidden_dim", "ffn_dim", "n_inner", "d_ff")
-"""Names under which a configuration keeps the width of its FFN."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +120,10 @@ def _check_block(kind: UnitKind, name: str, block: nn.Module, found: Sequence[Li
 
 
 def _width(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
-    field = next((name for name in _WIDTHS if isinstance(getattr(config, name, None), int)), None)
+    field = next((name for name in WIDTHS if isinstance(getattr(config, name, None), int)), None)
     if field is None:
         raise ModelError(
-            f"The configuration {type(config).__name__} does not say how wide the FFN is ({', '.join(_WIDTHS)}).",
+            f"The configuration {type(config).__name__} does not say how wide the FFN is ({', '.join(WIDTHS)}).",
             "Remove something else; please report this family.",
         )
     width = getattr(config, field)

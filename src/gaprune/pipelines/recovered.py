@@ -27,7 +27,7 @@ from gaprune.report.card import model_card
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Recovered", "record", "unpruned"]
+__all__ = ["Recovered", "record", "unpruned", "zeros_among"]
 
 _WHERE = {"model", "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks"}
 """Options that name places and do not change the result."""

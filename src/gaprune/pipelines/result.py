@@ -19,6 +19,7 @@ from gaprune.export.provenance import Provenance, now, versions
 from gaprune.export.records import Calibration, Method, Recovery, Sparsity
 from gaprune.export.records import Prompts as PromptsRecord
 from gaprune.models.prompts import Prompts
+from gaprune.pipelines.recovered import zeros_among
 from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.report.card import model_card
@@ -80,28 +81,37 @@ class Result:
     @property
     def removed(self) -> int:
         """Weights that are zero among those selected, or parameters that were cut out."""
-        if isinstance(self.change, StructuredPruning):
-            return self.change.removed
-        return sum(layer.zeros for layer in self.footprint.linear_layers if layer.name in self.change.keep)
+        return self._sparsity.removed
 
     @property
     def selected(self) -> int:
         """Weights or parameters of the parent that were up for removal."""
-        return self.change.selected if isinstance(self.change, StructuredPruning) else self.change.size
+        return self._sparsity.selected
 
     @property
     def sparsity_of_selected(self) -> float:
         """The fraction of the selected parameters that was removed."""
-        return self.removed / self.selected
+        return self._sparsity.of_selected
 
     @property
     def sparsity_of_model(self) -> float:
         """The fraction of all parameters of the parent that was removed."""
-        return self.removed / self._parent_parameters
+        return self._sparsity.of_model
 
-    @property
-    def _parent_parameters(self) -> int:
-        return self.change.parent if isinstance(self.change, StructuredPruning) else self.footprint.parameters
+    @cached_property
+    def _sparsity(self) -> Sparsity:
+        change = self.change
+        if isinstance(change, Pruning):
+            return zeros_among(self.footprint, change.keep, asked=self.sparsity)
+        return Sparsity(
+            asked=self.sparsity,
+            of_selected=change.removed / change.selected,
+            of_model=change.removed / change.parent,
+            removed=change.removed,
+            selected=change.selected,
+            parameters=self.footprint.parameters,
+            parent_parameters=change.parent,
+        )
 
     def evaluate(
         self,
@@ -135,20 +145,7 @@ class Result:
             versions=versions(),
             parent=self.parent,
             method=self.method,
-            sparsity=Sparsity(
-                asked=self.sparsity,
-                of_selected=self.sparsity_of_selected,
-                of_model=self.sparsity_of_model,
-                removed=self.removed,
-                selected=self.selected,
-                parameters=self.footprint.parameters,
-                parent_parameters=self._parent_parameters,
-                by_linear_layer={
-                    layer.name: layer.zeros / layer.size
-                    for layer in self.footprint.linear_layers
-                    if isinstance(self.change, Pruning) and layer.name in self.change.keep
-                },
-            ),
+            sparsity=self._sparsity,
             calibration=self.calibration,
             prompts=PromptsRecord.model_validate(self.prompts),
             max_length=self.recipe.max_length,
