@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gaprune.util.largest import largest
+from gaprune.util.threshold import largest
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 10])

@@ -132,5 +132,5 @@ class TestInspect:
             gaprune.inspect(bert, **options)
 
     def test_a_folder_has_no_revision(self, never_loaded, folder_of):
-        with pytest.raises(ConfigError, match=r"^revision: .* there is none"):
+        with pytest.raises(ConfigError, match=r"^revision: .* none is"):
             gaprune.inspect(folder_of("bert"), revision="v1")

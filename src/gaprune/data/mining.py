@@ -10,7 +10,7 @@ from gaprune.data.triplets import Triplet, Triplets
 from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError
 from gaprune.models.encode import encode
-from gaprune.util.largest import largest
+from gaprune.util.threshold import largest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -55,16 +55,7 @@ class Texts(Record):
 
 
 class Removed(Record):
-    """One kind of structures that was removed.
-
-    Args:
-        kind: The option that removes them.
-        label: Their name in reports.
-        removed: How many were removed (per layer, if the label says so).
-        total: How many the parent has.
-        kept: Indices that were kept, by name.
-        found: What the choice rests on.
-    """
+    """One kind of structures that was removed: see :class:`gaprune.pruning.removable.base.RemovedUnits`."""
 
     kind: str
     label: str

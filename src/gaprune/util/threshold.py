@@ -1,4 +1,4 @@
-"""Which entries are the lowest: exactly so many, over any number of tensors that are looked at one at a time."""
+"""Which entries are the lowest, over any number of tensors that are looked at one at a time, or the largest of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["lowest", "lowest_of"]
+__all__ = ["largest", "lowest", "lowest_of"]
 
 _PIECE = 1 << 20
 """Entries counted at a time, so that what is made of them stays in the processor's cache."""
@@ -87,3 +87,13 @@ def _reordered(bits: Tensor) -> Tensor:
     Negative floats are signs and magnitudes: their magnitude is turned over.
     """
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def largest(values: Tensor, count: int) -> list[int]:
+    """Return the indices of the ``count`` largest of ``values`` in descending order; of equal values the first."""
+    if not count:
+        return []
+    candidates = (values >= values.topk(count).values[-1]).nonzero()[:, 0]
+    order = values[candidates].argsort(descending=True, stable=True)
+    found: list[int] = candidates[order[:count]].tolist()
+    return found

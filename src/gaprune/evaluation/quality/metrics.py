@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gaprune.errors import ModelError
 from gaprune.models.encode import encode
-from gaprune.util.largest import largest
+from gaprune.util.threshold import largest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
