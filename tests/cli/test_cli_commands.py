@@ -428,7 +428,7 @@ class TestUnusedData:
         )
         assert done.code == 0
         for kind in ("domain", "general"):
-            assert f"does not use {kind} data: no effect of --{kind}" in done.err
+            assert f"does not use {kind} data; --{kind} has no effect" in done.err
 
     def test_nothing_is_said_of_data_that_were_read(self, gaprune, files, empty):
         done = gaprune("prune", files.model, *files.both, "--out", empty / "o")

@@ -40,7 +40,7 @@ def test_method_in_words_and_numbers():
     for row in (
         "| parent | small-model |",
         "| parent revision | c0ffee |",
-        "| criterion | dai (general_share 0.2, tempering 0.8) |",
+        "| criterion | dai (general_share=0.2, tempering=0.8) |",
         "| granularity | weight |",
         "| allocation | global |",
         "| targets | mlp, attention (3 linear layers) |",
@@ -142,3 +142,10 @@ def test_evaluation_beside_the_parent():
     ]
     alone = model_card(provenances.unstructured(), Evaluation((score("c", "", 0.25, None),)))
     assert "| all | c | Spearman | 0.2500 |  |  |" in alone
+
+
+def test_constants_can_be_given_on_the_command_line_as_they_stand():
+    options = {"centred": True, "general_share": 3 / 13, "swaps": 128}
+    method = provenances.unstructured().method.model_dump() | {"options": options}
+    card = model_card(provenances.unstructured(method=method), None)
+    assert "| criterion | dai (centred=true, general_share=0.230769, swaps=128) |" in card

@@ -13,6 +13,7 @@ __all__ = ["criteria"]
 def criteria(as_json: JsonFlag = False) -> None:
     """List the importance criteria with their formulas, constants and sources."""
     from gaprune.criteria.registry import available
+    from gaprune.report.sentences import constants_text
 
     known = available()
     if as_json:
@@ -34,7 +35,7 @@ def criteria(as_json: JsonFlag = False) -> None:
     for column in ("name", "importance", "allocation", "constants", "source"):
         table.add_column(column)
     for name, kind in known.items():
-        constants = ", ".join(f"{key}={field.default}" for key, field in kind.model_fields.items())
+        constants = constants_text({key: field.default for key, field in kind.model_fields.items()})
         table.add_row(name, kind.summary, getattr(kind, "default_allocation", None), constants, kind.source)
     units = Table(title="Importance of neurons, head groups and layers", title_justify="left", title_style="bold")
     for column in ("name", "neuron or head group", "layer"):

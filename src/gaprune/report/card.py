@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from gaprune.export.records import Calibration, Recovery, Structured, Unstructured
 from gaprune.report.markdown import markdown_table
-from gaprune.report.sentences import ZEROS, negatives_text, percent, reconstruction_text, target_text
+from gaprune.report.sentences import (
+    ZEROS,
+    constants_text,
+    negatives_text,
+    percent,
+    reconstruction_text,
+    target_text,
+)
 
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
@@ -89,7 +96,7 @@ def _made(provenance: Provenance) -> str:
 
 def _method_rows(provenance: Provenance) -> Rows:
     parent, method, pruning = provenance.parent, provenance.method, provenance.method.pruning
-    constants = ", ".join(f"{key} {value}" for key, value in method.options.items())
+    constants = constants_text(method.options)
     rows = [
         ("parent", _short(parent.name)),
         ("parent revision", parent.commit or parent.revision or f"weights {parent.weights_sha256[:12]}"),
@@ -145,6 +152,7 @@ def _data_section(calibration: Calibration) -> str:
 
 def _recovery_rows(recovery: Recovery) -> Rows:
     training, data, rows = recovery.training, recovery.data, []
+    share = f"{data.general_share:.0%}" if data.general_share else "none"
     if recovery.round is not None:
         before = f"{percent(recovery.round.sparsity)} of the selected weights"
         rows.append(
@@ -152,7 +160,7 @@ def _recovery_rows(recovery: Recovery) -> Rows:
         )
     rows += [
         ("steps", f"{training.steps} of {recovery.steps}; the weights are those of step {training.best_step}"),
-        ("triplets per step", f"{recovery.batch_size}, {data.general_share:.0%} of them general"),
+        ("triplets per step", f"{recovery.batch_size}, {share} of them general"),
         ("loss", " + ".join(f"{weight:g} x {term}" for term, weight in recovery.loss.items())),
         ("maximum learning rate", f"{training.learning_rate:g}"),
         ("trained", f"low-rank updates of rank {recovery.lora}, merged" if recovery.lora else "all weights"),

@@ -24,9 +24,10 @@ def conditions(benchmark: Benchmark) -> str:
         if benchmark.model.memory is not None
         else "Memory was not measured."
     )
-    turns = "" if benchmark.parent is None else ", the models in turn"
+    turns = "" if benchmark.parent is None else ", the models alternating"
+    threads = "1 thread" if settings["threads"] == 1 else f"{settings['threads']} threads"
     return (
-        f"Measured on {settings['processor']}, {settings['device']}, {settings['threads']} threads: median (first to "
+        f"Measured on {settings['processor']}, {settings['device']}, {threads}: median (first to "
         f"third quartile) of {settings['rounds']} rounds after a warm-up{turns}, from texts to embeddings. FLOPs per "
         "token are 2 x weights of the linear layers + 4 x heads x head size x layers x length; zeros count, because "
         f"runtimes multiply them. {memory}"

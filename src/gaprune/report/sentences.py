@@ -8,7 +8,7 @@ from gaprune.export.records import Structured
 from gaprune.statistics.degradation import PRESERVATION
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.export.provenance import Provenance
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from gaprune.reconstruction.validate import Reconstruction
 
 __all__ = [
-    "ZEROS", "data_lines", "degradation_text", "negatives_text", "origin_lines", "outcome_lines", "percent",
-    "reconstruction_text", "recovery_lines", "summary", "target_text", "unused_lines",
+    "ZEROS", "constants_text", "data_lines", "degradation_text", "negatives_text", "origin_lines", "outcome_lines",
+    "percent", "reconstruction_text", "recovery_lines", "summary", "target_text", "unused_lines",
 ]  # fmt: skip
 
 ZEROS = (
     "Zeros make a saved model neither smaller nor faster: runtimes store and multiply them like any other number, "
-    "unless they have kernels for an N:M pattern and are told to use them. To get a smaller and faster model, remove "
+    "unless they have kernels for an N:M pattern and use them. To get a smaller and faster model, remove "
     "whole structures (gaprune prune with --width, --heads, --depth or --vocabulary) or quantise it to int8 (gaprune "
     "export --to onnx --int8). gaprune export --to archive stores a model with zeros in a smaller file."
 )
@@ -39,6 +39,17 @@ _TOLERANCE = 1e-6
 def percent(fraction: float) -> str:
     """Return ``0.1234`` as ``12.34 %``."""
     return f"{fraction * 100:.2f} %"
+
+
+def constants_text(constants: Mapping[str, object]) -> str:
+    """Return the constants of a criterion as the command line writes them, numbers to six digits."""
+    return ", ".join(f"{name}={_constant(value)}" for name, value in constants.items())
+
+
+def _constant(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def summary(provenance: Provenance) -> str:
@@ -85,7 +96,9 @@ def unused_lines(provenance: Provenance, named: Collection[str], *, mines: bool)
     used = (calibration, *(recovery.data for recovery in provenance.recoveries))
     for kind in ("domain", "general"):
         if kind in named and not any(getattr(each, kind) for each in used):
-            lines.append(f"Note: this criterion with these constants does not use {kind} data: no effect of --{kind}.")
+            lines.append(
+                f"Note: this criterion with these constants does not use {kind} data; --{kind} has no effect."
+            )
         data = getattr(calibration, kind)
         if mines and data is not None and data.with_own_negatives == data.triplets:
             lines.append(f"Note: every {kind} triplet has negatives of its own, so none were mined.")
@@ -109,10 +122,10 @@ def reconstruction_text(reconstruction: Reconstruction | None) -> str:
     """Return what reconstruction did, for a table."""
     if reconstruction is None:
         return "none"
-    outcome = _outcome(reconstruction)
+    outcome, share = _outcome(reconstruction), reconstruction.general_share
+    texts = f"{share:.0%} general texts" if share else "no general texts"
     return (
-        f"least squares with ridge {reconstruction.ridge:g} and {reconstruction.general_share:.0%} general texts, "
-        f"{outcome}; {degradation_text(reconstruction)}"
+        f"least squares with ridge {reconstruction.ridge:g} and {texts}, {outcome}; {degradation_text(reconstruction)}"
     )
 
 
@@ -157,7 +170,9 @@ def recovery_lines(recovery: Recovery) -> list[str]:
                 "Note: the held-out loss did not fall. Try another learning rate, more triplets or more steps."
             )
     if recovery.data.negatives_left_out:
-        lines.append("Note: the negatives of the triplets were not used; hard_negatives=1 uses one per triplet.")
+        lines.append(
+            "Note: the triplets' own negatives were not used; the option hard_negatives=1 of recovery uses one each."
+        )
     return lines
 
 
