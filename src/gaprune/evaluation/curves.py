@@ -28,14 +28,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """A figure.
-
-    Args:
-        name: Its name in file names, such as ``by-sparsity``.
-        x: Label of the x axis.
-        panels: Panels, one per domain for each sparsity that is fixed.
-        columns: Number of panels side by side: the domains.
-    """
+    """A figure."""
 
     name: str
     x: str

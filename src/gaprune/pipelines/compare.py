@@ -138,15 +138,7 @@ def compare(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is compared with what.
-
-    Args:
-        recipe: The options of all.
-        counts: Numbers of triplets per kind.
-        criteria: By name, as they are in these runs.
-        needs: What each of them needs.
-        variants: What each of them is a variant of.
-    """
+    """What is compared with what."""
 
     recipe: Recipe
     counts: tuple[int | None, ...]

@@ -43,14 +43,7 @@ _NOT_HERE = {
 
 @dataclass(frozen=True)
 class RecoveryPlan:
-    """The recoveries of a run of pruning.
-
-    Args:
-        options: Options of each round.
-        data: Training triplets and held-out triplets.
-        teacher: Embeddings of the parent, if it is distilled from.
-        teacher_identity: What identifies the parent then.
-    """
+    """The recoveries of a run of pruning."""
 
     options: tuple[RecoveryOptions, ...]
     data: RecoveryData

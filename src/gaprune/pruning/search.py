@@ -141,13 +141,7 @@ class TargetChoice(Record):
 
 @dataclass(frozen=True)
 class Plan:
-    """What is removed for one result.
-
-    Args:
-        amounts: How much of each kind, by its name; kinds without an entry are kept whole.
-        chosen: Choices that the search has made already, by name of the kind.
-        found: How the search went, for the provenance; ``None`` without a target.
-    """
+    """What is removed for one result: amounts by kind, choices that the search made already, and how it went."""
 
     amounts: Mapping[str, Any]
     chosen: Mapping[str, RemovedUnits]

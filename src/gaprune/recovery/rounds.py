@@ -12,14 +12,7 @@ __all__ = ["Round", "plan_rounds"]
 
 @dataclass(frozen=True)
 class Round:
-    """One round of pruning and recovery.
-
-    Args:
-        number: From zero.
-        count: Number of rounds.
-        sparsity: Sparsity after this round.
-        steps: Steps of recovery in this round.
-    """
+    """One round of pruning and recovery: ``number`` counts from zero, and ``sparsity`` is that after it."""
 
     number: int
     count: int

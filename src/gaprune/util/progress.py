@@ -46,14 +46,7 @@ def quiet(silent: bool = True) -> Iterator[None]:
 
 
 class Stage:
-    """A stage of the work that takes a while; it may be inside another stage.
-
-    Args:
-        description: A few words that name it.
-        total: Number of steps; ``None`` if it is not known.
-        began: When it began, by the clock of the display.
-        changed: Called after each change.
-    """
+    """A stage of the work that takes a while; it may be inside another stage."""
 
     def __init__(self, description: str, total: float | None, began: float, changed: Callable[[], None]) -> None:
         self.description, self.total, self.began = description, total, began
@@ -69,12 +62,7 @@ class Stage:
 
 
 class Display:
-    """Stages within stages, shown together: there is one live display, whatever is nested in what.
-
-    Args:
-        open_console: Returns where to write, as it is when the first stage begins.
-        clock: Returns seconds.
-    """
+    """Stages within stages, shown together: there is one live display, whatever is nested in what."""
 
     def __init__(
         self,

@@ -133,14 +133,7 @@ def _explained(path: Path, remedy: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Entry:
-    """What the header of a file says of one tensor.
-
-    Args:
-        dtype: Name of its type in the format, such as ``F32``.
-        shape: Its shape.
-        start: Offset of its first byte in the file.
-        end: Offset behind its last byte.
-    """
+    """What the header of a file says of one tensor: type, shape, and where its bytes start and end in the file."""
 
     dtype: str
     shape: torch.Size

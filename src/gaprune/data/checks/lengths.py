@@ -24,16 +24,7 @@ _CHUNK = 1024
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Lengths of the texts of one role.
-
-    Args:
-        count: Number of texts.
-        minimum: Shortest length.
-        median: Median length.
-        p95: 95th percentile.
-        maximum: Longest length.
-        cut: Number of texts longer than the model's limit; ``None`` without a limit.
-    """
+    """Lengths of the texts of one role; ``cut`` of them are longer than the model's limit, if there is one."""
 
     count: int
     minimum: int

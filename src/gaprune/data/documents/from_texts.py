@@ -30,15 +30,7 @@ __all__ = ["MadeTriplets", "TextsReport", "triplets_from_texts"]
 
 @dataclass(frozen=True, slots=True)
 class TextsReport:
-    """How triplets were made from documents.
-
-    Args:
-        documents: Number of documents.
-        passages: Number of passages cut from them.
-        made: Number of triplets by kind.
-        dropped: Numbers of texts and pairs left out, by reason.
-        spare: Number of pairs not needed for the requested count.
-    """
+    """How triplets were made from documents: ``made`` by kind, ``dropped`` by reason, ``spare`` beyond the count."""
 
     documents: int
     passages: int

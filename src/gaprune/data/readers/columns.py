@@ -28,14 +28,7 @@ _NUMBERED = re.compile(r"(?:negative|neg)_?(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a record that make a triplet.
-
-    Args:
-        query: Column of the query.
-        positive: Column of the positive.
-        negatives: Columns that hold one negative each, in their order.
-        negatives_list: Column that holds a list of negatives, if there is one.
-    """
+    """The columns of a record that make a triplet."""
 
     query: str
     positive: str

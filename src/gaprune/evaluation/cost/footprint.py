@@ -30,14 +30,7 @@ class LayerFootprint:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Size and zeros of a model.
-
-    Args:
-        linear_layers: Every linear layer in model order.
-        parameters: Parameters of the whole model, embeddings included.
-        zeros: Zeros among them.
-        bytes: Bytes of the parameters in memory, zeros included.
-    """
+    """Size and zeros of a model: all parameters, embeddings included, and their bytes in memory."""
 
     linear_layers: tuple[LayerFootprint, ...]
     parameters: int

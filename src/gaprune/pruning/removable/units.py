@@ -63,7 +63,8 @@ class Units(Removable[RemovedUnits]):
         groups = self.groups(model)
         if self.amount is not None:
             kept = self.kept(groups[0].units, self.amount)
-            changed_config(transformer_of(model).config, _fields(groups[0], kept))
+            fields = {field: each * kept for field, each in groups[0].fields.items()}
+            changed_config(transformer_of(model).config, fields)
 
     def parameters(self, model: SentenceTransformer) -> Iterator[Tensor]:
         """Yield the weights that consume the units, and the weights and biases that produce them."""
@@ -98,10 +99,6 @@ class Units(Removable[RemovedUnits]):
 def most_important(importances: Mapping[str, Tensor], kept: int) -> dict[str, Tensor]:
     """Return a mask of the ``kept`` most important units of every group, ``(units,)`` by name."""
     return {name: ~lowest(values.cpu(), len(values) - kept) for name, values in importances.items()}
-
-
-def _fields(group: UnitGroup, kept: int) -> dict[str, int]:
-    return {field: each * kept for field, each in group.fields.items()}
 
 
 def _mask(group: UnitGroup, choice: RemovedUnits) -> Tensor:
