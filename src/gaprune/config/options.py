@@ -1,4 +1,4 @@
-"""What all options have in common: how values are written, how layers of options are merged, how faults are told."""
+"""What all options have in common: how values are written, how layers of options merge, how errors are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe: everything that a pruning run is told."""
+"""The recipe: all options of a pruning run."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Recipe(
     OutputOptions,
     CommandOptions,
 ):
-    """Everything that a pruning run is told."""
+    """All options of a pruning run."""
 
     command: ClassVar[str] = "prune"
     group: ClassVar[str] = "Running"

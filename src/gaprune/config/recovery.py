@@ -1,4 +1,4 @@
-"""Everything that a recovery is told."""
+"""All options of a recovery."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class TrainingOptions(Options):
 
 
 class RecoveryOptions(ModelOptions, DataOptions, TrainingOptions, DistillationOptions, OutputOptions, CommandOptions):
-    """Everything that a recovery is told."""
+    """All options of a recovery."""
 
     command: ClassVar[str] = "recover"
     group: ClassVar[str] = "Running"

@@ -171,7 +171,7 @@ def recovery_lines(recovery: Recovery) -> list[str]:
             )
     if recovery.data.negatives_left_out:
         lines.append(
-            "Note: the triplets' own negatives were not used; the option hard_negatives=1 of recovery uses one each."
+            "Note: the negatives of the triplets were not used; the recovery option hard_negatives=1 uses one each."
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Embeds the texts of a batch while the hooks are told which token belongs to which triplet."""
+"""Embeds the texts of a batch and passes to the hooks which token belongs to which triplet."""
 
 from __future__ import annotations
 

@@ -84,8 +84,8 @@ class Plan:
             f"Measuring {self.measurement.label}: {triplets:,} triplets ({tokens:,} tokens) in "
             f"{_counted(batches, 'batch', 'batches')}, {_counted(self.passes, 'pass', 'passes')} over "
             f"{sum(map(len, self.passes))} linear layers{shared}. {show_bytes(self.sums_bytes)} of sums and up to "
-            f"{show_bytes(self.way.activation_bytes)} of activations at a time, of "
-            f"{show_bytes(self.budget_bytes)}{twice}. About {_duration(self.seconds)}."
+            f"{show_bytes(self.way.activation_bytes)} of activations at a time, within "
+            f"a memory budget of {show_bytes(self.budget_bytes)}{twice}. About {_duration(self.seconds)}."
         )
 
     @property
