@@ -200,7 +200,7 @@ class Sample:
             self.calibration,
             recipe,
         )
-        return model, report.as_dict()
+        return model, report.model_dump(mode="json")
 
     def decided(self, setting: str, name: str) -> Pruning:
         """Return what goes by a criterion; the last answer is kept for the row with reconstruction."""

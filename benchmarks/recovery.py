@@ -186,7 +186,7 @@ def recovered(folder: Path, domain: str, recovery: str, seed: int, **more: Any) 
     if options.get("distil"):
         options |= {"parent": demo_model()}
     result = gaprune.recover(folder, domain=data / f"{domain}.jsonl", seed=seed, **options)
-    return result.model, result.training.as_dict()
+    return result.model, result.training.model_dump(mode="json")
 
 
 def quality(model: Any, domain: str) -> dict[str, Any]:
