@@ -181,7 +181,7 @@ class TestBenchmark:
     def test_shown_and_kept(self, benchmark):
         markdown = benchmark_markdown(benchmark)
         assert "|  | child (torch) | model (torch) | better by |" in markdown
-        assert "1 threads: median (first to third quartile) of 3 rounds" in markdown
+        assert "1 thread: median (first to third quartile) of 3 rounds" in markdown
         assert plain_table("Cost", benchmark.header(), benchmark.cells()).row_count == len(benchmark.rows())
         kept = json.loads(json.dumps(benchmark.as_dict()))
         assert kept["ratios"] == benchmark.ratios
