@@ -194,7 +194,9 @@ def tied(folder_of, tmp_path):
         eos_token_id=2,
     )
     torch.manual_seed(0)
-    transformers.T5EncoderModel(config).save_pretrained(tmp_path / "t5")
+    network = transformers.T5EncoderModel(config)
+    network.tie_weights()  # construction ties them only while transformers initialises weights
+    network.save_pretrained(tmp_path / "t5")
     tokenizer.save_pretrained(tmp_path / "t5")
     return SentenceTransformer(modules=[Transformer(str(tmp_path / "t5")), Pooling(16)], device="cpu")
 
