@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(VENV)/bin/gaprune demo --out demo-output --overwrite
 
-# The inner loop: under a minute.
+# The inner loop: about a minute on two cores.
 quick: $(STAMP)
 	GAPRUNE_QUICK=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
