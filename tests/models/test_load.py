@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import PreTrainedModel
 
 from gaprune.errors import ConfigError, ModelError
 from gaprune.models.load import load_model
@@ -68,6 +70,20 @@ class TestLoading:
 
     def test_default_max_length_is_the_models(self, bert):
         assert bert.max_seq_length == 60
+
+
+def test_threads_that_load_at_the_same_time_leave_transformers_as_it_was(folder_of):
+    """transformers replaces methods of its classes while it loads, and puts back what it found."""
+    before = {name: getattr(PreTrainedModel, name) for name in ("tie_weights", "init_weights")}
+    folder = folder_of("bert")
+    try:
+        with ThreadPoolExecutor(4) as executor:
+            list(executor.map(lambda _: load_model(folder, device="cpu"), range(24)))
+        after = {name: getattr(PreTrainedModel, name) for name in before}
+    finally:
+        for name, method in before.items():
+            setattr(PreTrainedModel, name, method)
+    assert after == before
 
 
 class TestLoadingErrors:

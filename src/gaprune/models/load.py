@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,11 @@ from gaprune.errors import ConfigError, ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["evaluating", "limit_length", "load_model", "padded_inputs", "shortened"]
+__all__ = ["CONSTRUCTION", "evaluating", "limit_length", "load_model", "padded_inputs", "shortened"]
+
+# transformers replaces methods of its classes while it constructs a model (no_init_weights, no_tie_weights).
+# Two threads that do so at the same time would leave the replacements behind, and later models untied.
+CONSTRUCTION = threading.RLock()
 
 
 def load_model(
@@ -54,13 +59,14 @@ def load_model(
     if folder.is_dir() and not any(folder.glob("*.json")):
         raise ModelError(f"The folder {folder} holds no model (no .json configuration).", "Name a model's own folder.")
     try:
-        model = SentenceTransformer(
-            str(name),
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            device=device,
-            model_kwargs={} if dtype is None else {"dtype": dtype},
-        )
+        with CONSTRUCTION:
+            model = SentenceTransformer(
+                str(name),
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                device=device,
+                model_kwargs={} if dtype is None else {"dtype": dtype},
+            )
     except (OSError, ValueError, TypeError, LookupError, ImportError, RuntimeError, SafetensorError) as error:
         remedy = (
             "Its own code must run to load it: pass trust_remote_code (--trust-remote-code) if you trust its authors."

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from gaprune.errors import ModelError, require_extra
+from gaprune.models.load import CONSTRUCTION
 from gaprune.models.vocabulary import Vocabulary, vocabulary
 from gaprune.pruning.kept_tokens import VocabularyCut, close_vocabulary
 from gaprune.pruning.token_ids import renumber
@@ -63,7 +64,7 @@ def _cut_network(place: Vocabulary, kept: list[int]) -> PreTrainedModel:
     config = copy.deepcopy(parent.config)
     renumber(config, new)
     config.get_text_config().vocab_size = len(kept)
-    with torch.random.fork_rng(devices=[]), no_init_weights():
+    with CONSTRUCTION, torch.random.fork_rng(devices=[]), no_init_weights():
         child: PreTrainedModel = type(parent)(config)
     shapes = {name: tensor.shape for name, tensor in child.state_dict().items()}
     index = torch.tensor(kept)

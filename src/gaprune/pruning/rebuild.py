@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gaprune.errors import ModelError
 from gaprune.models.blocks import transformer_of
+from gaprune.models.load import CONSTRUCTION
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,7 +36,7 @@ def rebuild(
     """
     old = transformer_of(model)
     config = changed_config(old.config, changes)
-    with torch.device("meta"):
+    with CONSTRUCTION, torch.device("meta"):
         new: PreTrainedModel = type(old)(config)
     state = {
         after: tensors.get(before, tensor).detach().clone(memory_format=torch.contiguous_format)
