@@ -1,0 +1,165 @@
+"""Linear heads: one that brings a child's embeddings into its parent's space, and one that shortens embeddings.
+
+A head is a :class:`Dense` module of sentence-transformers without bias and activation, before a last normalisation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gaprune.errors import ConfigError, MeasurementError
+from gaprune.models.encode import encode
+from gaprune.reconstruction.least_squares import fit_columns
+from gaprune.reconstruction.moments import MomentAccumulator, Moments
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+
+    from gaprune.models.prompts import Prompts, Role
+
+__all__ = ["add_head", "fit_head", "pca_head"]
+
+_RIDGE = 1e-2
+
+
+def fit_head(
+    child: SentenceTransformer,
+    parent: SentenceTransformer,
+    texts: Mapping[Role, Sequence[str]],
+    *,
+    prompts: Prompts,
+    ridge: float = _RIDGE,
+) -> Dense:
+    """Return the linear map from a child's embeddings to its parent's, by ridge regression on pairs of embeddings.
+
+    With ``e`` the child's embedding of a text, divided by the length of the parent's, and ``p`` the direction of the
+    parent's, both before a last normalisation, ``W`` minimises
+
+        E |W e - p|² + ridge · Σ_j E(e_j²) |W_j - V_j|²
+
+    where ``V`` is the identity if the widths are equal, else zero. Queries count as much as passages, however many
+    there are of each.
+
+    Args:
+        child: The child, whose embeddings are ``(texts, in)``; it is not changed.
+        parent: The parent, whose embeddings are ``(texts, out)``.
+        texts: Texts of the domain by role; a role may be missing.
+        prompts: Put before queries and passages, for both models.
+        ridge: Pull towards ``V``, relative to the second moment of each input.
+
+    Returns:
+        A module with a weight of ``(out, in)``, for :func:`add_head`.
+
+    Raises:
+        ConfigError: If there are no texts.
+        MeasurementError: If embeddings are not finite, or the least squares cannot be solved.
+    """
+    found = [
+        _moments(_embed(child, each, role, prompts), _embed(parent, each, role, prompts))
+        for role, each in texts.items()
+        if each
+    ]
+    if not found:
+        raise ConfigError("texts: there are none to fit a head on.", "Name texts of the domain.")
+    moments = found[0] if len(found) == 1 else found[0].mixed(found[1], 0.5)
+    start = _start(len(moments.gap), len(moments.mean))
+    every = torch.ones(start.shape[1], dtype=torch.bool, device=moments.mean.device)
+    weight, _ = fit_columns(start.to(moments.mean), None, moments, every, ridge=ridge, name="head")
+    return _dense(weight, child)
+
+
+def pca_head(
+    model: SentenceTransformer, texts: Mapping[Role, Sequence[str]], dimensions: int, *, prompts: Prompts
+) -> Dense:
+    """Return the linear map to the ``dimensions`` that keep most of the inner products of a domain's embeddings.
+
+    Its rows are the first eigenvectors of the second moments of normalised embeddings: no other projection leaves
+    less of their Gram matrix behind (Eckart and Young 1936). Queries count as much as passages.
+
+    Args:
+        model: The model, whose embeddings are ``(texts, in)``; it is not changed.
+        texts: Texts of the domain by role; a role may be missing.
+        dimensions: Number of dimensions, fewer than the model has and at most as many as there are texts.
+        prompts: Put before queries and passages.
+
+    Returns:
+        A module with a weight of ``(dimensions, in)`` with orthonormal rows, for :func:`add_head`.
+
+    Raises:
+        ConfigError: If ``dimensions`` is not below the model's, or there are fewer texts.
+        MeasurementError: If embeddings are not finite.
+    """
+    own, count = model.get_embedding_dimension(), sum(map(len, texts.values()))
+    if own is not None and not 0 < dimensions < own:
+        raise ConfigError(
+            f"dimensions: {dimensions} is not between 1 and {own - 1}: the model's embeddings have {own}.",
+            "Name fewer dimensions.",
+        )
+    if count < dimensions:
+        raise ConfigError(
+            f"dimensions: {count} texts do not determine {dimensions} dimensions.",
+            "Name more texts of the domain, or fewer dimensions.",
+        )
+    unit = [functional.normalize(_embed(model, each, role, prompts)) for role, each in texts.items() if each]
+    second = torch.stack([each.T @ each / len(each) for each in unit]).mean(dim=0)
+    vectors: Tensor = torch.linalg.eigh(second).eigenvectors
+    return _dense(vectors.flip(1)[:, :dimensions].T, model)
+
+
+def add_head(model: SentenceTransformer, head: Dense) -> None:
+    """Put ``head`` at the end of ``model``, before a last normalisation; the model is changed."""
+    model.insert(_end(model), head)
+
+
+def _end(model: SentenceTransformer) -> int:
+    """Return how many modules there are before a last normalisation."""
+    from sentence_transformers.base.modules import Normalize
+
+    return len(model) - isinstance(model[-1], Normalize)
+
+
+def _embed(model: SentenceTransformer, texts: Sequence[str], role: Role, prompts: Prompts) -> Tensor:
+    """Return the embeddings before a last normalisation, ``(texts, dim)`` in fp64 on the CPU."""
+    from sentence_transformers import SentenceTransformer
+
+    modules: list[Any] = list(model)[: _end(model)]
+    bare = SentenceTransformer(modules=modules, device=str(model.device), similarity_fn_name="cosine")
+    found = encode(bare, texts, role, prompts, as_tensor=True).double().cpu()
+    if not torch.isfinite(found).all():
+        raise MeasurementError(
+            "A head cannot be fitted: the model gives embeddings that are not finite.",
+            "Load it in another dtype (--set dtype=float32).",
+        )
+    return found
+
+
+def _moments(inputs: Tensor, targets: Tensor) -> Moments:
+    """Return the moments of a role's pairs, every text divided by the length of its target."""
+    lengths = targets.norm(dim=1, keepdim=True)
+    inputs, targets = inputs / lengths, targets / lengths
+    sums = MomentAccumulator()
+    sums.add(inputs, inputs @ _start(targets.shape[1], inputs.shape[1]).to(inputs).T, targets)
+    return sums.moments()
+
+
+def _start(outputs: int, inputs: int) -> Tensor:
+    """Return what the ridge pulls towards."""
+    return torch.eye(outputs) if outputs == inputs else torch.zeros(outputs, inputs)
+
+
+def _dense(weight: Tensor, model: SentenceTransformer) -> Dense:
+    """Return a head with this weight, in the type and on the device of ``model``."""
+    from sentence_transformers.base.modules import Dense
+
+    outputs, inputs = weight.shape
+    like = next(model.parameters())
+    weight = weight.to(like).contiguous()
+    head = Dense(inputs, outputs, bias=False, activation_function=None, init_weight=weight)
+    return head.to(like.device, like.dtype)
