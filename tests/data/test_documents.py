@@ -128,7 +128,7 @@ def test_folders(tmp_path):
             '{"_id": "x", "text": "a"}\n{"_id": "x", "text": "b"}',
             r":2: has the id 'x', as has .*a\.jsonl:1",
         ),
-        ("a.pdf", "", r"the ending '\.pdf' is not a document format"),
+        ("a.docx", "", r"the ending '\.docx' is not a document format"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, name, text, message):
@@ -149,3 +149,82 @@ def test_nothing_there(tmp_path):
     (tmp_path / "notes.md").write_text("a")
     with pytest.raises(DataError, match=r"does not exist. Did you mean 'notes.md'"):
         read_documents(tmp_path / "note.md")
+
+
+HTML = """<!doctype html><html><head><title>Lending
+rules</title><style>p { color: red }</style></head><body>
+<nav><a href="/">Home</a></nav>
+<h1>Loans</h1>
+<p>A <em>loan</em> has a
+rate &amp; a term.</p>
+<script>var x = "<p>left out</p>";</script>
+<h2>Rates</h2>
+<ul><li>one rate</li><li>another rate</ul>
+<table><tr><td>left out</td></tr></table>
+<p>Repayment every month.
+</body></html>"""
+
+
+def _pdf(*pages):
+    """Return a PDF with lines of text on each page, written by hand."""
+    from io import BytesIO
+
+    from pypdf import PdfWriter
+    from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+
+    writer = PdfWriter()
+    font = {"/Type": "/Font", "/Subtype": "/Type1", "/BaseFont": "/Helvetica"}
+    for lines in pages:
+        page = writer.add_blank_page(width=300, height=300)
+        fonts = DictionaryObject(
+            {NameObject("/F1"): DictionaryObject({NameObject(key): NameObject(name) for key, name in font.items()})}
+        )
+        page[NameObject("/Resources")] = DictionaryObject({NameObject("/Font"): fonts})
+        shown = " ".join(f"1 0 0 1 20 {280 - 14 * row} Tm ({line}) Tj" for row, line in enumerate(lines))
+        stream = DecodedStreamObject()
+        stream.set_data(f"BT /F1 12 Tf {shown} ET".encode())
+        page[NameObject("/Contents")] = stream
+    writer.add_metadata({"/Title": "Lending rules"})
+    file = BytesIO()
+    writer.write(file)
+    return file.getvalue()
+
+
+def test_html(tmp_path):
+    path = tmp_path / "rules.html"
+    path.write_text(HTML, encoding="utf-8")
+    (document,) = read_documents(path)
+    assert document.title == "Lending rules"
+    assert [(each.text, each.heading) for each in document.paragraphs] == [
+        ("A loan has a rate & a term.", ""),
+        ("one rate", "Rates"),
+        ("another rate", "Rates"),
+        ("Repayment every month.", "Rates"),
+    ]
+    assert document.paragraphs[0].line == 5
+
+
+def test_html_with_an_element_that_is_never_closed(tmp_path):
+    path = tmp_path / "a.html"
+    path.write_text("<nav><pre>menu</nav><p>A loan.", encoding="utf-8")
+    assert [each.text for each in read_documents(path)[0].paragraphs] == ["A loan."]
+
+
+def test_pdf_has_paragraphs_by_page_and_words_that_were_divided(tmp_path):
+    path = tmp_path / "rules.pdf"
+    path.write_bytes(_pdf(["A loan has a re-", "payment plan.", "Every month counts."], ["The second page."]))
+    (document,) = read_documents(path)
+    assert document.title == "Lending rules"
+    assert [(each.text, each.line) for each in document.paragraphs] == [
+        ("A loan has a repayment plan.", 1),
+        ("Every month counts.", 1),
+        ("The second page.", 2),
+    ]
+
+
+def test_pdf_that_cannot_be_used(tmp_path):
+    path = tmp_path / "a.pdf"
+    for content, key_word in ((b"no pdf", "PDF"), (_pdf([]), "scan")):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=key_word):
+            read_documents(path)

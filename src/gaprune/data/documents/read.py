@@ -1,4 +1,4 @@
-"""Reading documents: plain texts, Markdown, and JSONL such as the corpus.jsonl of BEIR."""
+"""Reading documents: plain texts, Markdown, HTML, PDF, and JSONL such as the corpus.jsonl of BEIR."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaprune.data.documents.html import read_html
 from gaprune.data.documents.markdown import Block, read_markdown
+from gaprune.data.documents.pdf import read_pdf
 from gaprune.data.readers.files import files_of
 from gaprune.data.words import words
 from gaprune.errors import DataError
 from gaprune.util.json_lines import Record, read_json_lines, read_text
 
-__all__ = ["Document", "Paragraph", "read_documents"]
+__all__ = ["DOCUMENT_SUFFIXES", "Document", "Paragraph", "read_documents"]
 
 _LONGEST_TITLE = 15
 """Maximum number of words of a title in plain text."""
@@ -63,10 +65,12 @@ def read_documents(source: str | Path) -> list[Document]:
 
     A plain text is one document: blank lines separate its paragraphs, and a short first paragraph that does not end
     like a sentence is its title. In Markdown, headings are read too; the title is the title of the front matter, or
-    the only heading of the first level if the text begins with it. In JSONL every line is a document.
+    the only heading of the first level if the text begins with it. In HTML, headings and the title are read, and
+    navigation, tables and code are left out. In PDF the lines of paragraphs are their pages. In JSONL every line is a
+    document.
 
     Args:
-        source: A file (.txt, .md, .markdown, .jsonl) or a folder; hidden files are ignored.
+        source: A file (.txt, .md, .markdown, .html, .htm, .pdf, .jsonl) or a folder; hidden files are ignored.
 
     Returns:
         The documents in the order of the files' names, empty ones included.
@@ -102,6 +106,16 @@ def _read_markdown(path: Path, name: str) -> Iterator[Document]:
     yield _document(name, title, blocks, path)
 
 
+def _read_html(path: Path, name: str) -> Iterator[Document]:
+    title, blocks = read_html(_with_newlines(read_text(path)))
+    yield _document(name, title, blocks, path)
+
+
+def _read_pdf(path: Path, name: str) -> Iterator[Document]:
+    title, blocks = read_pdf(path)
+    yield _document(name, title, blocks, path)
+
+
 def _read_json_lines(path: Path, name: str) -> Iterator[Document]:
     for record in read_json_lines(path):
         text, title = _text(record, "text"), _text(record, "title") if "title" in record.fields else ""
@@ -115,8 +129,14 @@ _READERS: dict[str, Callable[[Path, str], Iterator[Document]]] = {
     ".txt": _read_plain,
     ".md": _read_markdown,
     ".markdown": _read_markdown,
+    ".html": _read_html,
+    ".htm": _read_html,
+    ".pdf": _read_pdf,
     ".jsonl": _read_json_lines,
 }
+
+DOCUMENT_SUFFIXES = tuple(_READERS)
+"""Endings of the names of files that hold documents."""
 
 
 def _text(record: Record, column: str) -> str:

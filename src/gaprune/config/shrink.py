@@ -1,0 +1,97 @@
+"""All options of ``gaprune shrink``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+
+from gaprune.config.options import CommandOptions, Options, Source
+from gaprune.config.removal import Target
+
+__all__ = ["Runtime", "ShrinkOptions"]
+
+Runtime = Literal["torch", "onnx", "openvino"]
+
+_TARGETS = ("speedup", "size", "parameters")
+
+
+def _parser(kind: str) -> PlainValidator:
+    """Return the reader of a target of this kind, which is written without its name: ``25MB``, not ``size=25MB``."""
+    return PlainValidator(lambda value: value if isinstance(value, Target) else Target.parse(f"{kind}={value}"))
+
+
+_Number = PlainSerializer(lambda target: f"{target.limit:.15g}")
+_Speedup = Annotated[Target, _parser("speedup"), _Number]
+_Size = Annotated[Target, _parser("size"), _Number]
+_Parameters = Annotated[Target, _parser("parameters"), _Number]
+
+
+class ShrinkInput(Options):
+    """What is read."""
+
+    group: ClassVar[str] = "Input"
+
+    domain: Source | None = Field(
+        None,
+        description="Texts of your domain: triplets, or plain documents (.txt, .md, .html, .pdf, .jsonl or a folder).",
+    )
+    general: Source | None = Field(
+        None, description="Triplets of general language; default: the small sample that comes with GAPrune."
+    )
+
+
+class ShrinkTarget(Options):
+    """What is reached."""
+
+    group: ClassVar[str] = "What to remove"
+
+    speedup: _Speedup | None = Field(
+        None, description="How many times faster the model becomes, as measured here on queries and passages."
+    )
+    size: _Size | None = Field(None, description="Instead: bytes of its weights, such as 25MB.")
+    parameters: _Parameters | None = Field(None, description="Instead: number of its parameters, such as 12M.")
+    runtime: Runtime = Field(
+        "torch",
+        description="Where the speed is measured, of parent and child alike; onnx and openvino write an int8 model "
+        "for it too.",
+    )
+
+
+class ShrinkOptions(ShrinkInput, ShrinkTarget, CommandOptions):
+    """All options of ``gaprune shrink``."""
+
+    command: ClassVar[str] = "shrink"
+    group: ClassVar[str] = "Running"
+
+    model: Source | None = Field(None, description="Parent model: a folder or a hub id.")
+    minutes: float = Field(60.0, gt=0, description="Time for the whole run; what pruning leaves of it is trained.")
+    out: Source | None = Field(None, description="Folder to write the model to.")
+    overwrite: bool = Field(False, description="Replace the model in an output folder that exists.")
+    trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
+    prune: dict[str, Any] = Field(
+        default_factory=dict, description="Options of gaprune prune, such as criterion=wanda."
+    )
+    recover: dict[str, Any] = Field(
+        default_factory=dict, description="Options of gaprune recover, such as learning_rate=1e-4."
+    )
+    held_out: float = Field(0.1, gt=0, lt=1, description="Share of the triplets that are held out for judging.")
+    seed: int = Field(0, description="Seed of every draw.")
+
+    @property
+    def target(self) -> Target:
+        """The one target."""
+        found: Target = next(getattr(self, each) for each in _TARGETS if getattr(self, each) is not None)
+        return found
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Self:
+        given = [each for each in _TARGETS if getattr(self, each) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"speedup: {' and '.join(given) or 'nothing'} is given; name exactly one target: speedup=3, size=25MB "
+                "or parameters=12M"
+            )
+        if self.runtime != "torch" and self.speedup is None:
+            raise ValueError("runtime: it is what a speedup is measured in; leave it out with another target")
+        return self

@@ -1,0 +1,85 @@
+"""Queries of a domain that are held out for judging, as a retrieval task in the layout of BEIR."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from gaprune.data.triplets import Triplet, Triplets
+from gaprune.errors import DataError
+from gaprune.util.files import write_text
+
+__all__ = ["FEWEST_TO_JUDGE", "hold_out_queries", "write_retrieval_task"]
+
+FEWEST_TO_JUDGE = 50
+"""With fewer queries, a mean of nDCG has a standard error of about five points, and a judgement means little."""
+
+_MOST_PASSAGES = 5000
+
+
+def hold_out_queries(triplets: Triplets, *, share: float, most: int, seed: int) -> tuple[Triplets, list[Triplet]]:
+    """Split triplets into those to learn from and those to judge with, by passage.
+
+    All queries of a passage are on one side, so that no held-out query was trained with its own passage.
+
+    Args:
+        triplets: All triplets.
+        share: Share of the triplets to hold out.
+        most: Maximum number of triplets to hold out.
+        seed: Seed of the draw.
+
+    Returns:
+        The triplets to learn from, and those held out.
+
+    Raises:
+        DataError: If fewer than two different passages answer queries.
+    """
+    by_passage: dict[str, list[Triplet]] = {}
+    for item in triplets:
+        by_passage.setdefault(item.positive, []).append(item)
+    if len(by_passage) < 2:
+        raise DataError(
+            "all queries have the same passage, so none can be held out.",
+            "Give triplets with at least two different positives.",
+            source=triplets.name,
+        )
+    wanted = max(1, min(most, round(share * len(triplets))))
+    passages = list(by_passage)
+    random.Random(seed).shuffle(passages)  # noqa: S311 (no secret)
+    held_out: list[Triplet] = []
+    while len(held_out) < wanted and len(passages) > 1:
+        held_out += by_passage[passages.pop()]
+    remaining = set(passages)
+    return Triplets([item for item in triplets if item.positive in remaining], triplets.name), held_out[:most]
+
+
+def write_retrieval_task(folder: Path, queries: Sequence[Triplet], others: Iterable[str]) -> Path:
+    """Write a retrieval task: the passages of ``queries`` are relevant, and all texts are searched.
+
+    Args:
+        folder: Folder to write; its name is the task's.
+        queries: Held-out triplets; their negatives are searched too.
+        others: Further passages to search; at most 5,000 passages are searched in all.
+    """
+    passages = dict.fromkeys([item.positive for item in queries])
+    passages |= dict.fromkeys(text for item in queries for text in item.negatives)
+    for text in others:
+        if len(passages) >= _MOST_PASSAGES:
+            break
+        passages.setdefault(text)
+    ids = {text: f"p{number}" for number, text in enumerate(passages)}
+    relevant: dict[str, set[str]] = {}
+    for item in queries:
+        relevant.setdefault(item.query, set()).add(ids[item.positive])
+    judged = {f"q{number}": query for number, query in enumerate(relevant)}
+    _write_lines(folder / "corpus.jsonl", ({"_id": name, "text": text} for text, name in ids.items()))
+    _write_lines(folder / "queries.jsonl", ({"_id": name, "text": text} for name, text in judged.items()))
+    rows = (f"{name}\t{passage}\t1" for name, query in judged.items() for passage in sorted(relevant[query]))
+    write_text(folder / "qrels" / "test.tsv", "\n".join(("query-id\tcorpus-id\tscore", *rows)) + "\n")
+    return folder
+
+
+def _write_lines(path: Path, lines: Iterable[Mapping[str, str]]) -> None:
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))

@@ -1,0 +1,59 @@
+"""How many times faster a child is than its parent, as one measured number."""
+
+from __future__ import annotations
+
+import math
+
+from gaprune.evaluation.cost.latency import time_models
+from gaprune.evaluation.cost.workload import Workload
+from gaprune.models.encoders import Encoder
+from gaprune.util.records import Record
+
+__all__ = ["Speed", "measure_speed"]
+
+_WORKLOADS = {"latency": (1, 32), "throughput": (32, 128)}
+"""Batch size and tokens per text: one query, and a batch of passages."""
+
+
+class Speed(Record):
+    """A child beside its parent, measured in turn in one process.
+
+    Args:
+        latency: Median time of the parent for one text of 32 tokens, divided by the child's.
+        throughput: The same for 32 texts of 128 tokens.
+        milliseconds: Median of parent and child for one text of 32 tokens.
+        texts_per_second: Of parent and child, for 32 texts of 128 tokens.
+    """
+
+    latency: float
+    throughput: float
+    milliseconds: tuple[float, float]
+    texts_per_second: tuple[float, float]
+
+    @property
+    def speedup(self) -> float:
+        """The geometric mean of both ratios: how many times faster the child is for queries and passages together."""
+        return math.sqrt(self.latency * self.throughput)
+
+
+def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10) -> Speed:
+    """Measure the speed of a child beside its parent.
+
+    Args:
+        child: The smaller model.
+        parent: The model that it came from.
+        rounds: How often each is timed.
+    """
+    longest = min(each.max_length or math.inf for each in (child, parent))
+    found = {}
+    for name, (batch_size, length) in _WORKLOADS.items():
+        cell = {"batch_sizes": (batch_size,), "lengths": (int(min(length, longest)),), "rounds": rounds}
+        ((mine,), (its,)) = time_models([child, parent], Workload.build(cell))
+        found[name] = (its, mine)
+    single, batch = found["latency"], found["throughput"]
+    return Speed(
+        latency=single[0].median / single[1].median,
+        throughput=batch[0].median / batch[1].median,
+        milliseconds=(1000 * single[0].median, 1000 * single[1].median),
+        texts_per_second=(batch[0].texts_per_second, batch[1].texts_per_second),
+    )

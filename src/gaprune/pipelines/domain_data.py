@@ -1,0 +1,130 @@
+"""The data stage of ``gaprune shrink``: triplets, texts and held-out queries, from whatever the user has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from gaprune.data.checks.check import check
+from gaprune.data.documents.from_texts import triplets_from_texts
+from gaprune.data.documents.kind import holds_documents
+from gaprune.data.held_out import FEWEST_TO_JUDGE, hold_out_queries, write_retrieval_task
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplets
+from gaprune.data.write import write_triplets
+from gaprune.errors import DataError
+from gaprune.util.files import write_text
+from gaprune.util.progress import say
+from gaprune.util.records import Record
+
+__all__ = ["DomainData", "prepare_domain"]
+
+_MOST_HELD_OUT = 300
+"""Held-out queries: with so many, the standard error of a mean of nDCG is about two points."""
+
+_SUMMARY = "data.json"
+
+
+class DomainData(Record):
+    """What the data stage made.
+
+    Args:
+        domain: Triplets to learn from.
+        general: General triplets to learn from.
+        texts: Texts of the domain for distillation, one JSON object with a ``text`` per line.
+        tasks: Folder of held-out retrieval tasks.
+        training_triplets: Number of triplets to learn from.
+        held_out_queries: Number of held-out queries of the domain.
+        text_count: Number of texts.
+        is_labelled: Whether the user gave triplets; otherwise they were made from documents.
+        warnings: What is wrong with the data, but does not stop a run.
+    """
+
+    domain: Path
+    general: Path
+    texts: Path
+    tasks: Path
+    training_triplets: int
+    held_out_queries: int
+    text_count: int
+    is_labelled: bool
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Return what the stage made in ``folder``, wherever the folder lies now."""
+        content = json.loads((folder / _SUMMARY).read_text(encoding="utf-8"))
+        return cls.model_validate({**content, **_places(folder)})
+
+
+def prepare_domain(folder: Path, domain: str | Path, general: str | Path, *, held_out: float, seed: int) -> None:
+    """Write triplets, texts and held-out tasks to ``folder``; :meth:`DomainData.read` reads them.
+
+    Args:
+        folder: Where to write.
+        domain: Triplets, or plain documents, from which triplets are made.
+        general: General triplets.
+        held_out: Share of the triplets whose queries are held out.
+        seed: Seed of every draw.
+
+    Raises:
+        DataError: If the data cannot be used, or are too few to hold out any query.
+    """
+    is_labelled = not holds_documents(domain)
+    triplets = read_triplets(domain) if is_labelled else _from_documents(domain, seed)
+    others = read_triplets(general)
+    problems = check(triplets, general=others)
+    if problems.unusable:
+        raise DataError(
+            f"the data cannot be used as they are: {' '.join(problems.unusable)}",
+            "Correct or remove these triplets.",
+            source=domain,
+        )
+    training, queries = hold_out_queries(triplets, share=held_out, most=_MOST_HELD_OUT, seed=seed)
+    training_general, general_queries = hold_out_queries(others, share=held_out, most=_MOST_HELD_OUT, seed=seed)
+    warnings = [] if len(queries) >= FEWEST_TO_JUDGE else [_too_few(len(queries))]
+    places = _places(folder)
+    write_triplets(training, places["domain"])
+    write_triplets(training_general, places["general"])
+    texts = list(dict.fromkeys(_texts(training, triplets)))
+    write_text(places["texts"], "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    for name, held, all_triplets in (("domain", queries, triplets), ("general", general_queries, others)):
+        passages = (passage for item in all_triplets for passage in item.passages)
+        write_retrieval_task(places["tasks"] / name / "HeldOut", held, passages)
+    summary = {
+        "training_triplets": len(training),
+        "held_out_queries": len(queries),
+        "text_count": len(texts),
+        "is_labelled": is_labelled,
+        "warnings": [*warnings, *problems.problems],
+    }
+    write_text(folder / _SUMMARY, json.dumps(summary, indent=2))
+
+
+def _places(folder: Path) -> dict[str, Path]:
+    files = {"domain": "domain.jsonl", "general": "general.jsonl", "texts": "texts.jsonl", "tasks": "tasks"}
+    return {name: folder / file for name, file in files.items()}
+
+
+def _from_documents(domain: str | Path, seed: int) -> Triplets:
+    made = triplets_from_texts(domain, seed=seed)
+    kinds = ", ".join(f"{number:,} by {kind}" for kind, number in made.report.made.items() if number)
+    say(f"{domain} holds documents: {len(made.triplets):,} triplets were made from them ({kinds}).")
+    return made.triplets
+
+
+def _texts(training: Triplets, triplets: Triplets) -> Iterator[str]:
+    """Yield every passage, and the queries that are not held out."""
+    for item in triplets:
+        yield from item.passages
+    for item in training:
+        yield item.query
+
+
+def _too_few(queries: int) -> str:
+    return (
+        f"Only {queries} queries are held out; with fewer than {FEWEST_TO_JUDGE} the measured quality says little "
+        "(a standard error of five points of nDCG or more). More triplets or documents make the judgement better."
+    )

@@ -1,0 +1,73 @@
+"""Held-out queries: no passage on both sides, and a task that every evaluation reads."""
+
+import pytest
+
+from gaprune.data.documents.kind import holds_documents
+from gaprune.data.held_out import hold_out_queries, write_retrieval_task
+from gaprune.data.triplets import Triplet, Triplets
+from gaprune.errors import DataError
+from gaprune.evaluation.quality.discovery import find_tasks
+
+ITEMS = Triplets([Triplet(f"query {n}", f"passage {n // 3}", (f"other {n}",)) for n in range(60)], "items")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_passage_is_on_both_sides(seed):
+    training, held_out = hold_out_queries(ITEMS, share=0.2, most=100, seed=seed)
+    assert not {item.positive for item in training} & {item.positive for item in held_out}
+    assert sorted(item.query for item in (*training, *held_out)) == sorted(item.query for item in ITEMS)
+    assert len(held_out) == 12
+
+
+def test_the_draw_depends_on_the_seed_alone():
+    first, second, other = (hold_out_queries(ITEMS, share=0.2, most=100, seed=seed)[1] for seed in (0, 0, 1))
+    assert first == second != other
+
+
+def test_at_most_so_many_are_held_out():
+    training, held_out = hold_out_queries(ITEMS, share=0.5, most=7, seed=0)
+    assert len(held_out) == 7
+    assert not {item.positive for item in training} & {item.positive for item in held_out}
+
+
+def test_one_passage_for_all_queries_is_refused():
+    with pytest.raises(DataError, match="same passage"):
+        hold_out_queries(Triplets([Triplet("a", "p"), Triplet("b", "p")], "x"), share=0.5, most=9, seed=0)
+
+
+def test_the_task_is_read_as_any_other(tmp_path):
+    _, held_out = hold_out_queries(ITEMS, share=0.2, most=100, seed=0)
+    write_retrieval_task(tmp_path / "domain" / "HeldOut", held_out, (item.positive for item in ITEMS))
+    (task,) = find_tasks(tmp_path)
+    assert (task.name, task.domain) == ("HeldOut", "domain")
+    assert set(task.queries.values()) == {item.query for item in held_out}
+    relevant = {task.queries[query]: {task.documents[each] for each in found} for query, found in task.grades.items()}
+    assert relevant == {item.query: {item.positive} for item in held_out}
+    assert set(task.documents.values()) >= {item.positive for item in ITEMS} | {item.negatives[0] for item in held_out}
+
+
+class TestKind:
+    @pytest.mark.parametrize(
+        ("name", "content", "expected"),
+        [
+            ("a.txt", "A text.", True),
+            ("a.md", "# A text", True),
+            ("a.jsonl", '{"text": "A text."}\n', True),
+            ("a.jsonl", '{"query": "a", "positive": "b"}\n', False),
+            ("a.jsonl", '{"Anchor": "a", "pos": ["b"]}\n', False),
+            ("a.csv", "query,positive\na,b\n", False),
+        ],
+    )
+    def test_files(self, tmp_path, name, content, expected):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        assert holds_documents(tmp_path / name) is expected
+        assert holds_documents(tmp_path) is expected
+
+    def test_a_hub_id_is_a_data_set_of_triplets(self):
+        assert not holds_documents("somebody/triplets")
+
+    def test_a_folder_of_both_is_refused(self, tmp_path):
+        (tmp_path / "a.txt").write_text("A text.", encoding="utf-8")
+        (tmp_path / "b.csv").write_text("query,positive\na,b\n", encoding="utf-8")
+        with pytest.raises(DataError, match=r"both documents .* and triplets"):
+            holds_documents(tmp_path)
