@@ -14,6 +14,8 @@ import pytest
 import gaprune
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
 from gaprune.export import graph
+from gaprune.export.formats.base import Request
+from gaprune.export.formats.onnx import Onnx
 from gaprune.export.provenance import Provenance
 from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel
@@ -159,10 +161,10 @@ class TestErrors:
         with pytest.raises(MissingExtraError, match=r"Exporting to onnx needs .* extra 'onnx'"):
             gaprune.export_model(bert, to="onnx", out=tmp_path / "out")
 
-    def test_prompts_left_out_of_pooling(self, bert):
+    def test_prompts_left_out_of_pooling(self, bert, tmp_path):
         bert.set_pooling_include_prompt(include_prompt=False)
         with pytest.raises(ModelError, match="excludes the tokens of its prompt from pooling"):
-            exporting._check_model(bert)
+            Onnx(Request(tmp_path)).check_model(bert)
 
     def test_folders_that_do_not_open(self, folder_of, exported, tmp_path):
         with pytest.raises(ModelError, match="holds no exported model"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,10 +22,7 @@ _MB = 1e6
 
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
-    to: Annotated[
-        Literal["onnx", "openvino", "archive"],
-        typer.Option(help="onnx and openvino run without PyTorch (extras); archive is one file."),
-    ],
+    to: Annotated[str, typer.Option(help="onnx, openvino (extras; run without PyTorch), or archive: one file.")],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise weights to int8, activations as they come.")] = False,
     domain: Annotated[
@@ -87,8 +84,13 @@ def _packed(packed: Packed) -> str:
 
 def _exported(result: Exported) -> str:
     found = result.record
+    compared = (
+        "Nothing here can run it, so it was not compared with the original."
+        if found.cosine_min is None
+        else f"Cosine to the embeddings of the original over {found.texts} texts: lowest {found.cosine_min:.6f}, mean "
+        f"{found.cosine_mean:.6f}."
+    )
     return (
         f"Written to {result.path}: {result.bytes / _MB:.1f} MB; the original has {result.source_bytes / _MB:.1f} MB. "
-        f"Cosine to the embeddings of the original over {found.texts} texts: lowest {found.cosine_min:.6f}, mean "
-        f"{found.cosine_mean:.6f}. README.md shows how to open it; gaprune bench measures its cost."
+        f"{compared} README.md shows how to open it; gaprune bench measures its cost."
     )

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gaprune.errors import ModelError, require_extra
+from gaprune.errors import ModelError
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["OUTPUTS", "check_extra", "write_onnx", "write_openvino"]
+__all__ = ["OUTPUTS", "write_onnx", "write_openvino"]
 
 OUTPUTS = ("last_hidden_state", "sentence_embedding")
 """Names of the outputs: token embeddings, as optimum reads them, and sentence embeddings."""
@@ -44,16 +44,6 @@ class _Whole(nn.Module):
         for part in self.parts:
             features = part(features)
         return features["token_embeddings"], features["sentence_embedding"]
-
-
-def check_extra(to: str, *, int8: bool) -> None:
-    """Check that the packages for an export to ``onnx`` or ``openvino`` are installed.
-
-    Raises:
-        MissingExtraError: If one is missing.
-    """
-    runtime = ("onnxruntime",) if to == "onnx" else ("openvino", *(("nncf",) if int8 else ()))
-    require_extra(f"Exporting to {to}", to, "onnxscript", *runtime)
 
 
 def write_onnx(model: SentenceTransformer, path: Path, *, int8: bool = False) -> None:

@@ -160,15 +160,18 @@ class Recovery(Record):
 class Export(Record):
     """An export to another runtime; the cosines are between the embeddings of each text by the export and the source.
 
-    ``parameters`` and ``flops`` (:class:`gaprune.evaluation.cost.flops.Flops`) are those of the source.
+    ``form`` says how the weights are kept; it is empty in earlier exports. If nothing could run the export, ``texts``
+    is 0 and the cosines are ``None``. ``parameters`` and ``flops`` (:class:`gaprune.evaluation.cost.flops.Flops`) are
+    those of the source.
     """
 
-    to: Literal["onnx", "openvino"]
+    to: str
     int8: bool
+    form: str = ""
     source: Parent
     parameters: int
     flops: dict[str, int]
     versions: dict[str, str]
     texts: int
-    cosine_min: float
-    cosine_mean: float
+    cosine_min: float | None
+    cosine_mean: float | None

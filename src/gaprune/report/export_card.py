@@ -24,71 +24,42 @@ tags:
 
 # {name} for {runtime}
 
-The model `{name}`, including its pooling, as one graph from tokens to embeddings. It needs no PyTorch: {runtime} runs
-the graph, and `tokenizers` pads and truncates the texts as this model requires:
+The model `{name}`, for {runtime}.
 
-```python
-{code}
-```
-
-`gaprune.ExportedModel("path/to/this/folder").encode(texts)` does the same in batches, with the model's prompts.
-{optimum}
+{usage}
 ## Agreement with the original
 
-The cosine between the embeddings of a text by this model and by the PyTorch model in fp32, measured at the export:
+{agreement}
 
 """
 
-_CODE = """\
-import numpy as np
-{imports}
-from tokenizers import Tokenizer
-
-folder = "path/to/this/folder"
-texts = ["a text", "another text"]
-tokens = Tokenizer.from_file(f"{{folder}}/tokenizer.json").encode_batch(texts)
-parts = {{
-    "input_ids": [each.ids for each in tokens],
-    "attention_mask": [each.attention_mask for each in tokens],
-    "token_type_ids": [each.type_ids for each in tokens],
-}}
-{run}"""
-
-_RUN = {
-    "onnx": (
-        "import onnxruntime",
-        """\
-session = onnxruntime.InferenceSession(f"{folder}/onnx/model.onnx")
-feed = {each.name: np.array(parts[each.name]) for each in session.get_inputs()}
-embeddings = session.run(["sentence_embedding"], feed)[0]""",
-    ),
-    "openvino": (
-        "import openvino",
-        """\
-model = openvino.Core().compile_model(f"{folder}/openvino/openvino_model.xml", "CPU")
-feed = {each.any_name: np.array(parts[each.any_name]) for each in model.inputs}
-embeddings = model(feed)["sentence_embedding"]""",
-    ),
-}
-
-_OPTIMUM = {
-    "onnx": "",
-    "openvino": '`SentenceTransformer("path/to/this/folder", backend="openvino")` opens it too, with optimum-intel.\n',
-}
-
-_RUNTIMES = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+_MEASURED = (
+    "The cosine between the embeddings of a text by this model and by the PyTorch model in fp32, measured at the "
+    "export:"
+)
+_UNKNOWN = "This model was not compared with the original: nothing that was installed at the export can run it."
 
 
-def export_card(record: Export) -> str:
-    """Return the text of ``README.md`` for an export."""
-    rows = [
-        ("weights", "int8, activations quantised at run time" if record.int8 else "fp32"),
-        ("texts", f"{record.texts:,}"),
-        ("lowest cosine", f"{record.cosine_min:.6f}"),
-        ("mean cosine", f"{record.cosine_mean:.6f}"),
-    ]
-    to = record.to
-    imports, run = _RUN[to]
-    code = _CODE.format(imports=imports, run=run)
-    card = _CARD.format(name=record.source.name, to=to, runtime=_RUNTIMES[to], code=code, optimum=_OPTIMUM[to])
+def export_card(record: Export, runtime: str, usage: str) -> str:
+    """Return the text of ``README.md`` for an export.
+
+    Args:
+        record: The export.
+        runtime: What runs it, in words.
+        usage: How to open it, in Markdown.
+    """
+    rows = [("weights", record.form)]
+    if record.cosine_min is not None:
+        rows += [
+            ("texts", f"{record.texts:,}"),
+            ("lowest cosine", f"{record.cosine_min:.6f}"),
+            ("mean cosine", f"{record.cosine_mean:.6f}"),
+        ]
+    card = _CARD.format(
+        name=record.source.name,
+        to=record.to,
+        runtime=runtime,
+        usage=usage,
+        agreement=_MEASURED if record.texts else _UNKNOWN,
+    )
     return card + markdown_table(["", "value"], rows) + "\n`gaprune.json` records everything that made this model.\n"

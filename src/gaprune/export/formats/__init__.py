@@ -1,0 +1,1 @@
+"""The formats of ``gaprune export``: one file for each, found by the registry."""

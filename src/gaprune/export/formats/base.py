@@ -1,0 +1,90 @@
+"""The interface of every format that a model can be exported to."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from gaprune.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["ExportFormat", "Request"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an export was asked for.
+
+    Args:
+        folder: Folder of the model.
+        int8: Whether weights are quantised to int8.
+    """
+
+    folder: Path
+    int8: bool = False
+
+
+class ExportFormat(ABC):
+    """A format that a model can be exported to; an instance belongs to one export.
+
+    To add one, write a class in a module of this folder and decorate it with
+    :func:`gaprune.export.formats.registry.register`. The pipeline calls the methods in the order in which they stand
+    here; then it holds the embeddings against a floor, and writes card and provenance.
+    """
+
+    name: ClassVar[str]
+    """The value of ``to``."""
+    runtime: ClassVar[str]
+    """What runs or reads the result, in words."""
+    has_int8: ClassVar[bool] = False
+    """Whether there is an int8 form."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+
+    def check(self) -> None:
+        """Check options and installed packages, before the model is loaded.
+
+        Raises:
+            ConfigError: If an option has no meaning for this format.
+            MissingExtraError: If a package is missing.
+        """
+        if self.request.int8 and not self.has_int8:
+            raise ConfigError(f"int8: the format {self.name} has no int8 form.", "Leave int8 out.")
+
+    def check_model(self, model: SentenceTransformer) -> None:  # noqa: B027 (most formats refuse nothing)
+        """Refuse a model that this format cannot express.
+
+        Raises:
+            ModelError: If there is something in the model that would be lost.
+        """
+
+    @abstractmethod
+    def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:
+        """Write everything but card and provenance, and return the form of the weights in words, such as ``fp32``.
+
+        Args:
+            model: The model, in fp32 on the CPU.
+            folder: An empty folder.
+            texts: Texts to calibrate a quantisation on. The result is not compared on these.
+        """
+
+    @abstractmethod
+    def embeddings(
+        self, model: SentenceTransformer, folder: Path, texts: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """Return the embeddings ``(texts, dimensions)`` by the export and by the model.
+
+        ``None`` if nothing here can run the export; then it is not compared.
+        """
+
+    @abstractmethod
+    def usage(self) -> str:
+        """Return the part of the card that says how to open the export, in Markdown."""
