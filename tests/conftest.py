@@ -50,6 +50,8 @@ _SLOW = (
     "criteria/test_criteria_units.py",
     "evaluation/test_mteb_benchmarks.py",
     "export/test_graph.py",
+    "export/test_reading_rules.py::TestEveryChild",
+    "export/test_reading_rules.py::test_exports",
     "pipelines/test_bench.py",
     "pipelines/test_compare.py",
     "pipelines/test_unit_mixes.py",

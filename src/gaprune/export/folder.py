@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 
 from gaprune.errors import OutputError
+from gaprune.export.model_files import write_model
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance
 from gaprune.export.saved_zeros import check_saved_zeros
 from gaprune.util.files import check_parent, temporary_beside
@@ -55,7 +56,7 @@ def save(
         OutputError: If it cannot be written, or the saved weights have other zeros than the provenance says.
     """
     with writing(out, overwrite=overwrite) as partial:
-        model.save_pretrained(str(partial), create_model_card=False, safe_serialization=True)
+        write_model(model, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         provenance.write(partial)
         check_saved_zeros(partial, provenance)

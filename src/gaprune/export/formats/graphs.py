@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.errors import ModelError, require_extra
 from gaprune.export.formats.base import ExportFormat
+from gaprune.export.model_files import write_model
 from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel
 
@@ -78,7 +79,7 @@ class GraphFormat(ExportFormat):
         """Write all but the weights of the transformer, with a tokenizer that pads and truncates by itself."""
         from tokenizers import Tokenizer
 
-        model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+        write_model(model, folder)
         for file in (*folder.glob("model*.safetensors"), *folder.glob("model*.safetensors.index.json")):
             file.unlink()
         path = folder / "tokenizer.json"
