@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gaprune.data.readers.columns import check_mapping
 from gaprune.data.readers.csv_files import read_csv
 from gaprune.data.readers.files import files_of, missing
+from gaprune.data.readers.folders import read_folder
 from gaprune.data.readers.hub import read_hub
-from gaprune.data.readers.json_files import read_json
+from gaprune.data.readers.json_files import read_json, read_jsonl
 from gaprune.data.readers.parquet_files import read_parquet
 from gaprune.data.readers.records import parse_records
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.util.json_lines import read_json_lines
+from gaprune.util.text_files import format_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,7 +26,7 @@ __all__ = ["check_source", "read_records", "read_triplets"]
 
 _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".json": read_json,
-    ".jsonl": read_json_lines,
+    ".jsonl": read_jsonl,
     ".csv": read_csv,
     ".tsv": read_csv,
     ".parquet": read_parquet,
@@ -40,20 +41,21 @@ def read_triplets(
     split: str | None = None,
     require_negatives: bool = False,
 ) -> Triplets:
-    """Read triplets from a file, a folder of files or a data set on the hub.
+    """Read triplets from a file, a folder or a data set on the hub.
 
-    Without ``columns`` these names are recognised in any case: ``query``, ``anchor`` or ``question``; ``positive``,
-    ``pos``, ``passage`` or ``answer``; ``negative``, ``neg`` or ``negative_1`` to ``negative_n`` (one text each;
-    null for none) or ``negatives`` (a list of texts; in CSV a JSON list in the cell). Two columns that could be the
-    same part are refused; all other columns are ignored.
+    Without ``columns`` the names in :data:`gaprune.data.readers.columns.NAMES` are recognised in any case, and
+    ``negative_1`` to ``negative_n``; two columns that could be the same part are refused, all others are ignored. A
+    column of positives or negatives holds one text, null or a list of texts (in a CSV column named for several, as
+    JSON or as Python writes it). Every positive makes a triplet. The layouts of MS MARCO, BEIR, FlagEmbedding and
+    sentence-transformers are described in ``docs/data.md``.
 
     Args:
-        source: A file (.json, .jsonl, .csv, .tsv, .parquet), a folder (all such files directly in it, sorted by
-            name), or a hub id.
-        columns: Maps query, positive, negative or negatives to columns of the file; a mapped part is not looked for
-            under other names.
-        subset: Configuration of a data set on the hub.
-        split: Split of a data set on the hub, ``train`` by default.
+        source: A file (.json, .jsonl, .csv, .tsv, .parquet; all but the last also compressed: .gz, .bz2, .zst), a
+            folder (all such files directly in it, sorted by name, or a data set in a published layout), or a hub id.
+        columns: Maps query, positive, negative, negative_1 to negative_n or negatives to columns of the file; a mapped
+            part is not looked for under other names.
+        subset: Configuration of a data set on the hub, or a folder in the folder.
+        split: Split of a data set on the hub or in a folder, ``train`` by default.
         require_negatives: Whether every triplet must have a negative of its own.
 
     Returns:
@@ -66,12 +68,14 @@ def read_triplets(
     """
     check_mapping(columns)
     path = Path(source).expanduser()
-    if path.exists():
-        if subset is not None or split is not None:
-            option = "split" if subset is None else "subset"
-            raise ConfigError(
-                f"{option}: {path} is a local file or folder.", f"Leave {option} out; it applies to the hub only."
-            )
+    if path.is_dir():
+        name = path.resolve().name
+        records = read_folder(path, _READERS, subset=subset, split=split)
+    elif path.exists():
+        for option, value in (("subset", subset), ("split", split)):
+            if value is not None:
+                remedy = f"Leave {option} out; it applies to folders and to the hub."
+                raise ConfigError(f"{option}: {path} is a file.", remedy)
         name = path.resolve().name
         records = read_records(path)
     elif _looks_like_path(source):
@@ -92,17 +96,22 @@ def read_records(source: str | Path) -> Iterator[Record]:
         DataError: If there is no such file, or its format cannot be read.
     """
     for file in files_of(source, _READERS, kind="triplet"):
-        yield from _READERS[file.suffix.lower()](file)
+        yield from _READERS[format_of(file)](file)
 
 
-def check_source(source: str | Path, *, columns: Mapping[str, str] | None = None) -> None:
+def check_source(source: str | Path, **options: Any) -> None:
     """Check data that are named although this run does not use them; hub ids are not looked up.
 
+    Args:
+        source: As for :func:`read_triplets`.
+        **options: As for :func:`read_triplets`.
+
     Raises:
+        ConfigError: If an option does not apply to this source.
         DataError: If a local source does not exist or cannot be used.
     """
     if Path(source).expanduser().exists() or _looks_like_path(source):
-        read_triplets(source, columns=columns)
+        read_triplets(source, **options)
 
 
 def _looks_like_path(source: str | Path) -> bool:
@@ -110,7 +119,7 @@ def _looks_like_path(source: str | Path) -> bool:
     text = str(source)
     return (
         isinstance(source, Path)
-        or Path(text).suffix.lower() in _READERS
+        or format_of(Path(text)) in _READERS
         or text.startswith((".", "/", "~"))
         or "\\" in text
         or text.count("/") > 1

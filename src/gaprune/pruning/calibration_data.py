@@ -86,7 +86,7 @@ def read_data(
             recipe.domain, subset=recipe.subset, split=recipe.split, columns=columns, require_negatives=must
         )
     elif read_domain is None and recipe.domain is not None:
-        check_source(recipe.domain, columns=columns)
+        check_source(recipe.domain, subset=recipe.subset, split=recipe.split, columns=columns)
     if needs.wants("general") and read_other is None:
         default = CLUSTERS if read_domain is None else len(read_domain)
         read_other = read_general(
@@ -99,7 +99,7 @@ def read_data(
             seed=recipe.seed,
         )
     elif read_other is None and recipe.general is not None:
-        check_source(recipe.general, columns=general_columns)
+        check_source(recipe.general, subset=recipe.general_subset, split=recipe.general_split, columns=general_columns)
     found = CalibrationData(
         read_domain if needs.wants("domain") else None, read_other if needs.wants("general") else None, named
     )

@@ -1,4 +1,4 @@
-"""Reading text and JSON lines: every mistake is named by file and line."""
+"""Reading JSON and JSON lines: every mistake is named by file and line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import DataError, suggest
+from gaprune.util.text_files import read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["Record", "decode_json", "read_json_lines", "read_lines", "read_text", "record_of"]
+__all__ = ["Record", "decode_json", "read_json_lines", "record_of"]
 
 _CORRECT = "Correct the JSON there; every quote, comma and bracket counts."
 
@@ -59,7 +60,7 @@ class Record:
     @property
     def columns(self) -> str:
         """The names of the columns for a message."""
-        return ", ".join(map(repr, self.fields)) or "none"
+        return ", ".join(f"{name!r:.60}" for name in self.fields) or "none"
 
     def text(self, column: str) -> str:
         """Return the value of ``column``, which must be a text that is not empty."""
@@ -101,37 +102,6 @@ class Record:
                 f"the column {column!r} holds {value!r:.60}, not a finite number.", "Write it without quotes."
             )
         return float(value)
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield number and text of every line of a UTF-8 file, with line ends and without a byte order mark.
-
-    Raises:
-        DataError: If the file cannot be read, or a line is not UTF-8.
-    """
-    try:
-        with path.open("rb") as lines:
-            # Only \n ends a line: JSON texts may contain U+2028 and similar characters.
-            for number, raw in enumerate(lines, start=1):
-                yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"is not UTF-8 (byte 0x{error.object[error.start]:02x}).",
-            "Save the file again with the encoding UTF-8.",
-            source=path,
-            line=number,
-        ) from error
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}.", "Check the file's permissions.", source=path) from error
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a UTF-8 file without a byte order mark; line ends are kept.
-
-    Raises:
-        DataError: If the file cannot be read, or a line is not UTF-8.
-    """
-    return "".join(line for _, line in read_lines(path))
 
 
 def read_json_lines(path: Path) -> Iterator[Record]:

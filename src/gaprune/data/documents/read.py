@@ -13,7 +13,8 @@ from gaprune.data.documents.pdf import read_pdf
 from gaprune.data.readers.files import files_of
 from gaprune.data.words import words
 from gaprune.errors import DataError
-from gaprune.util.json_lines import Record, read_json_lines, read_text
+from gaprune.util.json_lines import Record, read_json_lines
+from gaprune.util.text_files import format_of, read_text
 
 __all__ = ["DOCUMENT_SUFFIXES", "Document", "Paragraph", "read_documents"]
 
@@ -82,7 +83,7 @@ def read_documents(source: str | Path) -> list[Document]:
     documents: dict[str, Document] = {}
     for path in files_of(folder, _READERS, kind="document", recursive=True):
         name = path.relative_to(folder).as_posix() if folder.is_dir() else path.name
-        for document in _READERS[path.suffix.lower()](path, name):
+        for document in _READERS[format_of(path)](path, name):
             if other := documents.get(document.id):
                 raise DataError(
                     f"has the id {document.id!r}, as has {other.file}:{other.line}.",

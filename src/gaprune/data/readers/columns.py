@@ -1,4 +1,4 @@
-"""Finding the columns of a file that hold the query, the positive and the negatives."""
+"""Finding the columns of a file that hold the query, the positives and the negatives."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ if TYPE_CHECKING:
 
     from gaprune.util.json_lines import Record
 
-__all__ = ["NAMES", "Columns", "check_mapping", "find_columns", "recognised"]
+__all__ = ["NAMES", "Columns", "check_mapping", "find_columns", "is_triplet", "recognised"]
 
 NAMES = {
-    "query": ("query", "anchor", "question"),
-    "positive": ("positive", "pos", "passage", "answer"),
+    "query": ("query", "anchor", "question", "sentence1"),
+    "positive": ("positive", "pos", "positives", "passage", "answer", "sentence2"),
     "negative": ("negative", "neg"),
     "negatives": ("negatives",),
 }
 """Column names that are recognised without a mapping; case is ignored."""
 
 _NUMBERED = re.compile(r"(?:negative|neg)_?(\d+)", re.IGNORECASE)
+_LISTS = {"pos", "positives", "neg", "negatives"}
+"""Columns in which a cell of CSV may hold a list."""
+
+_PAIRS = {"sentence1", "sentence2"}
+_RATINGS = {"score", "scores", "label", "labels", "similarity", "similarity_score"}
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of a record that make a triplet."""
+    """The columns of a record that make triplets; ``lists`` are those whose texts may be written as a list."""
 
     query: str
     positive: str
-    negatives: tuple[str, ...] = ()
-    negatives_list: str | None = None
+    negatives: tuple[str, ...]
+    lists: frozenset[str]
 
 
 def check_mapping(columns: Mapping[str, str] | None) -> None:
@@ -43,11 +48,17 @@ def check_mapping(columns: Mapping[str, str] | None) -> None:
         ConfigError: If a name is not a part of a triplet.
     """
     for name in columns or ():
-        if name not in NAMES:
+        if name not in NAMES and not re.fullmatch(r"negative_\d+", name):
             raise ConfigError(
                 f"columns: {name!r} is not a part of a triplet.{suggest(name, NAMES)}",
-                f"Map {', '.join(NAMES)} to columns of the file.",
+                f"Map {', '.join(NAMES)}, or negative_1 to negative_n, to columns of the file.",
             )
+
+
+def is_triplet(record: Record) -> bool:
+    """Return whether a column of ``record`` is named like a part of a triplet."""
+    names = {name for part in NAMES.values() for name in part} | {"set"}
+    return any(column.strip().lower() in names or _NUMBERED.fullmatch(column.strip()) for column in record.fields)
 
 
 def recognised(record: Record, part: str, names: Sequence[str], mapped: Collection[str] = ()) -> str | None:
@@ -63,28 +74,38 @@ def recognised(record: Record, part: str, names: Sequence[str], mapped: Collecti
 
 
 def find_columns(record: Record, columns: Mapping[str, str]) -> Columns:
-    """Return the columns of ``record`` that make a triplet; all others are ignored.
+    """Return the columns of ``record`` that make triplets; all others are ignored.
 
     Raises:
-        DataError: If the query or the positive has no column, a mapped column is missing, or several columns match.
+        DataError: If the query or the positive has no column, a mapped column is missing, several columns match, or
+            the record is a rated pair.
     """
     query, positive = (_required(record, part, columns) for part in ("query", "positive"))
-    if "negative" in columns or "negatives" in columns:
-        one = [_mapped(record, "negative", columns["negative"])] if "negative" in columns else []
-        several = _mapped(record, "negatives", columns["negatives"]) if "negatives" in columns else None
-        return Columns(query, positive, tuple(one), several)
+    if _PAIRS & {query.strip().lower(), positive.strip().lower()} - set(columns.values()):
+        _refuse_ratings(record, query, positive)
+    negatives = _negatives(record, columns)
+    lists = {name for name in (positive, *negatives) if name.strip().lower() in _LISTS}
+    lists |= {columns[part] for part in columns if part == "negatives"}
+    return Columns(query, positive, negatives, frozenset(lists))
+
+
+def _negatives(record: Record, columns: Mapping[str, str]) -> tuple[str, ...]:
+    chosen = [part for part in columns if part.startswith("negative")]
+    if chosen:
+        return tuple(_mapped(record, part, columns[part]) for part in sorted(chosen, key=_order))
     mapped = columns.values()
     first = recognised(record, "negative", NAMES["negative"], mapped)
-    numbered = sorted(
-        (int(match[1]), name)
-        for name in record.fields
-        if name not in mapped and (match := _NUMBERED.fullmatch(name.strip()))
-    )
-    single = (*([first] if first else []), *(name for _, name in numbered))
+    numbered = [name for name in record.fields if name not in mapped and _NUMBERED.fullmatch(name.strip())]
+    single = (*([first] if first else []), *sorted(numbered, key=_order))
     several = recognised(record, "negatives", NAMES["negatives"], mapped)
     if single and several:
         raise _ambiguous(record, "negatives", [*single, several], several)
-    return Columns(query, positive, single, several)
+    return (*single, *([several] if several else []))
+
+
+def _order(name: str) -> int:
+    number = re.search(r"\d+$", name.strip())
+    return int(number[0]) if number else 0
 
 
 def _required(record: Record, part: str, columns: Mapping[str, str]) -> str:
@@ -96,9 +117,20 @@ def _required(record: Record, part: str, columns: Mapping[str, str]) -> str:
         raise record.error(
             f"has no {part}: none of its columns ({record.columns}) is named "
             f"{' or '.join(map(repr, NAMES[part]))}.{near}",
-            f"Rename the column, or map it: {_mapping(part, 'NAME')}.",
+            f"Rename the column, or map it: {_mapping(part, 'NAME')}. A table whose first row is data already needs "
+            "a row of names before it.",
         )
     return found
+
+
+def _refuse_ratings(record: Record, query: str, positive: str) -> None:
+    ratings = [name for name in record.fields if name.strip().lower() in _RATINGS]
+    if ratings:
+        raise record.error(
+            f"holds a pair of sentences that {ratings[0]!r} rates, which need not match.",
+            f"Write only the pairs that match, without {ratings[0]!r}; or, if all match, map the columns: "
+            f"{_mapping('query', query)}, and positive to {positive}.",
+        )
 
 
 def _mapped(record: Record, part: str, column: str) -> str:

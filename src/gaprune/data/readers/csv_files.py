@@ -1,16 +1,19 @@
-"""Reading CSV and TSV, with the line on which every row begins."""
+"""Reading CSV and TSV as programs and spreadsheets write them, with the line on which every row begins."""
 
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from io import StringIO
 from typing import TYPE_CHECKING
 
 from gaprune.errors import DataError
-from gaprune.util.json_lines import Record, read_text
+from gaprune.util.json_lines import Record
+from gaprune.util.progress import say
+from gaprune.util.text_files import format_of, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 __all__ = ["read_csv"]
@@ -18,40 +21,41 @@ __all__ = ["read_csv"]
 _LONGEST_CELL = 2**31 - 1
 """Largest limit on the characters of a cell that the csv module accepts on every platform; its own is 131,072."""
 
+_LONGEST_HEADER = 2**16
+
+_SEPARATORS = ";\t|,"
+
 
 def read_csv(path: Path) -> list[Record]:
-    """Return the rows of a file whose first row names the columns; ``.tsv`` is split at tabs, others at commas.
+    """Return the rows of a file whose first row names the columns; empty cells are ``None``, empty rows left out.
+
+    ``.tsv`` is split at tabs and others at commas, unless the first row is a single cell then and another separator
+    (or a first line such as ``sep=;``) splits it. A column without a name, such as the index that pandas writes, is
+    ignored; columns of the same name give a list.
 
     Raises:
-        DataError: If a row has too few or too many cells, a quote is left open, or the header cannot be used.
+        DataError: If a row has too few or too many cells, or a quote is left open.
     """
     limit = csv.field_size_limit(_LONGEST_CELL)
     try:
-        rows = list(_rows(path, "\t" if path.suffix.lower() == ".tsv" else ","))
+        rows = list(_rows(path))
     finally:
         csv.field_size_limit(limit)
-    if not rows:
-        return []
-    line, header = rows[0]
-    _check_header(header, path, line)
-    for line, cells in rows[1:]:
-        if len(cells) != len(header):
-            raise DataError(
-                f"has {len(cells)} cells; the first row names {len(header)} columns.",
-                "Give every row one cell per column; put texts that contain the separator in double quotes.",
-                source=path,
-                line=line,
-            )
-    return [Record(path, line, dict(zip(header, cells, strict=True))) for line, cells in rows[1:]]
+    header = rows[0][1] if rows else []
+    return [Record(path, line, _fields(header, cells, path, line)) for line, cells in rows[1:]]
 
 
-def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line where each row begins, and its cells; blank lines are skipped."""
-    reader = csv.reader(StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    start = 1
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line where each row begins, and its cells."""
+    text, start = read_text(path), 1
+    usual = "\t" if format_of(path) == ".tsv" else ","
+    named, separator = _separator(text, usual)
+    if separator != usual:
+        say(f"{path}: the cells are separated by {separator!r}.")
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        for cells in reader:
-            if cells:
+        for number, cells in enumerate(reader):
+            if any(cells) and (number or not named):
                 yield start, cells
             start = reader.line_num + 1
     except csv.Error as error:
@@ -63,16 +67,31 @@ def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _check_header(header: list[str], path: Path, line: int) -> None:
-    other = next((mark for mark in ";\t|," if mark in header[0]), None) if len(header) == 1 else None
-    if other is not None:
-        problem = f"the first row is one cell, {header[0]!r:.60}; its columns are separated by {other!r}."
-        remedy = "Save the file with commas between the cells, or as .tsv with tabs."
-    elif not all(name.strip() for name in header):
-        problem, remedy = "a column has no name.", "Name every column in the first row."
-    elif twice := [name for name in header if header.count(name) > 1]:
-        problem = f"the column {twice[0]!r} appears twice."
-        remedy = "Give every column a name of its own: negative_1, negative_2, ..."
-    else:
-        return
-    raise DataError(problem, remedy, source=path, line=line)
+def _separator(text: str, usual: str) -> tuple[bool, str]:
+    """Return whether the first line only names the separator, as spreadsheets write it, and the separator."""
+    first = text.partition("\n")[0].strip().strip('"')
+    if len(first) == len("sep=;") and first.casefold().startswith("sep="):
+        return True, first[-1]
+    for separator in (usual, *_SEPARATORS):
+        with suppress(csv.Error, StopIteration):
+            header = csv.reader(StringIO(text[:_LONGEST_HEADER], newline=""), delimiter=separator, strict=True)
+            if len(next(header)) > 1:
+                return False, separator
+    return False, usual
+
+
+def _fields(
+    header: Sequence[str], cells: Sequence[str], path: Path, line: int
+) -> dict[str, str | list[str | None] | None]:
+    if len(cells) < len(header) or any(cells[len(header) :]):
+        raise DataError(
+            f"has {len(cells)} cells; the first row names {len(header)} columns.",
+            "Give every row one cell per column; put texts that contain the separator in double quotes.",
+            source=path,
+            line=line,
+        )
+    columns: dict[str, list[str | None]] = {}
+    for name, cell in zip(header, cells, strict=False):
+        if name.strip():
+            columns.setdefault(name, []).append(cell or None)
+    return {name: found[0] if len(found) == 1 else found for name, found in columns.items()}

@@ -6,11 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.errors import DataError, suggest
+from gaprune.util.text_files import COMPRESSED, format_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["files_of", "missing"]
+__all__ = ["files_in", "files_of", "missing"]
+
+_ABOUT = {"dataset_infos.json", "dataset_info.json"}
+"""Files about the data set that the hub keeps beside its data."""
+
+
+def files_in(folder: Path, endings: Collection[str], *, recursive: bool = False) -> list[Path]:
+    """Return the files of these formats in a folder, sorted by name; hidden ones are ignored."""
+    return [
+        entry
+        for entry in sorted(folder.rglob("*") if recursive else folder.iterdir())
+        if format_of(entry) in endings
+        and entry.name not in _ABOUT
+        and not any(part.startswith(".") for part in entry.relative_to(folder).parts)
+        and entry.is_file()
+    ]
 
 
 def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursive: bool = False) -> list[Path]:
@@ -24,19 +40,16 @@ def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursi
     if not path.exists():
         raise missing(path, formats)
     if path.is_file():
-        if path.suffix.lower() not in endings:
+        if format_of(path) not in endings:
             ending = f"the ending {path.suffix!r}" if path.suffix else "a file without an ending"
-            raise DataError(f"{ending} is not a {kind} format.", f"Use one of {formats}.", source=path)
+            remedy = f"Use one of {formats}; compressed, with {' or '.join(COMPRESSED)} after it."
+            raise DataError(f"{ending} is not a {kind} format.", remedy, source=path)
         return [path]
-    files = [
-        entry
-        for entry in sorted(path.rglob("*") if recursive else path.iterdir())
-        if entry.suffix.lower() in endings
-        and not any(part.startswith(".") for part in entry.relative_to(path).parts)
-        and entry.is_file()
-    ]
+    files = files_in(path, endings, recursive=recursive)
     if not files:
-        raise DataError(f"the folder holds no {kind} file.", f"Put files ({formats}) in it.", source=path)
+        below = sorted({entry.parent.name for entry in path.glob("*/*") if format_of(entry) in endings})
+        hint = f", or name one of the folders in it that have some: {', '.join(below)}" if below else ""
+        raise DataError(f"the folder holds no {kind} file.", f"Put files ({formats}) in it{hint}.", source=path)
     return files
 
 

@@ -12,8 +12,12 @@ from gaprune.util.progress import is_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
-__all__ = ["read_hub"]
+__all__ = ["SAVED", "read_hub", "read_saved"]
+
+SAVED = ("dataset_dict.json", "state.json")
+"""Files that tell a folder written by ``save_to_disk`` of ``datasets``."""
 
 
 def read_hub(
@@ -52,6 +56,30 @@ def read_hub(
         rows = rows.select(indices)
     for index, fields in zip(indices, rows, strict=True):
         yield Record(name, index + 1, fields, is_line=False)
+
+
+def read_saved(folder: Path, *, split: str | None) -> Iterator[Record]:
+    """Yield the rows of a data set that ``datasets`` saved to a folder; of several splits, of ``train`` or ``split``.
+
+    Raises:
+        DataError: If the folder cannot be read, or has no such split.
+    """
+    import datasets
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, pa.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        remedy = "Save it again, or give the triplets as .jsonl."
+        raise DataError(f"is not a data set that can be read: {reason}.", remedy, source=folder) from error
+    splits = saved if isinstance(saved, datasets.DatasetDict) else {split or "train": saved}
+    rows = splits.get(split or "train")
+    if rows is None:
+        remedy = f"Name one of {', '.join(splits)} (split=...)."
+        raise DataError(f"has no split {split or 'train'!r}.", remedy, source=folder)
+    for number, fields in enumerate(rows, start=1):
+        yield Record(folder, number, fields, is_line=False)
 
 
 @contextmanager

@@ -2,77 +2,88 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gaprune.data.readers.columns import Columns, find_columns
 from gaprune.data.triplets import Triplet
+from gaprune.util.json_lines import Record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from gaprune.util.json_lines import Record
-
 __all__ = ["parse_records"]
+
+_LIST = re.compile(r"\s*\[\s*(?:['\"]|\]\s*$)")
+"""The beginning of a list of texts, not that of a text such as ``[1] Introduction``."""
 
 
 def parse_records(
     records: Iterable[Record], columns: Mapping[str, str] | None, *, require_negatives: bool
 ) -> Iterator[Triplet]:
-    """Yield one triplet for each record.
+    """Yield the triplets of each record: one for every positive, all with the record's negatives.
 
     Raises:
         DataError: If a record lacks a column, or a text is missing, empty or not a text.
     """
     known: dict[tuple[str, ...], Columns] = {}
-    for record in records:
+    for each in records:
+        record = _as_triplets(each) if "set" in each.fields and not columns else each
         names = tuple(record.fields)
         if names not in known:
             known[names] = find_columns(record, columns or {})
-        triplet = _triplet(record, known[names])
-        if require_negatives and not triplet.negatives:
+        found = known[names]
+        query, positives = record.text(found.query), _texts(record, found.positive, found.lists)
+        negatives = tuple(text for column in found.negatives for text in _texts(record, column, found.lists))
+        if not positives:
+            raise record.error(f"the column {found.positive!r} is empty (null).", "Fill it, or remove the record.")
+        if require_negatives and not negatives:
             raise record.error(
                 "has no negative, and explicit negatives are required here.",
                 "Add a column negative, mine negatives first, or use in-batch negatives.",
             )
-        yield triplet
+        for positive in positives:
+            yield Triplet(query, positive, negatives, record.source)
 
 
-def _triplet(record: Record, columns: Columns) -> Triplet:
-    negatives = [text for column in columns.negatives for text in _single(record, column)]
-    if columns.negatives_list is not None:
-        negatives += _several(record, columns.negatives_list)
-    return Triplet(record.text(columns.query), record.text(columns.positive), tuple(negatives), record.source)
+def _as_triplets(record: Record) -> Record:
+    """Return a set of texts of the same meaning as a query and its positives."""
+    texts = record.fields["set"]
+    if set(record.fields) != {"set"} or not isinstance(texts, list):
+        return record
+    if len(texts) < 2:
+        raise record.error(f"the set holds {len(texts)} texts.", "Give every set two texts or more.")
+    return Record(record.file, record.number, {"query": texts[0], "positives": texts[1:]}, is_line=record.is_line)
 
 
-def _single(record: Record, column: str) -> tuple[str, ...]:
-    """Return the negatives in a column for one negative: none for null, a text, or a list of texts."""
+def _texts(record: Record, column: str, lists: frozenset[str]) -> tuple[str, ...]:
+    """Return the texts in a column: none for null, a text, or a list of texts."""
     value = record.fields[column]
     if value is None:
         return ()
-    if isinstance(value, list):
-        return _several(record, column)
-    if value == "":
-        raise record.error(
-            f"the column {column!r} is empty.",
-            'Fill it. If the number of negatives varies, write them as a JSON list in one column "negatives".',
-        )
-    return (record.check_text(column, value),)
-
-
-def _several(record: Record, column: str) -> tuple[str, ...]:
-    """Return a list of texts, which a CSV cell holds as JSON."""
-    value = record.fields[column]
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            value = None
+    if isinstance(value, str) and column in lists and _LIST.match(value):
+        value = _written_list(record, column, value)
     if not isinstance(value, list):
-        raise record.error(
-            f"the column {column!r} does not hold a list of texts.",
-            'Write a JSON list: ["first", "second"], or [] for none. A single negative belongs in "negative".',
-        )
+        return (record.check_text(column, value),)
     return tuple(record.check_text(f"{column}[{number}]", item) for number, item in enumerate(value))
+
+
+def _written_list(record: Record, column: str, text: str) -> list[object]:
+    """Return a list that a cell holds as JSON, or as Python (and pandas) writes it."""
+    with suppress(json.JSONDecodeError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, list):
+            return found
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = ast.literal_eval(text)
+        if isinstance(found, list) and repr(found) == text:  # numpy's ['a' 'b'] would be one text
+            return found
+    raise record.error(
+        f"the column {column!r} holds {text!r:.60}, which is not a list of texts.",
+        'Write a JSON list: ["first", "second"], or [] for none. (pandas: apply json.dumps to the column first.)',
+    )

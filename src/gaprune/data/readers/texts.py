@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from gaprune.data.readers.files import files_of
 from gaprune.data.readers.records import parse_records
 from gaprune.errors import DataError
-from gaprune.util.json_lines import read_json_lines, read_lines
+from gaprune.util.json_lines import read_json_lines
+from gaprune.util.text_files import format_of, read_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +36,7 @@ def read_texts(path: str | Path) -> list[str]:
 
 
 def _file_texts(file: Path) -> Iterator[str]:
-    if file.suffix.lower() == ".txt":
+    if format_of(file) == ".txt":
         yield from (line.strip() for _, line in read_lines(file) if line.strip())
         return
     for has_text, records in groupby(read_json_lines(file), key=lambda record: "text" in record.fields):

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gaprune.data.readers.columns import is_triplet
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.classification import ClassificationTask
 from gaprune.evaluation.quality.files import read_records
@@ -89,6 +90,6 @@ def _load(path: Path, domain: str) -> Task:
     first = next(read_records(path))
     if {"sentence1", "sentence2", "score"} & first.fields.keys():
         return load_pairs(path, domain)
-    if {"query", "positive", "negative", "negatives"} & first.fields.keys():
+    if is_triplet(first):
         return TripletTask.load(path, domain)
     raise first.error(f"the columns ({first.columns}) do not match any evaluation task.", _LAYOUTS)

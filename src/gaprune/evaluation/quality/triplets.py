@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from gaprune.data.readers.records import parse_records
 from gaprune.evaluation.quality.files import fingerprint, read_records
 from gaprune.evaluation.quality.task import Task
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.models.prompts import Prompts
-    from gaprune.util.json_lines import Record
 
 __all__ = ["TripletTask"]
 
@@ -35,12 +35,13 @@ class TripletTask(Task):
 
     @classmethod
     def load(cls, path: Path, domain: str = "") -> TripletTask:
-        """Read lines of ``{"query", "positive", "negative"}``, or of ``"negatives"`` with a list.
+        """Read lines as calibration triplets are read; each needs a negative.
 
         Raises:
             DataError: If a line cannot be used.
         """
-        triplets = tuple(triplet for record in read_records(path) for triplet in _triplets(record))
+        items = parse_records(read_records(path), None, require_negatives=True)
+        triplets = tuple((item.query, item.positive, negative) for item in items for negative in item.negatives)
         return cls(name=path.stem, domain=domain, fingerprint=fingerprint(path), triplets=triplets)
 
     def texts(self) -> Iterator[str]:
@@ -56,15 +57,3 @@ class TripletTask(Task):
         passages = embed(model, positives + negatives, "passage", prompts, batch_size=batch_size, task=self.name)
         near, far = ((anchors * part).sum(dim=1) for part in passages.chunk(2))
         return {self.metric: float((near > far).float().mean())}
-
-
-def _triplets(record: Record) -> list[tuple[str, str, str]]:
-    query, positive = record.text("query"), record.text("positive")
-    if "negatives" not in record.fields:
-        return [(query, positive, record.text("negative"))]
-    if "negative" in record.fields:
-        raise record.error("has both columns 'negative' and 'negatives'.", "Keep one of them.")
-    negatives = record.field("negatives")
-    if not isinstance(negatives, list) or not negatives:
-        raise record.error(f"the column 'negatives' holds {negatives!r:.60}, not a list of texts.", "Write a list.")
-    return [(query, positive, record.check_text("negatives", negative)) for negative in negatives]

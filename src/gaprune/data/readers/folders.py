@@ -1,0 +1,66 @@
+"""Finding the triplets in a folder: files, a data set as the hub lays it out, or one that ``datasets`` saved."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gaprune.data.readers.files import files_in, files_of
+from gaprune.data.readers.hub import SAVED, read_saved
+from gaprune.data.readers.judged import find_judged, is_judged, read_pairs
+from gaprune.errors import ConfigError
+from gaprune.util.progress import say
+from gaprune.util.text_files import format_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from gaprune.util.json_lines import Record
+
+__all__ = ["read_folder"]
+
+_SPLIT = re.compile(r"(train|test|dev|val|valid|validation|eval)(?=[-_.])", re.IGNORECASE)
+"""The beginning of a name that tells the split, such as ``train-00000-of-00001.parquet``."""
+
+
+def read_folder(
+    path: Path, readers: Mapping[str, Callable[[Path], Iterable[Record]]], *, subset: str | None, split: str | None
+) -> Iterator[Record]:
+    """Yield the records of a folder; if its files are those of several splits, of ``train`` or the one named.
+
+    Raises:
+        ConfigError: If there is no such subset or split.
+        DataError: If there is no file, or one cannot be read.
+    """
+    folder = path if subset is None else path / subset
+    if not folder.is_dir():
+        known = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+        raise ConfigError(f"subset: {path} has no folder {subset!r}.", f"It has {', '.join(known) or 'none'}.")
+    if any((folder / name).exists() for name in SAVED):
+        yield from read_saved(folder, split=split)
+    elif is_judged(folder):
+        yield from read_pairs(find_judged(folder, split or "train"))
+    else:
+        if (folder / "data").is_dir() and not files_in(folder, readers):
+            folder /= "data"
+        for file in _of_split(folder, files_of(folder, readers, kind="triplet"), split):
+            yield from readers[format_of(file)](file)
+
+
+def _of_split(folder: Path, files: Sequence[Path], split: str | None) -> Sequence[Path]:
+    """Return the files of a split; all of them if none is named and they are not of several splits."""
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        match = _SPLIT.match(file.name)
+        by_split.setdefault(match[1].lower() if match else "", []).append(file)
+    named = sorted(filter(None, by_split))
+    if split is None and (len(named) < 2 or "" in by_split):
+        return files
+    chosen = split or "train"
+    if chosen not in named:
+        remedy = f"Name one of {', '.join(named)} (split=...)." if named else "Leave split out."
+        raise ConfigError(f"split: {folder} has no files of the split {chosen!r}.", remedy)
+    if split is None:
+        say(f"{folder}: of the splits {', '.join(named)}, {chosen} is read.")
+    return by_split[chosen]
