@@ -39,8 +39,9 @@ def check(
 ) -> None:
     """Report size, lengths, duplicates and overlaps of calibration data before they are used.
 
-    The exit code is 2 if the data cannot be used: a positive is among its own negatives, or there is nothing that
-    could be a negative, of its own or of another triplet.
+    The exit code is 2 if the data cannot be used: a positive is among its own negatives, there is nothing that could
+    be a negative, of its own or of another triplet, or the texts have the prompt already that the model puts before
+    them.
     """
     from gaprune.data.checks.check import check as check_data
     from gaprune.evaluation.quality.discovery import find_tasks
@@ -86,6 +87,7 @@ def sample(
     quiet: QuietFlag = False,
 ) -> None:
     """Draw representative triplets: k-means over query embeddings, the text nearest to each centre."""
+    from gaprune.data.checks.prompts import check_prompts
     from gaprune.data.sampling import sample as sample_data
     from gaprune.data.write import write_triplets
     from gaprune.models.load import load_model
@@ -94,10 +96,10 @@ def sample(
     check_file(out, overwrite=overwrite)
     triplets = _read(source, column, subset, split)
     embedder = load_model(model, trust_remote_code=trust_remote_code, device=device)
+    prompts = resolve_prompts(embedder)
     with silence(quiet, is_json=False):
-        drawn = sample_data(
-            triplets, embedder, count=count, iterations=iterations, seed=seed, prompts=resolve_prompts(embedder)
-        )
+        check_prompts(embedder, prompts, [triplets])
+        drawn = sample_data(triplets, embedder, count=count, iterations=iterations, seed=seed, prompts=prompts)
     write_triplets(drawn, out, overwrite=overwrite)
     remark(f"{len(drawn)} of {len(triplets)} triplets written to {out}.", quiet=quiet)
 

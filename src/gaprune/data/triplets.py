@@ -8,9 +8,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from gaprune.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from gaprune.models.prompts import Role
 
 __all__ = ["Triplet", "Triplets"]
 
@@ -93,6 +96,12 @@ class Triplets(Sequence[Triplet]):
         for item in self._items:
             digest.update(json.dumps([item.query, *item.passages], ensure_ascii=False).encode())
         return digest.hexdigest()
+
+    def roles(self) -> Iterator[tuple[Role, str]]:
+        """Yield every text with its role."""
+        for item in self._items:
+            yield "query", item.query
+            yield from (("passage", text) for text in item.passages)
 
     @property
     def have_negatives(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,7 +11,7 @@ from gaprune.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["TASKS", "Prompts", "Role", "resolve_prompts"]
+__all__ = ["TASKS", "Prompts", "Role", "resolve_prompts", "unused_prompts"]
 
 Role = Literal["query", "passage"]
 
@@ -41,8 +42,9 @@ def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, pas
 
     Args:
         model: The model whose configuration is asked.
-        query: Overrides the query prompt; an empty string switches it off.
-        passage: Overrides the passage prompt; an empty string switches it off.
+        query: Overrides the query prompt, by its text or by the name of one of the model's prompts; an empty string
+            switches it off.
+        passage: Overrides the passage prompt in the same way.
 
     Raises:
         ConfigError: If the model's default prompt is not among its prompts.
@@ -61,6 +63,23 @@ def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, pas
     named = [prompts[name] for name in _PASSAGE_PROMPT_NAMES if name in prompts]
     own_passage = next(filter(None, named), "" if named else default)
     return Prompts(
-        query=prompts.get("query", default) if query is None else query,
-        passage=own_passage if passage is None else passage,
+        query=prompts.get("query", default) if query is None else prompts.get(query, query),
+        passage=own_passage if passage is None else prompts.get(passage, passage),
     )
+
+
+def unused_prompts(model: SentenceTransformer, prompts: Prompts) -> list[str]:
+    """Return a sentence about prompts of ``model`` that have other names than query and document and are not used.
+
+    There is none if both roles have a prompt, or queries have one and no unused name is that of documents. Prompts
+    with the usual names are unused only if someone switched them off.
+    """
+    used, usual = {prompts.query, prompts.passage, ""}, {"query", *_PASSAGE_PROMPT_NAMES, model.default_prompt_name}
+    names = [name for name, prompt in model.prompts.items() if name not in usual and (prompt or "") not in used]
+    of_passages = [name for name in names if re.search(r"doc|passage|corpus", name, re.IGNORECASE)]
+    unused = names if not prompts.query else of_passages if not prompts.passage else []
+    if not unused:
+        return []
+    found = f"the model has prompts that are not used: {', '.join(map(repr, unused))}. "
+    others = f"for others, set query_prompt and passage_prompt (--set query_prompt={unused[0]})."
+    return [f"{found}Only those named query and document are found by their names; {others}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from gaprune.config.typed import LoadingOptions
+from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.benchmarks import evaluate_benchmark, resolve_benchmark
 from gaprune.evaluation.quality.discovery import find_tasks
@@ -72,6 +73,8 @@ def evaluate(
     if benchmark is not None:
         return evaluate_benchmark(child, benchmark, parent=dense, batch_size=batch_size)
     put = [resolve_prompts(each, query=query_prompt, passage=passage_prompt) for each in (child, *parents)]
+    for each, prompts in zip((child, *parents), put, strict=True):
+        check_prompts(each, prompts, found)
     return evaluate_tasks(child, found, prompts=put[0], parent_prompts=put[-1], parent=dense, batch_size=batch_size)
 
 

@@ -120,7 +120,7 @@ def prepare(
         checkpoint.check()
     parent = parent or _open_parent(recipe, model)
     _check_removal(removal, parent.model)
-    calibration = draw_calibration(parent.model, recipe, data)
+    calibration = draw_calibration(parent.model, recipe, data, tasks)
     if recovery is not None:
         recovery = recovery.prepare(parent.model, parent.identity)
     tasks = tasks if is_first else ()

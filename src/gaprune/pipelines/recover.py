@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gaprune.config.files import given_options
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.typed import RecoverOptions
+from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
@@ -101,6 +102,8 @@ def recover(
         child = _load_child(asked, loaded)
         with shortened(child, asked.max_length):
             _check_child(asked, child, data)
+            prompts = resolve_prompts(child, query=asked.query_prompt, passage=asked.passage_prompt)
+            check_prompts(child, prompts, (data.domain, data.general, data.held_out, *tasks))
             identity = _identify(asked, child)
             dense, distilled = _open_parent(asked, base, teacher)
             _check_width(asked, child, dense)
@@ -129,7 +132,7 @@ def recover(
             model=child,
             options=asked,
             training=training,
-            prompts=resolve_prompts(child, query=asked.query_prompt, passage=asked.passage_prompt),
+            prompts=prompts,
             base=base or unpruned(child, identity, asked.targets),
             record=record(asked, data, training, distilled),
         )

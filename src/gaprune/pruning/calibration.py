@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.needs import DataKind
+from gaprune.data.checks.prompts import Texts, check_prompts
 from gaprune.data.mining import mine_negatives
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError
@@ -65,14 +66,18 @@ class Calibration:
         return found
 
 
-def draw_calibration(model: SentenceTransformer, recipe: Recipe, data: CalibrationData) -> Calibration:
+def draw_calibration(
+    model: SentenceTransformer, recipe: Recipe, data: CalibrationData, tasks: Sequence[Texts] = ()
+) -> Calibration:
     """Draw the triplets that a run uses, and mine the negatives that it asks for.
 
     Raises:
         ConfigError: If there are fewer triplets than are to be drawn, or a prompt cannot be resolved.
-        DataError: If there are too few passages to mine negatives from.
+        DataError: If there are too few passages to mine negatives from, or the texts or ``tasks`` have the prompts
+            already that are put before them.
     """
     prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
+    check_prompts(model, prompts, (data.domain, data.general, *tasks))
     own: dict[str, int] = {}
 
     def drawn(triplets: Triplets | None, kind: str) -> Triplets | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.data.checks.lengths import Counter, Lengths, TokenCounter, word_counter
 from gaprune.data.checks.overlap import Overlap, overlap, places
+from gaprune.data.checks.prompts import prompt_problems
 from gaprune.data.checks.statistics import COUNTS, SetReport, describe
 from gaprune.data.words import normalise
 from gaprune.models.prompts import Prompts
@@ -33,7 +34,8 @@ class CheckReport:
         limit: The model's limit in tokens; ``None`` without a model or a limit.
         problems: Problems to look at, as sentences with places.
         unusable: The problems that make the data unusable: a positive among its own negatives (the loss would pull
-            and push at once), or a set without negatives in which all positives are the same text.
+            and push at once), a set without negatives in which all positives are the same text, or texts that begin
+            with the prompt that the model puts before them.
     """
 
     sets: tuple[SetReport, ...]
@@ -96,7 +98,10 @@ def check(
         normal = {text: normalise(text) for text in texts}
         report, found, fatal = describe(role, triplets, normal, counter, limit=limit, prompts=prompts or Prompts())
         reports.append(report)
-        problems += found
+        if tokenizer_model is not None and prompts is not None:
+            doubtful, twice = prompt_problems(tokenizer_model, prompts, triplets)
+            found, fatal = [*found, *doubtful, *twice], [*fatal, *twice]
+        problems += (problem for problem in found if problem not in problems)
         unusable += fatal
         known[role] = places(triplets, normal)
     overlaps = []

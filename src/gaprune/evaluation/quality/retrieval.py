@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.prompts import Prompts
+    from gaprune.models.prompts import Prompts, Role
 
 __all__ = ["RetrievalTask"]
 
@@ -62,6 +62,11 @@ class RetrievalTask(Task):
         yield from self.queries.values()
         for document in dict.fromkeys(document for found in self.grades.values() for document in found):
             yield self.documents[document]
+
+    def roles(self) -> Iterator[tuple[Role, str]]:
+        """Yield queries and documents."""
+        yield from (("query", text) for text in self.queries.values())
+        yield from (("passage", text) for text in self.documents.values())
 
     def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
         """Return nDCG@10, recall@10 and MRR@10."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.prompts import Prompts
+    from gaprune.models.prompts import Prompts, Role
 
 __all__ = ["ENCODING_BATCH_SIZE", "Task", "check_batch_size"]
 
@@ -56,6 +56,10 @@ class Task(ABC):
     @abstractmethod
     def texts(self) -> Iterator[str]:
         """Yield the texts that calibration data must not contain: queries, relevant passages, tested texts."""
+
+    def roles(self) -> Iterator[tuple[Role, str]]:
+        """Yield every text that gets the prompt of a role, with that role."""
+        return iter(())
 
     @abstractmethod
     def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-    from gaprune.models.prompts import Prompts
+    from gaprune.models.prompts import Prompts, Role
 
 __all__ = ["TripletTask"]
 
@@ -47,6 +47,12 @@ class TripletTask(Task):
     def texts(self) -> Iterator[str]:
         """Yield each text of the triplets once."""
         yield from dict.fromkeys(text for triplet in self.triplets for text in triplet)
+
+    def roles(self) -> Iterator[tuple[Role, str]]:
+        """Yield every text with its role."""
+        for query, *passages in self.triplets:
+            yield "query", query
+            yield from (("passage", text) for text in passages)
 
     def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
         """Return the share of triplets whose positive is nearer to the query than the negative."""
