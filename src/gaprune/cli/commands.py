@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gaprune.cli import bench, compare, criteria, data, demo, evaluate, export, inspect, prune, recover
+from gaprune.cli import bench, compare, criteria, data, demo, doctor, evaluate, export, inspect, prune, recover
 
 __all__ = ["COMMANDS"]
 
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "unpack": export.unpack,
     "inspect": inspect.inspect,
     "criteria": criteria.criteria,
+    "doctor": doctor.doctor,
     "demo": demo.demo,
     "data check": data.check,
     "data sample": data.sample,

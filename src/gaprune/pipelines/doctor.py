@@ -1,0 +1,87 @@
+"""``gaprune.doctor``: what this installation and this machine can do."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import NamedTuple
+
+from gaprune.export.provenance import versions
+from gaprune.util.memory import free_bytes, show_bytes
+
+__all__ = ["Finding", "doctor"]
+
+_EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
+_NAME = re.compile(r"[\w.-]+")
+_DEVELOPMENT = "dev"
+
+
+class Finding(NamedTuple):
+    """One line of the report: a topic, what was found, and what to do if something is missing."""
+
+    topic: str
+    found: str
+    remedy: str = ""
+
+
+def doctor() -> list[Finding]:
+    """Return versions, hardware, number formats and extras of this installation."""
+    return [*_versions(), *_hardware(), *_extras()]
+
+
+def _versions() -> list[Finding]:
+    return [Finding(name, number) for name, number in versions().items()]
+
+
+def _hardware() -> list[Finding]:
+    import torch
+
+    cpu = torch.device("cpu")
+    found = [
+        Finding(
+            "processor", f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads in use"
+        ),
+        Finding("free memory", show_bytes(free_bytes(cpu))),
+    ]
+    for number in range(torch.cuda.device_count()):
+        device = torch.device("cuda", number)
+        found.append(
+            Finding(f"GPU {number}", f"{torch.cuda.get_device_name(device)}, {show_bytes(free_bytes(device))}")
+        )
+    if not torch.cuda.is_available():
+        found.append(Finding("GPU", "none that PyTorch can use"))
+    return [*found, Finding("bfloat16 on this processor", _bfloat16())]
+
+
+def _bfloat16() -> str:
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    units = [name for name in ("amx_bf16", "avx512_bf16") if capabilities.get(name)]
+    return f"products in hardware ({', '.join(units)})" if units else "emulated, slower than float32"
+
+
+def _extras() -> list[Finding]:
+    """Return which extras are complete, from the metadata of the installed package."""
+    packages: dict[str, list[str]] = {}
+    for requirement in requires("gaprune") or ():
+        extra, name = _EXTRA.search(requirement), _NAME.match(requirement)
+        if extra and name and extra[1] != _DEVELOPMENT:
+            packages.setdefault(extra[1], []).append(name[0])
+    return [_extra(extra, names) for extra, names in sorted(packages.items())]
+
+
+def _extra(extra: str, names: list[str]) -> Finding:
+    missing = [name for name in names if _version(name) is None]
+    if missing:
+        return Finding(f"extra {extra}", f"not installed ({', '.join(missing)})", f"pip install 'gaprune[{extra}]'")
+    return Finding(f"extra {extra}", ", ".join(f"{name} {_version(name)}" for name in names))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
