@@ -12,8 +12,10 @@ import onnx
 import pytest
 
 import gaprune
+from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
 from gaprune.export import graph
+from gaprune.export.comparison import Texts
 from gaprune.export.formats.base import Request
 from gaprune.export.formats.onnx import Onnx
 from gaprune.export.provenance import Provenance
@@ -21,29 +23,11 @@ from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel
 from gaprune.models.formats import format_of
 from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.pipelines import export as exporting
 from toys import triplets_file
 
 TEXTS = ["cash", "the bank raised the rate of interest on every loan " * 9, "a dog", "Zürich ?!", "which asset"]
-
-
-@pytest.fixture(autouse=True)
-def _few_texts(monkeypatch):
-    monkeypatch.setattr(exporting, "_TEXTS", 2)
-
-
-@pytest.fixture(scope="module")
-def exported(folder_of, tmp_path_factory):
-    """Make an export once: ``exported(family, to, int8)`` gives its folder and report."""
-    made = {}
-
-    def make(family, to, int8=False):
-        if (family, to, int8) not in made:
-            out = tmp_path_factory.mktemp("exported") / f"{family}-{to}"
-            made[family, to, int8] = gaprune.export_model(folder_of(family), to=to, out=out, int8=int8)
-        return made[family, to, int8]
-
-    return make
 
 
 def same(first, second):
@@ -118,7 +102,9 @@ def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
     found = Provenance.read(result.path)
     assert found.export.parameters == sum(parameter.numel() for parameter in smaller.parameters())
     assert found.model_copy(update={"export": None}) == Provenance.read(tmp_path / "pruned")
-    assert result.record.texts == len(exporting._texts(None)) + 2, "the domain's texts are compared too"
+    assert {"a loan", "the bank lent"} <= set(Texts.draw(read_triplets(domain), Prompts()).held_out), (
+        "the domain's texts are compared too"
+    )
     assert result.record.cosine_min > 1 - 1e-6, "a bfloat16 model is exported in fp32"
 
 
@@ -131,7 +117,7 @@ class TestErrors:
             return states, embeddings + 0.05
 
         monkeypatch.setattr(graph._Whole, "forward", other)
-        with pytest.raises(ModelError, match=r"lowest cosine .* is 0\.\d{4}") as caught:
+        with pytest.raises(ModelError, match=r"too far .* mean 0\.\d{4}, lowest 0\.\d{4}") as caught:
             gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / "out")
         assert caught.value.remedy.startswith("Nothing was written")
         assert not list(tmp_path.iterdir())

@@ -24,10 +24,17 @@ def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
     to: Annotated[str, typer.Option(help="onnx, openvino (extras; run without PyTorch), or archive: one file.")],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise weights to int8, activations as they come.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: weights and activations.")] = False,
+    weights_only: Annotated[
+        bool, typer.Option("--weights-only", help="With --int8, leave activations in floating point.")
+    ] = False,
     domain: Annotated[
-        Path | None, typer.Option(help="Compare the result with the model on the texts of these triplets too.")
+        Path | None, typer.Option(help="Triplets: half calibrate int8, half are held out for the comparison.")
     ] = None,
+    floor: Annotated[
+        str | None, typer.Option(help="Least mean and lowest cosine to the original; default: 0.98,0.95 in int8.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write the export even if it is below the floor.")] = False,
     trust_remote_code: TrustRemoteCode = False,
     overwrite: Overwrite = False,
     quiet: QuietFlag = False,
@@ -41,7 +48,8 @@ def export(
     from gaprune.pipelines.export import export_model
 
     if to == "archive":
-        for option, given in (("int8", int8), ("domain", domain), ("trust_remote_code", trust_remote_code)):
+        graph_only = {"int8": int8, "weights_only": weights_only, "domain": domain, "floor": floor, "force": force}
+        for option, given in {**graph_only, "trust_remote_code": trust_remote_code}.items():
             if given:
                 raise ConfigError(f"{option}: an archive keeps the model as it is.", "Leave it out with --to archive.")
         packed = pack(model, out, overwrite=overwrite)
@@ -53,7 +61,10 @@ def export(
             to=to,
             out=out,
             int8=int8,
+            weights_only=weights_only,
             domain=domain,
+            floor=floor,
+            force=force,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,
         )
@@ -87,10 +98,13 @@ def _exported(result: Exported) -> str:
     compared = (
         "Nothing here can run it, so it was not compared with the original."
         if found.cosine_min is None
-        else f"Cosine to the embeddings of the original over {found.texts} texts: lowest {found.cosine_min:.6f}, mean "
-        f"{found.cosine_mean:.6f}."
+        else f"Cosine to the embeddings of the original over {found.texts} held-out texts: lowest "
+        f"{found.cosine_min:.6f}, mean {found.cosine_mean:.6f}."
     )
+    if found.below_floor:
+        compared += " Warning: this is below the floor; the export was written by force."
     return (
-        f"Written to {result.path}: {result.bytes / _MB:.1f} MB; the original has {result.source_bytes / _MB:.1f} MB. "
-        f"{compared} README.md shows how to open it; gaprune bench measures its cost."
+        f"Written to {result.path} ({found.form}): {result.bytes / _MB:.1f} MB; the original has "
+        f"{result.source_bytes / _MB:.1f} MB. {compared} README.md shows how to open it; gaprune "
+        "bench measures its cost."
     )

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from gaprune.evaluation.cost.footprint import Footprint
 from gaprune.export.portable import Options, Parent
 from gaprune.pruning.search import TargetChoice
 from gaprune.reconstruction.validate import Reconstruction
@@ -158,11 +159,21 @@ class Recovery(Record):
 
 
 class Export(Record):
-    """An export to another runtime; the cosines are between the embeddings of each text by the export and the source.
+    """An export to another runtime.
 
-    ``form`` says how the weights are kept; it is empty in earlier exports. If nothing could run the export, ``texts``
-    is 0 and the cosines are ``None``. ``parameters`` and ``flops`` (:class:`gaprune.evaluation.cost.flops.Flops`) are
-    those of the source.
+    Args:
+        to: Name of the format.
+        int8: Whether it is quantised to int8.
+        form: How the weights are kept; empty in earlier exports.
+        source: The model that was exported.
+        parameters: Parameters of the source.
+        flops: :class:`gaprune.evaluation.cost.flops.Flops` of the source.
+        footprint: Sizes and zeros of the source; ``None`` in earlier exports.
+        versions: Versions of the libraries.
+        texts: Held-out texts whose embeddings were compared; 0 if nothing could run the export.
+        cosine_min: Lowest cosine between the embeddings of a text by the export and by the source.
+        cosine_mean: Mean of the cosines.
+        floor: The least mean and the least lowest cosine that were asked for.
     """
 
     to: str
@@ -171,7 +182,18 @@ class Export(Record):
     source: Parent
     parameters: int
     flops: dict[str, int]
+    footprint: Footprint | None = None
     versions: dict[str, str]
     texts: int
     cosine_min: float | None
     cosine_mean: float | None
+    floor: tuple[float, float] | None = None
+
+    @property
+    def below_floor(self) -> bool:
+        """Whether it was written although it agrees less than the floor asks for."""
+        figures = (self.cosine_mean, self.cosine_min)
+        return any(
+            least is not None and found is not None and found < least
+            for found, least in zip(figures, self.floor or (), strict=False)
+        )

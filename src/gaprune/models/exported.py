@@ -9,13 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gaprune.errors import ConfigError, ModelError, require_extra, suggest
 from gaprune.models.formats import GRAPHS, format_of
+from gaprune.models.prompts import PASSAGE_PROMPT_NAMES
+from gaprune.util.progress import track
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["ExportedModel"]
 
@@ -50,59 +55,144 @@ class ExportedModel:
         try:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             config = json.loads((folder / "config_sentence_transformers.json").read_text(encoding="utf-8"))
-            truncation = self._tokenizer.truncation
-            self.max_length: int | None = None if truncation is None else truncation["max_length"]
-            self.prompts: dict[str, str] = config.get("prompts") or {}
-            self._default = self.prompts.get(config.get("default_prompt_name") or "", "")
+            prompts = {"query": "", "document": "", **(config.get("prompts") or {})}
+            self.prompts: dict[str, str] = {name: prompt or "" for name, prompt in prompts.items()}
+            self.default_prompt_name: str | None = config.get("default_prompt_name")
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelError(f"The exported model {folder} cannot be read: {error}", "Export it again.") from error
         start = _onnx if self.format == "onnx" else _openvino
-        self._inputs, self._run = start(folder / GRAPHS[self.format], threads, exact)
+        self.inputs, self.run = start(folder / GRAPHS[self.format], threads, exact)
 
+    @property
+    def max_length(self) -> int | None:
+        """Tokens after which a text is truncated, special tokens included; ``None`` for no limit. Can be set."""
+        truncation = self._tokenizer.truncation
+        return None if truncation is None else int(truncation["max_length"])
+
+    @max_length.setter
+    def max_length(self, tokens: int | None) -> None:
+        known = self._tokenizer.truncation or {}
+        if tokens is None:
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(tokens, direction=known.get("direction", "right"))
+
+    @overload
+    def encode(
+        self, inputs: str | Sequence[str], prompt_name: str | None = ..., prompt: str | None = ...,
+        batch_size: int = ..., *, show_progress_bar: bool | None = ..., convert_to_numpy: bool = ...,
+        convert_to_tensor: Literal[False] = ..., normalize_embeddings: bool = ..., truncate_dim: int | None = ...,
+    ) -> NDArray[np.float32]: ...  # fmt: skip
+    @overload
+    def encode(
+        self, inputs: str | Sequence[str], prompt_name: str | None = ..., prompt: str | None = ...,
+        batch_size: int = ..., *, show_progress_bar: bool | None = ..., convert_to_numpy: bool = ...,
+        convert_to_tensor: Literal[True], normalize_embeddings: bool = ..., truncate_dim: int | None = ...,
+    ) -> Tensor: ...  # fmt: skip
     def encode(
         self,
-        texts: Sequence[str],
-        *,
-        prompt: str | None = None,
+        inputs: str | Sequence[str],
         prompt_name: str | None = None,
+        prompt: str | None = None,
         batch_size: int = _BATCH_SIZE,
-    ) -> NDArray[np.float32]:
-        """Return an embedding ``(texts, dimensions)`` of every text.
+        *,
+        show_progress_bar: bool | None = None,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+    ) -> NDArray[np.float32] | Tensor | list[Tensor]:
+        """Return an embedding ``(texts, dimensions)`` of every text, as ``SentenceTransformer.encode`` does.
 
         Args:
-            texts: What to embed.
-            prompt: Put before every text; the model's default prompt, which most have not, for ``None``.
-            prompt_name: Name of one of the model's prompts instead.
+            inputs: Texts; for a single string the result is its one embedding ``(dimensions,)``.
+            prompt_name: Name of one of the model's prompts, which is put before every text.
+            prompt: Text put before every text instead; the model's default prompt, which most have not, for ``None``.
             batch_size: Texts computed at a time.
+            show_progress_bar: Whether to show the progress.
+            convert_to_numpy: Return an array; if false, a list of tensors.
+            convert_to_tensor: Return one tensor instead of an array. Tensors need PyTorch.
+            normalize_embeddings: Scale every embedding to length one.
+            truncate_dim: Keep this many dimensions, before the scaling.
 
         Raises:
-            ConfigError: If the model has no prompt of this name.
+            ConfigError: If something else than texts is given, the model has no prompt of this name, or a number is
+                below 1.
         """
-        if prompt_name is not None:
-            if prompt_name not in self.prompts:
-                raise ConfigError(
-                    f"prompt_name: the model has no prompt {prompt_name!r}.{suggest(prompt_name, self.prompts)}",
-                    f"It has {', '.join(self.prompts) or 'none'}.",
-                )
-            prompt = self.prompts[prompt_name]
-        before = self._default if prompt is None else prompt
+        single = isinstance(inputs, str)
+        texts = [inputs] if isinstance(inputs, str) else list(inputs)
+        _check(texts, batch_size=batch_size, truncate_dim=truncate_dim)
+        found = self._embed(texts, self._prompt(prompt_name, prompt), batch_size, shown=bool(show_progress_bar))
+        found = found[..., :truncate_dim]
+        if normalize_embeddings and texts:
+            found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+        if convert_to_numpy and not convert_to_tensor:
+            return found[0] if single else found
+        from torch import from_numpy
+
+        tensor = from_numpy(found)[0] if single else from_numpy(found)
+        return tensor if convert_to_tensor or single else list(tensor)
+
+    def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Return embeddings of queries: :meth:`encode` with the model's prompt for them unless another is given."""
+        return self._encode_as(("query",), inputs, options)
+
+    def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
+        """Return embeddings of passages: :meth:`encode` with the model's prompt for them unless another is given."""
+        return self._encode_as(PASSAGE_PROMPT_NAMES, inputs, options)
+
+    def _encode_as(self, names: Sequence[str], inputs: str | Sequence[str], options: dict[str, Any]) -> Any:
+        given = {name: value for name, value in options.items() if value is not None}
+        if not given.keys() & {"prompt", "prompt_name"}:
+            given["prompt_name"] = next((name for name in names if name in self.prompts), None)
+        return self.encode(inputs, **given)
+
+    def _prompt(self, name: str | None, prompt: str | None) -> str:
+        if prompt is not None:
+            return prompt
+        if name is not None and name not in self.prompts:
+            raise ConfigError(
+                f"prompt_name: the model has no prompt {name!r}.{suggest(name, self.prompts)}",
+                f"It has {', '.join(self.prompts)}.",
+            )
+        return self.prompts.get(name or self.default_prompt_name or "", "")
+
+    def _embed(self, texts: Sequence[str], prompt: str, batch_size: int, *, shown: bool) -> NDArray[np.float32]:
+        if not texts:
+            return np.zeros(0, dtype=np.float32)  # as sentence-transformers, which cannot know the dimensions then
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        made = [self._batch([before + texts[index] for index in batch]) for batch in batches]
+        made = [
+            self.run(self.tokenize([prompt + texts[index] for index in batch]))
+            for batch in (track(batches, "Encoding") if shown else batches)
+        ]
         return np.concatenate(made)[np.argsort(order)]
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of every text as encoded without a prompt, special tokens included."""
         return [sum(encoding.attention_mask) for encoding in self._tokenizer.encode_batch(list(texts))]
 
-    def _batch(self, texts: list[str]) -> NDArray[np.float32]:
-        encodings = self._tokenizer.encode_batch(texts)
+    def tokenize(self, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+        """Return the inputs of the graph, each ``(texts, tokens)``, for texts with their prompts."""
+        encodings = self._tokenizer.encode_batch(list(texts))
         parts = {
             "input_ids": [encoding.ids for encoding in encodings],
             "attention_mask": [encoding.attention_mask for encoding in encodings],
             "token_type_ids": [encoding.type_ids for encoding in encodings],
         }
-        return self._run({name: np.array(parts[name], dtype=np.int64) for name in self._inputs})
+        return {name: np.array(parts[name], dtype=np.int64) for name in self.inputs}
+
+
+def _check(texts: Sequence[object], *, batch_size: int, truncate_dim: int | None) -> None:
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ConfigError(
+                f"inputs: item {place} is {text!r:.60}, of type {type(text).__name__}.",
+                "Give a string, or a sequence of strings.",
+            )
+    for name, number in (("batch_size", batch_size), ("truncate_dim", truncate_dim)):
+        if number is not None and number < 1:
+            raise ConfigError(f"{name}: {number} is below 1.", "Give a positive number.")
 
 
 def _onnx(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Run]:  # noqa: ARG001 (it always is)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import ConfigError, ModelError
+from gaprune.models.formats import GRAPHS, format_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -56,6 +57,11 @@ def load_model(
     if device is not None:
         _check_device(device)
     folder = Path(name)
+    if format_of(folder) != "torch":
+        raise ModelError(
+            f"{folder} is an exported model ({GRAPHS[format_of(folder)]}), which cannot be loaded in PyTorch.",
+            "Name the folder it was made from. evaluate, bench, inspect and ExportedModel take exported ones.",
+        )
     if folder.is_dir() and not any(folder.glob("*.json")):
         raise ModelError(f"The folder {folder} holds no model (no .json configuration).", "Name a model's own folder.")
     try:

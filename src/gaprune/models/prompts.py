@@ -11,14 +11,14 @@ from gaprune.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["TASKS", "Prompts", "Role", "resolve_prompts", "unused_prompts"]
+__all__ = ["PASSAGE_PROMPT_NAMES", "TASKS", "Prompts", "Role", "resolve_prompts", "unused_prompts"]
 
 Role = Literal["query", "passage"]
 
 TASKS: dict[Role, str] = {"query": "query", "passage": "document"}
 """What sentence-transformers calls the roles."""
 
-_PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
+PASSAGE_PROMPT_NAMES = ("document", "passage", "corpus")
 """Names that sentence-transformers looks for, in its order, when it encodes a passage."""
 
 
@@ -60,7 +60,7 @@ def resolve_prompts(model: SentenceTransformer, *, query: str | None = None, pas
             )
         default = prompts[model.default_prompt_name]
     # sentence-transformers adds an empty "document" to models that name only "passage", as E5 does: look past it.
-    named = [prompts[name] for name in _PASSAGE_PROMPT_NAMES if name in prompts]
+    named = [prompts[name] for name in PASSAGE_PROMPT_NAMES if name in prompts]
     own_passage = next(filter(None, named), "" if named else default)
     return Prompts(
         query=prompts.get("query", default) if query is None else prompts.get(query, query),
@@ -74,7 +74,7 @@ def unused_prompts(model: SentenceTransformer, prompts: Prompts) -> list[str]:
     There is none if both roles have a prompt, or queries have one and no unused name is that of documents. Prompts
     with the usual names are unused only if someone switched them off.
     """
-    used, usual = {prompts.query, prompts.passage, ""}, {"query", *_PASSAGE_PROMPT_NAMES, model.default_prompt_name}
+    used, usual = {prompts.query, prompts.passage, ""}, {"query", *PASSAGE_PROMPT_NAMES, model.default_prompt_name}
     names = [name for name, prompt in model.prompts.items() if name not in usual and (prompt or "") not in used]
     of_passages = [name for name in names if re.search(r"doc|passage|corpus", name, re.IGNORECASE)]
     unused = names if not prompts.query else of_passages if not prompts.passage else []

@@ -14,7 +14,6 @@ from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, Task, check_batch_size
-from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import LOADING, loading_options
 
@@ -38,7 +37,7 @@ def evaluate(
     """Measure the quality of a model on own tasks or on an mteb benchmark, beside its parent if one is named.
 
     Args:
-        model: A folder, a hub id, or a loaded model, which is left as it is.
+        model: A folder (an exported one too), a hub id, or a loaded model, which is left as it is.
         tasks: Folder of evaluation tasks, or the tasks.
         benchmark: A benchmark of mteb, ``finance``, or names of mteb's tasks with commas between.
         parent: The dense model, in the same forms.
@@ -66,8 +65,10 @@ def evaluate(
     found = find_tasks(Path(tasks)) if isinstance(tasks, str | Path) else list(tasks or ())
     if benchmark is None and not found:
         raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
+    from gaprune.models.exported_module import open_model  # loads PyTorch
+
     child, *parents = [
-        load_model(each, **loading) if isinstance(each, str | Path) else each for each in sources.values()
+        open_model(each, **loading) if isinstance(each, str | Path) else each for each in sources.values()
     ]
     dense = parents[0] if parents else None
     if benchmark is not None:

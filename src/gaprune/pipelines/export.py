@@ -5,47 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
-
-import numpy as np
+from typing import Any
 
 from gaprune.data.read import read_triplets
-from gaprune.data.samples import SampleDomain, sample_triplets
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.cost.flops import count_flops
+from gaprune.evaluation.cost.footprint import footprint
+from gaprune.export.comparison import FP32_FLOOR, INT8_FLOOR, Agreement, Floor, Texts
 from gaprune.export.folder import check_destination, writing
-from gaprune.export.formats.base import ExportFormat, Request
+from gaprune.export.formats.base import Request
 from gaprune.export.formats.registry import format_named
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, versions
 from gaprune.export.records import Export
 from gaprune.models.formats import GRAPHS, format_of
 from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.recovered import unpruned
 from gaprune.report.export_card import export_card
 from gaprune.util.files import folder_bytes
 from gaprune.util.progress import say
 
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
 __all__ = ["Exported", "export_model"]
-
-_TOLERANCE = 1e-3
-"""The cosine of an fp32 export may be this far below one for any text."""
-
-_TEXTS = 16
-"""Sample triplets per domain whose queries and positives are compared."""
-
-_ODD = (
-    "a",
-    "?!",
-    "Zürich, 東京, Москва, القاهرة 🙂",
-    "\ttabs\nand   spaces ",
-    "1,234.56 % of 7 · 10⁻³",
-    "long " * 2000,
-)
-"""Texts that different tokenizers treat differently."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +40,7 @@ class Exported:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
-        record = self.record.model_dump(include={"to", "int8", "texts", "cosine_min", "cosine_mean"})
+        record = self.record.model_dump(include={"to", "int8", "form", "texts", "cosine_min", "cosine_mean", "floor"})
         return {"path": str(self.path), "bytes": self.bytes, "source_bytes": self.source_bytes, **record}
 
 
@@ -69,7 +50,10 @@ def export_model(
     to: str,
     out: str | Path,
     int8: bool = False,
+    weights_only: bool = False,
     domain: str | Path | None = None,
+    floor: Sequence[float] | str | None = None,
+    force: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
 ) -> Exported:
@@ -82,36 +66,42 @@ def export_model(
         folder: A sentence-transformers folder; GAPrune need not have made it.
         to: Name of a format: ``onnx``, ``openvino``, or another that ``gaprune export --help`` lists.
         out: Folder to write.
-        int8: Quantise weights to int8, and activations at run time.
-        domain: Triplets, in any form that pruning reads, whose texts are compared in addition to our samples.
+        int8: Quantise to int8: for OpenVINO weights and activations, by ranges calibrated on texts; for ONNX weights,
+            and activations as they come. What would move embeddings too far is kept in fp32.
+        weights_only: With ``int8``, quantise the weights alone; activations stay in floating point.
+        domain: Triplets of your own, in any form that pruning reads. Half of them calibrate the quantisation; the
+            export is held against the model on the other half, and on our samples.
+        floor: The least mean and the least lowest cosine between the embeddings of a held-out text by the export and
+            by the model in fp32; by default 0.999 and 0.999, and 0.98 and 0.95 in int8.
+        force: Write the export even if it is below the floor; its card says so.
         overwrite: Whether an existing output of GAPrune is replaced.
         trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
-        GapruneError: One of its kinds; a :class:`gaprune.errors.ModelError` if an fp32 export is not the same model.
+        GapruneError: One of its kinds; a :class:`gaprune.errors.ModelError` if the export is below the floor; then
+            nothing is written.
 
     Example:
         >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").record.cosine_min
     """
     folder = Path(folder)
-    target = format_named(to)(Request(folder, int8=int8))
+    target = format_named(to)(Request(folder, int8=int8, weights_only=weights_only))
+    least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)
     target.check()
-    texts = _texts(domain)
+    own = () if domain is None else read_triplets(domain)
     provenance = Provenance.read(folder)
     model = load_model(folder, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
     target.check_model(model)
+    texts = Texts.draw(own, resolve_prompts(model))
     with writing(destination, overwrite=overwrite) as partial:
         say(f"Exporting {folder} to {to}{' in int8' if int8 else ''}.")
-        form = target.write(model, partial, texts)
-        say(f"Comparing the embeddings of {len(texts)} texts with those of the original.")
-        cosines = _cosines(target, model, partial, texts)
-        if cosines is not None and not int8 and not cosines.min() >= 1 - _TOLERANCE:
-            raise ModelError(
-                f"The {to} model differs from the original: the lowest cosine between the embeddings of a text is "
-                f"{cosines.min():.4f}, the mean over {len(texts)} texts {cosines.mean():.4f}.",
-                "Nothing was written; use the PyTorch model, and please report this one.",
-            )
+        form = target.write(model, partial, texts.calibration)
+        say(f"Comparing the embeddings of {len(texts.held_out)} held-out texts with those of the original.")
+        pair = target.embeddings(model, partial, texts.held_out)
+        agreement = None if pair is None else Agreement.of(*pair, texts.held_out)
+        if agreement is not None and not (force or agreement.reaches(least)):
+            raise _too_far(agreement, least, int8=int8)
         source = Parent.of(model, str(folder.resolve())).seen_from(destination, folder)
         record = Export(
             to=to,
@@ -120,15 +110,27 @@ def export_model(
             source=source,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             flops=count_flops(model).as_dict(),
+            footprint=footprint(model),
             versions=versions(),
-            texts=0 if cosines is None else len(texts),
-            cosine_min=None if cosines is None else float(cosines.min()),
-            cosine_mean=None if cosines is None else float(cosines.mean()),
+            texts=0 if agreement is None else agreement.texts,
+            cosine_min=None if agreement is None else agreement.lowest,
+            cosine_mean=None if agreement is None else agreement.mean,
+            floor=least,
         )
         (partial / "README.md").write_text(export_card(record, target.runtime, target.usage()), encoding="utf-8")
         made = provenance and provenance.seen_from(destination, provenance.parent.find(folder))
         (made or unpruned(model, source)).model_copy(update={"export": record}).write(partial)
     return Exported(destination, folder_bytes(destination), folder_bytes(folder), record)
+
+
+def _too_far(agreement: Agreement, floor: Floor, *, int8: bool) -> ModelError:
+    way = (
+        "Leave int8 out, or try weights_only (--weights-only)" if int8 else "Use the PyTorch model and report this one"
+    )
+    return ModelError(
+        f"The export is too far from the original. {agreement} The floor is {floor.mean:g} and {floor.lowest:g}.",
+        f"Nothing was written. {way}; lower the floor (--floor), or write it all the same with --force (force=True).",
+    )
 
 
 def _check_folders(folder: Path, *, out: str | Path, overwrite: bool) -> Path:
@@ -142,22 +144,3 @@ def _check_folders(folder: Path, *, out: str | Path, overwrite: bool) -> Path:
     if folder.resolve().is_relative_to(destination):
         raise ConfigError(f"out: {out} would replace the model {folder}.", "Choose another --out.")
     return destination
-
-
-def _texts(domain: str | Path | None) -> list[str]:
-    triplets = [each for name in get_args(SampleDomain) for each in read_triplets(sample_triplets(name))[:_TEXTS]]
-    if domain is not None:
-        triplets += read_triplets(domain)
-    return list(dict.fromkeys([*_ODD, *(text for each in triplets for text in (each.query, each.positive))]))
-
-
-def _cosines(
-    target: ExportFormat, model: SentenceTransformer, folder: Path, texts: Sequence[str]
-) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    pair = target.embeddings(model, folder, texts)
-    if pair is None:
-        return None
-    first, second = (each.astype(np.float64) for each in pair)
-    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
-    cosines: np.ndarray[Any, np.dtype[np.float64]] = (first * second).sum(axis=1) / lengths
-    return cosines

@@ -118,7 +118,7 @@ def _opening(runtime: Runtime, beside: Path) -> Iterator[Callable[[SentenceTrans
             from gaprune.models.exported import ExportedModel
 
             model.save_pretrained(str(folder / name), create_model_card=False)
-            export_model(folder / name, to=runtime, int8=True, out=folder / f"{name}-{runtime}")
+            export_model(folder / name, to=runtime, int8=True, out=folder / f"{name}-{runtime}", force=True)
             return ExportedModel(folder / f"{name}-{runtime}")
 
         yield opened

@@ -34,8 +34,8 @@ The model `{name}`, for {runtime}.
 """
 
 _MEASURED = (
-    "The cosine between the embeddings of a text by this model and by the PyTorch model in fp32, measured at the "
-    "export:"
+    "The cosine between the embeddings of a text by this model and by the PyTorch model in fp32, on held-out "
+    "texts, measured at the export:"
 )
 _UNKNOWN = "This model was not compared with the original: nothing that was installed at the export can run it."
 
@@ -54,7 +54,9 @@ def export_card(record: Export, runtime: str, usage: str) -> str:
             ("texts", f"{record.texts:,}"),
             ("lowest cosine", f"{record.cosine_min:.6f}"),
             ("mean cosine", f"{record.cosine_mean:.6f}"),
+            ("least mean and lowest cosine asked for", "{:g}, {:g}".format(*record.floor or (0, 0))),
         ]
+    warning = "\n**This model is below the floor that was asked for; it was written by force.**\n"
     card = _CARD.format(
         name=record.source.name,
         to=record.to,
@@ -62,4 +64,9 @@ def export_card(record: Export, runtime: str, usage: str) -> str:
         usage=usage,
         agreement=_MEASURED if record.texts else _UNKNOWN,
     )
-    return card + markdown_table(["", "value"], rows) + "\n`gaprune.json` records everything that made this model.\n"
+    return (
+        card
+        + markdown_table(["", "value"], rows)
+        + warning * record.below_floor
+        + "\n`gaprune.json` records everything that made this model.\n"
+    )

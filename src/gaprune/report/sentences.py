@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.export.provenance import Provenance
-    from gaprune.export.records import Calibration, CalibrationData, Recovery, Removed
+    from gaprune.export.records import Calibration, CalibrationData, Export, Recovery, Removed
     from gaprune.pruning.search import TargetChoice
     from gaprune.reconstruction.validate import Reconstruction
 
 __all__ = [
-    "ZEROS", "constants_text", "data_lines", "degradation_text", "negatives_text", "origin_lines", "outcome_lines",
-    "percent", "reconstruction_text", "recovery_lines", "summary", "target_text", "unused_lines",
+    "ZEROS", "constants_text", "data_lines", "degradation_text", "export_lines", "negatives_text", "origin_lines",
+    "outcome_lines", "percent", "reconstruction_text", "recovery_lines", "summary", "target_text", "unused_lines",
 ]  # fmt: skip
 
 ZEROS = (
@@ -191,8 +191,25 @@ def outcome_lines(provenance: Provenance) -> list[str]:
     return lines
 
 
+def export_lines(export: Export) -> list[str]:
+    """Return what a model was exported to, and how near its embeddings are to those of the original."""
+    compared = "not compared with the original"
+    if export.cosine_min is not None and export.cosine_mean is not None:
+        compared = (
+            f"cosine to the embeddings of the original over {export.texts} texts: mean {export.cosine_mean:.4f}, "
+            f"lowest {export.cosine_min:.4f}"
+        )
+    below = " This is below the floor; it was written by force." if export.below_floor else ""
+    form = f" ({export.form})" if export.form else ""
+    return [f"Exported from {export.source.name} to {export.to}{form}; {compared}.{below}"]
+
+
 def origin_lines(footprint: Footprint, provenance: Provenance) -> list[str]:
     """Return what made a model, and whether it is still what its provenance says."""
+    if provenance.export is not None:
+        source = provenance.model_copy(update={"export": None})
+        was_pruned = provenance.method.criterion is not None or provenance.recoveries
+        return [*export_lines(provenance.export), *(origin_lines(footprint, source) if was_pruned else ())]
     parent, method, said = provenance.parent.name, provenance.method, provenance.sparsity
     made = f"Pruned from {parent} by {method.criterion}" if method.criterion else f"Fine-tuned from {parent}"
     recoveries = [line for recovery in provenance.recoveries for line in recovery_lines(recovery)]

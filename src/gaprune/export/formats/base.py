@@ -24,11 +24,13 @@ class Request:
 
     Args:
         folder: Folder of the model.
-        int8: Whether weights are quantised to int8.
+        int8: Whether the model is quantised to int8.
+        weights_only: Whether the weights alone are.
     """
 
     folder: Path
     int8: bool = False
+    weights_only: bool = False
 
 
 class ExportFormat(ABC):
@@ -56,6 +58,8 @@ class ExportFormat(ABC):
             ConfigError: If an option has no meaning for this format.
             MissingExtraError: If a package is missing.
         """
+        if self.request.weights_only and not self.request.int8:
+            raise ConfigError("weights_only: this says how to quantise to int8.", "Add int8, or leave it out.")
         if self.request.int8 and not self.has_int8:
             raise ConfigError(f"int8: the format {self.name} has no int8 form.", "Leave int8 out.")
 
@@ -73,14 +77,14 @@ class ExportFormat(ABC):
         Args:
             model: The model, in fp32 on the CPU.
             folder: An empty folder.
-            texts: Texts to calibrate a quantisation on. The result is not compared on these.
+            texts: Texts, with their prompts, to calibrate a quantisation on. The result is not compared on these.
         """
 
     @abstractmethod
     def embeddings(
         self, model: SentenceTransformer, folder: Path, texts: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """Return the embeddings ``(texts, dimensions)`` by the export and by the model.
+        """Return the embeddings ``(texts, dimensions)`` by the export and by the model; the texts have their prompts.
 
         ``None`` if nothing here can run the export; then it is not compared.
         """

@@ -101,7 +101,8 @@ class GraphFormat(ExportFormat):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embeddings by the export and by the model."""
         first, second = (
-            encoder.encode(texts, batch_size=8) for encoder in (ExportedModel(folder, exact=True), TorchModel(model))
+            encoder.encode(texts, prompt="", batch_size=8)
+            for encoder in (ExportedModel(folder, exact=True), TorchModel(model))
         )
         return first, second
 
