@@ -76,6 +76,7 @@ _SLOW = (
     "statistics/test_memory_budget.py",
     "statistics/test_placement.py",
     "statistics/test_processes.py",
+    "test_fuzz.py",
     "test_imports.py",
 )
 """Beginnings of the names of tests that ``make quick`` leaves out, by measured durations."""

@@ -459,6 +459,11 @@ class TestHelp:
         own = {"model"} if command != "compare" else {"model", "triplets", "out"}
         assert kind.model_fields.keys() - own <= {each["name"] for each in listed}
 
+    def test_a_group_lists_the_commands_in_it(self, gaprune):
+        listed = gaprune("options", "data", "--json").json
+        assert set(listed) == {"data check", "data sample", "data from-texts"}
+        assert listed["data check"] == gaprune("options", "data", "check", "--json").json
+
     def test_other_commands_have_few_options(self, gaprune):
         listed = gaprune("options", "--json").json
         counts = {name: len(found) for name, found in listed.items() if name not in {"prune", "compare", "recover"}}

@@ -30,7 +30,8 @@ _NAMES = {str: "text", int: "whole number", float: "number", bool: "true or fals
 
 def options(
     command: Annotated[
-        list[str] | None, typer.Argument(help="Command, such as prune or data check; default: all of them.")
+        list[str] | None,
+        typer.Argument(help="Command or group, such as prune, data or data check; default: all of them."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -39,11 +40,11 @@ def options(
     Options without a flag are given by --set NAME=VALUE, in a recipe file, or as arguments in Python.
     """
     asked = " ".join(command or ())
-    if asked and asked not in COMMANDS:
+    rows = {name: rows_of(name) for name in COMMANDS if not asked or name == asked or name.startswith(f"{asked} ")}
+    if not rows:
         raise ConfigError(f"Unknown command {asked!r}.{suggest(asked, COMMANDS)}", f"Known: {', '.join(COMMANDS)}.")
-    rows = {name: rows_of(name) for name in ([asked] if asked else COMMANDS)}
     if as_json:
-        show_json(rows[asked] if asked else rows)
+        show_json(rows.get(asked, rows))
         return
     for name, listed in rows.items():
         table = Table(title=f"gaprune {name}", title_justify="left", title_style="bold")

@@ -43,8 +43,10 @@ def answer(content: Any, *parts: RenderableType, quiet: bool, as_json: bool) -> 
 
 
 def opening(folder: str | Path) -> str:
-    """Return where a model was written, and how it is opened."""
-    return f'Written to {folder}; open it with SentenceTransformer("{folder}").'
+    """Return where a model was written, and how it is opened; a folder here is named from here."""
+    path, here = Path(folder), Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return f'Written to {shown}; open it with SentenceTransformer("{shown}").'
 
 
 def remark(text: str, *, quiet: bool = False) -> None:

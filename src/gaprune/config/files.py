@@ -37,10 +37,10 @@ def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dic
     if not isinstance(content, dict) or not isinstance(node, MappingNode):
         raise ConfigError(f"The recipe {path} is not a mapping.", "Write lines such as `sparsity: 0.5`.")
     for key, _ in node.value:
-        if key.value not in options.model_fields:
+        name = key.value if isinstance(key.value, str) else "a list or a mapping"
+        if name not in options.model_fields:
             raise ConfigError(
-                f"{path}:{key.start_mark.line + 1}: unknown option {key.value!r}."
-                + suggest(str(key.value), options.model_fields),
+                f"{path}:{key.start_mark.line + 1}: unknown option {name!r}." + suggest(name, options.model_fields),
                 options.known(),
             )
     return content
