@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Producer", "UnitGroup", "UnitKind", "unit_groups"]
 
-UnitKind = Literal["width", "heads"]
+UnitKind = Literal["width", "heads", "hidden"]
 
 _KINDS: dict[UnitKind, Kind] = {"width": "mlp", "heads": "attention"}
+
+_FUSED_IN_THREE = ("modernbert",)
+"""Model types whose fused projection stacks all queries, all keys and all values, in this order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +51,14 @@ class UnitGroup:
     """The units that one linear layer reads.
 
     Args:
-        kind: ``width`` for FFN neurons, ``heads`` for attention heads that share keys and values.
+        kind: ``width`` for FFN neurons, ``heads`` for attention heads that share keys and values, ``hidden`` for
+            dimensions of the residual stream.
         layer: Index of the block.
         consumer: The layer that reads the units; ``consumer.columns_per_unit`` of its columns are one unit.
         producers: The layers that produce them.
         units: How many there are.
         fields: Fields of the configuration that count them, with how many each unit stands for.
+        shared: Whether units of one index are one unit in all groups of the kind, and are kept or removed together.
     """
 
     kind: UnitKind
@@ -62,6 +67,7 @@ class UnitGroup:
     producers: tuple[Producer, ...]
     units: int
     fields: dict[str, int]
+    shared: bool = False
 
     @property
     def name(self) -> str:
@@ -81,8 +87,15 @@ class UnitGroup:
         return self.weights + biases
 
 
-def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
+def unit_groups(
+    model: SentenceTransformer, kind: Literal["width", "heads"], *, tied: bool = False
+) -> list[UnitGroup]:
     """Return the unit groups of one kind, one for each block, in order of the blocks.
+
+    Args:
+        model: The model.
+        kind: ``width`` or ``heads``.
+        tied: Whether heads are removed together with hidden dimensions, as families without ``head_dim`` need it.
 
     Raises:
         ModelError: If the blocks of this family do not have the usual FFN or attention, a weight cannot be changed, or
@@ -99,8 +112,14 @@ def unit_groups(model: SentenceTransformer, kind: UnitKind) -> list[UnitGroup]:
     for linear in (linear for found in blocks.values() for linear in found):
         if linear.obstacle is not None:
             raise linear.obstacle.error(linear.name)
-    make = _width if kind == "width" else _heads
-    return [make(layer, found, transformer.config) for layer, found in sorted(blocks.items())]
+    if kind == "width":
+        return [_width(layer, found, transformer.config) for layer, found in sorted(blocks.items())]
+    groups = [_heads(layer, found, transformer.config, tied=tied) for layer, found in sorted(blocks.items())]
+    has_table = any(
+        isinstance(each, nn.Embedding) and each.embedding_dim == transformer.config.num_attention_heads
+        for each in transformer.modules()
+    )  # one table with an entry for every head serves all blocks (MPNet)
+    return [replace(group, shared=has_table) for group in groups]
 
 
 def _check_block(kind: UnitKind, name: str, block: nn.Module, found: Sequence[LinearLayer]) -> None:
@@ -134,8 +153,8 @@ def _width(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
     return UnitGroup("width", layer, consumer, producers, width, {field: 1})
 
 
-def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
-    size = getattr(config, "head_dim", None)
+def _heads(layer: int, found: list[LinearLayer], config: Any, *, tied: bool) -> UnitGroup:
+    size = config.hidden_size // config.num_attention_heads if tied else getattr(config, "head_dim", None)
     if not isinstance(size, int) or not isinstance(getattr(config, "num_attention_heads", None), int):
         raise ModelError(
             f"The configuration {type(config).__name__} has no head_dim: in this family the hidden size over the "
@@ -146,18 +165,16 @@ def _heads(layer: int, found: list[LinearLayer], config: Any) -> UnitGroup:
     groups = getattr(config, "num_key_value_heads", None) or heads
     feeding, output = _split(found)
     fit = all(linear.module.out_features in (heads * size, groups * size) for linear in feeding)
-    _expect(len(feeding) == 3 and fit and output.module.in_features == heads * size, layer, found, "attention")
+    parts = 1
+    if tied and len(feeding) == 1 and config.model_type in _FUSED_IN_THREE:
+        parts, fit = 3, feeding[0].module.out_features == 3 * heads * size
+    as_usual = len(feeding) * parts == 3 and fit and output.module.in_features == heads * size
+    _expect(as_usual, layer, found, "attention")
     shared = heads // groups
     consumer = replace(output, columns_per_unit=shared * size)
-    producers = tuple(Producer(linear, 1, linear.module.out_features // groups) for linear in feeding)
-    return UnitGroup(
-        "heads",
-        layer,
-        consumer,
-        producers,
-        groups,
-        {"num_attention_heads": shared, "num_key_value_heads": 1},
-    )
+    producers = tuple(Producer(linear, parts, linear.module.out_features // parts // groups) for linear in feeding)
+    fields = {"num_attention_heads": shared} | ({} if tied else {"num_key_value_heads": 1})
+    return UnitGroup("heads", layer, consumer, producers, groups, fields)
 
 
 def _split(found: list[LinearLayer]) -> tuple[list[LinearLayer], LinearLayer]:
