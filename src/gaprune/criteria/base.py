@@ -7,11 +7,12 @@ A criterion has constants (pydantic fields) and inherits an interface for each g
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal, Self
 
+import torch
 from torch import Tensor
 
 from gaprune.config.options import Options
@@ -108,6 +109,10 @@ class UnitCriterion(Criterion):
     @abstractmethod
     def unit_importance(self, inputs: UnitInputs) -> Tensor:
         """Return the importance of every unit, ``(units,)`` in fp32."""
+
+    def shared_unit_importance(self, inputs: Sequence[UnitInputs]) -> Tensor:
+        """Return the importance of units that several linear layers read, ``(units,)``: by default the sum."""
+        return torch.stack([self.unit_importance(each) for each in inputs]).sum(0)
 
 
 class LayerCriterion(Criterion):

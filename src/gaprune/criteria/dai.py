@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import ClassVar, Literal, Self
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from gaprune.criteria.base import Granularity, LayerCriterion, UnitCriterion, WeightCriterion
 from gaprune.criteria.inputs import LayerInputs, UnitInputs, WeightInputs
 from gaprune.criteria.needs import DataKind, Needs
-from gaprune.criteria.obs import obs_order
+from gaprune.criteria.obs import Reader, obs_order
 from gaprune.criteria.registry import register
 from gaprune.criteria.swaps import greedy_order, refine_by_swaps
 from gaprune.statistics.degradation import PRESERVATION
@@ -148,19 +148,27 @@ class DomainAlignmentImportance(WeightCriterion, UnitCriterion, LayerCriterion):
         unit is removed that adds least to it, given those removed before. If the result is reconstructed, the order
         is that of the error left by reconstruction: see :func:`gaprune.criteria.obs.obs_order`.
         """
+        return self.shared_unit_importance([inputs])
+
+    def shared_unit_importance(self, inputs: Sequence[UnitInputs]) -> Tensor:
+        """Return the same place by the sum over linear layers that read the units."""
+        columns = inputs[0].weight.shape[2]
+        readers = [self._reader(each) for each in inputs]
+        if self.reconstruction_aware:
+            return obs_order(readers, columns=columns)
+        loss = torch.stack([(each.weight.T @ each.curvature @ each.weight) * each.moments for each in readers]).sum(0)
+        units = len(loss) // columns
+        return greedy_order(loss.view(units, columns, units, columns).sum((1, 3)))
+
+    def _reader(self, inputs: UnitInputs) -> Reader:
         weight = inputs.weight
         if self.alpha:
             domain, general = inputs.statistics("domain"), inputs.statistics("general")
             spread = (domain.gate_fisher * general.gate_fisher).sqrt()
             cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
             weight = weight * (1 + self.alpha * cosine).sqrt()[:, None]
-        columns, weight = weight.shape[2], weight.flatten(1)
         moments = self._covariance(inputs) if self.centred else self._mixed(inputs, "gram")
-        curvature = self._mixed(inputs, "output_gram")
-        if self.reconstruction_aware:
-            return obs_order(weight, moments, curvature, columns=columns, name=inputs.name)
-        loss = (weight.T @ curvature @ weight) * moments
-        return greedy_order(loss.view(inputs.units, columns, inputs.units, columns).sum((1, 3)))
+        return Reader(inputs.name, weight.flatten(1), moments, self._mixed(inputs, "output_gram"))
 
     @property
     def layer_needs(self) -> frozenset[DataKind]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from gaprune.criteria.inverse import damped_inverse
 
-__all__ = ["obs_order"]
+__all__ = ["Reader", "obs_order"]
 
 _RIDGE = 0.01
 """Ridge of the reconstruction that is foreseen, relative to the mean variance of the inputs.
@@ -19,19 +22,33 @@ _DELAY = 64
 """Columns that are removed before the large matrices are updated."""
 
 
-def obs_order(weight: Tensor, moments: Tensor, curvature: Tensor, *, columns: int, name: str) -> Tensor:
+@dataclass(frozen=True)
+class Reader:
+    """A linear layer that reads units.
+
+    Args:
+        name: Its name, for the error.
+        weight: ``W``, ``(out, in)``.
+        moments: ``C``, covariance or second moments of the inputs, ``(in, in)``.
+        curvature: ``D``, ``(out, out)``.
+    """
+
+    name: str
+    weight: Tensor
+    moments: Tensor
+    curvature: Tensor
+
+
+def obs_order(readers: Sequence[Reader], *, columns: int) -> Tensor:
     """Return the place of every unit in the order of removal, each time the unit that leaves the least error.
 
     With ``B`` the inverse of the moments of the inputs that are left, and ``D`` the curvature of the outputs, removing
     the unit with the columns ``K`` leaves the error ``tr(W_Kᵀ D W_K B_KK⁻¹)``, which no other input can compensate.
-    Then ``W`` is reconstructed, ``W - W_K B_KK⁻¹ B_K``, and ``B`` loses ``K``.
+    Then ``W`` is reconstructed, ``W - W_K B_KK⁻¹ B_K``, and ``B`` loses ``K``. Errors of several readers are added.
 
     Args:
-        weight: ``W``, ``(out, in)``.
-        moments: ``C``, covariance or second moments of the inputs, ``(in, in)``.
-        curvature: ``D``, ``(out, out)``.
+        readers: The linear layers that read the units.
         columns: Consecutive columns of a unit.
-        name: Name of the linear layer, for the error.
 
     Returns:
         ``(units,)``: 0 for the unit that is removed first.
@@ -43,14 +60,18 @@ def obs_order(weight: Tensor, moments: Tensor, curvature: Tensor, *, columns: in
         Optimal Brain Surgeon (Hassibi and Stork 1993) for columns, as in ZipLM (Kurtic et al. 2023,
         arXiv 2302.04089), weighted by the curvature of the outputs.
     """
-    inverse = damped_inverse(moments, damping=_RIDGE, name=name).to(weight.dtype)
-    remaining = _Remaining(weight, inverse, curvature, columns)
-    units = weight.shape[1] // columns
-    place = torch.empty(units, dtype=weight.dtype, device=weight.device)
-    for step in range(units):
-        unit = remaining.cheapest()
+    remaining = []
+    for each in readers:
+        inverse = damped_inverse(each.moments, damping=_RIDGE, name=each.name).to(each.weight.dtype)
+        remaining.append(_Remaining(each.weight, inverse, each.curvature, columns))
+    weight = readers[0].weight
+    place = weight.new_full((weight.shape[1] // columns,), torch.inf)
+    for step in range(len(place)):
+        errors = torch.stack([each.errors() for each in remaining]).sum(0)
+        unit = int(errors.masked_fill(place.isfinite(), torch.inf).argmin())
         place[unit] = step
-        remaining.remove(unit)
+        for each in remaining:
+            each.remove(unit)
     return place
 
 
@@ -77,15 +98,13 @@ class _Remaining:
         self._losses = by_unit.transpose(1, 2) @ (curvature @ by_unit)  # diagonal blocks of L
         self._inverses = inverse.view(units, columns, units, columns).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
 
-    def cheapest(self) -> int:
-        """Return the remaining unit that leaves the least error: ``tr(W_Kᵀ D W_K B_KK⁻¹)``."""
+    def errors(self) -> Tensor:
+        """Return the error that each unit leaves, ``tr(W_Kᵀ D W_K B_KK⁻¹)``; removed units have no meaning."""
         if self._columns == 1:
-            errors = (self._losses / self._inverses)[:, 0, 0]
-        else:
-            identity = torch.eye(self._columns).to(self._inverses)
-            inverses = torch.where(self._removed[:, None, None], identity, self._inverses)
-            errors = torch.linalg.solve(inverses, self._losses).diagonal(dim1=1, dim2=2).sum(1)
-        return int(errors.masked_fill(self._removed, torch.inf).argmin())
+            return (self._losses / self._inverses)[:, 0, 0]
+        identity = torch.eye(self._columns).to(self._inverses)
+        inverses = torch.where(self._removed[:, None, None], identity, self._inverses)
+        return torch.linalg.solve(inverses, self._losses).diagonal(dim1=1, dim2=2).sum(1)
 
     def remove(self, unit: int) -> None:
         """Remove a unit, one column after the other."""

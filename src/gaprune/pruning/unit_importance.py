@@ -124,22 +124,37 @@ def unit_importances(
         MeasurementError: If one is not finite; it names the group.
     """
     importances: dict[str, Tensor] = {}
-    for group in groups:
-        weight = group.consumer.module.weight.detach().float()
-        inputs = UnitInputs(
-            name=group.name,
-            weight=weight.view(len(weight), group.units, group.consumer.columns_per_unit),
-            producer_square=_producer_square(group),
-            domain=_of(domain, group.name),
-            general=_of(general, group.name),
-            seed=seed,
-        )
-        importances[group.name] = criterion.unit_importance(inputs)
-        if not torch.isfinite(importances[group.name]).all():
-            raise MeasurementError(
-                f"{group.name}: the importance of its units is not finite.", "Check the model, or use more triplets."
+    for together in _shared(groups):
+        inputs = [
+            UnitInputs(
+                name=group.name,
+                weight=_by_unit(group),
+                producer_square=_producer_square(group),
+                domain=_of(domain, group.name),
+                general=_of(general, group.name),
+                seed=seed,
             )
+            for group in together
+        ]
+        only = inputs[0]
+        found = criterion.unit_importance(only) if len(inputs) == 1 else criterion.shared_unit_importance(inputs)
+        if not torch.isfinite(found).all():
+            raise MeasurementError(
+                f"{only.name}: the importance of its units is not finite.", "Check the model, or use more triplets."
+            )
+        importances |= {group.name: found for group in together}
     return importances
+
+
+def _shared(groups: Sequence[UnitGroup]) -> list[list[UnitGroup]]:
+    """Return the groups whose units are ranked together."""
+    kinds = {group.kind: [each for each in groups if each.kind == group.kind] for group in groups if group.shared}
+    return [*kinds.values(), *([group] for group in groups if not group.shared)]
+
+
+def _by_unit(group: UnitGroup) -> Tensor:
+    weight = group.consumer.module.weight.detach().float()
+    return weight.view(len(weight), group.units, group.consumer.columns_per_unit)
 
 
 def _of(statistics: Statistics | None, name: str) -> Any:
