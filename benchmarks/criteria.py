@@ -41,6 +41,7 @@ from gaprune.pruning.calibration_data import KINDS, CalibrationData
 from gaprune.pruning.measure import measure_both
 from gaprune.pruning.scoring import score
 from gaprune.pruning.zeros import Pruning, apply
+from gaprune.reconstruction.reconstruct import Start
 from gaprune.reconstruction.validate import reconstruct
 from gaprune.report.markdown import markdown_table
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
@@ -195,6 +196,7 @@ class Sample:
             return apply(self.model, pruning), None
         model, report = reconstruct(
             self.model,
+            Start(self.model),
             pruning.keep,
             lambda each, own: apply(each, pruning, inplace=own),
             self.calibration,

@@ -10,11 +10,14 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 from transformers import AutoModel
 
+import gaprune
 from families import TEXTS
-from gaprune.errors import ModelError, SelectionError
+from gaprune.errors import ConfigError, ModelError, SelectionError
+from gaprune.export.provenance import Provenance
 from gaprune.models.hidden import head_size, heads_of, hidden_groups
 from gaprune.models.linear_layers import linear_layers
 from gaprune.pruning.cut_hidden import remove_hidden
+from toys import GENERAL
 
 SIZE, KEPT = 32, 16
 REFUSED = ("gemma",)
@@ -99,3 +102,80 @@ def test_all_dimensions_kept_are_the_parent(model, family):
         return
     heads = {group.name: range(group.units) for group in heads_of(model)}
     torch.testing.assert_close(embed(remove_hidden(model, range(SIZE), heads)), embed(model), rtol=0, atol=1e-5)
+
+
+def test_choices_that_do_not_fit(bert):
+    kept, heads = chosen(bert)
+    first = next(iter(heads))
+    for dimensions, others in (
+        ([], {}),
+        (kept, {}),
+        (kept, heads | {first: [0]}),
+        (kept[:-1], heads),
+        ([*kept[:-1], 99], heads),
+    ):
+        with pytest.raises(SelectionError, match="hidden dimensions do not fit the attention heads"):
+            remove_hidden(bert, dimensions, others)
+
+
+class TestRun:
+    def test_without_reconstruction_it_is_the_masked_parent(self, model, family, toy_triplets, tmp_path):
+        options = {"domain": toy_triplets, "hidden": 0.5, "round_to": 8}
+        if family in REFUSED:
+            with pytest.raises(ModelError, match="multiplies embeddings by a factor"):
+                gaprune.prune(model, **options)
+            return
+        result = gaprune.prune(model, reconstruct=False, out=tmp_path / "out", **options)
+        (cut,) = Provenance.read(tmp_path / "out").method.pruning.removed
+        assert (cut.kind, cut.removed, cut.total, len(cut.kept["hidden"])) == ("hidden", KEPT, SIZE, KEPT)
+        heads = {name: list(kept) for name, kept in cut.kept.items() if name != "hidden"}
+        assert {len(kept) for kept in heads.values()} == ({2} if heads_of(model) else set())
+        expected = embed(masked(model, list(cut.kept["hidden"]), heads))
+        torch.testing.assert_close(embed(result.model), expected, rtol=0, atol=1e-5)
+        opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+        torch.testing.assert_close(embed(opened), expected, rtol=0, atol=1e-5)
+        assert "| removed hidden dimensions | 16 of 32 |" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+    def test_reconstruction_comes_nearer_to_the_parent(self, model, family, toy_triplets):
+        if family in REFUSED:
+            return
+        many = toy_triplets  # it is judged on others, and kept if those agree
+        results = [
+            gaprune.prune(model, domain=many, general=GENERAL, hidden=0.25, round_to=8, reconstruct=each, ridge=0.1)
+            for each in (False, True)
+        ]
+        report = results[1].provenance().method.reconstruction
+        assert report.problem is None
+        parent = embed(model)
+        near = [float(torch.cosine_similarity(embed(each.model), parent).mean()) for each in results]
+        assert near[1] > near[0] or not report.kept
+        assert embed(results[1].model).shape == parent.shape
+
+    def test_with_everything_else(self, bert, toy_triplets, tmp_path):
+        options = {"hidden": 0.5, "width": 0.5, "depth": 1, "vocabulary": tmp_path / "corpus.txt", "round_to": 8}
+        (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
+        result = gaprune.prune(bert, domain=toy_triplets, layer_triplets=5, out=tmp_path / "out", **options)
+        kinds = [cut.kind for cut in result.provenance().method.pruning.removed]
+        assert kinds == ["depth", "hidden", "width", "vocabulary"]
+        config = result.model.transformers_model.config
+        assert (config.hidden_size, config.num_attention_heads, config.intermediate_size) == (16, 2, 24)
+        opened = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+        torch.testing.assert_close(embed(opened), embed(result.model), rtol=0, atol=1e-6)
+
+    @pytest.mark.parametrize("criterion", ["activation", "magnitude", "random", "dai:alpha=0.2"])
+    def test_criteria(self, bert, toy_triplets, criterion):
+        result = gaprune.prune(
+            bert, domain=toy_triplets, general=GENERAL, criterion=criterion, hidden=0.5, round_to=8, reconstruct=False
+        )
+        assert result.model.transformers_model.config.hidden_size == KEPT
+
+    def test_a_child_is_cut_again(self, bert, toy_triplets):
+        options = {"domain": toy_triplets, "round_to": 8, "reconstruct": False}
+        first = gaprune.prune(bert, hidden=0.25, **options).model
+        second = gaprune.prune(first, hidden=0.3, **options).model
+        assert second.transformers_model.config.hidden_size == KEPT
+        assert len(second) == len(first) == len(bert) + 1
+
+    def test_numbers_that_cannot_be(self, bert, toy_triplets):
+        with pytest.raises(ConfigError, match=r"hidden: 0.1 of 32 hidden dimensions in multiples of 64 would leave"):
+            gaprune.prune(bert, domain=toy_triplets, hidden=0.1)

@@ -23,7 +23,8 @@ HEADS = ("qwen3", "mistral", "llama", "gemma")
 
 
 def test_the_kinds_and_their_order():
-    assert [kind.name for kind in available() if kind.is_structured] == ["depth", "heads", "width", "vocabulary"]
+    structured = [kind.name for kind in available() if kind.is_structured]
+    assert structured == ["depth", "heads", "hidden", "width", "vocabulary"]
     assert [kind.name for kind in available() if not kind.is_structured] == ["N:M", "weight"]
     assert all(kind.label and kind.option in Recipe.model_fields for kind in available() if kind.name != "N:M")
 
@@ -35,6 +36,7 @@ def test_the_kinds_and_their_order():
         ({"granularity": "2:4"}, ["N:M"]),
         ({"width": 0.5}, ["width"]),
         ({"width": 0.5, "heads": 0.5, "depth": 1, "tokens": 0.5}, ["depth", "heads", "width", "vocabulary"]),
+        ({"hidden": 0.5, "width": 0.5}, ["hidden", "width"]),
         ({"target": "speedup=2"}, ["depth", "width"]),
     ],
 )

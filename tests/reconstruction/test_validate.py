@@ -15,7 +15,7 @@ from gaprune.models.units import unit_groups
 from gaprune.pruning.calibration import Calibration
 from gaprune.reconstruction import validate
 from gaprune.reconstruction.least_squares import UnsolvedError, fit_columns
-from gaprune.reconstruction.reconstruct import quick_reconstruction
+from gaprune.reconstruction.reconstruct import Start, quick_reconstruction
 from gaprune.reconstruction.validate import reconstruct
 from toys import GENERAL
 
@@ -47,7 +47,7 @@ def zeroed(keep):
 
 def run(bert, keep, calibration, *ridge):
     recipe = Recipe.build({"width": 0.5, "ridge": ridge or (0.1,)})
-    return reconstruct(bert, keep, zeroed(keep), calibration, recipe)
+    return reconstruct(bert, Start(bert), keep, zeroed(keep), calibration, recipe)
 
 
 def weights(model):
@@ -128,6 +128,8 @@ def test_of_several_ridges_one_that_makes_no_kind_of_data_worse_comes_first(bert
     calibration = SimpleNamespace(of_user=lambda: both, prompts=Prompts())
     for ridges, expected in (((0.1, 0.2, 0.3), 0.1), ((0.2, 0.1), 0.1), ((0.2,), "pruned")):
         recipe = Recipe(width=0.5, ridge=ridges)
-        found, report = reconstruct(bert, {}, lambda model, own: model if own else "pruned", calibration, recipe)
+        found, report = reconstruct(
+            bert, Start(bert), {}, lambda model, own: model if own else "pruned", calibration, recipe
+        )
         assert found == expected
         assert report.kept == (expected != "pruned")

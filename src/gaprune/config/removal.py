@@ -12,10 +12,10 @@ from gaprune.config.options import Counts, Fractions, Options, Size, Source, Wor
 
 __all__ = ["RemovalOptions", "Target", "TargetKind", "Unit"]
 
-Unit = Literal["width", "heads", "depth", "vocabulary"]
+Unit = Literal["width", "heads", "hidden", "depth", "vocabulary"]
 TargetKind = Literal["speedup", "size", "parameters"]
 
-_AMOUNTS = ("width", "heads", "depth")
+_AMOUNTS = ("width", "heads", "hidden", "depth")
 """Options that say how much of a kind of unit to remove; one of them may have several values."""
 
 _STRUCTURED = (*_AMOUNTS, "vocabulary", "tokens", "target")
@@ -82,6 +82,9 @@ class RemovalOptions(Options):
     ignore: Words = Field((), description="Linear layers to leave unchanged, in the words of targets.")
     width: Fractions = Field((), description="Fraction of every layer's FFN neurons to remove.")
     heads: Fractions = Field((), description="Fraction of the attention heads to remove (by key/value group).")
+    hidden: Fractions = Field(
+        (), description="Fraction of the hidden dimensions to remove; with heads where their size depends on it."
+    )
     depth: Counts = Field((), description="Number of layers to remove.")
     vocabulary: Source | None = Field(
         None,
@@ -93,7 +96,9 @@ class RemovalOptions(Options):
     target: Annotated[Target, PlainValidator(Target.parse), PlainSerializer(str)] | None = Field(
         None, description="Choose layers and neurons to reach speedup=2, size=25MB or parameters=12M."
     )
-    round_to: int = Field(64, ge=1, description="The number of FFN neurons that are kept is a multiple of this.")
+    round_to: int = Field(
+        64, ge=1, description="The number of FFN neurons, or hidden dimensions, that are kept is a multiple of this."
+    )
     greedy: bool = Field(False, description="Depth: measure the layers again after each removal.")
 
     @property
@@ -115,6 +120,7 @@ class RemovalOptions(Options):
         found: dict[Unit, bool] = {
             "width": bool(self.width) or self.target is not None,
             "heads": bool(self.heads),
+            "hidden": bool(self.hidden),
             "depth": bool(self.depth) or self.target is not None,
             "vocabulary": self.vocabulary is not None or self.tokens is not None,
         }
@@ -123,7 +129,7 @@ class RemovalOptions(Options):
     def singles(self) -> dict[str, Self]:
         """Return one set of options per result, by the name of the result's folder such as ``width-0.5``.
 
-        Each of them has one value of ``sparsity``, or at most one of ``width``, ``heads`` and ``depth`` each.
+        Each of them has one value of ``sparsity``, or at most one of each kind of unit.
         """
         given = [each for each in _AMOUNTS if getattr(self, each)] if self.is_structured else ["sparsity"]
         if not given:
@@ -139,7 +145,8 @@ class RemovalOptions(Options):
         if not (keep.isdigit() and group.isdigit() and 0 < int(keep) < int(group)):
             raise ValueError(
                 f"granularity: {self.granularity!r} is neither weight nor N:M with 0 < N < M, such as 2:4; neurons, "
-                "heads, layers and tokens have options of their own (width, heads, depth, vocabulary)"
+                "heads, hidden dimensions, layers and tokens have options of their own (width, heads, hidden, depth, "
+                "vocabulary)"
             )
         implied = (int(group) - int(keep)) / int(group)
         if "sparsity" in self.model_fields_set and self.sparsity != (implied,):
@@ -168,7 +175,8 @@ class RemovalOptions(Options):
             for option in _WEIGHTS_ONLY:
                 if self.differs(option):
                     raise ValueError(f"{option}: it is for single weights, and {first} is structured; leave it out")
-        for option, unit, what in (("greedy", "depth", "layers"), ("round_to", "width", "neurons")):
-            if self.differs(option) and unit not in self.units:
+        rounded = ("width", "hidden"), "neurons or hidden dimensions"
+        for option, units, what in (("greedy", ("depth",), "layers"), ("round_to", *rounded)):
+            if self.differs(option) and self.units.isdisjoint(units):
                 raise ValueError(f"{option}: no {what} are removed, so this has no effect; leave it out")
         return self

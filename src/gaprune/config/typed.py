@@ -62,6 +62,7 @@ class RunOptions(LoadingOptions, DataOptions, total=False):
     ignore: Words
     width: Numbers
     heads: Numbers
+    hidden: Numbers
     depth: Counts
     vocabulary: Place | None
     tokens: float | None

@@ -18,7 +18,7 @@ from gaprune.models.units import Producer, UnitGroup, unit_groups
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_family", "head_size", "heads_of", "hidden_groups", "modules_after"]
+__all__ = ["check_family", "embedding_norm", "head_size", "heads_of", "hidden_groups", "modules_after"]
 
 _OTHER = "Use --width, --heads, --depth or --vocabulary for this family."
 
@@ -78,6 +78,15 @@ def head_size(model: SentenceTransformer) -> int:
     return size // heads if isinstance(heads, int) and heads else 1
 
 
+def embedding_norm(model: SentenceTransformer) -> nn.Module | None:
+    """Return the norm beside the table of tokens, which embeddings pass before the first block; ``None`` for none."""
+    transformer = transformer_of(model)
+    table = transformer.get_input_embeddings()
+    path = next(path for path, module in transformer.named_modules() if module is table).rpartition(".")[0]
+    beside = transformer.get_submodule(path).children() if path else ()
+    return next((module for module in beside if "Norm" in type(module).__name__), None)
+
+
 def check_family(model: SentenceTransformer) -> None:
     """Refuse a model whose hidden size cannot be changed, or with modules after it that cannot follow.
 
@@ -90,7 +99,8 @@ def check_family(model: SentenceTransformer) -> None:
     if not isinstance(getattr(config, "hidden_size", None), int):
         raise ModelError(f"The configuration {type(config).__name__} does not say the hidden size.", _OTHER)
     scaled = next(
-        (path for path, each in transformer.named_modules() if float(getattr(each, "embed_scale", None) or 1) != 1), None
+        (path for path, each in transformer.named_modules() if float(getattr(each, "embed_scale", None) or 1) != 1),
+        None,
     )
     if scaled is not None:
         raise ModelError(

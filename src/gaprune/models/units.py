@@ -87,9 +87,7 @@ class UnitGroup:
         return self.weights + biases
 
 
-def unit_groups(
-    model: SentenceTransformer, kind: Literal["width", "heads"], *, tied: bool = False
-) -> list[UnitGroup]:
+def unit_groups(model: SentenceTransformer, kind: Literal["width", "heads"], *, tied: bool = False) -> list[UnitGroup]:
     """Return the unit groups of one kind, one for each block, in order of the blocks.
 
     Args:

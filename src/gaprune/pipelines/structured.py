@@ -18,11 +18,11 @@ from gaprune.pruning.basis import Basis
 from gaprune.pruning.removable.base import Removable, RemovedUnits
 from gaprune.pruning.removable.registry import stages
 from gaprune.pruning.removable.tokens import Tokens
-from gaprune.pruning.removable.units import Units
+from gaprune.pruning.removable.units import RankedUnits
 from gaprune.pruning.search import Plan, check_target, search
 from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.unit_importance import QuickReconstruction, UnitRanking
-from gaprune.reconstruction.reconstruct import quick_reconstruction
+from gaprune.reconstruction.reconstruct import Start, quick_reconstruction
 from gaprune.reconstruction.split import split
 from gaprune.reconstruction.validate import Reconstruction, reconstruct
 
@@ -36,7 +36,7 @@ __all__ = ["prune_structured", "rank_units"]
 
 def rank_units(run: Prepared) -> UnitRanking:
     """Return what ranks the heads and neurons of all results of a run."""
-    kinds = [each for each in run.removal.kinds if isinstance(each, Units)]
+    kinds = [each for each in run.removal.kinds if isinstance(each, RankedUnits)]
 
     def groups_of(model: SentenceTransformer) -> list[UnitGroup]:
         return [group for each in kinds for group in each.groups(model)]
@@ -103,13 +103,14 @@ def _remove_and_reconstruct(
 ) -> tuple[SentenceTransformer, list[RemovedUnits], Reconstruction | None]:
     """Return the smaller model, what was removed, and how the reconstruction went.
 
-    If the run reconstructs, units are only chosen at first. The reconstruction sees their columns switched off, and
-    they are cut out of its result.
+    If the run reconstructs, heads and neurons are only chosen at first. The reconstruction sees their columns switched
+    off, and they are cut out of its result. Layers and hidden dimensions are cut before it.
     """
     model = run.parent.model
     cuts: list[RemovedUnits] = []
     pending: list[tuple[Removable[Any], RemovedUnits]] = []
     columns: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
     for stage in stages(removables):
         basis = replace(basis, removed_layers=tuple(layer for cut in cuts for layer in cut.removed_layers))
         choices = [plan.chosen.get(each.name) or each.choose(model, plan.amounts[each.name], basis) for each in stage]
@@ -120,6 +121,7 @@ def _remove_and_reconstruct(
             if switched_off:
                 pending.append((each, choice))
             else:
+                outputs |= each.outputs(model, choice)
                 model = each.cut(model, choice)
     if not (cuts and run.removal.reconstructs):
         return model, cuts, None
@@ -135,7 +137,6 @@ def _remove_and_reconstruct(
         return other
 
     gone = tuple(layer for cut in cuts for layer in cut.removed_layers)
-    model, report = reconstruct(
-        run.parent.model, keep | columns, cut, run.calibration, run.recipe, removed_layers=gone
-    )
+    start = Start(model, gone, outputs)
+    model, report = reconstruct(run.parent.model, start, keep | columns, cut, run.calibration, run.recipe)
     return model, cuts, report

@@ -23,6 +23,7 @@ from gaprune.pruning.removable.weights import Weights
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.scoring import writing_scores
 from gaprune.pruning.zeros import Pruning, check_zeros
+from gaprune.reconstruction.reconstruct import Start
 from gaprune.reconstruction.validate import Reconstruction, reconstruct
 from gaprune.recovery.rounds import Round
 from gaprune.util.distributed import rank
@@ -108,7 +109,7 @@ def _zero(
 
     if not run.removal.reconstructs or isinstance(run.criteria[name], UpdatingCriterion):
         return cut(model, inplace), None
-    model, report = reconstruct(model, pruning.keep, cut, run.calibration, run.recipe)
+    model, report = reconstruct(model, Start(model), pruning.keep, cut, run.calibration, run.recipe)
     check_zeros(model, pruning)
     return model, report
 

@@ -115,7 +115,9 @@ def _changed_axes(model: SentenceTransformer, changes: Mapping[str, Any]) -> lis
         was, now = before.get(name, Size()), after.get(name, Size())
         pairs = list(enumerate(zip(was, now, strict=False)))
         fits = len(was) == len(now) and name in before and name in after
-        if not fits or any(one != two and ((one, two) not in known or name not in dict(old.state_dict())) for _, (one, two) in pairs):
+        if not fits or any(
+            one != two and ((one, two) not in known or name not in dict(old.state_dict())) for _, (one, two) in pairs
+        ):
             raise ModelError(
                 f"{type(old).__name__}.{name}: how it changes with the hidden size is not known.",
                 "Use --width, --heads, --depth or --vocabulary for this family.",
@@ -140,7 +142,9 @@ def _head_index(model: SentenceTransformer, groups: Sequence[UnitGroup], heads: 
             index[f"{producer.linear.name}.weight", 0] = index[f"{producer.linear.name}.bias", 0] = rows
         if group.shared:
             tables = transformer_of(model).named_modules()
-            names = [path for path, each in tables if isinstance(each, nn.Embedding) and each.embedding_dim == group.units]
+            names = [
+                path for path, each in tables if isinstance(each, nn.Embedding) and each.embedding_dim == group.units
+            ]
             index |= {(f"{name}.weight", 1): kept for name in names}
     return index
 

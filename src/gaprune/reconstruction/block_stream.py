@@ -72,6 +72,16 @@ class BlockStream:
         """True for real tokens, ``(texts, tokens)`` of every batch."""
         return [batch.mask for batch in self._batches]
 
+    @property
+    def hidden(self) -> list[Tensor]:
+        """Inputs of the next block, ``(texts, tokens, hidden)`` of every batch."""
+        return [batch.hidden for batch in self._batches]
+
+    def rescale(self, scale: Tensor, shift: Tensor) -> None:
+        """Multiply the inputs of the next block and add to them, ``(hidden,)`` each."""
+        for batch in self._batches:
+            batch.hidden = (batch.hidden * scale + shift).to(batch.hidden.dtype)
+
     @torch.no_grad()
     def run(self, index: int, count: int = 1) -> Tensor:
         """Return the output of the next ``count`` blocks for one batch, as they are now, without going on."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["add_head", "fit_head", "pca_head"]
+__all__ = ["add_head", "fit_head", "head_place", "pca_head"]
 
 _RIDGE = 1e-2
 
@@ -115,10 +115,10 @@ def pca_head(
 
 def add_head(model: SentenceTransformer, head: Dense) -> None:
     """Put ``head`` at the end of ``model``, before a last normalisation; the model is changed."""
-    model.insert(_end(model), head)
+    model.insert(head_place(model), head)
 
 
-def _end(model: SentenceTransformer) -> int:
+def head_place(model: SentenceTransformer) -> int:
     """Return how many modules there are before a last normalisation."""
     from sentence_transformers.base.modules import Normalize
 
@@ -129,7 +129,7 @@ def _embed(model: SentenceTransformer, texts: Sequence[str], role: Role, prompts
     """Return the embeddings before a last normalisation, ``(texts, dim)`` in fp64 on the CPU."""
     from sentence_transformers import SentenceTransformer
 
-    modules: list[Any] = list(model)[: _end(model)]
+    modules: list[Any] = list(model)[: head_place(model)]
     bare = SentenceTransformer(modules=modules, device=str(model.device), similarity_fn_name="cosine")
     found = encode(bare, texts, role, prompts, as_tensor=True).double().cpu()
     if not torch.isfinite(found).all():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -14,14 +15,17 @@ from torch import Tensor
 from gaprune.config.recipe import Recipe
 from gaprune.data.triplets import Triplets
 from gaprune.models.blocks import blocks
+from gaprune.models.hidden import embedding_norm
 from gaprune.models.linear_layers import LinearLayer, linear_layers
 from gaprune.models.load import evaluating
-from gaprune.models.prompts import Prompts
+from gaprune.models.prompts import Prompts, Role
 from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream
+from gaprune.reconstruction.head import fit_head, head_place
 from gaprune.reconstruction.least_squares import UnsolvedError, fit_columns, fit_entries
 from gaprune.reconstruction.moments import Moments
+from gaprune.reconstruction.norms import NormMoments, fit_norm
 from gaprune.reconstruction.paired_stream import PairedBlockStream
 from gaprune.reconstruction.split import shares_of, split
 from gaprune.util.progress import track
@@ -29,25 +33,46 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["quick_reconstruction", "reconstruct_blocks", "reconstructed_copy"]
+__all__ = ["Start", "quick_reconstruction", "reconstruct_blocks", "reconstructed_copy"]
 
 _KINDS = ("attention", "mlp", "unknown")
 """The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """The model that a reconstruction starts from.
+
+    Args:
+        model: The parent, or what is left of it without whole layers and hidden dimensions.
+        removed_layers: Layers of the parent that are removed.
+        outputs: Where hidden dimensions are removed, which of the parent's outputs linear layers have: indices
+            ``(out,)`` by name of the layer in ``model``; all of them where a name is missing.
+    """
+
+    model: SentenceTransformer
+    removed_layers: Collection[int] = ()
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def without(cls, parent: SentenceTransformer, removed_layers: Collection[int]) -> Self:
+        """Return the parent without some layers."""
+        return cls(remove_layers(parent, removed_layers) if removed_layers else parent, removed_layers)
+
+
 def reconstructed_copy(
     parent: SentenceTransformer,
+    start: Start,
     keep: Mapping[str, Tensor],
     triplets: Mapping[str, Triplets],
     recipe: Recipe,
     *,
     prompts: Prompts,
     ridge: float,
-    removed_layers: Collection[int] = (),
 ) -> SentenceTransformer:
-    """Return a pruned copy of the parent, fitted block by block on the texts of ``triplets``."""
-    child = remove_layers(parent, removed_layers) if removed_layers else copy.deepcopy(parent)
-    kept = [layer for layer in range(len(blocks(parent))) if layer not in removed_layers]
+    """Return a pruned copy of ``start.model``, fitted block by block on the texts of ``triplets``."""
+    child = copy.deepcopy(start.model)
+    kept = [layer for layer in range(len(blocks(parent))) if layer not in start.removed_layers]
 
     def stream(model: SentenceTransformer, kind: str) -> BlockStream:
         size = 2 * recipe.triplets_per_batch
@@ -55,12 +80,28 @@ def reconstructed_copy(
 
     with evaluating(child), evaluating(parent):
         streams = [
-            (share, PairedBlockStream(stream(child, kind), stream(parent, kind), kept))
+            (share, PairedBlockStream(stream(child, kind), stream(parent, kind), kept, start.outputs))
             for kind, share in shares_of(triplets, recipe).items()
             if share
         ]
-        reconstruct_blocks(child, keep, streams, ridge=ridge)
+        reconstruct_blocks(child, keep, streams, ridge=ridge, norms=bool(start.outputs))
+        if len(child) > len(parent):
+            _fit_added_head(child, parent, triplets, prompts)
     return child
+
+
+def _fit_added_head(
+    child: SentenceTransformer, parent: SentenceTransformer, triplets: Mapping[str, Triplets], prompts: Prompts
+) -> None:
+    """Fit the linear head that a child with fewer hidden dimensions has before a last normalisation."""
+    items = [item for found in triplets.values() for item in found]
+    texts: dict[Role, list[str]] = {
+        "query": [item.query for item in items],
+        "passage": [passage for item in items for passage in item.passages],
+    }
+    place = head_place(child) - 1
+    head = child.pop(place)
+    child.insert(place, fit_head(child, parent, texts, prompts=prompts) if items else head)
 
 
 @torch.no_grad()
@@ -70,6 +111,7 @@ def reconstruct_blocks(
     streams: Sequence[tuple[float, PairedBlockStream]],
     *,
     ridge: float,
+    norms: bool = False,
 ) -> None:
     """Prune and fit linear layers in place, block by block.
 
@@ -79,10 +121,15 @@ def reconstruct_blocks(
             linear layers named are fitted.
         streams: Calibration texts at the first block, with their shares in the mixture.
         ridge: See :mod:`gaprune.reconstruction.least_squares`.
+        norms: Whether norms of the residual stream are fitted too, see :mod:`gaprune.reconstruction.norms`.
 
     Raises:
         UnsolvedError: If a linear layer cannot be fitted.
     """
+    if norms and (first := embedding_norm(model)) is not None:
+        affine = fit_norm(first, _mixed_means([(share, stream.entry) for share, stream in streams]), ridge=ridge)
+        for _, stream in streams:
+            stream.rescale_entry(*affine)
     for stages in track(_stages(model, keep), f"Reconstructing layers (ridge {ridge:g})"):
         for _, stream in streams if stages else ():
             stream.copy_final_norm()
@@ -90,6 +137,8 @@ def reconstruct_blocks(
             moments = _mixed([(share, stream.moments(stage)) for share, stream in streams])
             for linear in stage:
                 _fit(linear, moments[linear.name], keep[linear.name], ridge)
+                if norms and linear.writes_residual:
+                    _fit_norm_after(linear, streams, ridge)
         for _, stream in streams:
             stream.advance()
 
@@ -122,6 +171,17 @@ def _mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Mo
         return total, {name: each.mixed(second[1][name], second[0] / total) for name, each in first[1].items()}
 
     return dict(reduce(add, parts)[1])
+
+
+def _fit_norm_after(linear: LinearLayer, streams: Sequence[tuple[float, PairedBlockStream]], ridge: float) -> None:
+    found = [(share, stream.norm_after(linear)) for share, stream in streams]
+    parts = [(share, each[1]) for share, each in found if each is not None]
+    if found[0][1] is not None:
+        fit_norm(found[0][1][0], _mixed_means(parts), ridge=ridge)
+
+
+def _mixed_means(parts: Sequence[tuple[float, NormMoments]]) -> Tensor:
+    return torch.stack([share * each.means for share, each in parts]).sum(0) / sum(share for share, _ in parts)
 
 
 def _fit(linear: LinearLayer, moments: Moments, keep: Tensor, ridge: float) -> None:
@@ -160,6 +220,7 @@ def quick_reconstruction(
         MeasurementError: If the model's blocks cannot be run one by one.
     """
     fitted, _ = split(calibration, recipe)
+    start = Start.without(parent, removed_layers)
     kept = [layer for layer in range(len(blocks(parent))) if layer not in removed_layers]
     last = {linear.layer: linear for linear in linear_layers(parent) if linear.writes_residual}
     # The kept blocks have the places, and so the names, of as many from the first.
@@ -172,22 +233,20 @@ def quick_reconstruction(
     try:
         return reconstructed_copy(
             parent,
+            start,
             before_gaps | dict(keep),
             few,
             recipe,
             prompts=calibration.prompts,
             ridge=recipe.ridge[0],
-            removed_layers=removed_layers,
         )
     except UnsolvedError:
-        return _pruned_copy(parent, keep, removed_layers)
+        return _pruned_copy(start.model, keep)
 
 
 @torch.no_grad()
-def _pruned_copy(
-    parent: SentenceTransformer, keep: Mapping[str, Tensor], removed_layers: Collection[int]
-) -> SentenceTransformer:
-    child = remove_layers(parent, removed_layers) if removed_layers else copy.deepcopy(parent)
+def _pruned_copy(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> SentenceTransformer:
+    child = copy.deepcopy(model)
     for linear in linear_layers(child):
         if linear.name in keep:
             linear.module.weight *= keep[linear.name].to(linear.module.weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,9 +11,8 @@ from torch import Tensor
 
 from gaprune.config.recipe import Recipe
 from gaprune.pruning.calibration import Calibration
-from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.least_squares import UnsolvedError
-from gaprune.reconstruction.reconstruct import reconstructed_copy
+from gaprune.reconstruction.reconstruct import Start, reconstructed_copy
 from gaprune.reconstruction.split import shares_of, split
 from gaprune.statistics.degradation import ReferenceOutputs
 from gaprune.util.records import Record
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Reconstruction", "reconstruct"]
 
 ChildOf = Callable[["SentenceTransformer", bool], "SentenceTransformer"]
-"""Prunes what else is pruned of a model without the removed layers, which it may change if the argument is true."""
+"""Prunes what else is pruned of a model of the shape of the start, which it may change if the argument is true."""
 
 
 class Reconstruction(Record):
@@ -64,12 +63,11 @@ class _Candidate:
 
 def reconstruct(
     parent: SentenceTransformer,
+    start: Start,
     keep: Mapping[str, Tensor],
     child_of: ChildOf,
     calibration: Calibration,
     recipe: Recipe,
-    *,
-    removed_layers: Collection[int] = (),
 ) -> tuple[SentenceTransformer, Reconstruction]:
     """Return the pruned model with its kept weights reconstructed, or only pruned if that is better or all there is.
 
@@ -78,13 +76,13 @@ def reconstruct(
 
     Args:
         parent: The model; it is left as it is.
+        start: What is left of it without whole layers and hidden dimensions; it is left as it is too.
         keep: What is kept of each linear layer, by name without the removed layers, as
             :func:`gaprune.reconstruction.reconstruct.reconstruct_blocks` takes it.
-        child_of: Prunes a model without the removed layers.
+        child_of: Prunes what else is pruned of ``start``.
         calibration: The triplets of a run. Of each kind that the user named, ``recipe.reconstruction_triplets`` are
             fitted, and others, one in five (but two at least) and at most half as many, are held out.
         recipe: Ridges to try, share of general texts, batch size, loss, seed.
-        removed_layers: Layers that are removed altogether.
 
     Raises:
         ConfigError: If there are too few triplets to hold any out.
@@ -100,7 +98,7 @@ def reconstruct(
     def degradation(model: SentenceTransformer) -> dict[str, float]:
         return {kind: reference.degradation(model) for kind, reference in references.items()}
 
-    pruned = child_of(remove_layers(parent, removed_layers) if removed_layers else parent, False)
+    pruned = child_of(start.model, False)
     before = degradation(pruned)
 
     def rank(after: Mapping[str, float]) -> tuple[bool, float]:
@@ -112,12 +110,12 @@ def reconstruct(
             candidate = child_of(
                 reconstructed_copy(
                     parent,
+                    start,
                     keep,
                     fitted,
                     recipe,
                     prompts=calibration.prompts,
                     ridge=ridge,
-                    removed_layers=removed_layers,
                 ),
                 True,
             )

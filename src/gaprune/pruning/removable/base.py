@@ -29,7 +29,7 @@ class RemovedUnits:
         removed: Number of removed units (in each layer, for heads and neurons).
         total: Number of units of the parent.
         kept: Indices of the kept units: by name of the consuming linear layer for heads and neurons, as ``layers``
-            for layers.
+            for layers, as ``hidden`` for hidden dimensions.
         found: What the decision rests on, such as the measured effect of each layer.
     """
 
@@ -112,4 +112,8 @@ class Removable(ABC, Generic[Choice]):
 
     def columns(self, model: SentenceTransformer, choice: Choice) -> Mapping[str, Tensor]:  # noqa: ARG002
         """Return the kept input columns ``(in,)`` of linear layers by name, if reconstruction comes before the cut."""
+        return {}
+
+    def outputs(self, model: SentenceTransformer, choice: Choice) -> Mapping[str, Tensor]:  # noqa: ARG002
+        """Return kept outputs of linear layers, indices ``(out,)`` by name, if others were cut before it."""
         return {}

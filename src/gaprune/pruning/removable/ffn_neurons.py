@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from gaprune.config.recipe import Recipe
-from gaprune.models.units import UnitKind
 from gaprune.pruning.removable.registry import register
 from gaprune.pruning.removable.units import Units
 
@@ -19,7 +18,7 @@ class FFNNeurons(Units):
     name: ClassVar[str] = "width"
     option: ClassVar[str] = "width"
     label: ClassVar[str] = "FFN neurons per layer"
-    kind: ClassVar[UnitKind] = "width"
+    kind: ClassVar[Literal["width", "heads"]] = "width"
 
     @classmethod
     def is_asked(cls, recipe: Recipe) -> bool:

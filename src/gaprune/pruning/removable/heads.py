@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from gaprune.models.units import UnitKind
 from gaprune.pruning.removable.registry import register
 from gaprune.pruning.removable.units import Units
 
@@ -18,7 +17,7 @@ class Heads(Units):
     name: ClassVar[str] = "heads"
     option: ClassVar[str] = "heads"
     label: ClassVar[str] = "attention head groups per layer"
-    kind: ClassVar[UnitKind] = "heads"
+    kind: ClassVar[Literal["width", "heads"]] = "heads"
 
     @property
     def multiple(self) -> int:

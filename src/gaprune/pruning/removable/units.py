@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from gaprune.criteria.base import Granularity, for_units
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import transformer_of
-from gaprune.models.units import UnitGroup, UnitKind, unit_groups
+from gaprune.models.units import UnitGroup, unit_groups
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.cut import remove_units
 from gaprune.pruning.rebuild import changed_config
@@ -22,16 +22,25 @@ from gaprune.util.threshold import lowest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Units", "most_important"]
+__all__ = ["RankedUnits", "Units", "kept_of", "most_important"]
 
 
-class Units(Removable[RemovedUnits]):
-    """Units inside the layers: the same number is removed from every layer, each by its own ranking."""
+class RankedUnits(Removable[RemovedUnits]):
+    """Units that a criterion ranks, all kinds of them by one measurement."""
 
-    kind: ClassVar[UnitKind]
-    """Which units of the model."""
     order: ClassVar[int] = 20
     ranked_by: ClassVar[Granularity | None] = "units"
+
+    @abstractmethod
+    def groups(self, model: SentenceTransformer) -> list[UnitGroup]:
+        """Return all groups of units that are ranked."""
+
+
+class Units(RankedUnits):
+    """Units inside the layers: the same number is removed from every layer, each by its own ranking."""
+
+    kind: ClassVar[Literal["width", "heads"]]
+    """Which units of the model."""
 
     @property
     @abstractmethod
@@ -42,27 +51,11 @@ class Units(Removable[RemovedUnits]):
         """Return the units of every layer."""
         return unit_groups(model, self.kind)
 
-    def kept(self, units: int, fraction: float) -> int:
-        """Return how many of so many units are kept if a fraction is removed.
-
-        Raises:
-            ConfigError: If that is none of them or all.
-        """
-        kept = round(units * (1 - fraction) / self.multiple) * self.multiple
-        if not 0 < kept < units:
-            raise ConfigError(
-                f"{self.option}: {fraction:g} of {units} {self.label} in multiples of {self.multiple} would leave "
-                f"{min(kept, units)}.",
-                "Choose another fraction"
-                + (", or a smaller round_to (--set round_to=8)." if self.multiple > 1 else "."),
-            )
-        return kept
-
     def check(self, model: SentenceTransformer) -> None:
         """Refuse a model without such units, and numbers of units that its configuration does not allow."""
         groups = self.groups(model)
         if self.amount is not None:
-            kept = self.kept(groups[0].units, self.amount)
+            kept = kept_of(self, groups[0].units, self.amount, self.multiple)
             fields = {field: each * kept for field, each in groups[0].fields.items()}
             changed_config(transformer_of(model).config, fields)
 
@@ -80,7 +73,7 @@ class Units(Removable[RemovedUnits]):
         groups = self.groups(model)
         importances = basis.units.importances(model, for_units(basis.criterion, basis.name), basis.removed_layers)
         units = groups[0].units
-        kept = self.kept(units, amount)
+        kept = kept_of(self, units, amount, self.multiple)
         masks = most_important({group.name: importances[group.name] for group in groups}, kept)
         indices = {name: mask.nonzero().squeeze(1).tolist() for name, mask in masks.items()}
         return RemovedUnits(self.name, self.label, units - kept, units, indices)
@@ -94,6 +87,22 @@ class Units(Removable[RemovedUnits]):
         """Return the kept columns of the linear layers that consume the units."""
         groups = self.groups(model)
         return {each.name: _mask(each, choice).repeat_interleave(each.consumer.columns_per_unit) for each in groups}
+
+
+def kept_of(kind: RankedUnits, units: int, fraction: float, multiple: int) -> int:
+    """Return how many of so many units are kept if a fraction is removed.
+
+    Raises:
+        ConfigError: If that is none of them or all.
+    """
+    kept = round(units * (1 - fraction) / multiple) * multiple
+    if not 0 < kept < units:
+        raise ConfigError(
+            f"{kind.option}: {fraction:g} of {units} {kind.label} in multiples of {multiple} would leave "
+            f"{min(kept, units)}.",
+            "Choose another fraction" + (", or a smaller round_to (--set round_to=8)." if multiple > 1 else "."),
+        )
+    return kept
 
 
 def most_important(importances: Mapping[str, Tensor], kept: int) -> dict[str, Tensor]:
