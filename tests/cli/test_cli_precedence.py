@@ -40,7 +40,7 @@ def recipe_of(gaprune, monkeypatch, tmp_path):
         ("sparsity", "sparsity: 0.3", ["--sparsity", "0.4,0.6"], (0.3,), (0.4, 0.6)),
         ("sparsity", "sparsity: [0.3, 0.4]", ["--sparsity", 0.6], (0.3, 0.4), (0.6,)),
         ("targets", "targets: [all]", ["--targets", "mlp,re:.*key"], ("all",), ("mlp", "re:.*key")),
-        ("ignore", "ignore: re:.*0.*", ["--ignore", "attention"], ("re:.*0.*",), ("attention",)),
+        ("ignore", "ignore: re:.*0.*", ["--set", "ignore=attention"], ("re:.*0.*",), ("attention",)),
         ("overwrite", "overwrite: true", ["--set", "overwrite=false"], True, False),
         ("overwrite", "overwrite: false", ["--overwrite"], False, True),
         ("trust_remote_code", "trust_remote_code: true", ["--set", "trust_remote_code=no"], True, False),

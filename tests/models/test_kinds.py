@@ -65,7 +65,7 @@ def test_words_are_refused_then_with_the_way_out(other, word):
     with pytest.raises(SelectionError, match=rf"'{word}' is not clear .*layer.0.mixer.in_proj") as caught:
         select(linear_layers(other), [word])
     assert "re:PATTERN" in caught.value.remedy
-    assert "--ignore" in caught.value.remedy
+    assert "--set ignore=" in caught.value.remedy
 
 
 def test_the_error_comes_before_measuring(other, toy_triplets):

@@ -204,7 +204,7 @@ class TestScoring:
         assert caught.value.problem == (
             f"{chosen[2].name}: the importance (magnitude) is not finite; nor are the weights."
         )
-        assert caught.value.remedy.endswith(f"--ignore {chosen[2].name}")
+        assert caught.value.remedy.endswith(f"--set ignore={chosen[2].name}")
 
     def test_an_importance_that_overflows_is_not_blamed_on_the_weight(self, bert):
         class Overflowing(Magnitude):

@@ -54,7 +54,7 @@ def test_a_layer_that_the_embedding_does_not_use(model, toy_triplets, measured):
     with pytest.raises(MeasurementError) as caught:
         measured(model, toy_triplets, linear_layers=linear_layers(model), batch_size=1)
     assert caught.value.problem.startswith("pooler.dense: no gradient reaches this layer")
-    assert caught.value.remedy == "Leave it out (--ignore pooler.dense), or choose other --targets."
+    assert caught.value.remedy == "Leave it out (--set ignore=pooler.dense), or choose other --targets."
     assert len(calls) == 2, "the first batch tells"
 
 
@@ -117,4 +117,4 @@ def test_a_layer_that_sees_flattened_tokens(bert, toy_triplets, measured):
         MeasurementError, match=r"^encoder\.layer\.0\.intermediate\.dense\.inside: its input has shape"
     ) as caught:
         measured(bert, toy_triplets)
-    assert "--ignore encoder.layer.0.intermediate.dense.inside" in caught.value.remedy
+    assert "--set ignore=encoder.layer.0.intermediate.dense.inside" in caught.value.remedy

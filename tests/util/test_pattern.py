@@ -61,7 +61,7 @@ def test_width_that_is_no_multiple_is_refused_by_name(call):
     with pytest.raises(ConfigError) as caught:
         call()
     assert caught.value.problem == "granularity 2:4: layer.0.up has 10 inputs, no multiple of 4."
-    assert caught.value.remedy == "Leave it out (--ignore layer.0.up) or choose another pattern."
+    assert caught.value.remedy == "Leave it out (--set ignore=layer.0.up) or choose another pattern."
 
 
 def test_a_width_smaller_than_the_group_is_refused():

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["prune"]
 
 _VISIBLE = (
-    "domain", "general", "triplets", "trust_remote_code", "sparsity", "granularity", "targets", "ignore", "width",
-    "heads", "depth", "vocabulary", "target", "criterion", "reconstruct", "recover", "checkpoint", "resume",
+    "domain", "general", "triplets", "trust_remote_code", "sparsity", "granularity", "targets", "width",
+    "heads", "hidden", "depth", "vocabulary", "target", "criterion", "reconstruct", "recover", "checkpoint", "resume",
     "tasks", "out", "overwrite",
 )  # fmt: skip
 """Options with a flag of their own."""

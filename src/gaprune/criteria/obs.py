@@ -70,8 +70,8 @@ def obs_order(readers: Sequence[Reader], *, columns: int) -> Tensor:
         errors = torch.stack([each.errors() for each in remaining]).sum(0)
         unit = int(errors.masked_fill(place.isfinite(), torch.inf).argmin())
         place[unit] = step
-        for each in remaining:
-            each.remove(unit)
+        for left in remaining:
+            left.remove(unit)
     return place
 
 
@@ -101,7 +101,8 @@ class _Remaining:
     def errors(self) -> Tensor:
         """Return the error that each unit leaves, ``tr(W_Kᵀ D W_K B_KK⁻¹)``; removed units have no meaning."""
         if self._columns == 1:
-            return (self._losses / self._inverses)[:, 0, 0]
+            errors: Tensor = (self._losses / self._inverses)[:, 0, 0]
+            return errors
         identity = torch.eye(self._columns).to(self._inverses)
         inverses = torch.where(self._removed[:, None, None], identity, self._inverses)
         return torch.linalg.solve(inverses, self._losses).diagonal(dim1=1, dim2=2).sum(1)

@@ -58,7 +58,7 @@ def _refuse_unknown(linear_layers: Sequence[LinearLayer], targets: Sequence[str]
             f"targets: {words[0]!r} is not clear for this model: nothing tells whether {', '.join(names[:3])}"
             f"{' and others' if len(names) > 3 else ''} belong to attention or to the MLP.",
             "Select layers by name with --targets re:PATTERN (targets=['re:PATTERN']), or leave these out with "
-            "--ignore re:PATTERN.",
+            "--set ignore=re:PATTERN.",
         )
 
 

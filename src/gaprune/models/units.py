@@ -157,7 +157,7 @@ def _heads(layer: int, found: list[LinearLayer], config: Any, *, tied: bool) -> 
         raise ModelError(
             f"The configuration {type(config).__name__} has no head_dim: in this family the hidden size over the "
             "number of heads is the size of a head, so a model with fewer heads cannot be written down.",
-            "Use --width, --depth or --vocabulary for this family.",
+            "Use --hidden, which removes heads with hidden dimensions, or --width, --depth or --vocabulary.",
         )
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads

@@ -100,6 +100,6 @@ def _score(
         weights = "the weights are" if torch.isfinite(inputs.weight).all() else "nor are the weights"
         raise MeasurementError(
             f"{layer.name}: the importance ({name}) is not finite; {weights}.",
-            f"Check the model, or leave the layer out: --ignore {layer.name}",
+            f"Check the model, or leave the layer out: --set ignore={layer.name}",
         )
     return importance, criterion.second_moments(inputs) if criterion.uses_second_moments else None

@@ -83,5 +83,5 @@ def check_zeros(model: SentenceTransformer, pruning: Pruning) -> None:
         if zeros != pruned:
             raise ModelError(
                 f"{name}: {zeros:,} of the {pruned:,} pruned weights are zero.",
-                f"Leave the layer out (--ignore {name}), and please report it.",
+                f"Leave the layer out (--set ignore={name}), and please report it.",
             )

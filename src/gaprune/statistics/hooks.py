@@ -39,7 +39,7 @@ class TokenRows:
         if values.shape[:-1] not in (self.shape, self.owners.shape):
             raise MeasurementError(
                 f"{layer}: its input has shape {tuple(values.shape)} for texts of shape {tuple(self.shape)}.",
-                f"Linear layers must see (texts, tokens, features). Leave this one out (--ignore {layer}).",
+                f"Linear layers must see (texts, tokens, features). Leave this one out (--set ignore={layer}).",
             )
 
     def rows(self, values: Tensor) -> Tensor:

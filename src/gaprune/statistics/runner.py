@@ -174,7 +174,7 @@ def require_gradients(statistics: Iterable[LinearStatistics], triplets: int) -> 
         if each.tokens == 0 or each.triplets != triplets:
             raise MeasurementError(
                 f"{each.name}: no gradient reaches this layer, the embedding does not depend on it.",
-                f"Leave it out (--ignore {each.name}), or choose other --targets.",
+                f"Leave it out (--set ignore={each.name}), or choose other --targets.",
             )
 
 

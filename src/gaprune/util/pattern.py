@@ -20,7 +20,7 @@ def check_pattern(inputs: int, pattern: tuple[int, int], *, name: str) -> None:
     if inputs % group:
         raise ConfigError(
             f"granularity {keep}:{group}: {name} has {inputs} inputs, no multiple of {group}.",
-            f"Leave it out (--ignore {name}) or choose another pattern.",
+            f"Leave it out (--set ignore={name}) or choose another pattern.",
         )
 
 
