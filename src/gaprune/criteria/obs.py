@@ -101,11 +101,11 @@ class _Remaining:
     def errors(self) -> Tensor:
         """Return the error that each unit leaves, ``tr(W_Kᵀ D W_K B_KK⁻¹)``; removed units have no meaning."""
         if self._columns == 1:
-            errors: Tensor = (self._losses / self._inverses)[:, 0, 0]
-            return errors
+            return (self._losses / self._inverses)[:, 0, 0]
         identity = torch.eye(self._columns).to(self._inverses)
         inverses = torch.where(self._removed[:, None, None], identity, self._inverses)
-        return torch.linalg.solve(inverses, self._losses).diagonal(dim1=1, dim2=2).sum(1)
+        solved: Tensor = torch.linalg.solve(inverses, self._losses)
+        return solved.diagonal(dim1=1, dim2=2).sum(1)
 
     def remove(self, unit: int) -> None:
         """Remove a unit, one column after the other."""
