@@ -30,7 +30,7 @@ def test_kills_at_random_instants(folder_of, many, tmp_path):
     out, points = tmp_path / "out", tmp_path / "out.checkpoints"
 
     def newest():
-        return max((int(path.name.partition("-")[2]) for path in points.glob("checkpoint-*")), default=0)
+        return max((int(path.name.partition("-")[2]) for path in points.glob("triplets/checkpoint-*")), default=0)
 
     def run(out, limit, *, beyond=None, **more):
         """Run until ``limit`` seconds after the start, or after a checkpoint newer than the step ``beyond``."""

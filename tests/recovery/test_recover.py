@@ -88,7 +88,7 @@ def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
     with pytest.raises(KeyboardInterrupt):
         gaprune.recover(folder, out=out, **asked)
     assert not out.exists()
-    points = tmp_path / "out.checkpoints"
+    points = tmp_path / "out.checkpoints" / "triplets"
     (points / "checkpoint-5").mkdir()  # one that was not finished
     monkeypatch.setattr(RecoveryTrainer, "training_step", step)
     with pytest.raises(OutputError, match="holds checkpoints of a run that did not finish"):

@@ -151,7 +151,7 @@ def test_a_parent_that_nothing_asks_for_is_refused(bert, folder_of, many, named)
     parent = folder_of("bert") if named else bert
     with pytest.raises(ConfigError, match=r"^parent: nothing is distilled from it or evaluated beside it") as caught:
         gaprune.recover(folder_of("bert"), domain=many, parent=parent, **QUICK)
-    assert caught.value.remedy == "Leave it out, or ask for --distil or --tasks."
+    assert caught.value.remedy == "Leave it out, or ask for --distil, --texts or --tasks."
 
 
 @pytest.mark.parametrize(

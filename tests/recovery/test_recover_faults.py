@@ -28,7 +28,7 @@ class TestBeforePruning:
     @pytest.fixture(autouse=True)
     def _never_pruned(self, monkeypatch):
         monkeypatch.setattr("gaprune.pipelines.prune.prune_unstructured", lambda *_, **__: pytest.fail("pruned"))
-        monkeypatch.setattr("gaprune.recovery.teacher._embed", lambda *_args: pytest.fail("embedded"))
+        monkeypatch.setattr("gaprune.recovery.teacher._write", lambda *_args, **_options: pytest.fail("embedded"))
 
     def refused(self, model, many, error, problem, **given):
         options = {"batch_size": 6, "distil": True, **given}

@@ -75,12 +75,12 @@ def options(many, tmp_path):
 
 
 def test_killed_and_resumed(folder, launch, options, tmp_path):
-    options = [folder, *options, "--lora", 2, "--bf16"]
+    options = [folder, *options, "--set", "lora=2", "--bf16"]
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert launch(2, *options, "--out", whole).returncode == 0
     assert launch(2, *options, "--out", out, KILLED="yes").returncode != 0
     assert not out.exists()
-    (point,) = (tmp_path / "out.checkpoints").glob("checkpoint-*")
+    (point,) = (tmp_path / "out.checkpoints").glob("triplets/checkpoint-*")
     assert point.name == "checkpoint-2"
     done = launch(1, *options, "--out", out, "--resume")
     assert "different processes" in done.stderr

@@ -14,8 +14,8 @@ from gaprune.errors import ConfigError
 __all__ = ["recover"]
 
 _VISIBLE = (
-    "domain", "general", "triplets", "trust_remote_code", "steps", "batch_size", "learning_rate", "general_share",
-    "lora", "bf16", "distil", "parent", "resume", "tasks", "out", "overwrite",
+    "domain", "general", "texts", "trust_remote_code", "tokens", "minutes", "steps", "batch_size", "learning_rate",
+    "bf16", "distil", "parent", "resume", "tasks", "out", "overwrite",
 )  # fmt: skip
 """Options with a flag of their own."""
 
@@ -27,9 +27,9 @@ def recover(
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fine-tune a pruned model on triplets of its domain; every zero remains zero.
+    """Distil a pruned model on texts, or fine-tune it on triplets, or both; every zero remains zero.
 
-    Example: gaprune recover pruned --domain mine.jsonl --steps 100 --distil --out recovered
+    Example: gaprune recover pruned --texts documents --tokens 20M --domain mine.jsonl --out recovered
     """
     from gaprune.pipelines.recover import recover as verb
     from gaprune.report.sentences import recovery_lines
@@ -40,6 +40,7 @@ def recover(
     quiet, as_json = first_speaks(quiet, as_json)
     with silence(quiet, as_json):
         result = verb(model, recipe=options)
+    lines = [line for record in result.records for line in recovery_lines(record)]
     quality = () if result.evaluation is None else (evaluation_table(result.evaluation),)
-    parts = (*recovery_lines(result.record), *quality, opening(options["out"]))
+    parts = (*lines, *quality, opening(options["out"]))
     answer(result.provenance().as_dict(), *parts, quiet=quiet, as_json=as_json)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+import re
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gaprune.config.data import DataOptions
 from gaprune.config.options import CommandOptions, Options, OutputOptions, Source, Words
@@ -20,8 +21,21 @@ _RATE = 1e-4
 _LOW_RANK_RATE = 5e-4
 """Default highest learning rate of low-rank updates."""
 
+_TEXTS_RATE = 2e-4
+"""Default highest learning rate of a distillation on texts."""
+
 _GENERAL_SHARE = 0.25
-"""Default share of general triplets, if general data are named."""
+"""Default share of general triplets or texts, if general data are named."""
+
+
+_MULTIPLES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def _number(value: object) -> object:
+    """Accept ``"20M"``, ``"500k"`` and ``"1.5B"`` as a whole number."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s*", value)):
+        return round(float(found[1]) * _MULTIPLES[found[2].lower()])
+    return value
 
 
 class ModelOptions(Options):
@@ -46,12 +60,21 @@ class DistillationOptions(Options):
         None, description="Model to distil from; default: the parent that gaprune.json names, if its weights agree."
     )
     embedding_weight: float = Field(
-        1.0, ge=0, description="Weight of the distance (1 - cosine) to the parent's embeddings, with --distil."
+        1.0, ge=0, description="Weight of the distance to the parent's embeddings, with --distil or --texts."
+    )
+    embedding_distance: Literal["cosine", "l2"] = Field(
+        "cosine", description="Distance to the parent's embeddings: cosine (1 - cosine) or l2 (of unit vectors)."
+    )
+    fixed_targets: bool = Field(
+        False,
+        description="Contrast the queries with the parent's embeddings of the passages, with --distil: the model "
+        "remains usable with the parent's index.",
     )
     similarity_weight: float = Field(
         10.0,
         ge=0,
-        description="Weight of the mean square difference to the parent's similarities within a batch, with --distil.",
+        description="Weight of the mean square difference to the parent's similarities within a batch, with --distil "
+        "or --texts.",
     )
     teacher_cache: Source | None = Field(
         None, description="Folder for the parent's embeddings; default: gaprune in the user's cache."
@@ -63,10 +86,21 @@ class TrainingOptions(Options):
 
     group: ClassVar[str] = "Training"
 
+    texts: Source | None = Field(
+        None,
+        description="Distil from the parent on these texts first: documents or triplets, a file or a folder; no labels "
+        "are needed.",
+    )
+    tokens: Annotated[int | None, BeforeValidator(_number)] = Field(
+        None, ge=1, description="Tokens to distil on, such as 20M, with --texts; default: three passes over the texts."
+    )
+    minutes: float | None = Field(
+        None, gt=0, description="Time of all training, with --texts: as many tokens as it is enough for."
+    )
     targets: Words | None = Field(
         None, description="Linear layers whose zeros are kept, in the words of `gaprune prune`; default: all."
     )
-    steps: int = Field(100, ge=1, description="Optimiser steps.")
+    steps: int = Field(100, ge=1, description="Optimiser steps on triplets.")
     batch_size: int = Field(32, ge=2, description="Triplets per step, over all processes together.")
     mini_batch_size: int | None = Field(
         None, ge=1, description="Embed so many texts at a time (cached loss): less memory, same result, more time."
@@ -84,7 +118,9 @@ class TrainingOptions(Options):
         description=f"Share of general triplets; default: {_GENERAL_SHARE:g} if general data are named, else 0.",
     )
     learning_rate: float | None = Field(
-        None, gt=0, description=f"Highest learning rate; default: {_RATE:g}, with --lora {_LOW_RANK_RATE:g}."
+        None,
+        gt=0,
+        description=f"Highest learning rate; default: {_RATE:g}, on texts {_TEXTS_RATE:g}, with LoRA {_LOW_RANK_RATE:g}.",
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     temperature: float = Field(0.05, gt=0, description="Temperature of the contrastive loss on cosine similarities.")
@@ -94,8 +130,10 @@ class TrainingOptions(Options):
     lora: int | None = Field(
         None, ge=1, description="Train low-rank updates (LoRA) of this rank and merge them; needs the extra lora."
     )
-    bf16: bool = Field(
-        False, description="Compute in bfloat16 (autocast); weights and optimiser state remain in float32."
+    bf16: bool | None = Field(
+        None,
+        description="Compute in bfloat16 (autocast), weights and optimiser state remain in float32; default: for "
+        "--texts where the device computes in it.",
     )
     gradient_checkpointing: bool = Field(False, description="Recompute activations: less memory, more time.")
     held_out: float = Field(
@@ -137,17 +175,20 @@ class RecoveryOptions(ModelOptions, DataOptions, TrainingOptions, DistillationOp
     @property
     def rate(self) -> float:
         """The highest learning rate, with its default filled in."""
-        return self.learning_rate or (_LOW_RANK_RATE if self.lora else _RATE)
+        return self.learning_rate or (_LOW_RANK_RATE if self.lora else _TEXTS_RATE if self.texts else _RATE)
 
     @model_validator(mode="after")
     def _check_losses(self) -> Self:
-        if self.distil:
+        for option in ("tokens", "minutes"):
+            if self.differs(option) and self.texts is None:
+                raise ValueError(f"{option}: nothing is distilled on texts without --texts, so this has no effect")
+        if self.distil or self.texts:
             if not self.embedding_weight + self.similarity_weight:
                 raise ValueError("distil: both of its weights are 0; leave --distil out")
         elif not self.contrastive_weight:
             raise ValueError("contrastive_weight: 0 leaves nothing to learn without --distil")
         else:
-            for option in ("embedding_weight", "similarity_weight", "teacher_cache"):
+            for option in ("embedding_weight", "similarity_weight", "fixed_targets", "teacher_cache"):
                 if self.differs(option):
                     raise ValueError(f"{option}: nothing is distilled without --distil, so this has no effect")
         if self.patience is not None and not self.held_out:

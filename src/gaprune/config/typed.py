@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from gaprune.config.measurement import FisherKind, Negatives, Placement
 from gaprune.config.recipe import Allocation
@@ -120,6 +120,8 @@ class RecoverOptions(DataOptions, total=False):
     trust_remote_code: bool
     max_length: int | None
     triplets: int | None
+    tokens: int | str | None
+    minutes: float | None
     targets: Words | None
     batch_size: int
     mini_batch_size: int | None
@@ -130,12 +132,14 @@ class RecoverOptions(DataOptions, total=False):
     temperature: float
     contrastive_weight: float
     lora: int | None
-    bf16: bool
+    bf16: bool | None
     gradient_checkpointing: bool
     held_out: float
     patience: int | None
     distil: bool
     embedding_weight: float
+    embedding_distance: Literal["cosine", "l2"]
+    fixed_targets: bool
     similarity_weight: float
     teacher_cache: Place | None
     device: str | None

@@ -14,8 +14,8 @@ from gaprune.recovery.recover_model import Training
 from gaprune.util.records import Record
 
 __all__ = [
-    "Calibration", "CalibrationData", "DataSet", "Export", "Method", "Prompts", "PruningRound", "Recovery",
-    "RecoveryData", "Removed", "Sparsity", "Structured", "Texts", "Unstructured",
+    "Calibration", "CalibrationData", "DataSet", "DistillationData", "Export", "Method", "PassageSet", "Prompts",
+    "PruningRound", "Recovery", "RecoveryData", "Removed", "Sparsity", "Structured", "Texts", "Unstructured",
 ]  # fmt: skip
 
 
@@ -135,6 +135,36 @@ class RecoveryData(Record):
     general_share: float
 
 
+class PassageSet(Record):
+    """A set of passages without labels: its name, size, and the fingerprint of its texts."""
+
+    name: str
+    passages: int
+    sha256: str
+
+
+class DistillationData(Record):
+    """What a distillation on texts was trained on.
+
+    Args:
+        domain: Passages of the domain.
+        general: General passages that were mixed in.
+        held_out: Passages of the domain that were not trained on.
+        general_share: Share of general pairs of a query and a passage.
+        tokens: Tokens of all pairs that were planned.
+        passes: Passes over the domain's passages.
+        spans_as_queries: Whether spans of words were queries, because the sentences were all used.
+    """
+
+    domain: PassageSet
+    general: PassageSet | None = None
+    held_out: PassageSet | None = None
+    general_share: float
+    tokens: int
+    passes: float
+    spans_as_queries: bool
+
+
 class PruningRound(Record):
     """The pruning before a recovery, if pruning and recovery alternated."""
 
@@ -147,7 +177,7 @@ class Recovery(Record):
 
     made: str
     versions: dict[str, str]
-    data: RecoveryData
+    data: RecoveryData | DistillationData
     steps: int
     batch_size: int
     lora: int | None = None

@@ -29,8 +29,8 @@ from gaprune.recovery.arguments import check_training
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData, read_recovery_data
 from gaprune.recovery.masked_training import masked_layers
-from gaprune.recovery.recover_model import recover_model
-from gaprune.recovery.teacher import embed_with_teacher
+from gaprune.recovery.retrain import check_width, retrain
+from gaprune.recovery.text_data import TextData, read_text_data
 from gaprune.util.distributed import join_process_group
 from gaprune.util.files import temporary_folder
 
@@ -52,20 +52,22 @@ def recover(
     *,
     domain: str | Path | Sequence[Triplet] | None = None,
     general: str | Path | Sequence[Triplet] | None = None,
+    texts: str | Path | None = None,
     steps: int | None = None,
     out: str | Path | None = None,
     parent: str | Path | SentenceTransformer | None = None,
     recipe: RecoveryOptions | Mapping[str, Any] | str | Path | None = None,
     **options: Unpack[RecoverOptions],
 ) -> Recovered:
-    """Fine-tune a pruned model on triplets of its domain; its zeros stay zeros.
+    """Distil a pruned model on texts of its domain, or fine-tune it on triplets, or both; its zeros stay zeros.
 
     Args:
         model: The model to recover: a folder (best one that GAPrune wrote), a hub id, or a loaded model, which is not
             changed.
         domain: Triplets of the domain, or where to read them.
         general: Triplets of general language to mix in against forgetting, or where to read them.
-        steps: Optimiser steps.
+        texts: Texts of the domain without labels, to distil from the parent first: documents or triplets.
+        steps: Optimiser steps on triplets.
         out: Folder to write the result to; nothing is written without one.
         parent: The model to distil from and to compare with: a folder, a hub id, or a loaded model; by default the
             one that ``gaprune.json`` names.
@@ -79,7 +81,7 @@ def recover(
         GapruneError: One of its kinds, naming the option, file, line or layer, before anything is trained.
 
     Example:
-        >>> gaprune.recover("pruned", domain="triplets.jsonl", steps=100, distil=True, out="recovered")
+        >>> gaprune.recover("pruned", texts="documents", tokens="20M", out="recovered")
 
     Source:
         GAPrune, arXiv 2509.10844, on contrastive fine-tuning after pruning.
@@ -87,54 +89,60 @@ def recover(
     (model_name, loaded), (parent_name, teacher) = split_source(model), split_source(parent)
     (domain_name, domain_triplets), (general_name, general_triplets) = split_source(domain), split_source(general)
     given = {"model": model_name, "domain": domain_name, "general": general_name, "parent": parent_name}
-    asked = RecoveryOptions.build(given_options(recipe, RecoveryOptions), given, {"steps": steps, "out": out}, options)
+    asked = RecoveryOptions.build(
+        given_options(recipe, RecoveryOptions), given, {"texts": texts, "steps": steps, "out": out}, options
+    )
 
     processes = _join_processes(asked)
     count = processes.num_processes
+    if asked.batch_size % count:
+        raise ConfigError(
+            f"batch_size: {asked.batch_size} do not divide into {count} processes.", f"Use a multiple of {count}."
+        )
     _check_models(asked, loaded, teacher)
     destination = _check_out(asked)
     with _checkpoints(asked, destination, count) as checkpoints:
         tasks = find_tasks(Path(asked.tasks)) if asked.tasks else []
         base = _read_base(asked, teacher)
-        data = read_recovery_data(asked, domain=domain_triplets, general=general_triplets, processes=count)
-        data.check([asked], count)
+        unlabelled = None if asked.texts is None else read_text_data(asked, general_triplets)
+        triplets = None
+        if unlabelled is None or asked.domain is not None or domain_triplets is not None:
+            triplets = read_recovery_data(asked, domain=domain_triplets, general=general_triplets, processes=count)
+            triplets.check([asked], count)
 
         child = _load_child(asked, loaded)
         with shortened(child, asked.max_length):
-            _check_child(asked, child, data)
+            _check_child(asked, child, unlabelled or triplets)
             prompts = resolve_prompts(child, query=asked.query_prompt, passage=asked.passage_prompt)
-            check_prompts(child, prompts, (data.domain, data.general, data.held_out, *tasks))
+            used = [each for data in (unlabelled, triplets) if data for each in (data.domain, data.general, data.held_out)]
+            check_prompts(child, prompts, (*used, *tasks))
             identity = _identify(asked, child)
             dense, distilled = _open_parent(asked, base, teacher)
-            _check_width(asked, child, dense)
-            data = data.mined(child, [asked], count)
+            check_width(child, dense, asked)
             run = {
                 "options": asked.model_dump(mode="json", exclude=_MAY_DIFFER),
                 "model": [identity.weights_sha256, modules_fingerprint(child)],
-                "data": data.as_dict(),
                 "parent": distilled and distilled.weights_sha256,
                 "processes": count,
             }
             processes.wait_for_everyone()
-            if processes.is_main_process:
-                checkpoints.claim(run)
-            processes.wait_for_everyone()
-
-            embeddings = None
-            if dense is not None and distilled is not None:
-                with processes.main_process_first():
-                    embeddings = embed_with_teacher(
-                        dense, data.texts([asked]), asked, fingerprint=distilled.weights_sha256
-                    )
-            dense = dense if tasks else None  # else its memory is free during training
-            training = recover_model(child, data, asked, checkpoints, teacher=embeddings)
+            stages = retrain(
+                child,
+                dense if distilled else None,
+                asked,
+                checkpoints,
+                texts=unlabelled,
+                triplets=triplets and triplets.mined(child, [asked], count),
+                parent_sha256=distilled.weights_sha256 if distilled else "",
+                identity=run,
+            )
         result = Recovered(
             model=child,
             options=asked,
-            training=training,
+            training=stages[-1].training,
             prompts=prompts,
             base=base or unpruned(child, identity, asked.targets),
-            record=record(asked, data, training, distilled),
+            records=tuple(record(stage, distilled) for stage in stages),
         )
         processes.wait_for_everyone()
         if processes.is_main_process:
@@ -162,10 +170,10 @@ def _check_models(
     """Refuse a missing model, an exported one, and options that would have no effect on loaded models."""
     if loaded is None and asked.model is None:
         raise ConfigError("model: no model to recover is named.", "Name the folder of a pruned model.")
-    if (teacher is not None or asked.parent is not None) and not (asked.distil or asked.tasks):
+    if (teacher is not None or asked.parent is not None) and not (asked.distil or asked.texts or asked.tasks):
         raise ConfigError(
             "parent: nothing is distilled from it or evaluated beside it, so this has no effect.",
-            "Leave it out, or ask for --distil or --tasks.",
+            "Leave it out, or ask for --distil, --texts or --tasks.",
         )
     if loaded is not None:
         loads_parent = teacher is None and asked.parent is not None
@@ -185,7 +193,7 @@ def _check_out(asked: RecoveryOptions) -> Path | None:
     out = check_destination(asked.out, overwrite=asked.overwrite)
     check_outside(
         {out},
-        read={name: getattr(asked, name) for name in ("model", "parent", "domain", "general", "tasks")},
+        read={name: getattr(asked, name) for name in ("model", "parent", "domain", "general", "texts", "tasks")},
         written={name: getattr(asked, name) for name in ("checkpoint", "teacher_cache")},
     )
     return out
@@ -215,9 +223,9 @@ def _read_base(asked: RecoveryOptions, teacher: SentenceTransformer | None) -> P
     if teacher is not None or asked.parent is not None:
         return base
     remedy = "Name the dense model with --parent (parent=...)."
-    if base is None and asked.distil:
+    if base is None and (asked.distil or asked.texts):
         raise ConfigError("parent: nothing says what to distil from.", remedy)
-    if base is not None and (asked.distil or asked.tasks) and base.parent.find(asked.model) is None:
+    if base is not None and (asked.distil or asked.texts or asked.tasks) and base.parent.find(asked.model) is None:
         raise ConfigError(f"parent: gaprune.json names {base.parent.name}, a local model that is not found.", remedy)
     return base
 
@@ -234,13 +242,14 @@ def _load_child(asked: RecoveryOptions, loaded: SentenceTransformer | None) -> S
     return load_model(str(asked.model), trust_remote_code=asked.trust_remote_code, device=asked.device)
 
 
-def _check_child(asked: RecoveryOptions, child: SentenceTransformer, data: RecoveryData) -> None:
+def _check_child(asked: RecoveryOptions, child: SentenceTransformer, data: TextData | RecoveryData | None) -> None:
     """Refuse a model that cannot be trained, before its parent is loaded."""
     check_finite(child)
     check_layers(child)
     check_blocks(child, streamed=False)
     masked_layers(child, asked.targets)
-    check_training(child, data, asked)
+    if data is not None:
+        check_training(child, data, asked)
 
 
 def _open_parent(
@@ -253,10 +262,11 @@ def _open_parent(
     """
     recorded = base.parent if base is not None and asked.parent is None and given is None else None
     name = asked.parent or (recorded and recorded.find(asked.model))
-    if not (asked.distil or asked.tasks) or (given is None and name is None):
+    if not (asked.distil or asked.texts or asked.tasks) or (given is None and name is None):
         return None, None
     dense = given or _load_parent(asked, str(name), recorded)
-    if not asked.distil and recorded is None:
+    distils = asked.distil or asked.texts is not None
+    if not distils and recorded is None:
         return dense, None
     identity = Parent.of(dense, name or _IN_MEMORY)
     if recorded is not None and identity.weights_sha256 != recorded.weights_sha256:
@@ -265,7 +275,7 @@ def _open_parent(
             f"({recorded.weights_sha256[:12]}).",
             "Name the parent, or another model to distil from, with --parent.",
         )
-    return dense, identity if asked.distil else None
+    return dense, identity if distils else None
 
 
 def _load_parent(asked: RecoveryOptions, name: str, recorded: Parent | None) -> SentenceTransformer:
@@ -280,15 +290,3 @@ def _load_parent(asked: RecoveryOptions, name: str, recorded: Parent | None) -> 
             f"parent: gaprune.json in {asked.model} names {recorded.name}. {error.problem}",
             f"Name the dense model with --parent (parent=...). {error.remedy}",
         ) from error
-
-
-def _check_width(asked: RecoveryOptions, child: SentenceTransformer, dense: SentenceTransformer | None) -> None:
-    """Refuse to compare embeddings of different dimensions one by one."""
-    if dense is None or not (asked.distil and asked.embedding_weight):
-        return
-    mine, its = child.get_embedding_dimension(), dense.get_embedding_dimension()
-    if mine != its:
-        raise ConfigError(
-            f"embedding_weight: the model's embeddings have {mine} dimensions, the parent's {its}.",
-            "Distil similarities alone: --set embedding_weight=0.",
-        )

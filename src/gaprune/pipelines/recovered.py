@@ -20,8 +20,9 @@ from gaprune.export.records import Method, Recovery, Sparsity, Structured, Unstr
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
 from gaprune.models.selection import select
-from gaprune.recovery.data import RecoveryData
 from gaprune.recovery.recover_model import Training
+from gaprune.recovery.retrain import Stage
+from gaprune.recovery.text_data import TextData
 from gaprune.report.card import model_card
 
 if TYPE_CHECKING:
@@ -33,24 +34,27 @@ _WHERE = {"model", "out", "overwrite", "checkpoint", "resume", "teacher_cache", 
 """Options that name places and do not change the result."""
 
 
-def record(options: RecoveryOptions, data: RecoveryData, training: Training, teacher: Parent | None) -> Recovery:
-    """Return the record of one recovery."""
+def record(stage: Stage, teacher: Parent | None) -> Recovery:
+    """Return the record of one stage of training."""
+    options, data = stage.options, stage.data.as_dict()
     distilled = {
         "distance to the parent's embeddings": options.embedding_weight,
         "distance to the parent's similarities": options.similarity_weight,
     }
-    loss = {"contrastive": options.contrastive_weight, **(distilled if options.distil else {})}
+    contrastive = "contrastive with the parent's passages" if options.fixed_targets else "contrastive"
+    loss = {contrastive: options.contrastive_weight, **(distilled if options.distil else {})}
+    kind = records.DistillationData if isinstance(stage.data, TextData) else records.RecoveryData
     return Recovery(
         made=now(),
         versions=versions(),
-        data=records.RecoveryData.model_validate(data.as_dict()),
+        data=kind.model_validate(data),
         steps=options.steps,
         batch_size=options.batch_size,
         lora=options.lora,
         loss={term: weight for term, weight in loss.items() if weight},
         options=options.model_dump(mode="json", exclude=_WHERE),
-        teacher=teacher,
-        training=training,
+        teacher=teacher if options.distil else None,
+        training=stage.training,
     )
 
 
@@ -61,10 +65,10 @@ class Recovered:
     Args:
         model: The recovered model; the one given is another object, unchanged.
         options: Options of the recovery.
-        training: How the training went.
+        training: How the last stage of the training went.
         prompts: Put before queries and passages.
         base: Provenance of the model that was recovered.
-        record: The record of this recovery.
+        records: The records of its stages: a distillation on texts, a fine-tuning on triplets, or both.
         evaluation: Its quality, if it was evaluated.
     """
 
@@ -73,7 +77,7 @@ class Recovered:
     training: Training
     prompts: Prompts
     base: Provenance
-    record: Recovery
+    records: tuple[Recovery, ...]
     evaluation: Evaluation | None = None
 
     def __repr__(self) -> str:
@@ -89,7 +93,7 @@ class Recovered:
     def provenance(self) -> Provenance:
         """Return the provenance of this model: its pruning, and every recovery in turn."""
         evaluation = None if self.evaluation is None else self.evaluation.as_dict()
-        recoveries = (*self.base.recoveries, self.record)
+        recoveries = (*self.base.recoveries, *self.records)
         return self.base.model_copy(
             update={"sparsity": self._sparsity(), "recoveries": recoveries, "evaluation": evaluation}
         )

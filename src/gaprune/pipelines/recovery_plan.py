@@ -16,6 +16,7 @@ from gaprune.recovery.arguments import check_training
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData, read_recovery_data
 from gaprune.recovery.recover_model import recover_model
+from gaprune.recovery.retrain import Stage
 from gaprune.recovery.rounds import Round, plan_rounds
 from gaprune.recovery.teacher import Teacher, embed_with_teacher
 from gaprune.util.distributed import launched_processes
@@ -36,7 +37,7 @@ _SHARED = (
 
 _NOT_HERE = {
     *_SHARED, "model", "parent", "steps", "targets", "device", "trust_remote_code", "tasks", "out", "overwrite",
-    "checkpoint", "resume",
+    "checkpoint", "resume", "texts", "tokens", "minutes",
 }  # fmt: skip
 """Options of ``gaprune recover`` that the recipe decides."""
 
@@ -71,7 +72,7 @@ class RecoveryPlan:
         label = "Recovering" if after.count == 1 else f"Recovering, round {after.number + 1} of {after.count}"
         with temporary_folder(beside) as folder:
             training = recover_model(model, self.data, options, Checkpoints(folder), teacher=self.teacher, label=label)
-        return record(options, self.data, training, self.teacher_identity)
+        return record(Stage(options, self.data, training), self.teacher_identity)
 
 
 def rounds_to(recipe: Recipe, sparsity: float) -> list[Round]:

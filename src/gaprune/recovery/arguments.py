@@ -7,23 +7,40 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, ModelError
 from gaprune.models.prompts import TASKS, resolve_prompts
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData
+from gaprune.recovery.text_data import TextData
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
     from transformers import PreTrainedModel
 
-__all__ = ["check_training", "gradient_checkpointing", "training_arguments"]
+__all__ = ["check_training", "computes_in_bf16", "gradient_checkpointing", "training_arguments"]
 
 _KEPT = 2
 """Number of checkpoints that are kept: the best and the last."""
 
 
-def check_training(model: SentenceTransformer, data: RecoveryData, options: RecoveryOptions) -> None:
+_LAST_RATE = 0.1
+"""Learning rate at the end of a distillation on texts, as a share of the highest."""
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Return whether a device multiplies matrices in bfloat16 faster than in float32."""
+    if device.type != "cpu":
+        from transformers.utils.import_utils import is_torch_bf16_gpu_available
+
+        return bool(is_torch_bf16_gpu_available())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+
+
+def check_training(model: SentenceTransformer, data: RecoveryData | TextData, options: RecoveryOptions) -> None:
     """Check that ``model`` can be trained as asked for; call it before the expensive work.
 
     Raises:
@@ -36,7 +53,7 @@ def check_training(model: SentenceTransformer, data: RecoveryData, options: Reco
 
 
 def training_arguments(
-    model: SentenceTransformer, data: RecoveryData, options: RecoveryOptions, checkpoints: Checkpoints
+    model: SentenceTransformer, data: RecoveryData | TextData, options: RecoveryOptions, checkpoints: Checkpoints
 ) -> SentenceTransformerTrainingArguments:
     """Return the arguments of the trainer.
 
@@ -46,10 +63,9 @@ def training_arguments(
     from accelerate import PartialState
     from sentence_transformers import SentenceTransformerTrainingArguments
     from sentence_transformers.base.modules import Router
-    from transformers.utils.import_utils import is_torch_bf16_gpu_available
 
     on_cpu = model.device.type == "cpu"
-    if options.bf16 and not on_cpu and not is_torch_bf16_gpu_available():
+    if options.bf16 and not on_cpu and not computes_in_bf16(model.device):
         raise ConfigError(
             f"bf16: the device {model.device} does not compute in bfloat16.",
             "Leave it out, or compute on the CPU: --set device=cpu.",
@@ -66,8 +82,9 @@ def training_arguments(
         per_device_eval_batch_size=held_out_batch // processes,
         learning_rate=options.rate,
         warmup_steps=round(options.warmup * options.steps),
-        lr_scheduler_type="linear",
-        bf16=options.bf16,
+        lr_scheduler_type="linear" if options.texts is None else "cosine_with_min_lr",
+        lr_scheduler_kwargs={} if options.texts is None else {"min_lr_rate": _LAST_RATE},
+        bf16=bool(options.bf16),
         use_cpu=on_cpu,
         seed=options.seed,
         eval_strategy="steps" if held_out else "no",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
@@ -17,6 +17,7 @@ __all__ = ["Checkpoints"]
 
 _RUN = "recovery.json"
 _STATE = "trainer_state.json"
+_STAGES = ("texts", "triplets")
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,23 @@ class Checkpoints:
                 "Give the same options and data, or start again with --overwrite.",
             )
 
+    def of(self, stage: str) -> Checkpoints:
+        """Return those of a stage of the run."""
+        return replace(self, folder=self.folder / stage)
+
+    def kept(self, key: str) -> Any:
+        """Return what the run noted under ``key``; ``None`` if this run does not continue another."""
+        if not self.resume:
+            return None
+        return json.loads((self.folder / _RUN).read_text(encoding="utf-8")).get(key)
+
     def clear(self) -> None:
         """Remove the checkpoints, and the folder if nothing else is in it."""
-        for path in self.folder.glob("checkpoint-*"):
+        for path in (*self.folder.glob("*/checkpoint-*"), *self.folder.glob("checkpoint-*")):
             shutil.rmtree(path)
+        for stage in _STAGES:
+            if (self.folder / stage).is_dir() and not any((self.folder / stage).iterdir()):
+                (self.folder / stage).rmdir()
         (self.folder / _RUN).unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gaprune.recovery.teacher import Teacher
 
-__all__ = ["RecoveryData", "read_recovery_data"]
+__all__ = ["RecoveryData", "data_set", "read_recovery_data"]
 
 
 @dataclass(frozen=True)
@@ -110,14 +110,7 @@ class RecoveryData:
 
     def data_set(self, items: Sequence[Triplet], teacher: Teacher | None) -> Dataset:
         """Return triplets as the trainer takes them, with the rows of the teacher's embeddings as labels."""
-        from datasets import Dataset
-
-        rows = [row(item, self.negatives) for item in items]
-        content: dict[str, list[Any]] = dict(zip(self.columns, map(list, zip(*rows, strict=True)), strict=True))
-        if teacher is not None:
-            roles = self.columns.values()
-            content["label"] = [[teacher.index[key] for key in zip(roles, texts, strict=True)] for texts in rows]
-        return Dataset.from_dict(content)
+        return data_set(items, self.columns, teacher)
 
     def as_dict(self) -> Mapping[str, object]:
         """Return names, sizes and fingerprints for the provenance."""
@@ -130,6 +123,18 @@ class RecoveryData:
             "negatives_left_out": not self.negatives and any(item.negatives for item in self.domain),
             "general_share": self.general_share,
         }
+
+
+def data_set(items: Sequence[Triplet], columns: Mapping[str, Role], teacher: Teacher | None) -> Dataset:
+    """Return the texts of triplets by column, with the rows of the teacher's embeddings as labels."""
+    from datasets import Dataset
+
+    rows = [row(item, len(columns) - 2) for item in items]
+    content: dict[str, list[Any]] = dict(zip(columns, map(list, zip(*rows, strict=True)), strict=True))
+    if teacher is not None:
+        roles = columns.values()
+        content["label"] = [[teacher.index[key] for key in zip(roles, texts, strict=True)] for texts in rows]
+    return Dataset.from_dict(content)
 
 
 def read_recovery_data(
@@ -148,11 +153,6 @@ def read_recovery_data(
     """
     if options.lora:
         require_extra("LoRA", "lora", "peft")
-    if options.batch_size % processes:
-        raise ConfigError(
-            f"batch_size: {options.batch_size} triplets do not divide into {processes} processes.",
-            f"Use a multiple of {processes}.",
-        )
     if domain is None:
         if options.domain is None:
             raise ConfigError(

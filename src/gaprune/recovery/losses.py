@@ -5,7 +5,7 @@ This module imports sentence-transformers: import it only to train.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -23,9 +23,15 @@ from gaprune.recovery.teacher import Teacher
 __all__ = ["CachedLoss", "PlainLoss", "RecoveryLoss", "embedding_distance", "make_loss", "similarity_distance"]
 
 
-def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return the mean of ``1 - cosine`` between embeddings ``(texts, dim)`` of the same texts."""
-    return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
+def embedding_distance(student: Tensor, teacher: Tensor, kind: Literal["cosine", "l2"] = "cosine") -> Tensor:
+    """Return the mean distance between embeddings ``(texts, dim)`` of the same texts.
+
+    It is ``1 - cosine``, or for ``l2`` the distance of the vectors of unit length, ``sqrt(2 (1 - cosine))``.
+    """
+    cosine_distance = 1 - functional.cosine_similarity(student, teacher, dim=-1)
+    if kind == "l2":
+        return (2 * cosine_distance).clamp(min=_SMALL).sqrt().mean()
+    return cosine_distance.mean()
 
 
 def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -40,11 +46,22 @@ def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return difference[others].square().mean()
 
 
+_SMALL = 1e-8
+"""Smallest square of a distance: the gradient of its root has no limit at zero."""
+
+
 class RecoveryLoss:
     """The weighted terms of the loss; ``gather`` says whether several processes share a batch."""
 
     def __init__(self, options: RecoveryOptions, teacher: Teacher | None, *, gather: bool) -> None:
         self.options, self.teacher, self.gather = options, teacher, gather
+
+    def candidates(self, embeddings: list[Tensor], labels: Tensor | None) -> list[Tensor]:
+        """Return what the contrastive loss compares: the model's embeddings, or its queries and fixed passages."""
+        if not self.options.fixed_targets or self.teacher is None or labels is None:
+            return embeddings
+        fixed = self.teacher.of_rows(labels, embeddings[0]).unbind(1)
+        return [embeddings[0], *fixed[1:]]
 
     def terms(self, embeddings: list[Tensor], labels: Tensor | None, contrastive: Tensor | None) -> dict[str, Tensor]:
         """Return the weighted terms by name.
@@ -60,8 +77,11 @@ class RecoveryLoss:
             return found
         student = torch.cat(embeddings).float()
         teacher = self.teacher.of_rows(labels, student).transpose(0, 1).flatten(0, 1)
+        if options.texts is not None and not torch.is_grad_enabled():  # a distillation is judged by the cosine alone
+            return {"embedding": embedding_distance(student, teacher)}
         if options.embedding_weight:
-            found["embedding"] = options.embedding_weight * embedding_distance(student, teacher)
+            distance = embedding_distance(student, teacher, options.embedding_distance)
+            found["embedding"] = options.embedding_weight * distance
         if options.similarity_weight:
             if self.gather:
                 student, teacher = all_gather_with_grad(student), all_gather(teacher)
@@ -81,7 +101,8 @@ class PlainLoss(MultipleNegativesRankingLoss):
     ) -> dict[str, Tensor]:
         """Return the terms of the loss."""
         weighted = self.recovery.options.contrastive_weight > 0
-        contrastive = super().compute_loss_from_embeddings(embeddings, labels) if weighted else None
+        compared = self.recovery.candidates(embeddings, labels)
+        contrastive = super().compute_loss_from_embeddings(compared, labels) if weighted else None
         return self.recovery.terms(embeddings, labels, contrastive)
 
 
@@ -97,8 +118,10 @@ class CachedLoss(CachedMultipleNegativesRankingLoss):
     ) -> Tensor:
         """Return the sum of the terms from the embeddings of all mini-batches."""
         weighted = self.recovery.options.contrastive_weight > 0
-        contrastive = super().calculate_loss(reps, labels) if weighted else None
-        terms = self.recovery.terms([torch.cat(each) for each in reps], labels, contrastive)
+        embeddings = [torch.cat(each) for each in reps]
+        compared = [[each] for each in self.recovery.candidates(embeddings, labels)]
+        contrastive = super().calculate_loss(compared, labels) if weighted else None
+        terms = self.recovery.terms(embeddings, labels, contrastive)
         loss = torch.stack(list(terms.values())).sum()
         if with_backward:
             loss.backward()  # type: ignore[no-untyped-call]

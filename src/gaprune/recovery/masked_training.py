@@ -15,7 +15,7 @@ from gaprune.models.selection import select
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_masked", "masked_layers", "masked_training", "zero_masks"]
+__all__ = ["check_masked", "in_float32", "masked_layers", "masked_training", "zero_masks"]
 
 
 def zero_masks(layers: Sequence[LinearLayer]) -> dict[str, Tensor]:
@@ -84,3 +84,20 @@ def check_masked(model: SentenceTransformer, masks: Mapping[str, Tensor]) -> int
         if lost:
             raise RuntimeError(f"{name}: {lost:,} of {int(mask.sum()):,} masked weights are not zero after training.")
     return sum(int(mask.sum()) for mask in masks.values())
+
+
+@contextmanager
+def in_float32(model: SentenceTransformer) -> Iterator[None]:
+    """Train all weights in float32, and restore dtypes and ``requires_grad`` afterwards."""
+    required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    dtypes = {name: value.dtype for name, value in (*model.named_parameters(), *model.named_buffers())}
+    model.float().requires_grad_()
+    try:
+        yield
+    finally:
+        model.eval()
+        model.zero_grad(set_to_none=True)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(required[name])
+        for name, value in (*model.named_parameters(), *model.named_buffers()):
+            value.data = value.data.to(dtypes[name])

@@ -16,8 +16,9 @@ from gaprune.recovery.arguments import gradient_checkpointing, training_argument
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData
 from gaprune.recovery.lora import low_rank
-from gaprune.recovery.masked_training import check_masked, masked_layers, masked_training, zero_masks
+from gaprune.recovery.masked_training import check_masked, in_float32, masked_layers, masked_training, zero_masks
 from gaprune.recovery.teacher import Teacher
+from gaprune.recovery.text_data import TextData
 from gaprune.util.progress import stage
 from gaprune.util.records import Record
 
@@ -29,6 +30,24 @@ __all__ = ["Training", "recover_model"]
 
 TERMS = ("contrastive", "embedding", "similarity")
 """Names of the terms of the loss."""
+
+
+class Point(Record):
+    """A look at a distillation on texts.
+
+    Args:
+        step: Steps taken.
+        tokens: Tokens trained on so far.
+        loss: Loss in training since the last look, its sum over all terms; ``None`` before the first step.
+        training_cosine: Mean cosine to the parent's embeddings in training since the last look, to four digits.
+        held_out_cosine: Mean cosine to the parent's embeddings on held-out texts.
+    """
+
+    step: int
+    tokens: int
+    loss: float | None = None
+    training_cosine: float | None = None
+    held_out_cosine: float
 
 
 class Training(Record):
@@ -45,6 +64,7 @@ class Training(Record):
         held_out_triplets: Number of triplets that the held-out loss is computed on.
         processes: Number of processes that trained.
         seconds: Time of the training, without the time before an interruption.
+        distillation: Looks at a distillation on texts, from before the first step.
     """
 
     steps: int
@@ -57,11 +77,12 @@ class Training(Record):
     held_out_triplets: int
     processes: int
     seconds: float
+    distillation: tuple[Point, ...] = ()
 
 
 def recover_model(
     model: SentenceTransformer,
-    data: RecoveryData,
+    data: RecoveryData | TextData,
     options: RecoveryOptions,
     checkpoints: Checkpoints,
     *,
@@ -98,7 +119,7 @@ def recover_model(
             batches, arguments.max_steps = batches[: state.global_step], state.global_step
     with ExitStack() as stack:
         stack.enter_context(_explained_memory())
-        stack.enter_context(_in_float32(model))
+        stack.enter_context(in_float32(model))
         trained = low_rank(model, layers, masks, options) if options.lora else masked_training(layers, masks)
         after_step = stack.enter_context(trained)
         if options.gradient_checkpointing:
@@ -126,6 +147,7 @@ def recover_model(
         held_out_triplets=len(held_out or ()),
         processes=processes,
         seconds=time.perf_counter() - start,
+        distillation=_points(trainer.state, data, options) if isinstance(data, TextData) else (),
     )
 
 
@@ -146,21 +168,23 @@ def _losses(state: TrainerState) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _in_float32(model: SentenceTransformer) -> Iterator[None]:
-    """Train all weights in float32, and restore dtypes and ``requires_grad`` afterwards."""
-    required = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    dtypes = {name: value.dtype for name, value in (*model.named_parameters(), *model.named_buffers())}
-    model.float().requires_grad_()
-    try:
-        yield
-    finally:
-        model.eval()
-        model.zero_grad(set_to_none=True)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(required[name])
-        for name, value in (*model.named_parameters(), *model.named_buffers()):
-            value.data = value.data.to(dtypes[name])
+def _points(state: TrainerState, data: TextData, options: RecoveryOptions) -> tuple[Point, ...]:
+    """Return the looks at a distillation, from the trainer's log."""
+    trained = {int(line["step"]): line for line in state.log_history if "loss" in line}
+    points = []
+    for line in state.log_history:
+        if "eval_loss" in line:
+            step = int(line["step"])
+            since: Mapping[str, float] = trained.get(step, {})
+            point = Point(
+                step=step,
+                tokens=data.tokens_at(step),
+                loss=since.get("loss"),
+                training_cosine=1 - since["embedding"] / options.embedding_weight if "embedding" in since else None,
+                held_out_cosine=1 - line["eval_loss"],
+            )
+            points.append(point)
+    return tuple(points)
 
 
 @contextmanager

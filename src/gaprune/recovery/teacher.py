@@ -1,24 +1,27 @@
-"""Distillation: the parent's embeddings of every text, computed once and kept."""
+"""Distillation: the parent's embeddings of every text, computed once and kept in a file."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gaprune.config.recovery import RecoveryOptions
-from gaprune.errors import ModelError
+from gaprune.errors import ModelError, OutputError
 from gaprune.models.encode import encode
 from gaprune.models.load import shortened
 from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
-from gaprune.util.tensor_store import StoredTensors, write_tensors
+from gaprune.util.files import locked
+from gaprune.util.progress import stage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -27,6 +30,9 @@ __all__ = ["Teacher", "default_cache", "embed_with_teacher"]
 
 _BATCH = 64
 """Texts encoded at a time."""
+
+_CHUNK = 4096
+"""Texts whose embeddings are written at a time; a killed run computes those of the last chunk again."""
 
 
 def default_cache() -> Path:
@@ -39,16 +45,16 @@ class Teacher:
     """Embeddings of texts by the parent, which a recovery distils from.
 
     Args:
-        embeddings: ``(texts, dim)`` fp32 on the CPU.
+        embeddings: ``(texts, dim)`` in float16, mapped from a file.
         index: Row of each text, by role and text.
     """
 
-    embeddings: Tensor
+    embeddings: NDArray[np.float16]
     index: dict[tuple[Role, str], int]
 
     def of_rows(self, rows: Tensor, like: Tensor) -> Tensor:
         """Return embeddings ``(batch, columns, dim)`` of ``rows`` ``(batch, columns)``, placed as ``like``."""
-        return self.embeddings[rows.cpu()].to(like.device, like.dtype)
+        return torch.from_numpy(self.embeddings[rows.cpu().numpy()]).to(like.device, like.dtype)
 
 
 def embed_with_teacher(
@@ -56,40 +62,66 @@ def embed_with_teacher(
 ) -> Teacher:
     """Embed ``texts`` with the parent, or read the embeddings that an earlier run has kept.
 
+    The name of the file is a fingerprint of the parent, its prompts and limits, and the texts. Rows are appended in
+    order, so that a run that is killed goes on where it stopped.
+
     Raises:
-        ModelError: If an embedding is not finite.
+        ModelError: If an embedding is not finite in float16.
         OutputError: If the embeddings cannot be kept.
-        ConfigError: If the kept embeddings cannot be read.
     """
     prompts = resolve_prompts(model, query=options.query_prompt, passage=options.passage_prompt)
-    index = {key: row for row, key in enumerate(dict.fromkeys(texts))}
+    keys = list(dict.fromkeys(texts))
+    index = {key: row for row, key in enumerate(keys)}
     own, limit = model.max_seq_length, options.max_length
     with shortened(model, None if limit is None or (own is not None and own <= limit) else limit):
         depends_on = [
             fingerprint, repr(model), model.max_seq_length, model.truncate_dim, prompts.query, prompts.passage,
+            options.bf16,
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps([*depends_on, *index], ensure_ascii=False).encode()).hexdigest()
         folder = default_cache() if options.teacher_cache is None else Path(options.teacher_cache)
-        path = folder / f"{digest}.safetensors"
-        embeddings = None if path.is_file() else _embed(model, list(index), prompts)
-    if embeddings is not None:
-        write_tensors(
-            path, {"embeddings": embeddings}, remedy="Name a folder you can write to: --set teacher_cache=DIR."
-        )
-    return Teacher(StoredTensors(path, remedy="Delete the file.")["embeddings"], index)
+        path = folder / f"{digest}.f16"
+        if not path.is_file():
+            with locked(path):
+                if not path.is_file():
+                    _write(model, keys, prompts, path, bf16=options.bf16 is True)
+    return Teacher(np.memmap(path, np.float16, mode="r").reshape(len(keys), -1), index)
 
 
-def _embed(model: SentenceTransformer, keys: list[tuple[Role, str]], prompts: Prompts) -> Tensor:
-    """Return the embedding of every text, on the CPU."""
-    parts: dict[int, Tensor] = {}
-    for role in TASKS:
-        rows = [row for row, (of, _) in enumerate(keys) if of == role]
-        if rows:
-            texts = [keys[row][1] for row in rows]
-            label = f"Embedding with the parent ({role})"
-            found = encode(model, texts, role, prompts, batch_size=_BATCH, as_tensor=True, label=label)
-            parts |= zip(rows, found.cpu(), strict=True)
-    embeddings = torch.stack([parts[row] for row in range(len(keys))])
-    if not torch.isfinite(embeddings).all():
+def _write(
+    model: SentenceTransformer, keys: Sequence[tuple[Role, str]], prompts: Prompts, path: Path, *, bf16: bool
+) -> None:
+    """Write the embedding of every text, in order; rows that a killed run has written are kept."""
+    partial = path.with_suffix(".unfinished")
+    size = _encoded(model, keys[:1], prompts, bf16=bf16).nbytes
+    try:
+        with partial.open("ab") as file, stage("Embedding with the parent", len(keys)) as shown:
+            done = file.tell() // size
+            file.truncate(done * size)
+            for start in range(done, len(keys), _CHUNK):
+                file.write(_encoded(model, keys[start : start + _CHUNK], prompts, bf16=bf16).tobytes())
+                shown.update(min(start + _CHUNK, len(keys)))
+        partial.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"The parent's embeddings cannot be written to {path}: {error}",
+            f"{len(keys) * size:,} bytes are needed. Make room, or name another folder: --set teacher_cache=DIR.",
+        ) from error
+
+
+def _encoded(
+    model: SentenceTransformer, keys: Sequence[tuple[Role, str]], prompts: Prompts, *, bf16: bool
+) -> NDArray[np.float16]:
+    """Return the embeddings ``(texts, dim)`` of some texts."""
+    parts: dict[int, NDArray[np.float32]] = {}
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+        for role in TASKS:
+            rows = [row for row, (of, _) in enumerate(keys) if of == role]
+            if rows:
+                found = encode(model, [keys[row][1] for row in rows], role, prompts, batch_size=_BATCH)
+                parts |= zip(rows, found, strict=True)
+    with np.errstate(over="ignore"):
+        embeddings = np.stack([parts[row] for row in range(len(keys))]).astype(np.float16)
+    if not np.isfinite(embeddings).all():
         raise ModelError("The parent gives embeddings that are not finite.", "Name a sound one with --parent.")
     return embeddings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gaprune.export.records import Calibration, Recovery, Structured, Unstructured
+from gaprune.export.records import Calibration, DataSet, DistillationData, Recovery, Structured, Unstructured
 from gaprune.report.markdown import markdown_table
 from gaprune.report.sentences import (
     ZEROS,
@@ -152,6 +152,7 @@ def _data_section(calibration: Calibration) -> str:
 
 def _recovery_rows(recovery: Recovery) -> Rows:
     training, data, rows = recovery.training, recovery.data, []
+    unit = "pairs of a query and its passage" if isinstance(data, DistillationData) else "triplets"
     share = f"{data.general_share:.0%}" if data.general_share else "none"
     if recovery.round is not None:
         before = f"{percent(recovery.round.sparsity)} of the selected weights"
@@ -160,16 +161,25 @@ def _recovery_rows(recovery: Recovery) -> Rows:
         )
     rows += [
         ("steps", f"{training.steps} of {recovery.steps}; the weights are those of step {training.best_step}"),
-        ("triplets per step", f"{recovery.batch_size}, {share} of them general"),
+        (f"{unit} per step", f"{recovery.batch_size}, {share} of them general"),
         ("loss", " + ".join(f"{weight:g} x {term}" for term, weight in recovery.loss.items())),
         ("maximum learning rate", f"{training.learning_rate:g}"),
         ("trained", f"low-rank updates of rank {recovery.lora}, merged" if recovery.lora else "all weights"),
         ("weights kept at zero", f"{training.masked_weights:,}"),
     ]
-    if training.before:
+    if training.distillation:
+        points = [point for point in training.distillation if point.step in (0, training.best_step)]
+        cosines = (f"{point.held_out_cosine:.4f} at {point.tokens:,} tokens" for point in points)
+        rows.append(("held-out cosine to the parent", ", ".join(cosines)))
+    elif training.before:
         rows.append(("held-out loss", f"{training.before['loss']:.4f} before, {training.after['loss']:.4f} after"))
     kinds = (("domain", data.domain), ("general", data.general), ("held-out", data.held_out))
-    return rows + [(f"{kind} triplets", f"{each.triplets:,} of {_short(each.name)}") for kind, each in kinds if each]
+    for kind, each in kinds:
+        if isinstance(each, DataSet):
+            rows.append((f"{kind} triplets", f"{each.triplets:,} of {_short(each.name)}"))
+        elif each is not None:
+            rows.append((f"{kind} passages", f"{each.passages:,} of {_short(each.name)}"))
+    return rows
 
 
 def _evaluation_section(evaluation: Evaluation) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gaprune.export.records import Structured
+from gaprune.export.records import DistillationData, Structured
 from gaprune.statistics.degradation import PRESERVATION
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gaprune.export.records import Calibration, CalibrationData, Export, Recovery, Removed
     from gaprune.pruning.search import TargetChoice
     from gaprune.reconstruction.validate import Reconstruction
+    from gaprune.recovery.recover_model import Training
 
 __all__ = [
     "ZEROS", "constants_text", "data_lines", "degradation_text", "export_lines", "negatives_text", "origin_lines",
@@ -159,6 +160,8 @@ def recovery_lines(recovery: Recovery) -> list[str]:
         if training.masked_weights
         else "there were no zeros to keep"
     )
+    if isinstance(recovery.data, DistillationData):
+        return _distillation_lines(recovery.data, training, held)
     lines = [
         f"Recovery: {training.steps} steps of fine-tuning, learning rate at most {training.learning_rate:g}; {held}."
     ]
@@ -172,6 +175,33 @@ def recovery_lines(recovery: Recovery) -> list[str]:
     if recovery.data.negatives_left_out:
         lines.append(
             "Note: the negatives of the triplets were not used; the recovery option hard_negatives=1 uses one each."
+        )
+    return lines
+
+
+def _distillation_lines(data: DistillationData, training: Training, held: str) -> list[str]:
+    """Return how a distillation on texts went, and whether it fitted the training texts only."""
+    points = training.distillation
+    tokens = points[-1].tokens if points else data.tokens
+    first = (
+        f"Distillation: {tokens:,} tokens, {data.passes:.1f} passes over {data.domain.passages:,} passages planned, "
+        f"{training.steps} steps, learning rate at most {training.learning_rate:g}; {held}."
+    )
+    lines = [first]
+    if data.spans_as_queries:
+        lines.append("Note: there is little text, so spans of words were queries too, once the sentences were used.")
+    if not points:
+        return lines
+    best = next(point for point in points if point.step == training.best_step)
+    lines.append(
+        f"Cosine to the parent on held-out texts: {points[0].held_out_cosine:.4f} before, {best.held_out_cosine:.4f} "
+        f"after {best.tokens:,} tokens."
+    )
+    if best.held_out_cosine <= points[0].held_out_cosine:
+        lines.append("Note: the held-out cosine did not rise. Try another learning rate or more texts.")
+    elif points[-1].held_out_cosine < best.held_out_cosine:
+        lines.append(
+            "Note: it fell after that: the model began to fit the training texts only. More texts would help."
         )
     return lines
 

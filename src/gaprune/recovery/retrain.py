@@ -1,0 +1,201 @@
+"""All training after pruning: distillation on texts, then fine-tuning on triplets; the door for every verb."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.errors import ConfigError
+from gaprune.recovery.arguments import computes_in_bf16
+from gaprune.recovery.checkpoints import Checkpoints
+from gaprune.recovery.data import RecoveryData
+from gaprune.recovery.estimate import Speed, measure_speed
+from gaprune.recovery.recover_model import Training, recover_model
+from gaprune.recovery.teacher import Teacher, embed_with_teacher
+from gaprune.recovery.text_data import TextData
+from gaprune.util.distributed import all_reduce_min, rank
+from gaprune.util.progress import say
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Stage", "check_width", "retrain"]
+
+_PASSES = 3
+"""Passes over the texts if neither tokens nor minutes are given."""
+
+_PATIENCE = 3
+"""Looks at the held-out texts without an improvement after which a distillation stops, by default."""
+
+_SAMPLE = 100_000
+"""Tokens of the batches that the speed is estimated on."""
+
+_FEWEST = 20
+"""Steps of a distillation that a time budget must be enough for."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage of training: a distillation on texts (:class:`TextData`) or a fine-tuning on triplets."""
+
+    options: RecoveryOptions
+    data: RecoveryData | TextData
+    training: Training
+
+
+def retrain(
+    child: SentenceTransformer,
+    parent: SentenceTransformer | None,
+    options: RecoveryOptions,
+    checkpoints: Checkpoints,
+    *,
+    texts: TextData | None = None,
+    triplets: RecoveryData | None = None,
+    parent_sha256: str = "",
+    identity: Mapping[str, object] | None = None,
+) -> tuple[Stage, ...]:
+    """Train ``child`` in place: a distillation on texts, then a fine-tuning on triplets; either can be left out.
+
+    The distillation reads ``options.tokens`` tokens, or as many as ``options.minutes`` are enough for together with
+    the fine-tuning (the smaller number if both are given; three passes without either). How long it takes is measured
+    on a few batches and said before it starts. The fine-tuning takes ``options.steps`` steps. Weights that are zero
+    remain zero. A run that was ended continues from ``checkpoints``, which the caller clears once the result is safe.
+
+    Args:
+        child: The model to train, on its device.
+        parent: The model to distil from; ``None`` if nothing is distilled.
+        options: All options of the training.
+        checkpoints: Where the state is kept.
+        texts: Texts of the domain: ``TextData.of(read_passages(path), None, options)``.
+        triplets: Triplets of the domain: ``read_recovery_data(options)``.
+        parent_sha256: Fingerprint of the parent's weights, for the file of its embeddings.
+        identity: What else must be the same if a run continues.
+
+    Returns:
+        What was done in every stage, in order.
+
+    Raises:
+        ConfigError: If the time is too short, or a run continues that is another.
+        GapruneError: As :func:`gaprune.recovery.recover_model.recover_model`.
+    """
+    if texts is not None and options.bf16 is None:
+        options = options.model_copy(update={"bf16": computes_in_bf16(child.device)})
+    if texts is not None and parent is not None:
+        texts = _planned(child, parent, texts, options, checkpoints)
+    if rank() == 0:
+        planned = None if texts is None else sum(texts.packed.tokens)
+        kinds = {"texts": texts and texts.as_dict(), "data": triplets and triplets.as_dict(), "tokens": planned}
+        checkpoints.claim({**(identity or {}), **kinds})
+    stages = []
+    if texts is not None:
+        stages.append(_distilled(child, parent, texts, options, checkpoints, parent_sha256))
+    if triplets is not None:
+        finish = options.model_copy(update={"texts": None, "tokens": None, "minutes": None})
+        teacher = _teacher(parent, triplets, finish, parent_sha256) if finish.distil else None
+        training = recover_model(child, triplets, finish, checkpoints.of("triplets"), teacher=teacher)
+        stages.append(Stage(finish, triplets, training))
+    return tuple(stages)
+
+
+def check_width(child: SentenceTransformer, parent: SentenceTransformer | None, options: RecoveryOptions) -> None:
+    """Refuse to compare embeddings of different dimensions one by one.
+
+    Raises:
+        ConfigError: If the dimensions differ and the loss compares embeddings.
+    """
+    compares = options.texts or options.fixed_targets or (options.distil and options.embedding_weight)
+    if parent is None or not compares:
+        return
+    mine, its = child.get_embedding_dimension(), parent.get_embedding_dimension()
+    if mine != its:
+        raise ConfigError(
+            f"embedding_weight: the model's embeddings have {mine} dimensions, the parent's {its}.",
+            "Give it a linear head to the parent's dimensions, or distil similarities alone on triplets: --distil "
+            "--set embedding_weight=0.",
+        )
+
+
+def _distilled(
+    child: SentenceTransformer,
+    parent: SentenceTransformer | None,
+    texts: TextData,
+    options: RecoveryOptions,
+    checkpoints: Checkpoints,
+    parent_sha256: str,
+) -> Stage:
+    steps = len(texts.packed.batches)
+    every = options.evaluate_every if options.differs("evaluate_every") else max(options.evaluate_every, steps // 20)
+    asked = options.model_copy(
+        update={
+            "distil": True, "contrastive_weight": 0.0, "fixed_targets": False, "steps": steps, "evaluate_every": every,
+            "patience": options.patience or (_PATIENCE if texts.held_out else None),
+        }
+    )  # fmt: skip
+    teacher = _teacher(parent, texts, asked, parent_sha256)
+    training = recover_model(child, texts, asked, checkpoints.of("texts"), teacher=teacher, label="Distilling")
+    return Stage(asked, texts, training)
+
+
+def _teacher(
+    parent: SentenceTransformer | None, data: RecoveryData | TextData, options: RecoveryOptions, sha256: str
+) -> Teacher:
+    """Return the parent's embeddings of all texts, which the first process computes."""
+    from accelerate import PartialState
+
+    if parent is None:
+        raise ConfigError("parent: nothing says what to distil from.", "Name the dense model with --parent.")
+    with PartialState().main_process_first():
+        return embed_with_teacher(parent, data.texts([options]), options, fingerprint=sha256)
+
+
+def _planned(
+    child: SentenceTransformer,
+    parent: SentenceTransformer,
+    texts: TextData,
+    options: RecoveryOptions,
+    checkpoints: Checkpoints,
+) -> TextData:
+    """Return the texts with the batches that the budget is enough for, and say how long they take."""
+    kept = checkpoints.kept("tokens")
+    if kept is not None:  # planned before the run was ended
+        return texts.planned(child, int(kept), options)
+    sample = texts.planned(child, _SAMPLE, options)
+    speed = measure_speed(child, parent, sample, options)
+    tokens = options.tokens or (int(_PASSES * speed.a_pass) if options.minutes is None else None)
+    if options.minutes is not None:
+        affordable = _affordable(options, speed, sample)
+        tokens = affordable if tokens is None else min(tokens, affordable)
+    planned = texts.planned(child, all_reduce_min(tokens or 0), options)
+    total = sum(planned.packed.tokens)
+    say(
+        f"Distilling on {total:,} tokens, {planned.passes:.1f} passes over {len(planned.domain):,} passages: about "
+        f"{_minutes(speed.seconds(total))} (the parent embeds {speed.parent:,.0f} tokens per second, the model is "
+        f"trained on {speed.child:,.0f})."
+    )
+    return planned
+
+
+def _affordable(options: RecoveryOptions, speed: Speed, sample: TextData) -> int:
+    """Return the tokens that the time is enough for, beside the fine-tuning on triplets.
+
+    Raises:
+        ConfigError: If that is not enough for a few steps.
+    """
+    a_step = sum(sample.packed.tokens) / len(sample.packed.batches)
+    finish = options.steps * a_step / speed.child if options.domain is not None else 0.0
+    seconds = 60 * (options.minutes or 0.0) - finish
+    least = finish + speed.seconds(_FEWEST * a_step)
+    if seconds < speed.seconds(_FEWEST * a_step):
+        raise ConfigError(
+            f"minutes: {options.minutes:g} are too few: {_FEWEST} steps of distillation"
+            + (f" and {options.steps} steps on triplets" if finish else "")
+            + f" take about {_minutes(least)} here.",
+            f"Give --minutes {least / 60:.1f} or more" + (", or lower --steps." if finish else "."),
+        )
+    return speed.tokens(seconds)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"  # noqa: PLR2004
