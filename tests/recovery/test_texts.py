@@ -34,7 +34,9 @@ def documents(tmp_path, many):
     body = "\n\n".join(passages[:10])
     (folder / "a.md").write_text(f"# The annual report\n\n## Cash and loans\n\n{body}\n", encoding="utf-8")
     (folder / "b.txt").write_text("\n\n".join(passages[10:20]), encoding="utf-8")
-    lines = [json.dumps({"_id": str(n), "title": f"title {n}", "text": text}) for n, text in enumerate(passages[20:30])]
+    lines = [
+        json.dumps({"_id": str(n), "title": f"title {n}", "text": text}) for n, text in enumerate(passages[20:30])
+    ]
     (folder / "c.jsonl").write_text("\n".join(lines), encoding="utf-8")
     triplets_file(folder / "d.jsonl", many[30:])
     return folder
@@ -103,10 +105,8 @@ class TestPacked:
     def test_the_budget_is_that_of_real_tokens(self, bert, planned):
         data, options = planned(3000)
         pairs, batches = data.plan(options)
-        tokens = [
-            sum(len(bert.tokenizer(text)["input_ids"]) for row in batch for text in (pairs[row].query, pairs[row].positive))
-            for batch in batches
-        ]  # fmt: skip
+        of_batches = [[text for row in batch for text in (pairs[row].query, pairs[row].positive)] for batch in batches]
+        tokens = [sum(len(bert.tokenizer(text)["input_ids"]) for text in texts) for texts in of_batches]
         assert tokens == list(data.packed.tokens)
         assert sum(tokens[:-1]) < 3000 <= sum(tokens)
         assert all(len(batch) == 5 for batch in batches)
@@ -133,7 +133,9 @@ class TestPacked:
         options = quick(batch_size=4, texts="texts", held_out=0)
         triplets = [*many[:20], *(gaprune.Triplet(i.query, " ".join([i.positive] * 6)) for i in many[20:])]
         data = TextData.of(texts_of_triplets(triplets, "mixed"), None, options).planned(bert, 4000, options)
-        lengths = [sorted(len(data.packed.pairs[row].positive.split()) for row in batch) for batch in data.packed.batches]
+        lengths = [
+            sorted(len(data.packed.pairs[row].positive.split()) for row in batch) for batch in data.packed.batches
+        ]
         assert sum(each[-1] > 2 * each[0] for each in lengths) <= 1 + len(lengths) // 10
 
 
@@ -232,7 +234,11 @@ def test_the_door_for_other_verbs(bert, folder_of, many, tmp_path, quick):
     ("given", "error", "problem"),
     [
         ({"tokens": "2x"}, ConfigError, "^tokens: '2x' is not a whole number"),
-        ({"texts": None, "domain": "x", "tokens": None, "minutes": 2}, ConfigError, "minutes: nothing is distilled on texts"),
+        (
+            {"texts": None, "domain": "x", "tokens": None, "minutes": 2},
+            ConfigError,
+            "minutes: nothing is distilled on texts",
+        ),
         ({"texts": "/no/where.txt"}, DataError, "where.txt"),
         ({"minutes": 1e-6, "tokens": None}, ConfigError, "^minutes: 1e-06 are too few: 20 steps"),
     ],

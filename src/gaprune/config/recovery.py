@@ -88,8 +88,7 @@ class TrainingOptions(Options):
 
     texts: Source | None = Field(
         None,
-        description="Distil from the parent on these texts first: documents or triplets, a file or a folder; no labels "
-        "are needed.",
+        description="Distil from the parent on these texts first: documents or triplets, a file or a folder.",
     )
     tokens: Annotated[int | None, BeforeValidator(_number)] = Field(
         None, ge=1, description="Tokens to distil on, such as 20M, with --texts; default: three passes over the texts."
@@ -120,7 +119,7 @@ class TrainingOptions(Options):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description=f"Highest learning rate; default: {_RATE:g}, on texts {_TEXTS_RATE:g}, with LoRA {_LOW_RANK_RATE:g}.",
+        description=f"Highest learning rate; default: {_RATE:g}, on texts {_TEXTS_RATE:g}, LoRA {_LOW_RANK_RATE:g}.",
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     temperature: float = Field(0.05, gt=0, description="Temperature of the contrastive loss on cosine similarities.")

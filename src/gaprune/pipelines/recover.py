@@ -114,7 +114,9 @@ def recover(
         with shortened(child, asked.max_length):
             _check_child(asked, child, unlabelled or triplets)
             prompts = resolve_prompts(child, query=asked.query_prompt, passage=asked.passage_prompt)
-            used = [each for data in (unlabelled, triplets) if data for each in (data.domain, data.general, data.held_out)]
+            used = [
+                each for data in (unlabelled, triplets) if data for each in (data.domain, data.general, data.held_out)
+            ]
             check_prompts(child, prompts, (*used, *tasks))
             identity = _identify(asked, child)
             dense, distilled = _open_parent(asked, base, teacher)

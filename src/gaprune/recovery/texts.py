@@ -91,7 +91,7 @@ class Texts:
         Raises:
             DataError: If there are fewer than two passages.
         """
-        if len(self) < 2:  # noqa: PLR2004 (one to train on, one to judge by)
+        if len(self) < 2:
             raise DataError("holds a single passage.", "Give more text, or hold none out.", source=self.name)
         groups: defaultdict[str, list[Entry]] = defaultdict(list)
         for entry in self.entries:
