@@ -23,6 +23,7 @@ ACCEPTED = {
     options.Values: float | str | Sequence[float],
     options.Counts: int | str | Sequence[int],
     options.Size: int | str,
+    options.Number: int | str,
 }
 """What a field takes from Python, where it is more than what it holds."""
 

@@ -120,7 +120,7 @@ class TestPacked:
         whole = int(data.passes / 4) * 4  # the batches of four passes are shuffled together
         assert len(seen) == len(data.domain)
         assert all(whole <= len(queries) <= whole + 4 for queries in seen.values())
-        assert all(len(set(queries)) > 1 for queries in seen.values())
+        assert sum(len(set(queries)) > 1 for queries in seen.values()) > 0.8 * len(seen)
 
     def test_a_share_is_general(self, planned):
         data, _ = planned(20_000, general_share=0.25)

@@ -13,12 +13,14 @@ from pydantic_core import ErrorDetails
 from gaprune.errors import ConfigError, suggest
 
 __all__ = [
-    "ENCODING_BATCH_SIZE", "CommandOptions", "Counts", "Fractions", "Options", "OutputOptions", "Size", "Source",
-    "Values", "Words", "explain",
+    "ENCODING_BATCH_SIZE", "CommandOptions", "Counts", "Fractions", "Number", "Options", "OutputOptions", "Size",
+    "Source", "Values", "Words", "explain",
 ]  # fmt: skip
 
 ENCODING_BATCH_SIZE = 64
 """Texts encoded at a time in an evaluation, by default."""
+
+_MULTIPLES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 _COMMA = re.compile(r",(?![^{]*})")
 """A comma between words, not one within the braces of a regular expression."""
@@ -42,12 +44,20 @@ def _size(value: object) -> object:
     return value
 
 
+def _number(value: object) -> object:
+    """Accept ``"20M"``, ``"500k"`` and ``"1.5B"`` as a whole number."""
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s*", value)):
+        return round(float(found[1]) * _MULTIPLES[found[2].lower()])
+    return value
+
+
 def _fraction(value: float) -> float:
     if not 0 < value < 1:
         raise ValueError(f"{value:g} is not between 0 and 1 (both excluded); 0.5 removes half")
     return value
 
 
+Number = Annotated[int, BeforeValidator(_number)]
 Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Values = Annotated[tuple[float, ...], BeforeValidator(_listed)]
 Fractions = Annotated[tuple[Annotated[float, AfterValidator(_fraction)], ...], BeforeValidator(_listed)]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from gaprune.config.data import DataOptions
-from gaprune.config.options import CommandOptions, Options, OutputOptions, Source, Words
+from gaprune.config.options import CommandOptions, Number, Options, OutputOptions, Source, Words
 
 __all__ = ["MOST_HELD_OUT", "RecoveryOptions"]
 
@@ -26,16 +25,6 @@ _TEXTS_RATE = 2e-4
 
 _GENERAL_SHARE = 0.25
 """Default share of general triplets or texts, if general data are named."""
-
-
-_MULTIPLES = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
-
-
-def _number(value: object) -> object:
-    """Accept ``"20M"``, ``"500k"`` and ``"1.5B"`` as a whole number."""
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s*", value)):
-        return round(float(found[1]) * _MULTIPLES[found[2].lower()])
-    return value
 
 
 class ModelOptions(Options):
@@ -90,7 +79,7 @@ class TrainingOptions(Options):
         None,
         description="Distil from the parent on these texts first: documents or triplets, a file or a folder.",
     )
-    tokens: Annotated[int | None, BeforeValidator(_number)] = Field(
+    tokens: Number | None = Field(
         None, ge=1, description="Tokens to distil on, such as 20M, with --texts; default: three passes over the texts."
     )
     minutes: float | None = Field(
