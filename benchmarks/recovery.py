@@ -41,6 +41,7 @@ PRUNINGS: dict[str, dict[str, Any]] = {
     "random 0.5 all": {"criterion": "random", "sparsity": 0.5, "targets": "all"},
     "width 0.5": {"width": 0.5},
     "depth -2": {"depth": 2},
+    "width 0.5, depth -2": {"width": 0.5, "depth": 2},
 }
 CALIBRATION = {"triplets": 512, "max_length": MAX_LENGTH, "device": "cpu"}
 COMMON = {

@@ -194,10 +194,7 @@ class TestOtherCommands:
                 "mteb takes the prompts of the model",
             ),
             (["evaluate", "MODEL", "--tasks", "TASKS", "--dtype", "int8"], "dtype: 'int8' is not a floating-point"),
-            (
-                ["evaluate", "MODEL", "--tasks", "TASKS", "--revision", "v1"],
-                "revision: it belongs to the one model on the hub",
-            ),
+            (["evaluate", "MODEL", "--tasks", "TASKS", "--index", "parent"], "index: the parent is not named."),
             (["inspect", "MODEL", "--dtype", "int8"], "dtype: 'int8' is not a floating-point"),
             (["inspect", "MODEL", "--revision", "v1"], "revision: it belongs to the one model on the hub"),
             (["compare", "MODEL", "--criteria", "dai"], "tasks: there is none to compare on."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -24,7 +24,12 @@ def evaluate(
         str | None,
         typer.Option(help="An mteb benchmark (ChemTEB), task names, or finance (mteb's finance tasks); extra mteb."),
     ] = None,
-    parent: Annotated[str | None, typer.Option(help="Evaluate this model too, for comparison.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="Evaluate this model too, and the model's queries in its index.")
+    ] = None,
+    index: Annotated[
+        Literal["parent"] | None, typer.Option(help="Refuse a model that cannot be tried in the parent's index.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts encoded at a time.")] = ENCODING_BATCH_SIZE,
     query_prompt: Annotated[
         str | None, typer.Option(help="Text put before queries; default: the model's own prompt.")
@@ -33,9 +38,6 @@ def evaluate(
         str | None, typer.Option(help="Text put before passages; default: the model's own prompt.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Truncate texts to this many tokens.")] = None,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit of the model (or parent) that is on the hub.")
-    ] = None,
     device: Device = None,
     dtype: Annotated[str | None, typer.Option(help="Torch dtype to load the models in; default: their own.")] = None,
     trust_remote_code: TrustRemoteCode = False,
@@ -45,7 +47,7 @@ def evaluate(
 ) -> None:
     """Measure a model's quality on your own tasks or an mteb benchmark, beside its parent if named."""
     from gaprune.pipelines.evaluate import evaluate as verb
-    from gaprune.report.tables import evaluation_table
+    from gaprune.report.tables import evaluation_parts
 
     if out is not None:
         check_file(out, overwrite=True)
@@ -55,10 +57,10 @@ def evaluate(
             tasks=tasks,
             benchmark=benchmark,
             parent=parent,
+            index=index,
             query_prompt=query_prompt,
             passage_prompt=passage_prompt,
             batch_size=batch_size,
-            revision=revision,
             trust_remote_code=trust_remote_code,
             device=device,
             dtype=dtype,
@@ -66,4 +68,4 @@ def evaluate(
         )
     if out is not None:
         write_json(out, result.as_dict())
-    answer(result.as_dict(), evaluation_table(result), quiet=quiet, as_json=as_json)
+    answer(result.as_dict(), *evaluation_parts(result), quiet=quiet, as_json=as_json)

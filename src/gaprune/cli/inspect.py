@@ -23,6 +23,7 @@ def inspect(
 ) -> None:
     """Show the sparsity of every linear layer, block and kind, and the origin of the model."""
     from gaprune.pipelines.inspect import inspect as verb
+    from gaprune.report.index import index_text
     from gaprune.report.sentences import origin_lines
     from gaprune.report.tables import footprint_table
 
@@ -35,7 +36,9 @@ def inspect(
         return
     show(footprint_table(footprint, () if provenance is None else provenance.method.selected))
     if provenance is not None:
-        show(*origin_lines(footprint, provenance))
+        found = provenance.parent_index
+        index = [] if found is None else [index_text(found, provenance.parent.name)]
+        show(*origin_lines(footprint, provenance), *index)
     elif Path(model).is_dir():
         show("GAPrune did not make this model (it has no gaprune.json).")
     else:

@@ -69,11 +69,11 @@ def prune(
 def _outcome(result: Result, provenance: Provenance) -> Iterator[RenderableType]:
     from gaprune.export.records import Unstructured
     from gaprune.report.sentences import ZEROS, outcome_lines
-    from gaprune.report.tables import evaluation_table
+    from gaprune.report.tables import evaluation_parts
 
     yield from outcome_lines(provenance)
     if result.evaluation is not None:
-        yield evaluation_table(result.evaluation)
+        yield from evaluation_parts(result.evaluation, provenance.parent.name)
     if isinstance(provenance.method.pruning, Unstructured):
         yield ZEROS
     if result.out is not None:

@@ -33,7 +33,7 @@ def recover(
     """
     from gaprune.pipelines.recover import recover as verb
     from gaprune.report.sentences import recovery_lines
-    from gaprune.report.tables import evaluation_table
+    from gaprune.report.tables import evaluation_parts
 
     if options.get("out") is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR.")
@@ -41,6 +41,6 @@ def recover(
     with silence(quiet, as_json):
         result = verb(model, recipe=options)
     lines = [line for record in result.records for line in recovery_lines(record)]
-    quality = () if result.evaluation is None else (evaluation_table(result.evaluation),)
+    quality = () if result.evaluation is None else evaluation_parts(result.evaluation, result.base.parent.name)
     parts = (*lines, *quality, opening(options["out"]))
     answer(result.provenance().as_dict(), *parts, quiet=quiet, as_json=as_json)

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.index import ParentIndex
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.variants import Variant, Variants
 
@@ -77,6 +78,11 @@ class Comparison:
         return self.dense.domains
 
     @property
+    def searched(self) -> tuple[str, ...]:
+        """Domains with tasks that all models were scored in with the parent's passages."""
+        return tuple(domain for domain in self.domains if len(self._indexes(domain)) == len(self.cells))
+
+    @property
     def sparsities(self) -> tuple[float, ...]:
         """Sparsities in the order asked."""
         return tuple(dict.fromkeys(cell.sparsity for cell in self.cells))
@@ -127,9 +133,12 @@ class Comparison:
     def _table(self) -> list[list[str]]:
         """Return the table without the columns that say nothing."""
         domains = [domain or "all tasks" for domain in self.domains]
+        searched = [f"{domain or 'search'} in the parent's index" for domain in self.searched]
+        dense = [f"{self.dense.mean(domain):.4f}" for domain in self.domains]
+        in_index = [f"{found.parent:.4f}" for domain in self.searched for found in self._indexes(domain)[:1]]
         rows = [
-            ["criterion", "change", "triplets", "reconstruct", "sparsity", *domains],
-            ["dense", "", "", "", "0", *(f"{self.dense.mean(domain):.4f}" for domain in self.domains)],
+            ["criterion", "change", "triplets", "reconstruct", "sparsity", *domains, *searched],
+            ["dense", "", "", "", "0", *dense, *in_index],
             *self._summaries(),
         ]
         optional = {1: 1, 2: 2, 3: 1}  # column, and how many different entries it needs
@@ -147,7 +156,20 @@ class Comparison:
                 count = "" if triplets is None else f"{triplets:,}"
                 outcome = self._reconstruction(criterion, sparsity, triplets)
                 values = [str(self.summary(criterion, sparsity, domain, triplets)) for domain in self.domains]
-                yield [variant.base, variant.change, count, outcome, f"{sparsity:g}", *values]
+                indexes = [self._in_index((criterion, sparsity, triplets), domain) for domain in self.searched]
+                yield [variant.base, variant.change, count, outcome, f"{sparsity:g}", *values, *indexes]
+
+    def _indexes(self, domain: str, key: tuple[str, float, int | None] | None = None) -> list[ParentIndex]:
+        """Return how the cells with this key, or all, search the parent's index in a domain."""
+        found = (cell.evaluation.parent_index(domain) for cell in self.cells if key in (None, cell.key))
+        return [each for each in found if each is not None and each.value is not None]
+
+    def _in_index(self, key: tuple[str, float, int | None], domain: str) -> str:
+        """Return the score in the parent's index over the seeds, as the others are written."""
+        found = self._indexes(domain, key)
+        values, parent = [each.value for each in found if each.value is not None], found[0].parent
+        mean = fmean(values)
+        return str(Summary(mean, stdev(values) if values[1:] else None, mean / parent - 1 if parent else None))
 
     def _reconstruction(self, criterion: str, sparsity: float, triplets: int | None) -> str:
         """Return in how many of the cells the reconstruction was kept, in words; empty if none was tried."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import Field, ValidationError
 
 from gaprune.errors import ModelError
+from gaprune.evaluation.quality.index import ParentIndex
 from gaprune.export.portable import Options, Parent
 from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Sparsity
 from gaprune.util.records import Record
@@ -66,6 +67,12 @@ class Provenance(Record):
     recoveries: tuple[Recovery, ...] = ()
     evaluation: dict[str, Any] | None = None
     export: Export | None = None
+
+    @property
+    def parent_index(self) -> ParentIndex | None:
+        """Whether the model can search the index of its parent, if that was measured."""
+        found = (self.evaluation or {}).get("parent_index")
+        return None if found is None else ParentIndex.model_validate(found)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from gaprune.config.typed import LoadingOptions
 from gaprune.data.checks.prompts import check_prompts
@@ -13,6 +13,7 @@ from gaprune.evaluation.quality.benchmarks import evaluate_benchmark, resolve_be
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
 from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.search import SearchTask
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, Task, check_batch_size
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import LOADING, loading_options
@@ -29,6 +30,7 @@ def evaluate(
     tasks: str | Path | Sequence[Task] | None = None,
     benchmark: str | None = None,
     parent: str | Path | SentenceTransformer | None = None,
+    index: Literal["parent"] | None = None,
     query_prompt: str | None = None,
     passage_prompt: str | None = None,
     batch_size: int = ENCODING_BATCH_SIZE,
@@ -40,7 +42,9 @@ def evaluate(
         model: A folder (an exported one too), a hub id, or a loaded model, which is left as it is.
         tasks: Folder of evaluation tasks, or the tasks.
         benchmark: A benchmark of mteb, ``finance``, or names of mteb's tasks with commas between.
-        parent: The dense model, in the same forms.
+        parent: The dense model, in the same forms. With it, queries of the model are also scored against passages that
+            the parent embedded, in retrieval and triplet tasks.
+        index: ``parent`` refuses what cannot be scored in the parent's index, instead of leaving these scores out.
         query_prompt: Text put before queries, for the parent too; default: each model's own.
         passage_prompt: Text put before passages, for the parent too; default: each model's own.
         batch_size: Texts encoded at a time.
@@ -57,6 +61,8 @@ def evaluate(
         >>> gaprune.evaluate("pruned", tasks="tasks", parent="sentence-transformers/all-MiniLM-L6-v2").mean()
     """
     _check_what(tasks, benchmark, (query_prompt, passage_prompt))
+    if index is not None:
+        _check_index(index, benchmark, parent)
     check_batch_size(batch_size)
     sources = {"model": model} if parent is None else {"model": model, "parent": parent}
     loading = loading_options(options, sources, (*LOADING, "max_length"))
@@ -65,12 +71,16 @@ def evaluate(
     found = find_tasks(Path(tasks)) if isinstance(tasks, str | Path) else list(tasks or ())
     if benchmark is None and not found:
         raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
+    if index is not None and not any(isinstance(task, SearchTask) for task in found):
+        raise ConfigError("index: none of the tasks searches.", "Name retrieval or triplet tasks, or leave it out.")
     from gaprune.models.exported_module import open_model  # loads PyTorch
 
     child, *parents = [
         open_model(each, **loading) if isinstance(each, str | Path) else each for each in sources.values()
     ]
     dense = parents[0] if parents else None
+    if index is not None and dense is not None:
+        _check_dimensions(child, dense)
     if benchmark is not None:
         return evaluate_benchmark(child, benchmark, parent=dense, batch_size=batch_size)
     put = [resolve_prompts(each, query=query_prompt, passage=passage_prompt) for each in (child, *parents)]
@@ -91,4 +101,22 @@ def _check_what(
         raise ConfigError(
             "query_prompt, passage_prompt: mteb takes the prompts of the model itself.",
             "Leave them out with a benchmark, or save the model with other prompts.",
+        )
+
+
+def _check_index(index: str, benchmark: str | None, parent: object) -> None:
+    if index != "parent":
+        raise ConfigError(f"index: {index!r} is unknown.", "Write index='parent' (--index parent), or leave it out.")
+    if benchmark is not None:
+        raise ConfigError("index: mteb searches no other model's index.", "Use --tasks FOLDER (tasks=...).")
+    if parent is None:
+        raise ConfigError("index: the parent is not named.", "Name it with --parent (parent=...).")
+
+
+def _check_dimensions(child: SentenceTransformer, parent: SentenceTransformer) -> None:
+    mine, its = child.get_embedding_dimension(), parent.get_embedding_dimension()
+    if mine != its:
+        raise ConfigError(
+            f"index: the model's embeddings have {mine} dimensions, the parent's {its}: it cannot search its index.",
+            "Embed the passages again with this model, or leave --index (index=) out.",
         )

@@ -133,6 +133,7 @@ def evaluate_parent(run: Prepared) -> Evaluation | None:
         prompts=run.calibration.prompts,
         batch_size=run.recipe.evaluation_batch_size,
         label="Evaluating the parent",
+        keep_vectors=True,
     )
 
 

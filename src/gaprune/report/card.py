@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gaprune.export.records import Calibration, DataSet, DistillationData, Recovery, Structured, Unstructured
+from gaprune.report.index import INDEX_COLUMNS, index_rows, index_text
 from gaprune.report.markdown import markdown_table
 from gaprune.report.sentences import (
     ZEROS,
@@ -75,7 +76,7 @@ def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
         heading = "Recovery" if len(provenance.recoveries) == 1 else f"Recovery {number}"
         parts += [f"\n## {heading}\n\n", markdown_table(["", "value"], _recovery_rows(recovery))]
     if evaluation is not None:
-        parts += ["\n## Evaluation\n\n", _evaluation_section(evaluation)]
+        parts += ["\n## Evaluation\n\n", _evaluation_section(evaluation), *_index_section(evaluation, name)]
     if provenance.sparsity.removed and isinstance(method.pruning, Unstructured):
         parts.append(f"\n## Size and speed\n\nThis model has the shape of its parent. {ZEROS}\n")
     parts.append("\n`gaprune.json` records everything that made this model.\n")
@@ -190,3 +191,12 @@ def _evaluation_section(evaluation: Evaluation) -> str:
         cells = ["" if value is None else f"{value:.4f}" for value in values]
         rows.append((str(row["domain"] or "all"), name, str(row["metric"]), *cells))
     return markdown_table(["domain", "task", "metric", "this model", "parent", "change"], rows)
+
+
+def _index_section(evaluation: Evaluation, parent: str) -> list[str]:
+    """Return whether the parent's index can be kept, if it was measured, with the scores behind it."""
+    found, rows = evaluation.parent_index(), index_rows(evaluation)
+    if found is None:
+        return []
+    table = ["\n", markdown_table(INDEX_COLUMNS, rows)] if rows else []
+    return [f"\n## In the parent's index\n\n{index_text(found, parent)}\n", *table]

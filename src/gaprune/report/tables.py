@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from gaprune.report.index import INDEX_COLUMNS, index_rows, index_text
 from gaprune.report.sentences import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.evaluation.quality.scores import Evaluation
 
-__all__ = ["COMPARISON", "evaluation_table", "footprint_table", "plain_table"]
+__all__ = ["COMPARISON", "evaluation_parts", "evaluation_table", "footprint_table", "plain_table"]
 
 COMPARISON = "Mean score by domain (change from the dense parent)"
 """Title of the table of a comparison."""
@@ -47,6 +48,19 @@ def evaluation_table(evaluation: Evaluation, title: str = "Quality") -> Table:
             style="bold" if is_mean else None,
         )
     return table
+
+
+def evaluation_parts(evaluation: Evaluation, parent: str = "its parent") -> Iterator[Table | str]:
+    """Yield the scores by task and, where the model was tried in the index of ``parent``, the scores there."""
+    yield evaluation_table(evaluation)
+    rows, found = index_rows(evaluation), evaluation.parent_index()
+    if rows:
+        table = _table("In the parent's index: this model's queries, the parent's passages", *INDEX_COLUMNS, text=3)
+        for row in rows:
+            table.add_row(*row)
+        yield table
+    if found is not None:
+        yield index_text(found, parent)
 
 
 def plain_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.search import SearchTask
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
 from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.util.progress import track
@@ -29,8 +31,11 @@ def evaluate(
     batch_size: int = ENCODING_BATCH_SIZE,
     parent: SentenceTransformer | Evaluation | None = None,
     label: str = "Evaluating",
+    keep_vectors: bool = False,
 ) -> Evaluation:
     """Score ``model``, and its parent if one is given, in ``tasks``.
+
+    Beside its parent the model is also scored in the parent's index: its queries against the parent's passages.
 
     Args:
         model: The model; it is not changed.
@@ -39,8 +44,10 @@ def evaluate(
             tasks use the model's default prompt, as ``model.encode`` does.
         parent_prompts: Prompts of the parent, if they differ.
         batch_size: Number of texts encoded at a time.
-        parent: The dense model, or its evaluation on the same tasks, which is then not repeated.
+        parent: The dense model, or its evaluation on the same tasks, which is then not repeated; if that kept no
+            vectors, nothing is scored in the parent's index.
         label: Title of the progress bar.
+        keep_vectors: Keep the embeddings with the scores, so that this can be the parent's evaluation later.
 
     Raises:
         ConfigError: If there are no tasks, or the parent was evaluated on other tasks.
@@ -59,4 +66,18 @@ def evaluate(
     found = Evaluation(scores[: len(tasks)])
     if len(models) > 1:
         parent = Evaluation(scores[len(tasks) :])
-    return found.against(parent) if isinstance(parent, Evaluation) else found
+    found = _beside(found, parent, tasks) if isinstance(parent, Evaluation) else found
+    return found if keep_vectors else found.without_vectors()
+
+
+def _beside(child: Evaluation, parent: Evaluation, tasks: Sequence[Task]) -> Evaluation:
+    """Return the scores of a child with its parent's, and those of its queries in the parent's index."""
+    its = {score.key: score.vectors for score in parent.scores}
+    scores, dimensions = [], None
+    for task, score in zip(tasks, child.against(parent).scores, strict=True):
+        index, mine, other = None, score.vectors, its[score.key]
+        if isinstance(task, SearchTask) and mine is not None and other is not None:
+            dimensions = mine.passages.shape[1], other.passages.shape[1]
+            index = task.in_index(mine, other) if dimensions[0] == dimensions[1] else None
+        scores.append(replace(score, index=index))
+    return Evaluation(tuple(scores), dimensions)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["correlations", "embed", "graded_ndcg", "pair_classification", "retrieval_metrics"]
+__all__ = ["correlations", "embed", "graded_ndcg", "mean_overlap", "pair_classification", "retrieval_metrics"]
 
 
 def embed(
@@ -85,6 +85,16 @@ def retrieval_metrics(
         hits = [rank for rank, identifier in enumerate(ranking, start=1) if identifier in relevant]
         totals += graded_ndcg(ranking, relevant, k), len(hits) / len(relevant), 1 / hits[0] if hits else 0
     return dict(zip((f"nDCG@{k}", f"recall@{k}", f"MRR@{k}"), (totals / len(grades)).tolist(), strict=True))
+
+
+def mean_overlap(queries: Tensor, others: Tensor, documents: Tensor, *, k: int) -> float:
+    """Return the share of the first ``k`` documents that a query and its counterpart have in common, over queries."""
+    k = min(k, len(documents))
+    common = 0
+    for pair in zip(queries, others, strict=True):
+        first, second = (set(largest(documents @ query, k)) for query in pair)
+        common += len(first & second)
+    return common / (k * len(queries))
 
 
 def graded_ndcg(ranking: Sequence[str], grades: Mapping[str, float], k: int) -> float:

@@ -7,21 +7,26 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.data.readers.judged import find_judged, read_judged
 from gaprune.evaluation.quality.files import fingerprint
-from gaprune.evaluation.quality.task import Task
+from gaprune.evaluation.quality.index import Vectors
+from gaprune.evaluation.quality.search import SearchTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
     from gaprune.models.prompts import Prompts, Role
 
 __all__ = ["RetrievalTask"]
 
+_FIRST = 10
+"""Documents of a ranking that are looked at."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class RetrievalTask(Task):
+class RetrievalTask(SearchTask):
     """Find the relevant documents for each query, by cosine similarity.
 
     Args:
@@ -68,15 +73,25 @@ class RetrievalTask(Task):
         yield from (("query", text) for text in self.queries.values())
         yield from (("passage", text) for text in self.documents.values())
 
-    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
-        """Return nDCG@10, recall@10 and MRR@10."""
-        from gaprune.evaluation.quality.metrics import embed, retrieval_metrics
+    def vectors(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Vectors:
+        """Return the embeddings of the judged queries and of all documents."""
+        from gaprune.evaluation.quality.metrics import embed
 
         texts, queries = list(self.documents.values()), list(self.queries.values())
-        return retrieval_metrics(
+        return Vectors(
             embed(model, queries, "query", prompts, batch_size=batch_size, task=self.name),
             embed(model, texts, "passage", prompts, batch_size=batch_size, task=self.name),
-            list(self.documents),
-            [self.grades[query] for query in self.queries],
-            k=10,
         )
+
+    def metrics_of(self, queries: Tensor, passages: Tensor) -> Mapping[str, float]:
+        """Return nDCG@10, recall@10 and MRR@10."""
+        from gaprune.evaluation.quality.metrics import retrieval_metrics
+
+        grades = [self.grades[query] for query in self.queries]
+        return retrieval_metrics(queries, passages, list(self.documents), grades, k=_FIRST)
+
+    def overlap(self, mine: Vectors, its: Vectors) -> float:
+        """Return which share of the 10 documents that each query finds in the other index is the same for both."""
+        from gaprune.evaluation.quality.metrics import mean_overlap
+
+        return mean_overlap(mine.queries, its.queries, its.passages, k=_FIRST)

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import ConfigError, suggest
+from gaprune.evaluation.quality.index import IndexScore, ParentIndex, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,6 +32,8 @@ class Score:
         parent: The parent's value in the same task, if it was evaluated.
         details: Further metrics by name.
         fingerprint: Identifies the task's data.
+        index: The score of the model's queries against the parent's passages.
+        vectors: The embeddings, where they are kept to be compared with those of other models.
     """
 
     task: str
@@ -42,6 +45,8 @@ class Score:
     parent: float | None = None
     details: Mapping[str, float] = field(default_factory=dict)
     fingerprint: str = ""
+    index: IndexScore | None = None
+    vectors: Vectors | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> TaskKey:
@@ -56,9 +61,15 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of one model, and of its parent if it was evaluated."""
+    """Scores of one model, and of its parent if it was evaluated.
+
+    Args:
+        scores: One for each task.
+        dimensions: Of the embeddings of the model and of its parent, if both were there to be compared.
+    """
 
     scores: tuple[Score, ...]
+    dimensions: tuple[int, int] | None = None
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -128,6 +139,32 @@ class Evaluation:
             )
         )
 
+    def without_vectors(self) -> Evaluation:
+        """Return these scores without the embeddings behind them."""
+        return replace(self, scores=tuple(replace(score, vectors=None) for score in self.scores))
+
+    def parent_index(self, domain: str | None = None) -> ParentIndex | None:
+        """Return whether the model's queries can search passages that its parent embedded.
+
+        Retrieval tasks decide, or triplets if there are none; ``None`` if neither was evaluated beside the parent.
+        """
+        if self.dimensions is None:
+            return None
+        if self.dimensions[0] != self.dimensions[1]:
+            return ParentIndex(same_space=False, dimensions=self.dimensions[0], parent_dimensions=self.dimensions[1])
+        for kind in ("retrieval", "triplets"):
+            found = [
+                (score.task, score.metric, score.value, score.parent, score.index)
+                for score in self.scores
+                if score.kind == kind
+                and score.index is not None
+                and score.parent is not None
+                and domain in (None, score.domain)
+            ]
+            if found:
+                return ParentIndex.over(found, self.dimensions)
+        return None
+
     def rows(self) -> list[dict[str, str | float | None]]:
         """Return the table: tasks by domain, the mean of each domain, and (for several domains) the mean of all.
 
@@ -164,4 +201,8 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as plain data for JSON."""
-        return {"scores": [asdict(score) for score in self.scores]}
+        scores = [asdict(replace(score, vectors=None)) for score in self.scores]
+        for score in scores:
+            del score["vectors"]
+        found = self.parent_index()
+        return {"scores": scores, "parent_index": None if found is None else found.model_dump(mode="json")}

@@ -73,13 +73,17 @@ class Task(ABC):
         """
         start = time.perf_counter()
         details = self.metrics(model, prompts=prompts, batch_size=batch_size)
+        return self.score(details, seconds=time.perf_counter() - start)
+
+    def score(self, details: Mapping[str, float], *, seconds: float) -> Score:
+        """Return the score that has these metrics."""
         return Score(
             task=self.name,
             domain=self.domain,
             kind=self.kind,
             metric=self.metric,
             value=details[self.metric],
-            seconds=time.perf_counter() - start,
+            seconds=seconds,
             details=details,
             fingerprint=self.fingerprint,
         )

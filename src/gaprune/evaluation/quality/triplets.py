@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.data.readers.records import parse_records
 from gaprune.evaluation.quality.files import fingerprint, read_records
-from gaprune.evaluation.quality.task import Task
+from gaprune.evaluation.quality.index import Vectors
+from gaprune.evaluation.quality.search import SearchTask
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from sentence_transformers import SentenceTransformer
+    from torch import Tensor
 
     from gaprune.models.prompts import Prompts, Role
 
@@ -21,7 +23,7 @@ __all__ = ["TripletTask"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TripletTask(Task):
+class TripletTask(SearchTask):
     """Prefer the passage that answers a query to one that does not, by cosine similarity.
 
     Args:
@@ -54,12 +56,17 @@ class TripletTask(Task):
             yield "query", query
             yield from (("passage", text) for text in passages)
 
-    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
-        """Return the share of triplets whose positive is nearer to the query than the negative."""
+    def vectors(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Vectors:
+        """Return the embeddings of the queries, and of all positives before all negatives."""
         from gaprune.evaluation.quality.metrics import embed
 
         queries, positives, negatives = zip(*self.triplets, strict=True)
-        anchors = embed(model, queries, "query", prompts, batch_size=batch_size, task=self.name)
-        passages = embed(model, positives + negatives, "passage", prompts, batch_size=batch_size, task=self.name)
-        near, far = ((anchors * part).sum(dim=1) for part in passages.chunk(2))
+        return Vectors(
+            embed(model, queries, "query", prompts, batch_size=batch_size, task=self.name),
+            embed(model, positives + negatives, "passage", prompts, batch_size=batch_size, task=self.name),
+        )
+
+    def metrics_of(self, queries: Tensor, passages: Tensor) -> Mapping[str, float]:
+        """Return the share of triplets whose positive is nearer to the query than the negative."""
+        near, far = ((queries * part).sum(dim=1) for part in passages.chunk(2))
         return {self.metric: float((near > far).float().mean())}

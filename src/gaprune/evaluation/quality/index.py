@@ -1,0 +1,103 @@
+"""How well the queries of a child find passages that its parent embedded: whether the parent's index can be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from gaprune.util.records import Record
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["SAME_SPACE", "IndexScore", "ParentIndex", "Vectors"]
+
+SAME_SPACE = 0.95
+"""A child is said to be in its parent's space if its queries keep this share of the parent's score in its index."""
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """Embeddings of length one of the queries ``(queries, dim)`` and passages ``(passages, dim)`` of a task."""
+
+    queries: Tensor
+    passages: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexScore:
+    """The score of a child's queries against the parent's passages in one task.
+
+    Args:
+        value: The task's metric.
+        query_cosine: Mean cosine between the embeddings of a query by the child and by the parent.
+        passage_cosine: The same of a passage.
+        overlap: Share of the first 10 passages that the parent's query finds in its index which the child's query
+            finds there too, as a mean over queries; ``None`` for triplets, which rank no passages.
+    """
+
+    value: float
+    query_cosine: float
+    passage_cosine: float
+    overlap: float | None = None
+
+
+class ParentIndex(Record):
+    """Whether a child can search the index of its parent, over all tasks of a kind.
+
+    Args:
+        same_space: Whether its queries keep at least :data:`SAME_SPACE` of the parent's score in the parent's index.
+        dimensions: Of the child's embeddings.
+        parent_dimensions: Of the parent's; if they differ, there are no scores.
+        metric: What the scores are: nDCG@10 of retrieval tasks, or accuracy of triplets if there are no such tasks.
+        tasks: Names of the tasks.
+        value: Mean score of the child's queries against the parent's passages.
+        alone: Mean score of the child by itself.
+        parent: Mean score of the parent.
+        query_cosine: Mean cosine between the embeddings of a query by child and parent.
+        passage_cosine: The same of a passage.
+        overlap: Mean share of the parent's first 10 passages that the child finds in the parent's index.
+    """
+
+    same_space: bool
+    dimensions: int
+    parent_dimensions: int
+    metric: str | None = None
+    tasks: tuple[str, ...] = ()
+    value: float | None = None
+    alone: float | None = None
+    parent: float | None = None
+    query_cosine: float | None = None
+    passage_cosine: float | None = None
+    overlap: float | None = None
+
+    @property
+    def change(self) -> float | None:
+        """The score in the parent's index against the parent's own, -0.02 is two per cent below."""
+        return self.value / self.parent - 1 if self.value is not None and self.parent else None
+
+    @classmethod
+    def over(
+        cls,
+        scores: Sequence[tuple[str, str, float, float, IndexScore]],
+        dimensions: tuple[int, int],
+    ) -> ParentIndex:
+        """Return the means over tasks: name, metric, score alone, score of the parent, score in its index."""
+        names, metrics, alone, parents, found = zip(*scores, strict=True)
+        value, parent = fmean(each.value for each in found), fmean(parents)
+        overlaps = [each.overlap for each in found if each.overlap is not None]
+        return cls(
+            same_space=value >= SAME_SPACE * parent,
+            dimensions=dimensions[0],
+            parent_dimensions=dimensions[1],
+            metric=metrics[0],
+            tasks=names,
+            value=value,
+            alone=fmean(alone),
+            parent=parent,
+            query_cosine=fmean(each.query_cosine for each in found),
+            passage_cosine=fmean(each.passage_cosine for each in found),
+            overlap=fmean(overlaps) if overlaps else None,
+        )

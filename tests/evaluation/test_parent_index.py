@@ -1,0 +1,164 @@
+"""A child's queries against passages that its parent embedded."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers.base.modules import Dense
+
+import gaprune
+from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.index import SAME_SPACE, ParentIndex
+from gaprune.evaluation.quality.metrics import graded_ndcg
+from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.export.provenance import Provenance
+from gaprune.models.prompts import Prompts
+from gaprune.report.card import model_card
+from gaprune.report.index import index_rows, index_text
+from provenances import structured
+
+PROMPTS = Prompts("gold fish ", "acid four ")
+
+
+@pytest.fixture
+def tasks(tmp_path, write, retrieval, classification):
+    retrieval(tmp_path / "zoo" / "Search")
+    classification(tmp_path / "zoo" / "Labels")
+    rows = [
+        {"query": "red cat", "positive": "cat", "negative": "acid"},
+        {"query": "gold", "positive": "fish", "negative": "salt four"},
+        {"query": "blue bird", "positive": "iron", "negative": "bird"},
+    ]
+    write(tmp_path / "Triples.jsonl", rows)
+    return find_tasks(tmp_path)
+
+
+@pytest.fixture
+def child(new_model):
+    """A child that is near its parent without being it."""
+    model, noise = new_model(), torch.Generator().manual_seed(5)
+    weight = model[0].embedding.weight.data
+    weight += 0.4 * torch.randn(weight.shape, generator=noise)
+    return model
+
+
+def unit(model, text, prompt):
+    found = model.encode([text], prompt=prompt)[0].astype(float)
+    return found / np.linalg.norm(found)
+
+
+def test_scores_in_the_parents_index_equal_plain_loops(child, model, tasks):
+    found = {score.task: score for score in evaluate(child, tasks, parent=model, prompts=PROMPTS).scores}
+    by_name = {task.name: task for task in tasks}
+    search = by_name["Search"]
+    documents = {key: unit(model, text, PROMPTS.passage) for key, text in search.documents.items()}
+    ndcg, overlap, cosines = [], [], []
+    for query, text in search.queries.items():
+        pair = [unit(each, text, PROMPTS.query) for each in (child, model)]
+        mine, its = (sorted(documents, key=lambda key, v=v: -float(v @ documents[key]))[:10] for v in pair)
+        ndcg.append(graded_ndcg(mine, search.grades[query], 10))
+        overlap.append(len(set(mine) & set(its)) / len(its))
+        cosines.append(pair[0] @ pair[1])
+    index = found["Search"].index
+    assert index.value == pytest.approx(np.mean(ndcg), abs=1e-6)
+    assert index.overlap == pytest.approx(np.mean(overlap))
+    assert index.query_cosine == pytest.approx(np.mean(cosines), abs=1e-5)
+    mine = [unit(child, text, PROMPTS.passage) @ documents[key] for key, text in search.documents.items()]
+    assert index.passage_cosine == pytest.approx(np.mean(mine), abs=1e-5)
+    hits = []
+    for query, near, far in by_name["Triples"].triplets:
+        anchor = unit(child, query, PROMPTS.query)
+        positive, negative = (anchor @ unit(model, text, PROMPTS.passage) for text in (near, far))
+        hits.append(positive > negative)
+    assert found["Triples"].index.value == pytest.approx(np.mean(hits))
+    assert found["Triples"].index.overlap is None
+    assert found["Labels"].index is None, "a classification searches nothing"
+
+
+def test_a_parent_evaluated_before_gives_the_same_without_being_asked_again(child, model, tasks, monkeypatch):
+    whole = evaluate(child, tasks, parent=model)
+    before = evaluate(model, tasks, keep_vectors=True)
+    monkeypatch.setattr(model, "encode", None)
+    again = evaluate(child, tasks, parent=before)
+    assert [score.index for score in again.scores] == [score.index for score in whole.scores]
+    assert all(score.vectors is None for score in again.scores)
+    nothing = evaluate(child, tasks, parent=before.without_vectors())
+    assert all(score.index is None for score in nothing.scores)
+    assert nothing.parent_index() is None, "what was not measured is not said"
+
+
+def test_a_model_is_in_its_own_index(model, tasks):
+    found = evaluate(model, tasks, parent=model).parent_index()
+    assert found.same_space
+    assert found.tasks == ("Search",), "retrieval tasks decide if there are any"
+    assert found.change == 0
+    assert (found.value, found.overlap) == (found.parent, 1)
+    assert found.query_cosine == pytest.approx(1)
+
+
+def test_triplets_decide_where_nothing_is_retrieved(child, model, tasks):
+    triples = [task for task in tasks if task.kind == "triplets"]
+    found = evaluate(child, triples, parent=model).parent_index()
+    assert (found.metric, found.tasks, found.overlap) == ("accuracy", ("Triples",), None)
+
+
+@pytest.mark.parametrize(("kept", "same"), [(SAME_SPACE + 0.001, True), (SAME_SPACE - 0.001, False)])
+def test_the_same_space_is_a_share_of_the_parents_score(model, tasks, kept, same):
+    scored = evaluate(model, tasks, parent=model)
+    changed = [
+        score if score.index is None else replace(score, index=replace(score.index, value=kept * score.parent))
+        for score in scored.scores
+    ]
+    found = Evaluation(tuple(changed), scored.dimensions).parent_index()
+    assert found.same_space == same
+    assert ("yes" in index_text(found, "P")) == same
+    assert f"{kept - 1:+.1%}" in index_text(found, "P")
+
+
+def test_another_width_is_another_space(new_model, model, tasks):
+    narrow = new_model()
+    narrow.append(Dense(6, 4, bias=False, activation_function=torch.nn.Identity()))
+    scored = evaluate(narrow, tasks, parent=model)
+    found = scored.parent_index()
+    assert (found.same_space, found.dimensions, found.parent_dimensions) == (False, 4, 6)
+    assert index_rows(scored) == []
+    assert "4 dimensions, the parent's 6" in index_text(found, "P")
+    with pytest.raises(ConfigError, match=r"4 dimensions, the parent's 6"):
+        gaprune.evaluate(narrow, tasks=tasks, parent=model, index="parent")
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"index": "parent"}, "index: the parent is not named"),
+        ({"index": "other", "parent": "p"}, "index: 'other' is unknown"),
+        ({"index": "parent", "parent": "p", "tasks": None, "benchmark": "finance"}, "index: mteb"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_a_model_is_loaded(tasks, options, text):
+    with pytest.raises(ConfigError, match=text):
+        gaprune.evaluate("nowhere", **{"tasks": tasks, **options})
+
+
+def test_tasks_that_search_nothing_are_refused(model, tasks):
+    labels = [task for task in tasks if task.kind == "classification"]
+    with pytest.raises(ConfigError, match="none of the tasks searches"):
+        gaprune.evaluate(model, tasks=labels, parent=model, index="parent")
+
+
+def test_the_provenance_and_the_card_say_it(child, model, tasks):
+    scored = evaluate(child, tasks, parent=model)
+    saved = json.loads(json.dumps(structured(evaluation=scored.as_dict()).as_dict()))
+    found = Provenance.model_validate(saved).parent_index
+    assert isinstance(found, ParentIndex)
+    assert found == scored.parent_index()
+    card = model_card(structured(), scored)
+    assert index_text(found, "small-model") in card
+    assert card.count("| Search |") == 2
+    assert "In the parent's index" not in model_card(structured(), evaluate(child, tasks))
