@@ -111,15 +111,16 @@ class TestTable:
     def test_markdown(self, table):
         found = table[0]
         lines = markdown_table(found.header(), found.rows()).splitlines()
-        assert lines[0] == "| criterion | sparsity | finance | general |"
-        assert lines[2] == (f"| dense | 0 | {found.dense.mean('finance'):.4f} | {found.dense.mean('general'):.4f} |")
+        assert lines[0] == "| criterion | sparsity | finance | general | finance in the parent's index |"
+        means = [found.dense.mean(domain) for domain in ("finance", "general", "finance")]
+        assert lines[2] == "| dense | 0 | " + " | ".join(f"{mean:.4f}" for mean in means) + " |"
         assert [line.split(" | ")[:2] for line in lines[3:]] == [
             [f"| {name}", f"{value:g}"] for value in SPARSITIES for name in CRITERIA
         ]
         dai, magnitude = lines[3], lines[4]
-        assert dai.count("±") == 2
+        assert dai.count("±") == 3
         assert "±" not in magnitude
-        assert magnitude.count("%)") == 2
+        assert magnitude.count("%)") == 3
 
     def test_json(self, table):
         found = table[0]
@@ -226,7 +227,8 @@ class TestVariants:
 
     def test_table(self, varied):
         found = varied[0]
-        assert found.header() == ["criterion", "change", "triplets", "sparsity", "finance", "general"]
+        columns = ["criterion", "change", "triplets", "sparsity", "finance", "general", "finance in the parent's index"]
+        assert found.header() == columns
         assert [row[:4] for row in found.rows()] == [
             ["dense", "", "", "0"],
             *(
