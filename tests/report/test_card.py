@@ -28,6 +28,36 @@ def test_front_matter():
     assert matter["base_model"] == "org/small-model"
 
 
+def test_the_parents_licence_languages_and_tags_are_carried_over():
+    card = {"license": "apache-2.0", "language": "en", "tags": ["finance", "sentence-transformers"]}
+    parent = {"name": "org/small-model", "local": False, "weights_sha256": "ab" * 32, "card": card}
+    matter = front(model_card(provenances.unstructured(parent=parent), None))
+    assert (matter["license"], matter["language"], matter["base_model_relation"]) == ("apache-2.0", ["en"], "finetune")
+    assert {"finance", "pruning"} <= set(matter["tags"])
+    assert len(set(matter["tags"])) == len(matter["tags"])
+
+
+def test_results_are_listed_for_the_hub():
+    scores = (score("sts", "finance", 0.75, 0.8), score("other", "", 0.5, None))
+    text = model_card(provenances.structured(), Evaluation(scores))
+    (index,) = front(text)["model-index"]
+    assert index["name"] == "small-model-pruned-25"
+    found = {each["dataset"]["name"]: each["metrics"][0] for each in index["results"]}
+    assert len(index["results"]) == 2
+    assert (found["sts"]["value"], found["sts"]["name"], found["other"]["value"]) == (0.75, "Spearman", 0.5)
+    assert "93.8% of its parent's 0.8000" in text
+
+
+def test_a_name_and_how_it_is_used():
+    prompts = {"query": 'find: "', "passage": None}
+    card = model_card(provenances.structured(prompts=prompts), None)
+    assert "# small-model-pruned-25\n" in card
+    code = card.partition("```python\n")[2].partition("```")[0]
+    compile(code, "card", "exec")
+    assert repr(prompts["query"]) in code
+    assert "prompt" not in model_card(provenances.structured(), None).partition("```python\n")[2].partition("```")[0]
+
+
 @pytest.mark.parametrize("name", ["/home/me/model", "./model", "../models/model", "a model in memory", "model"])
 def test_only_a_hub_id_is_a_base_model(name):
     card = model_card(provenances.unstructured(parent={"name": name, "weights_sha256": "ab" * 32}), None)
@@ -103,7 +133,7 @@ def test_recovery():
 def test_a_model_that_was_not_pruned():
     method = provenances.unstructured().method.model_dump() | {"criterion": None, "options": {}}
     card = model_card(provenances.unstructured(method=method, recoveries=[provenances.recovery()]), None)
-    assert "# Fine-tuned small-model" in card
+    assert "# small-model-fine-tuned" in card
     assert "Calibration data" not in card
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gaprune.cli import bench, compare, criteria, data, demo, doctor, evaluate, export, inspect, prune, recover
+from gaprune.cli import bench, compare, criteria, data, demo, doctor, evaluate, export, inspect, prune, push, recover
 
 __all__ = ["COMMANDS"]
 
@@ -16,6 +16,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "bench": bench.bench,
     "export": export.export,
     "unpack": export.unpack,
+    "push": push.push,
     "inspect": inspect.inspect,
     "criteria": criteria.criteria,
     "doctor": doctor.doctor,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.export.config_file import rewrite_config
-from gaprune.export.tokenizer_files import FindFile, rewrite_tokenizer
+from gaprune.export.parent_files import parent_files
+from gaprune.export.tokenizer_files import rewrite_tokenizer
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -49,7 +50,7 @@ _UNLIMITED = 1 << 31
 def write_model(model: SentenceTransformer, folder: Path) -> None:
     """Write ``model`` to ``folder``, as sentence-transformers does, with settings that all readers understand."""
     model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
-    parents = _finder(model)
+    parents = parent_files(model)
     path = folder / "modules.json"
     entries = json.loads(path.read_text(encoding="utf-8"))
     for entry, module in zip(entries, model, strict=True):
@@ -70,20 +71,6 @@ def longest_text(model: SentenceTransformer) -> int | None:
     positions = getattr(getattr(model[0], "config", None), "max_position_embeddings", None)
     known = (model.max_seq_length, positions)
     return next((each for each in known if isinstance(each, int) and 0 < each < _UNLIMITED), None)
-
-
-def _finder(model: SentenceTransformer) -> FindFile:
-    """Return what finds a file of the folder or hub id that ``model`` was loaded from, without network."""
-    from sentence_transformers.util import load_file_path
-
-    source = str(getattr(model.tokenizer, "name_or_path", "") or "")
-    commit = getattr(getattr(model[0], "config", None), "_commit_hash", None)
-
-    def find(name: str) -> Path | None:
-        path = load_file_path(source, name, revision=commit, local_files_only=True) if source else None
-        return None if path is None else Path(path)
-
-    return find
 
 
 def _rewrite_settings(module: Any, name: str, folder: Path, model: SentenceTransformer) -> None:

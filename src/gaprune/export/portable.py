@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import to_jsonable_python
 
+from gaprune.export.parent_files import CardMetadata, parent_card
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.util.records import Record
 
@@ -62,6 +63,7 @@ class Parent(Record):
         commit: Commit that was loaded.
         dtype: Type that it was loaded in, if another than its own was asked for.
         weights_sha256: Fingerprint of its weights.
+        card: What its card says for its children too.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Parent(Record):
     commit: str | None = None
     dtype: str | None = None
     weights_sha256: str
+    card: CardMetadata = CardMetadata()
 
     @model_validator(mode="before")
     @classmethod
@@ -87,7 +90,7 @@ class Parent(Record):
         """Return the identity of ``model``, which was loaded from ``name``."""
         commit = getattr(model.config, "_commit_hash", None)
         fields = {"revision": revision, "dtype": dtype, "commit": commit, "weights_sha256": weights_fingerprint(model)}
-        return cls.model_validate({"name": name, **fields})
+        return cls.model_validate({"name": name, "card": parent_card(model), **fields})
 
     def seen_from(self, child: Path, folder: str | Path | None) -> Self:
         """Return this identity for the provenance in ``child``; ``folder`` is the local parent."""

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+
+from gaprune.export.parent_files import FindFile
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["FindFile", "rewrite_tokenizer"]
-
-FindFile = Callable[[str], Path | None]
-"""Finds a file of the parent by its name."""
+__all__ = ["rewrite_tokenizer"]
 
 _VOCABULARIES = (
     "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json",

@@ -117,9 +117,11 @@ def export_model(
             cosine_mean=None if agreement is None else agreement.mean,
             floor=least,
         )
-        (partial / "README.md").write_text(export_card(record, target.runtime, target.usage()), encoding="utf-8")
         made = provenance and provenance.seen_from(destination, provenance.parent.find(folder))
-        (made or unpruned(model, source)).model_copy(update={"export": record}).write(partial)
+        made = (made or unpruned(model, source)).model_copy(update={"export": record})
+        card = export_card(record, made.parent, target.runtime, target.usage())
+        (partial / "README.md").write_text(card, encoding="utf-8")
+        made.write(partial)
     return Exported(destination, folder_bytes(destination), folder_bytes(folder), record)
 
 

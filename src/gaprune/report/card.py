@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gaprune.export.records import Calibration, DataSet, DistillationData, Recovery, Structured, Unstructured
+from gaprune.report.front_matter import front_matter, short_name
 from gaprune.report.index import INDEX_COLUMNS, index_rows, index_text
 from gaprune.report.markdown import markdown_table
 from gaprune.report.sentences import (
@@ -14,6 +15,7 @@ from gaprune.report.sentences import (
     percent,
     reconstruction_text,
     target_text,
+    worth_lines,
 )
 
 if TYPE_CHECKING:
@@ -25,28 +27,21 @@ __all__ = ["model_card"]
 
 Rows = list[tuple[str, str]]
 
-_FRONT = """\
----
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags:
-- sentence-transformers
-- feature-extraction
-- pruning
-- gaprune
-{base}---
-
-# {title}
-
+_OPEN = """\
 {made} Open it like any sentence-transformers model:
 
 ```python
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("path/to/this/folder")
-embeddings = model.encode(["a text", "another text"])
+{code}
 ```
 """
+_PLAIN = 'embeddings = model.encode(["a text", "another text"])'
+_PROMPTED = """\
+queries = model.encode(["a question"], prompt={query!r})
+passages = model.encode(["a text that answers it", "another text"], prompt={passage!r})
+similarities = model.similarity(queries, passages)"""
 
 _PRUNED = "This is `{name}`, pruned with [GAPrune](https://arxiv.org/abs/2509.10844) for a domain: "
 _ZEROED = "the weights that matter least to the domain are exactly zero."
@@ -58,15 +53,19 @@ _RECOVERED = "This is `{name}`, fine-tuned with GAPrune for a domain, with its z
 
 def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
     """Return the text of ``README.md`` for a result with this provenance."""
-    name, method = _short(provenance.parent.name), provenance.method
-    is_on_hub = not provenance.parent.local and "/" in provenance.parent.name
+    parent, method = short_name(provenance.parent.name), provenance.method
     pruned = method.criterion is not None
+    share = round(100 * provenance.sparsity.of_model)
+    name = f"{parent}-pruned-{share}" if pruned else f"{parent}-fine-tuned"
+    query, passage = (text or "" for text in (provenance.prompts.query, provenance.prompts.passage))
+    code = _PROMPTED.format(query=query, passage=passage) if query or passage else _PLAIN
+    tags = ("pruning", "gaprune") if pruned else ("gaprune",)
     parts = [
-        _FRONT.format(
-            base=f"base_model: {provenance.parent.name}\n" if is_on_hub else "",
-            title=f"{'Pruned' if pruned else 'Fine-tuned'} {name}",
-            made=_made(provenance).format(name=name),
-        ),
+        front_matter(provenance.parent, name=name, relation="finetune", tags=tags, evaluation=evaluation),
+        f"\n# {name}\n\n",
+        _OPEN.format(made=_made(provenance).format(name=parent), code=code),
+        "\n## What it is worth\n\n",
+        *(f"- {line}\n" for line in worth_lines(provenance, evaluation)),
         "\n## Method\n\n",
         markdown_table(["", "value"], _method_rows(provenance)),
     ]
@@ -83,10 +82,6 @@ def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
     return "".join(parts)
 
 
-def _short(name: str) -> str:
-    return name.rstrip("/").rsplit("/", maxsplit=1)[-1]
-
-
 def _made(provenance: Provenance) -> str:
     if provenance.method.criterion is None:
         return _RECOVERED
@@ -99,7 +94,7 @@ def _method_rows(provenance: Provenance) -> Rows:
     parent, method, pruning = provenance.parent, provenance.method, provenance.method.pruning
     constants = constants_text(method.options)
     rows = [
-        ("parent", _short(parent.name)),
+        ("parent", short_name(parent.name)),
         ("parent revision", parent.commit or parent.revision or f"weights {parent.weights_sha256[:12]}"),
         ("criterion", (method.criterion or "unknown") + (f" ({constants})" if constants else "")),
     ]
@@ -142,7 +137,7 @@ def _structured_rows(pruning: Structured, sparsity: Sparsity) -> Rows:
 
 def _data_section(calibration: Calibration) -> str:
     rows = [
-        (kind, _short(data.name), f"{data.triplets:,}", negatives_text(data), f"`{data.sha256[:16]}`")
+        (kind, short_name(data.name), f"{data.triplets:,}", negatives_text(data), f"`{data.sha256[:16]}`")
         for kind, data in (("domain", calibration.domain), ("general", calibration.general))
         if data is not None
     ]
@@ -177,9 +172,9 @@ def _recovery_rows(recovery: Recovery) -> Rows:
     kinds = (("domain", data.domain), ("general", data.general), ("held-out", data.held_out))
     for kind, each in kinds:
         if isinstance(each, DataSet):
-            rows.append((f"{kind} triplets", f"{each.triplets:,} of {_short(each.name)}"))
+            rows.append((f"{kind} triplets", f"{each.triplets:,} of {short_name(each.name)}"))
         elif each is not None:
-            rows.append((f"{kind} passages", f"{each.passages:,} of {_short(each.name)}"))
+            rows.append((f"{kind} passages", f"{each.passages:,} of {short_name(each.name)}"))
     return rows
 
 

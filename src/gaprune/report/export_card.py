@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gaprune.report.front_matter import front_matter
 from gaprune.report.markdown import markdown_table
 
 if TYPE_CHECKING:
+    from gaprune.export.portable import Parent
     from gaprune.export.records import Export
 
 __all__ = ["export_card"]
 
 _CARD = """\
----
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags:
-- sentence-transformers
-- feature-extraction
-- gaprune
-- {to}
----
-
+{front}
 # {name} for {runtime}
 
 The model `{name}`, for {runtime}.
@@ -40,11 +33,12 @@ _MEASURED = (
 _UNKNOWN = "This model was not compared with the original: nothing that was installed at the export can run it."
 
 
-def export_card(record: Export, runtime: str, usage: str) -> str:
+def export_card(record: Export, base: Parent, runtime: str, usage: str) -> str:
     """Return the text of ``README.md`` for an export.
 
     Args:
         record: The export.
+        base: The model on the hub that the source was made from, or the source itself.
         runtime: What runs it, in words.
         usage: How to open it, in Markdown.
     """
@@ -58,8 +52,13 @@ def export_card(record: Export, runtime: str, usage: str) -> str:
         ]
     warning = "\n**This model is below the floor that was asked for; it was written by force.**\n"
     card = _CARD.format(
+        front=front_matter(
+            base.model_copy(update={"card": record.source.card}),
+            name=f"{record.source.name}-{record.to}",
+            relation="quantized",
+            tags=("gaprune", record.to),
+        ),
         name=record.source.name,
-        to=record.to,
         runtime=runtime,
         usage=usage,
         agreement=_MEASURED if record.texts else _UNKNOWN,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from gaprune.evaluation.cost.footprint import Footprint
+    from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
     from gaprune.export.records import Calibration, CalibrationData, Export, Recovery, Removed
     from gaprune.pruning.search import TargetChoice
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ZEROS", "constants_text", "data_lines", "degradation_text", "export_lines", "negatives_text", "origin_lines",
     "outcome_lines", "percent", "reconstruction_text", "recovery_lines", "summary", "target_text", "unused_lines",
+    "worth_lines",
 ]  # fmt: skip
 
 ZEROS = (
@@ -79,6 +81,24 @@ def negatives_text(data: CalibrationData) -> str:
     others = f"{mined} negatives each, mined with the parent" if mined else "in-batch negatives only"
     parts = [f"{own:,} with negatives of their own"] * bool(own) + [f"{without:,} with {others}"] * bool(without)
     return ", ".join(parts)
+
+
+def worth_lines(provenance: Provenance, evaluation: Evaluation | None) -> list[str]:
+    """Return what was measured of a model beside its parent: size and quality."""
+    found = provenance.sparsity
+    if isinstance(provenance.method.pruning, Structured):
+        lines = [f"Size: {found.parameters:,} parameters; its parent has {found.parent_parameters:,}."]
+    else:
+        lines = [f"Size: that of its parent; {found.removed:,} of its {found.parameters:,} parameters are zero."]
+    if evaluation is None:
+        return [*lines, "Quality: it was not evaluated; `gaprune evaluate` does so on your own tasks."]
+    for domain in evaluation.domains:
+        own, parents = evaluation.mean(domain), evaluation.parent_mean(domain)
+        tasks = sum(score.domain == domain for score in evaluation.scores)
+        where = f"{tasks} {'task' if tasks == 1 else 'tasks'}" + (f" of {domain}" if domain else "")
+        beside = "" if not parents else f", {own / parents:.1%} of its parent's {parents:.4f}"
+        lines.append(f"Quality: a mean score of {own:.4f} in {where}{beside}.")
+    return lines
 
 
 def data_lines(calibration: Calibration) -> list[str]:

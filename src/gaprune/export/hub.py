@@ -1,0 +1,68 @@
+"""Uploading a model's folder to the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from gaprune.errors import ModelError, OutputError
+
+__all__ = ["FOLDER", "push", "push_saved"]
+
+FOLDER = "path/to/this/folder"
+"""What cards call the place of the model."""
+
+
+def push(
+    folder: str | Path, repository: str, *, private: bool | None = None, overwrite: bool = False, revision: str = ""
+) -> str:
+    """Upload the model in ``folder`` to the hub, and return the address of the commit.
+
+    The card gets the name of the repository where it said ``path/to/this/folder``; all other files are as they are.
+
+    Args:
+        folder: Folder of a model that GAPrune or another wrote.
+        repository: Name of the repository, as ``user/name``; it is made if it does not exist.
+        private: Whether a new repository is private; ``None`` for the default of your organisation.
+        overwrite: Whether a repository that exists gets a new commit, in which equal names are replaced.
+        revision: Branch to upload to; it is made if it does not exist. The main branch by default.
+
+    Raises:
+        ModelError: If the folder holds no model.
+        OutputError: If the hub cannot be reached or refuses the upload.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    folder = Path(folder)
+    if not (folder / "README.md").is_file() or not any(folder.glob("*.json")):
+        raise ModelError(f"The folder {folder} holds no model with a card (README.md).", "Name a model's own folder.")
+    api = HfApi()
+    try:
+        name = api.create_repo(repository, private=private, exist_ok=overwrite).repo_id
+        if revision:
+            api.create_branch(repo_id=name, branch=revision, exist_ok=True)
+        options: dict[str, Any] = {"repo_id": name, "revision": revision or None}
+        api.upload_folder(folder_path=folder, ignore_patterns=["README.md"], commit_message="Upload model", **options)
+        card = (folder / "README.md").read_text(encoding="utf-8").replace(FOLDER, name)
+        done = api.upload_file(
+            path_or_fileobj=card.encode(), path_in_repo="README.md", commit_message="Upload card", **options
+        )
+        return str(done.commit_url)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        remedy = (
+            "Choose another name, or add a commit to it with --overwrite (overwrite=True)."
+            if status == 409 and not overwrite
+            else "Log in (hf auth login) with a token that may write there, and check the name and the connection."
+        )
+        reason = str(error).strip().partition("\n")[0]
+        raise OutputError(f"{folder} cannot be uploaded to {repository}: {reason}", remedy) from error
+
+
+def push_saved(save: Callable[[Path], Path], repository: str, *, private: bool | None, overwrite: bool) -> str:
+    """Upload what ``save`` writes to a folder, as :func:`push` does."""
+    with TemporaryDirectory() as folder:
+        return push(save(Path(folder) / "model"), repository, private=private, overwrite=overwrite)
