@@ -14,15 +14,21 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 
-WAY_OUT = "`gaprune options prune` lists every option, with the names that recipes and Python use."
+WAY_OUT = "gaprune options prune"
 
 
 def refused(*layers) -> str:
     """The problem that building from these layers raises."""
     with pytest.raises(ConfigError) as caught:
         Recipe.build(*layers)
-    assert caught.value.remedy == WAY_OUT
+    assert WAY_OUT in caught.value.remedy
     return caught.value.problem
+
+
+def assert_says(problem: str, option: str, *words: str) -> None:
+    """The problem begins with the option, and has all these words."""
+    assert problem.startswith(option)
+    assert all(word in problem for word in words), problem
 
 
 @pytest.fixture
@@ -126,29 +132,29 @@ def test_paths_are_taken_for_text():
 
 
 @pytest.mark.parametrize(
-    ("value", "problem"),
+    ("value", "words"),
     [
-        (0, "sparsity: 0 is not between 0 and 1 (both excluded); 0.5 removes half."),
-        (1, "sparsity: 1 is not between 0 and 1 (both excluded); 0.5 removes half."),
-        (-1, "sparsity: -1 is not between 0 and 1 (both excluded); 0.5 removes half."),
-        (1.5, "sparsity: 1.5 is not between 0 and 1 (both excluded); 0.5 removes half."),
-        (50, "sparsity: 50 is not between 0 and 1 (both excluded); 0.5 removes half."),
-        ("0.5,1.5", "sparsity: 1.5 is not between 0 and 1 (both excluded); 0.5 removes half."),
-        ("abc", "sparsity: 'abc' is not a number."),
-        ("0.5,abc", "sparsity: 'abc' is not a number."),
-        ("50%", "sparsity: '50%' is not a number; write 0.5 for 50 %."),
-        (float("nan"), "sparsity: nan is not a finite number."),
-        ("", "sparsity: at least one value is needed."),
-        ([], "sparsity: at least one value is needed."),
+        (0, ["0 is not between", "0.5 removes half"]),
+        (1, ["1 is not between"]),
+        (-1, ["-1 is not between"]),
+        (1.5, ["1.5 is not between"]),
+        (50, ["50 is not between"]),
+        ("0.5,1.5", ["1.5 is not between"]),
+        ("abc", ["'abc' is not a number"]),
+        ("0.5,abc", ["'abc' is not a number"]),
+        ("50%", ["'50%' is not a number", "write 0.5"]),
+        (float("nan"), ["nan", "finite"]),
+        ("", ["at least one"]),
+        ([], ["at least one"]),
     ],
 )
-def test_sparsity_that_makes_no_sense(value, problem):
-    assert refused({"sparsity": value}) == problem
+def test_sparsity_that_makes_no_sense(value, words):
+    assert_says(refused({"sparsity": value}), "sparsity: ", *words)
 
 
 @pytest.mark.parametrize("value", ["3:2", "2:2", "0:4", "2:", ":4", "2", "-1:4", "1.5:4", "2:4:8", "width", ""])
 def test_granularity_that_makes_no_sense(value):
-    assert f"granularity: {value!r} is neither weight nor N:M" in refused({"granularity": value})
+    assert_says(refused({"granularity": value}), "granularity: ", repr(value), "N:M")
 
 
 @pytest.mark.parametrize(
@@ -164,47 +170,43 @@ def test_a_pattern_decides_the_sparsity_and_may_be_given_it(granularity, pattern
 
 @pytest.mark.parametrize("sparsity", [0.6, (0.5, 0.6), (0.5, 0.5)])
 def test_a_pattern_refuses_another_sparsity(sparsity):
-    assert refused({"granularity": "2:4", "sparsity": sparsity}) == (
-        "sparsity: granularity 2:4 removes 0.5 exactly; leave it out."
-    )
+    assert_says(refused({"granularity": "2:4", "sparsity": sparsity}), "sparsity: ", "2:4", "0.5", "leave it out")
 
 
 @pytest.mark.parametrize("allocation", ["global", "layer", "matrix", "row"])
 def test_a_pattern_refuses_any_allocation(allocation):
     assert Recipe.build({"allocation": allocation}).allocation == allocation
-    assert refused({"granularity": "2:4", "allocation": allocation}) == (
-        "allocation: granularity 2:4 fixes it; leave allocation out."
-    )
+    assert_says(refused({"granularity": "2:4", "allocation": allocation}), "allocation: ", "2:4", "leave")
 
 
 @pytest.mark.parametrize(
-    ("options", "problem"),
+    ("options", "words"),
     [
-        ({"sparsty": 0.5}, "Unknown option 'sparsty'. Did you mean 'sparsity'?"),
-        ({"zzzzz": 1}, "Unknown option 'zzzzz'."),
-        ({"sparsty": None}, "Unknown option 'sparsty'. Did you mean 'sparsity'?"),
-        ({"allocation": "rows"}, "allocation: 'rows' should be 'global', 'layer', 'matrix' or 'row'."),
-        ({"fisher": "token"}, "fisher: 'token' should be 'triplet' or 'batch'."),
-        ({"negatives": "hard"}, "negatives: 'hard' should be 'in-batch' or 'explicit'."),
-        ({"temperature": 0}, "temperature: 0 should be greater than 0."),
-        ({"temperature": float("inf")}, "temperature: inf is not a finite number."),
-        ({"batch_size": 0}, "batch_size: 0 should be greater than or equal to 1."),
-        ({"triplets": 0}, "triplets: 0 should be greater than or equal to 1."),
-        ({"max_length": 0}, "max_length: 0 should be greater than or equal to 1."),
-        ({"mine_negatives": -1}, "mine_negatives: -1 should be greater than or equal to 0."),
-        ({"seed": 1.5}, "seed: 1.5 is not a whole number."),
-        ({"trust_remote_code": "perhaps"}, "trust_remote_code: 'perhaps' is not true or false."),
-        ({"domain": ["a", "b"]}, "domain: ['a', 'b'] is not a text."),
-        ({"columns": "query"}, "columns: 'query' is not a mapping of names to values."),
+        ({"sparsty": 0.5}, ["Unknown option 'sparsty'", "'sparsity'?"]),
+        ({"zzzzz": 1}, ["Unknown option 'zzzzz'"]),
+        ({"sparsty": None}, ["Unknown option 'sparsty'", "'sparsity'?"]),
+        ({"allocation": "rows"}, ["allocation: ", "'rows'", "'global', 'layer', 'matrix' or 'row'"]),
+        ({"fisher": "token"}, ["fisher: ", "'token'", "'triplet' or 'batch'"]),
+        ({"negatives": "hard"}, ["negatives: ", "'hard'", "'in-batch' or 'explicit'"]),
+        ({"temperature": 0}, ["temperature: ", "greater than 0"]),
+        ({"temperature": float("inf")}, ["temperature: ", "finite"]),
+        ({"batch_size": 0}, ["batch_size: ", "equal to 1"]),
+        ({"triplets": 0}, ["triplets: ", "equal to 1"]),
+        ({"max_length": 0}, ["max_length: ", "equal to 1"]),
+        ({"mine_negatives": -1}, ["mine_negatives: ", "-1", "equal to 0"]),
+        ({"seed": 1.5}, ["seed: ", "1.5", "whole number"]),
+        ({"trust_remote_code": "perhaps"}, ["trust_remote_code: ", "'perhaps'", "true or false"]),
+        ({"domain": ["a", "b"]}, ["domain: ", "['a', 'b']", "text"]),
+        ({"columns": "query"}, ["columns: ", "'query'", "mapping"]),
     ],
 )
-def test_other_refusals_name_the_option(options, problem):
-    assert refused(options) == problem
+def test_other_refusals_name_the_option(options, words):
+    assert_says(refused(options), *words)
 
 
 def test_several_near_names_are_offered():
     assert refused({"query": "x"}).startswith("Unknown option 'query'.")
-    assert refused({"prompt": "x"}) == "Unknown option 'prompt'. Did you mean 'query_prompt' or 'passage_prompt'?"
+    assert_says(refused({"prompt": "x"}), "Unknown option 'prompt'", "'query_prompt'", "'passage_prompt'")
 
 
 @pytest.mark.parametrize("name", list(Recipe.model_fields))
@@ -301,13 +303,15 @@ def test_unknown_option_in_a_recipe_is_named_with_its_line(write):
     path = write("# comment\nmodel: m\n\nsparsty: 0.5\n")
     with pytest.raises(ConfigError) as caught:
         load_recipe(path)
-    assert caught.value.problem == f"{path}:4: unknown option 'sparsty'. Did you mean 'sparsity'?"
-    assert caught.value.remedy == WAY_OUT
+    assert_says(caught.value.problem, f"{path}:4: ", "'sparsty'", "'sparsity'?")
+    assert WAY_OUT in caught.value.remedy
 
 
 def test_a_number_as_option_is_unknown(write):
-    with pytest.raises(ConfigError, match=r"recipe\.yaml:1: unknown option '5'"):
+    with pytest.raises(ConfigError, match=r"recipe\.yaml:1: .*'5'"):
         load_recipe(write("5: x\n"))
+    with pytest.raises(ConfigError, match=r"recipe\.yaml:1: .*list"):
+        load_recipe(write("? [a, b]\n: 1\n"))
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "- mlp\n- attention\n", "sparsity\n", "3\n"])
@@ -315,8 +319,8 @@ def test_a_recipe_that_is_no_mapping(write, text):
     path = write(text)
     with pytest.raises(ConfigError) as caught:
         load_recipe(path)
-    assert caught.value.problem == f"The recipe {path} is not a mapping."
-    assert caught.value.remedy == "Write lines such as `sparsity: 0.5`."
+    assert_says(caught.value.problem, f"The recipe {path}", "mapping")
+    assert "sparsity: 0.5" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -332,7 +336,7 @@ def test_a_recipe_that_is_no_safe_yaml_names_the_line(write, text, line):
     path = write(text)
     with pytest.raises(ConfigError, match=re.escape(f"{path}:{line}: not valid YAML: ")) as caught:
         load_recipe(path)
-    assert caught.value.remedy == "Correct this line."
+    assert "line" in caught.value.remedy
 
 
 def test_a_recipe_that_cannot_be_read(tmp_path):
@@ -340,7 +344,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path):
         with pytest.raises(ConfigError) as caught:
             load_recipe(path)
         assert caught.value.problem.startswith(f"The recipe {path} cannot be read: ")
-        assert caught.value.remedy == "Give a YAML file that exists."
+        assert "exists" in caught.value.remedy
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x80")
     with pytest.raises(ConfigError, match="cannot be read"):

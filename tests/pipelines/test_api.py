@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import weakref
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -403,6 +406,16 @@ class TestMemory:
         assert not list(tmp_path.iterdir())
 
 
+_KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import gaprune
+Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+gaprune.prune(sys.argv[1], **json.loads(sys.argv[2]))
+"""
+"""A run that is killed when all scores are written, before the file has its name."""
+
+
 class TestScoresKept:
     @pytest.fixture
     def kept(self, folder_of, toy_triplets, tmp_path):
@@ -433,6 +446,25 @@ class TestScoresKept:
         assert measured == {"domain": 1}
         assert same(state_of(first.model), state_of(second.model))
         assert [path.name for path in tmp_path.iterdir()] == ["scores"]
+
+    def test_two_runs_after_one_that_was_killed_while_it_wrote(self, folder_of, toy_triplets, tmp_path, measured):
+        scores = tmp_path / "kept" / "scores"
+        options = {"criterion": "obd", "batch_size": 4, "device": "cpu", "reconstruct": False}
+        options["domain"] = str(triplets_file(tmp_path / "domain.jsonl", toy_triplets))
+        killed = subprocess.run(
+            [sys.executable, "-c", _KILLED, str(folder_of("bert")), json.dumps({**options, "scores": str(scores)})],
+            check=False,
+            capture_output=True,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+        assert not scores.exists()
+        assert list(scores.parent.glob(".scores.*"))
+        whole = gaprune.prune(folder_of("bert"), **options)
+        first, second = (gaprune.prune(folder_of("bert"), scores=scores, **options) for _ in range(2))
+        assert measured == {"domain": 2}, "once without scores, and once by the first run with them"
+        assert same(state_of(first.model), state_of(whole.model))
+        assert same(state_of(second.model), state_of(whole.model))
+        assert [path.name for path in scores.parent.iterdir()] == ["scores"]
 
     def test_another_sparsity_is_asked_of_them(self, kept, measured):
         again = kept(sparsity=0.7, allocation="row")
@@ -623,7 +655,7 @@ class TestHubData:
     @pytest.mark.parametrize("option", ["subset", "split"])
     def test_a_part_of_a_file_makes_no_sense(self, folder_of, toy_triplets, tmp_path, option):
         source = triplets_file(tmp_path / "domain.jsonl", toy_triplets)
-        with pytest.raises(ConfigError, match=rf"^{option}: .*domain\.jsonl is a local file or folder"):
+        with pytest.raises(ConfigError, match=rf"^{option}: .*domain\.jsonl is a file"):
             gaprune.prune(folder_of("bert"), domain=source, device="cpu", **{option: "train"})
 
     def test_the_part_named_is_read(self, folder_of, toy_triplets, monkeypatch):
