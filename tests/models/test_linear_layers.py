@@ -103,6 +103,9 @@ class _Mixer(nn.Module):
         for name, part in parts.items():
             self.add_module(name, part)
 
+    def forward(self, hidden_states, *_: object, **__: object):
+        return hidden_states
+
 
 class _TokenAttention(_Mixer):
     pass

@@ -25,7 +25,7 @@ PATHS = {
     "N:M": {"sparsity": 0.5, "granularity": "2:4", "criterion": "magnitude"},
     "sparsegpt": {"sparsity": 0.5, "criterion": "sparsegpt"},
     "depth": {"depth": 1},
-    "width": {"width": 0.5},
+    "width": {"width": 0.5, "round_to": 8},
 }
 
 
@@ -103,14 +103,21 @@ def test_a_layer_tied_to_the_embeddings_is_shared(bert):
 
 
 class TestBlocks:
-    @pytest.mark.parametrize("options", PATHS.values(), ids=list(PATHS))
-    def test_a_shared_block_is_refused_on_every_path(self, albert, toy_triplets, options):
-        with pytest.raises(ModelError, match=r"albert_layer_groups.0 runs 3 times for a text"):
-            gaprune.prune(albert, domain=toy_triplets, general=GENERAL, **options)
+    @pytest.mark.parametrize("path", [path for path in PATHS if path != "depth"])
+    def test_a_shared_block_is_pruned_but_not_reconstructed(self, albert, toy_triplets, path, tmp_path, capsys):
+        result = gaprune.prune(albert, domain=toy_triplets, general=GENERAL, out=tmp_path / "out", **PATHS[path])
+        assert result.removed > 0
+        assert result.method.reconstruction is None
+        if PATHS[path].get("criterion") != "sparsegpt":
+            assert "albert_layer_groups.0 runs 3 times" in capsys.readouterr().err.replace("\n", " ")
 
-    def test_recovery_refuses_a_shared_block(self, albert, toy_triplets):
-        with pytest.raises(ModelError, match="runs 3 times"):
-            gaprune.recover(albert, domain=toy_triplets, steps=1, batch_size=2, held_out=0)
+    def test_a_shared_block_is_neither_removed_nor_reconstructed_if_that_is_asked_for(self, albert, toy_triplets):
+        for options in ({"depth": 1}, {"sparsity": 0.5, "reconstruct": True}):
+            with pytest.raises(ModelError, match=r"albert_layer_groups.0 runs 3 times for a text"):
+                gaprune.prune(albert, domain=toy_triplets, general=GENERAL, **options)
+
+    def test_a_shared_block_recovers(self, albert, toy_triplets):
+        gaprune.recover(albert, domain=toy_triplets, steps=1, batch_size=2, held_out=0)
 
     @pytest.fixture
     def flattened(self, bert):
@@ -135,7 +142,7 @@ class TestBlocks:
         )
         check_blocks(bert, streamed=False)
         assert len(layers) == 2
-        for options in ({"depth": 1}, {"sparsity": 0.5, "criterion": "magnitude"}):
+        for options in ({"depth": 1}, {"sparsity": 0.5, "criterion": "magnitude", "reconstruct": True}):
             with pytest.raises(ModelError, match=r"layer.0 does not run once"):
                 gaprune.prune(bert, domain=toy_triplets, general=GENERAL, **options)
         gaprune.prune(bert, sparsity=0.5, criterion="magnitude")

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from gaprune.errors import OutputError
 from gaprune.export.model_files import write_model
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance
+from gaprune.export.reloaded import check_reloaded
 from gaprune.export.saved_zeros import check_saved_zeros
 from gaprune.util.files import check_parent, temporary_beside
 
@@ -53,13 +54,15 @@ def save(
     """Write ``model`` as a sentence-transformers folder with safetensors, model card and provenance.
 
     Raises:
-        OutputError: If it cannot be written, or the saved weights have other zeros than the provenance says.
+        OutputError: If it cannot be written, the saved weights have other zeros than the provenance says, or what was
+            saved is another model than the one in memory when it is loaded again.
     """
     with writing(out, overwrite=overwrite) as partial:
         write_model(model, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         provenance.write(partial)
         check_saved_zeros(partial, provenance)
+        check_reloaded(partial, model)
     return Path(out).resolve()
 
 

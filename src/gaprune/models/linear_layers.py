@@ -7,7 +7,7 @@ Gemma, with separate or fused projections.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, transformer_of
 from gaprune.models.kinds import Kind, kinds_in
 from gaprune.models.obstacles import Obstacle, obstacles_in
+from gaprune.models.probe import probe
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -35,7 +36,7 @@ class LinearLayer:
         kind: The part of a block that it belongs to; ``unknown`` in a block if nothing tells, ``other`` outside.
         layer: Index of its block; ``None`` outside the blocks.
         columns_per_unit: Neighbouring input columns that make up one unit: 1 but for attention heads.
-        writes_residual: Whether its outputs are added to the residual stream.
+        writes_residual: Whether its outputs are added to the residual stream: it runs last in its part of the block.
         obstacle: Why its weight cannot be changed; ``None`` for a plain layer.
     """
 
@@ -70,8 +71,26 @@ def linear_layers(model: SentenceTransformer) -> list[LinearLayer]:
             f"No linear layers were found in the blocks of this {type(transformer).__name__}.",
             "Models whose blocks keep their weights in torch.nn.Linear can be pruned; please report this one.",
         )
-    last = {(each.layer, each.kind): each for each in found if each.layer is not None}.values()
-    return [replace(each, writes_residual=True) if each in last else each for each in found]
+    writers = _writers(model, found)
+    return [replace(each, writes_residual=True) if each.name in writers else each for each in found]
+
+
+_KNOWN: dict[tuple[object, ...], frozenset[str]] = {}
+"""Names of the layers that write to the residual stream, by the class of the transformer and the names of all layers."""
+
+
+def _writers(model: SentenceTransformer, found: Sequence[LinearLayer]) -> frozenset[str]:
+    """Return the names of the layers that run last in the attention and the MLP of each block.
+
+    A forward pass of two short texts shows the order, once for every architecture and depth. Families declare their
+    layers in other orders: Phi-3 the output projection of attention before the one to queries, keys and values.
+    """
+    key = (type(transformer_of(model)), *((each.name, each.kind, each.layer) for each in found))
+    if key not in _KNOWN:
+        by_module = {each.module: each for each in found if each.layer is not None}
+        ran = [by_module[call.module] for call in probe(model).linears if call.module in by_module]
+        _KNOWN[key] = frozenset({(each.layer, each.kind): each.name for each in ran}.values())
+    return _KNOWN[key]
 
 
 def _places(transformer: nn.Module) -> dict[nn.Module, tuple[int, Kind]]:

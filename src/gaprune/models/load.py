@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import ConfigError, ModelError
 from gaprune.models.formats import GRAPHS, format_of
+from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CONSTRUCTION", "evaluating", "limit_length", "load_model", "padded_inputs", "shortened"]
+__all__ = ["CONSTRUCTION", "evaluating", "limit_length", "load_model", "most_tokens", "padded_inputs", "shortened"]
 
 # transformers replaces methods of its classes while it constructs a model (no_init_weights, no_tie_weights).
 # Two threads that do so at the same time would leave the replacements behind, and later models untied.
@@ -81,8 +82,33 @@ def load_model(
         )
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise ModelError(f"The model {name} cannot be loaded: {reason}", remedy) from error
+    _fit_positions(model)
     limit_length(model, max_length)
     return model
+
+
+def most_tokens(model: SentenceTransformer) -> int | None:
+    """Return the tokens for which ``model`` has positions; ``None`` if that is not limited by a table.
+
+    RoBERTa, XLM-R and MPNet count positions from the padding token's id: of 514 rows they use 512.
+    """
+    from torch import nn
+
+    found = [
+        table.num_embeddings - table.padding_idx - 1
+        for module in model.modules()
+        if isinstance(table := getattr(module, "position_embeddings", None), nn.Embedding)
+        and table.padding_idx is not None
+    ]
+    return min(found, default=None)
+
+
+def _fit_positions(model: SentenceTransformer) -> None:
+    """Let a model that would take longer texts than it has positions for truncate them."""
+    most = most_tokens(model)
+    if most is not None and (model.max_seq_length or most + 1) > most:
+        say(f"Texts are truncated to {most} tokens: the model says {model.max_seq_length}, but has no more positions.")
+        model.max_seq_length = most
 
 
 def _check_device(device: str) -> None:

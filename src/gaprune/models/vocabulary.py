@@ -51,6 +51,8 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
         ModelError: If its transformer is not a class of transformers, its table is not a ``torch.nn.Embedding``, or
             its tokenizer is not WordPiece, BPE or Unigram.
     """
+    from sentence_transformers.sentence_transformer.modules import WordWeights
+
     network = _network(model)
     tokenizer = _tokenizer(model)
     embedding = network.get_input_embeddings()
@@ -58,6 +60,12 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
         raise ModelError(
             f"The token embeddings of this {type(network).__name__} are a {type(embedding).__name__}, not a table.",
             "Load the model unquantised, with its token embeddings in a torch.nn.Embedding.",
+        )
+    weighted = next((name for name, each in model.named_modules() if isinstance(each, WordWeights)), None)
+    if weighted is not None:
+        raise ModelError(
+            f"Module {weighted}, a WordWeights, keeps a weight for every token, which is not cut here.",
+            "Leave the vocabulary whole.",
         )
     if getattr(network.config, "vocab_size_per_layer_input", None) is not None:
         raise ModelError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from gaprune.criteria.needs import Needs
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.portable import Parent
 from gaprune.export.records import Method, Recovery, Structured, Unstructured
-from gaprune.models.checks import check_blocks, check_layers
+from gaprune.models.checks import check_blocks, check_layers, unstreamed
 from gaprune.models.load import limit_length
 from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
 from gaprune.pipelines.recovery_plan import RecoveryPlan, plan_recovery
@@ -27,6 +27,7 @@ from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.statistics.placement import check_placement
 from gaprune.util.distributed import join_process_group, rank
+from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -119,7 +120,10 @@ def prepare(
     if checkpoint is not None:
         checkpoint.check()
     parent = parent or _open_parent(recipe, model)
-    _check_removal(removal, parent.model)
+    removal = _without_reconstruction(removal, parent.model)
+    created = removal.create(criteria or [recipe.criterion])
+    needs = removal.needs(created.values())
+    _check_removal(removal, parent.model, needs)
     calibration = draw_calibration(parent.model, recipe, data, tasks)
     if recovery is not None:
         recovery = recovery.prepare(parent.model, parent.identity)
@@ -129,6 +133,7 @@ def prepare(
 
 def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParent:
     model = load_parent(recipe) if model is None else model
+    check_layers(model)
     own_length = model.max_seq_length
     limit_length(model, recipe.max_length)
     check_finite(model)
@@ -136,10 +141,20 @@ def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParen
     return OpenParent(model, own_length, Parent.of(model, name, revision=recipe.revision, dtype=recipe.dtype))
 
 
-def _check_removal(removal: Removal, model: SentenceTransformer) -> None:
+def _without_reconstruction(removal: Removal, model: SentenceTransformer) -> Removal:
+    """Return ``removal`` without the reconstruction that nobody asked for, if the blocks cannot run one by one."""
+    if not removal.reconstructs or removal.recipe.reconstruct:
+        return removal
+    reason = unstreamed(model)
+    if reason is None:
+        return removal
+    say(f"Nothing is reconstructed: {reason}, so the blocks cannot run one by one.")
+    return replace(removal, reconstructs=False)
+
+
+def _check_removal(removal: Removal, model: SentenceTransformer, needs: Needs) -> None:
     """Refuse a parent that cannot lose what is asked for."""
-    check_layers(model)
-    check_blocks(model, streamed=removal.reconstructs)
+    check_blocks(model, streamed=removal.reconstructs, measured=bool(needs.domain or needs.general))
     for removables in removal.removables.values():
         for each in removables:
             each.check(model)

@@ -54,7 +54,7 @@ def residual_hook_points(block: nn.Module, paths: Collection[str], run: Callable
     def watch_norm(path: str) -> Callable[[Tensor], None]:
         def read(value: Tensor) -> None:
             for linear, output in list(added.items()):
-                if value.shape == output.shape:
+                if value.shape[-1] == output.shape[-1] and value.numel() == output.numel():
                     alone = value.data_ptr() == output.data_ptr()
                     points[linear] = HookPoint(linear, "output") if alone else HookPoint(path, "input")
                     del added[linear]

@@ -171,4 +171,4 @@ def _part(values: Tensor, kept: Tensor | None) -> Tensor:
 
 def _rows(values: Tensor, mask: Tensor) -> Tensor:
     """Return the rows of real tokens in fp32 on the device of the mask."""
-    return values[mask.to(values.device)].float().to(mask.device)
+    return values.flatten(0, -2)[mask.flatten().to(values.device)].float().to(mask.device)

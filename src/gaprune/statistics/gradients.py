@@ -37,20 +37,24 @@ def frozen(model: SentenceTransformer, *, gradients: bool) -> Iterator[None]:
 
 @contextmanager
 def gradients_from(model: SentenceTransformer, linear_layers: Sequence[LinearLayer]) -> Iterator[None]:
-    """Let gradients start at the first block that holds one of ``linear_layers``, or behind the embedding table."""
+    """Let gradients start at the first block that holds one of ``linear_layers``, or behind all embedding tables.
+
+    Which table a family runs cannot be asked: T5 runs another module than ``get_input_embeddings`` names.
+    """
     layers = [linear.layer for linear in linear_layers if linear.layer is not None]
-    first = min(layers) if len(layers) == len(linear_layers) else 0
-    if first:
-        handle = blocks(model)[first].register_forward_pre_hook(_start_at_block, with_kwargs=True)
-    else:
-        table: nn.Module = transformer_of(model).get_input_embeddings()
-        handle = table.register_forward_hook(
-            lambda _module, _args, output: output.requires_grad_() if torch.is_grad_enabled() else None
-        )
-    try:
+    with ExitStack() as stack:
+        if len(layers) == len(linear_layers):
+            start = blocks(model)[min(layers)].register_forward_pre_hook(_start_at_block, with_kwargs=True)
+            stack.callback(start.remove)
+        else:
+            for table in transformer_of(model).modules():
+                if isinstance(table, nn.Embedding):
+                    stack.callback(table.register_forward_hook(_start_at_table).remove)
         yield
-    finally:
-        handle.remove()
+
+
+def _start_at_table(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+    return output.requires_grad_() if torch.is_grad_enabled() else None
 
 
 def _start_at_block(

@@ -31,12 +31,12 @@ class TokenRows:
         self._token_owners = owners.repeat_interleave(mask.sum(1))
 
     def check(self, values: Tensor, layer: str) -> None:
-        """Check that ``values`` has a row for every token, or for every text.
+        """Check that ``values`` has a row for every token, in two dimensions or flattened, or for every text.
 
         Raises:
             MeasurementError: If it has neither.
         """
-        if values.shape[:-1] not in (self.shape, self.owners.shape):
+        if values.shape[:-1] not in (self.shape, self.owners.shape, (self.shape.numel(),)):
             raise MeasurementError(
                 f"{layer}: its input has shape {tuple(values.shape)} for texts of shape {tuple(self.shape)}.",
                 f"Linear layers must see (texts, tokens, features). Leave this one out (--set ignore={layer}).",
@@ -44,14 +44,17 @@ class TokenRows:
 
     def rows(self, values: Tensor) -> Tensor:
         """Return the rows of real tokens ``(real tokens, features)``, or of texts if ``values`` has one per text."""
-        if values.ndim == 2:
+        if self._of_texts(values):
             return values
-        flat = values.flatten(0, 1)
+        flat = values.flatten(0, -2)
         return flat if len(self._real) == len(flat) else flat.index_select(0, self._real)
 
     def row_owners(self, values: Tensor) -> Tensor:
         """Return the triplet of each of :meth:`rows`."""
-        return self.owners if values.ndim == 2 else self._token_owners
+        return self.owners if self._of_texts(values) else self._token_owners
+
+    def _of_texts(self, values: Tensor) -> bool:
+        return values.ndim == 2 and len(values) == len(self.owners)
 
 
 @dataclass(eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Granularity, LayerCriterion, for_layers
 from gaprune.criteria.inputs import LayerInputs
-from gaprune.errors import ConfigError
+from gaprune.errors import ConfigError, ModelError
 from gaprune.models.blocks import blocks, removable_layers
 from gaprune.models.checks import check_blocks
 from gaprune.pruning.basis import Basis
@@ -44,8 +44,16 @@ class Layers(Removable[RemovedUnits]):
         return bool(recipe.depth) or recipe.target is not None
 
     def check(self, model: SentenceTransformer) -> None:
-        """Refuse numbers of layers that the model cannot lose."""
+        """Refuse numbers of layers that the model cannot lose, and modules with a weight for each layer."""
+        from sentence_transformers.sentence_transformer.modules import WeightedLayerPooling
+
         check_blocks(model, streamed=True)
+        pooling = next((name for name, each in model.named_modules() if isinstance(each, WeightedLayerPooling)), None)
+        if pooling is not None:
+            raise ModelError(
+                f"Module {pooling}, a WeightedLayerPooling, has a weight for each layer, so no layer can be removed.",
+                "Remove neurons, heads or tokens instead (--width, --heads, --vocabulary); targets remove layers too.",
+            )
         most, total = most_removable(model), len(blocks(model))
         if self.amount is not None and self.amount > most:
             raise ConfigError(
