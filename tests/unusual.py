@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations, parametrize, prune
 
 from families import FAMILIES, Builder
 
-__all__ = ["OBSTACLES", "build_albert", "mix"]
+__all__ = ["OBSTACLES", "OTHERS", "build_albert", "build_other", "mix"]
 
 _FFN = "encoder.layer.1.intermediate.dense"
 
@@ -36,6 +36,61 @@ def build_albert(folder: Path) -> Path:
     """Write a tiny ALBERT and return its folder."""
     bert = FAMILIES["bert"]
     return Builder(_albert, bert.tokenizer, bert.tokens, "encoder.albert_layer_groups", mlp=(), attention=())(folder)
+
+
+_SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+_SIZES |= {"max_position_embeddings": 64}
+_STACKS = {"encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 48}
+_STACKS |= {"decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 48}
+_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "feed_forward_proj": "gated-gelu"}
+_DISENTANGLED = {
+    "relative_attention": True,
+    "pos_att_type": "p2c|c2p",
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+}
+_EXPERTS = {
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 24,
+}
+_GROUPS = dict.fromkeys(("q_groups", "k_groups", "v_groups", "post_attention_groups"), 1)
+_GROUPS |= {"embedding_size": 32, "intermediate_groups": 1, "output_groups": 1}
+
+OTHERS: dict[str, dict[str, object]] = {
+    "MT5Encoder": _T5,
+    "Phi3": _SIZES | {"num_key_value_heads": 2},
+    "OPT": {field: size for field, size in _SIZES.items() if field != "intermediate_size"}
+    | {"ffn_dim": 48, "word_embed_proj_dim": 32},
+    "DebertaV2": _SIZES | _DISENTANGLED | {"share_att_key": True},
+    "NomicBert": _SIZES | {"type_vocab_size": 2},
+    "Gte": _SIZES,
+    "EuroBert": _SIZES,
+    "JinaEmbeddingsV3": _SIZES,
+    "Roberta": _SIZES | {"type_vocab_size": 1},
+    "Longformer": _SIZES | {"type_vocab_size": 1, "attention_window": [10, 10]},
+    "Bart": _STACKS | {"d_model": 32, "max_position_embeddings": 64},
+    "Qwen3Moe": _SIZES | _EXPERTS,
+    "SqueezeBert": _SIZES | _GROUPS,
+}
+"""Fields of the configurations of further families, by the beginning of their class's name."""
+
+
+def build_other(name: str, folder: Path) -> Path:
+    """Write a tiny model of one of :data:`OTHERS` and return its folder."""
+
+    def network(vocabulary: int, pad: int) -> transformers.PreTrainedModel:
+        config = getattr(transformers, f"{name.removesuffix('Encoder')}Config")
+        ends = (
+            {"bos_token_id": 2, "eos_token_id": 3, "decoder_start_token_id": 2} if name != "JinaEmbeddingsV3" else {}
+        )
+        made = config(**{"vocab_size": vocabulary, "pad_token_id": pad} | ends | OTHERS[name])
+        return getattr(transformers, f"{name}Model")(made)
+
+    bert = FAMILIES["bert"]
+    return Builder(network, bert.tokenizer, bert.tokens, "", mlp=(), attention=())(folder)
 
 
 class MHA(nn.Module):

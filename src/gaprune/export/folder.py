@@ -13,7 +13,6 @@ from gaprune.errors import OutputError
 from gaprune.export.model_files import write_model
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance
 from gaprune.export.reloaded import check_reloaded
-from gaprune.export.saved_zeros import check_saved_zeros
 from gaprune.util.files import check_parent, temporary_beside
 
 if TYPE_CHECKING:
@@ -61,8 +60,7 @@ def save(
         write_model(model, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
         provenance.write(partial)
-        check_saved_zeros(partial, provenance)
-        check_reloaded(partial, model)
+        check_reloaded(partial, model, provenance)
     return Path(out).resolve()
 
 

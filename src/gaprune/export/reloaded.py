@@ -1,4 +1,4 @@
-"""A model folder loaded again, and its embeddings compared with those of the model in memory."""
+"""A model folder loaded again, and its zeros and embeddings compared with those of the model in memory."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import bfloat16, float16
 
 from gaprune.errors import ModelError, OutputError
+from gaprune.export.provenance import Provenance
 from gaprune.models.encode import encode
+from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model, padded_inputs
 from gaprune.models.prompts import Role, resolve_prompts
 
@@ -21,14 +24,17 @@ if TYPE_CHECKING:
 __all__ = ["check_reloaded"]
 
 _TEXTS = ("net income of the quarter", "a dog runs over green grass, and a cat sleeps in the sun", "7 %")
-_TOLERANCE = {2: 0.03, 4: 1e-3}
-"""Most length of the difference of two embeddings, relative to the embedding, by the bytes of a number."""
+_SINGLE, _HALF = 1e-3, 0.03
+"""Most length of the difference of two embeddings, relative to the embedding, for fp32 and for types of two bytes."""
 
 _REMEDY = "Nothing was written. Please report this with the name of the model."
 
 
-def check_reloaded(folder: Path, model: SentenceTransformer) -> None:
-    """Check that the model in ``folder`` opens, and embeds a few queries and passages as ``model`` does.
+def check_reloaded(folder: Path, model: SentenceTransformer, provenance: Provenance) -> None:
+    """Check that the model in ``folder`` opens, has the zeros of its provenance, and embeds as ``model`` does.
+
+    A few queries and passages are embedded. Names in the files are not looked at: transformers writes some families
+    (Nomic, GTE) under the names and with the fused layers of their original checkpoints.
 
     Raises:
         OutputError: If it does not.
@@ -44,10 +50,11 @@ def check_reloaded(folder: Path, model: SentenceTransformer) -> None:
         raise OutputError(f"What was saved cannot be loaded again: {error.problem}", _REMEDY) from error
     if (again.max_seq_length, again.prompts) != (model.max_seq_length, model.prompts):
         raise OutputError(
-            f"What was saved has other settings when it is loaded again: max_seq_length {again.max_seq_length} instead "
-            f"of {model.max_seq_length}, or prompts {again.prompts} instead of {model.prompts}.",
+            f"What was saved has other settings when it is loaded again: max_seq_length {again.max_seq_length} and "
+            f"prompts {again.prompts} instead of {model.max_seq_length} and {model.prompts}.",
             _REMEDY,
         )
+    _check_zeros(again, provenance)
     prompts = resolve_prompts(model)
     roles: tuple[Role, ...] = ("query", "passage")
     with ExitStack() as stack:
@@ -56,7 +63,23 @@ def check_reloaded(folder: Path, model: SentenceTransformer) -> None:
             stack.enter_context(_whole(each))
         for role in roles:
             ours, theirs = (encode(each, _TEXTS, role, prompts) for each in (model, again))
-            _compare(ours, theirs, role, tolerance=_TOLERANCE.get(model.dtype.itemsize, 1e-3))
+            _compare(ours, theirs, role, tolerance=_HALF if model.dtype in (float16, bfloat16) else _SINGLE)
+
+
+def _check_zeros(model: SentenceTransformer, provenance: Provenance) -> None:
+    """Check that the selected layers of a loaded model have as many zeros as its provenance says."""
+    if not provenance.method.selected:
+        return
+    weights = {layer.name: layer.module.weight for layer in linear_layers(model)}
+    missing = next((name for name in provenance.method.selected if name not in weights), None)
+    if missing is not None:
+        raise OutputError(f"What was saved does not have the weights of {missing}.", _REMEDY)
+    zeros = sum(weights[name].numel() - int(weights[name].count_nonzero()) for name in provenance.method.selected)
+    if zeros != provenance.sparsity.removed:
+        raise OutputError(
+            f"The saved files have {zeros:,} zeros in the selected layers instead of {provenance.sparsity.removed:,}.",
+            _REMEDY,
+        )
 
 
 @contextmanager

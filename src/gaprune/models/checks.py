@@ -11,15 +11,16 @@ from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, blocks, transformer_of
 from gaprune.models.load import most_tokens
 from gaprune.models.obstacles import obstacles_in
-from gaprune.models.probe import Probe, probe
+from gaprune.models.probe import probe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
 
-    import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_blocks", "check_layers", "check_modules", "unstreamed"]
+    from gaprune.models.linear_layers import LinearLayer
+
+__all__ = ["check_blocks", "check_layers", "check_measurable", "check_modules", "unstreamed"]
 
 _MERGE = "Merge the adapter into the weights (docs/usage.md, 'What a model can be') and give the merged model."
 
@@ -36,7 +37,7 @@ def check_modules(model: SentenceTransformer) -> None:
 
     routers = {name: each for name, each in model.named_modules() if isinstance(each, Router)}
     for name, router in routers.items():
-        routes: Mapping[str, nn.Module] = dict(router.sub_modules.items())
+        routes = dict(router.sub_modules.items())
         if name == "0" or any(isinstance(each, Transformer) for each in router.modules()):
             towers = "; ".join(
                 f"{route}: {', '.join(type(module).__name__ for module in modules.children())}"
@@ -46,7 +47,7 @@ def check_modules(model: SentenceTransformer) -> None:
                 f"Module {name} is a Router, whose routes are models of their own ({towers}), and GAPrune changes one "
                 "model at a time.",
                 f"Name the tower, and put it back afterwards: SentenceTransformer(modules=[*model[{name}]"
-                f".sub_modules[{next(reversed(routes))!r}]{', *model[1:]' if len(model) > 1 else ''}]).save('tower').",
+                f".sub_modules[{list(routes)[-1]!r}]{', *model[1:]' if len(model) > 1 else ''}]).save('tower').",
             )
     transformer = transformer_of(model)
     if not isinstance(transformer, PreTrainedModel):
@@ -122,37 +123,46 @@ def check_layers(model: SentenceTransformer) -> None:
             raise obstacle.error(path.removeprefix(f"{inside}."))
 
 
-def check_blocks(model: SentenceTransformer, *, streamed: bool, measured: bool = False) -> None:
+def check_blocks(model: SentenceTransformer, *, streamed: bool) -> None:
     """Run two short texts, and refuse a model whose blocks do not run as is needed.
 
     Args:
         model: The model.
         streamed: Whether blocks will run one at a time on ``(texts, tokens, hidden)``, as reconstruction and the
             removal of layers need it.
-        measured: Whether inputs or gradients of linear layers will be measured.
 
     Raises:
-        ModelError: If, ``streamed``, a block does not run once, or reads something else; if, ``measured``, a linear
-            layer in a block does not read a row for every token.
+        ModelError: If, ``streamed``, a block does not run once, or reads something else.
     """
-    seen = probe(model)
-    reason = _unstreamed(model, seen) if streamed else None
+    reason = unstreamed(model) if streamed else None
     if reason is not None:
         raise ModelError(
             f"{reason}, so the blocks cannot run one by one.",
             "Prune weights or neurons without reconstruction (--no-reconstruct, reconstruct=False), not layers, or "
             "choose another model.",
         )
-    if measured:
-        _check_rows(model, seen)
+
+
+def check_measurable(model: SentenceTransformer, linear_layers: Iterable[LinearLayer]) -> None:
+    """Refuse layers whose inputs and gradients cannot be measured, as their rows are not tokens.
+
+    Raises:
+        ModelError: If one of them does not run, or reads something else: relative positions (DeBERTa's attention), or
+            texts that the model pads or packs itself (Longformer).
+    """
+    for each in linear_layers:
+        if not each.reads_tokens:
+            raise ModelError(
+                f"{each.name} cannot be measured: no text runs through it, or this "
+                f"{type(transformer_of(model)).__name__} gives it other rows than the tokens of the texts.",
+                f"Leave it out (--ignore {each.name}), choose other --targets, or prune without measuring "
+                "(--criterion magnitude --no-reconstruct).",
+            )
 
 
 def unstreamed(model: SentenceTransformer) -> str | None:
     """Return why the blocks of ``model`` cannot run one at a time; ``None`` if they can."""
-    return _unstreamed(model, probe(model))
-
-
-def _unstreamed(model: SentenceTransformer, seen: Probe) -> str | None:
+    seen = probe(model)
     path, counts = block_path(transformer_of(model)), Counter(call.module for call in seen.blocks)
     for index, block in enumerate(blocks(model)):
         if counts[block] > 1:
@@ -161,25 +171,3 @@ def _unstreamed(model: SentenceTransformer, seen: Probe) -> str | None:
         if not shapes or shapes[0] is None or len(shapes[0]) != 3 or shapes[0][:2] != seen.texts:
             return f"{path}.{index} does not run once with an input of (texts, tokens, hidden)"
     return None
-
-
-def _check_rows(model: SentenceTransformer, seen: Probe) -> None:
-    names = {module: name for name, module in transformer_of(model).named_modules()}
-    start = f"{block_path(transformer_of(model))}."
-    for call in seen.linears:
-        name = names.get(call.module, "")
-        if name.startswith(start) and not _is_known(call.shape, seen.texts):
-            shape = None if call.shape is None else tuple(call.shape)
-            raise ModelError(
-                f"{name} reads {shape} for texts of shape {None if seen.texts is None else tuple(seen.texts)}: this "
-                f"{type(transformer_of(model)).__name__} pads or packs texts inside the model, and it is not known "
-                "which rows are tokens.",
-                "Prune without measuring (--criterion magnitude --no-reconstruct), or choose another model.",
-            )
-
-
-def _is_known(shape: torch.Size | None, texts: torch.Size | None) -> bool:
-    """Whether a linear layer reads one row for every token or every text."""
-    if shape is None or texts is None:
-        return False
-    return shape[:-1] in (texts, texts[:1]) or shape[:-1].numel() == texts.numel()

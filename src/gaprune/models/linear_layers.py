@@ -37,6 +37,7 @@ class LinearLayer:
         layer: Index of its block; ``None`` outside the blocks.
         columns_per_unit: Neighbouring input columns that make up one unit: 1 but for attention heads.
         writes_residual: Whether its outputs are added to the residual stream: it runs last in its part of the block.
+        reads_tokens: Whether it runs, and reads a row for every token or text whenever it does.
         obstacle: Why its weight cannot be changed; ``None`` for a plain layer.
     """
 
@@ -46,6 +47,7 @@ class LinearLayer:
     layer: int | None
     columns_per_unit: int = 1
     writes_residual: bool = False
+    reads_tokens: bool = True
     obstacle: Obstacle | None = None
 
 
@@ -71,25 +73,28 @@ def linear_layers(model: SentenceTransformer) -> list[LinearLayer]:
             f"No linear layers were found in the blocks of this {type(transformer).__name__}.",
             "Models whose blocks keep their weights in torch.nn.Linear can be pruned; please report this one.",
         )
-    writers = _writers(model, found)
-    return [replace(each, writes_residual=True) if each.name in writers else each for each in found]
+    writers, tokenwise = _ran(model, found)
+    return [replace(each, writes_residual=each.name in writers, reads_tokens=each.name in tokenwise) for each in found]
 
 
-_KNOWN: dict[tuple[object, ...], frozenset[str]] = {}
-"""Names of the layers that write to the residual stream, by the class of the transformer and the names of all layers."""
+_KNOWN: dict[tuple[object, ...], tuple[frozenset[str], frozenset[str]]] = {}
+"""What :func:`_ran` found, by the class of the transformer and the names of all layers."""
 
 
-def _writers(model: SentenceTransformer, found: Sequence[LinearLayer]) -> frozenset[str]:
-    """Return the names of the layers that run last in the attention and the MLP of each block.
+def _ran(model: SentenceTransformer, found: Sequence[LinearLayer]) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the names of the layers that run last in each part of a block, and of those that read tokens or texts.
 
-    A forward pass of two short texts shows the order, once for every architecture and depth. Families declare their
-    layers in other orders: Phi-3 the output projection of attention before the one to queries, keys and values.
+    A forward pass of two short texts shows both, once for every architecture and depth. Families declare their layers
+    in other orders: Phi-3 the output projection of attention before the one to queries, keys and values.
     """
     key = (type(transformer_of(model)), *((each.name, each.kind, each.layer) for each in found))
     if key not in _KNOWN:
-        by_module = {each.module: each for each in found if each.layer is not None}
-        ran = [by_module[call.module] for call in probe(model).linears if call.module in by_module]
-        _KNOWN[key] = frozenset({(each.layer, each.kind): each.name for each in ran}.values())
+        seen = probe(model)
+        by_module = {each.module: each for each in found}
+        ran = [(by_module[call.module], seen.has_rows(call)) for call in seen.linears if call.module in by_module]
+        last = {(each.layer, each.kind): each.name for each, _ in ran if each.layer is not None}
+        other = {each.name for each, has_rows in ran if not has_rows}
+        _KNOWN[key] = frozenset(last.values()), frozenset({each.name for each, _ in ran} - other)
     return _KNOWN[key]
 
 

@@ -55,6 +55,13 @@ class Probe:
     blocks: tuple[Call, ...]
     linears: tuple[Call, ...]
 
+    def has_rows(self, call: Call) -> bool:
+        """Whether a layer reads one row for every token, in two dimensions or flattened, or for every text."""
+        if call.shape is None or self.texts is None:
+            return False
+        rows = call.shape[:-1]
+        return rows in (self.texts, self.texts[:1]) or (len(rows) == 1 and rows.numel() == self.texts.numel())
+
 
 def probe(model: SentenceTransformer) -> Probe:
     """Embed two short texts, and return what ran.

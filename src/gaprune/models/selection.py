@@ -78,8 +78,8 @@ def _matching(linear_layers: Sequence[LinearLayer], target: str, option: str) ->
         found = {name for name in names if name == target}
     if not found and target in _WORDS:
         raise SelectionError(
-            f"{option}: {target!r} matches none of the model's {len(names)} linear layers: experts (mixture of experts) "
-            "and convolutions are not among them.",
+            f"{option}: {target!r} matches none of the model's {len(names)} linear layers; experts of a "
+            "mixture and convolutions are not among them.",
             f"Select others: {_TARGETS}; the first names are {', '.join(names[:3])}.",
         )
     if not found:

@@ -14,7 +14,7 @@ from gaprune.criteria.needs import Needs
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.portable import Parent
 from gaprune.export.records import Method, Recovery, Structured, Unstructured
-from gaprune.models.checks import check_blocks, check_layers, unstreamed
+from gaprune.models.checks import check_blocks, check_layers, check_measurable, unstreamed
 from gaprune.models.load import limit_length
 from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
 from gaprune.pipelines.recovery_plan import RecoveryPlan, plan_recovery
@@ -154,10 +154,12 @@ def _without_reconstruction(removal: Removal, model: SentenceTransformer) -> Rem
 
 def _check_removal(removal: Removal, model: SentenceTransformer, needs: Needs) -> None:
     """Refuse a parent that cannot lose what is asked for."""
-    check_blocks(model, streamed=removal.reconstructs, measured=bool(needs.domain or needs.general))
+    check_blocks(model, streamed=removal.reconstructs)
     for removables in removal.removables.values():
         for each in removables:
             each.check(model)
+            if needs.domain or needs.general or removal.reconstructs:
+                check_measurable(model, each.measured(model))
     if removal.recipe.target is not None:
         fewest = 0 if any(each.ranked_by is None for each in removal.kinds) else None
         check_target(removal.recipe.target, model, round_to=removal.recipe.round_to, tokens=fewest)

@@ -128,7 +128,7 @@ def _remove_and_reconstruct(
     keep = {
         layer.name: torch.ones(layer.module.in_features, dtype=torch.bool)
         for layer in linear_layers(model)
-        if layer.layer is not None
+        if layer.layer is not None and layer.reads_tokens
     }
 
     def cut(other: SentenceTransformer, _own: bool) -> SentenceTransformer:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
+    from gaprune.models.linear_layers import LinearLayer
+
 __all__ = ["Choice", "Removable", "RemovedUnits"]
 
 
@@ -97,6 +99,10 @@ class Removable(ABC, Generic[Choice]):
         Raises:
             GapruneError: One of its kinds, which names the option or the layer.
         """
+
+    def measured(self, model: SentenceTransformer) -> Sequence[LinearLayer]:  # noqa: ARG002
+        """Return the linear layers of ``model`` whose inputs or gradients are measured to choose."""
+        return ()
 
     @abstractmethod
     def parameters(self, model: SentenceTransformer) -> Iterable[Tensor]:

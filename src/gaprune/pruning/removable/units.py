@@ -12,6 +12,7 @@ from torch import Tensor
 from gaprune.criteria.base import Granularity, for_units
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import transformer_of
+from gaprune.models.linear_layers import LinearLayer
 from gaprune.models.units import UnitGroup, unit_groups
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.cut import remove_units
@@ -58,6 +59,10 @@ class Units(RankedUnits):
             kept = kept_of(self, groups[0].units, self.amount, self.multiple)
             fields = {field: each * kept for field, each in groups[0].fields.items()}
             changed_config(transformer_of(model).config, fields)
+
+    def measured(self, model: SentenceTransformer) -> list[LinearLayer]:
+        """Return the layers that consume the units."""
+        return [group.consumer for group in self.groups(model)]
 
     def parameters(self, model: SentenceTransformer) -> Iterator[Tensor]:
         """Yield the weights that consume the units, and the weights and biases that produce them."""

@@ -48,6 +48,10 @@ class Weights(Removable[Pruning]):
         """Return the linear layers that the recipe selects."""
         return select(linear_layers(model), self.recipe.targets, self.recipe.ignore)
 
+    def measured(self, model: SentenceTransformer) -> list[LinearLayer]:
+        """Return the linear layers that the recipe selects."""
+        return self.selected(model)
+
     def check(self, model: SentenceTransformer) -> None:
         """Refuse a selection without linear layers."""
         self.selected(model)

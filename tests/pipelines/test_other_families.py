@@ -1,0 +1,77 @@
+"""Families that are built in other ways: each is pruned in every way and opens again, or is refused in words."""
+
+from __future__ import annotations
+
+import pytest
+
+import gaprune
+from gaprune.errors import GapruneError, ModelError
+from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model
+from toys import GENERAL
+from unusual import build_other
+
+WRITERS = {
+    "MT5Encoder": {"layer.0.SelfAttention.o", "layer.1.DenseReluDense.wo"},
+    "Phi3": {"self_attn.o_proj", "mlp.down_proj"},
+    "OPT": {"self_attn.out_proj", "fc2"},
+    "DebertaV2": {"attention.output.dense", "output.dense"},
+    "NomicBert": {"self_attn.o_proj", "mlp.down_proj"},
+    "Gte": {"self_attn.o_proj", "mlp.down_proj"},
+    "EuroBert": {"self_attn.o_proj", "mlp.down_proj"},
+    "JinaEmbeddingsV3": {"self_attn.o_proj", "mlp.fc2"},
+    "Roberta": {"attention.output.dense", "output.dense"},
+}
+"""What writes to the residual stream in a block of each family, as its source says."""
+
+REFUSED = {
+    "Bart": ({"sparsity": 0.5}, "two stacks of blocks, encoder.layers and decoder.layers"),
+    "Qwen3Moe": ({"sparsity": 0.5}, "experts"),
+    "SqueezeBert": ({"depth": 1}, "cannot run one by one"),
+    "Longformer": ({"sparsity": 0.5}, "cannot be measured"),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    built = {}
+
+    def folder(name):
+        if name not in built:
+            built[name] = build_other(name, tmp_path_factory.mktemp(name))
+        return built[name]
+
+    return folder
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_layers_that_write_to_the_residual_stream(folders, name):
+    found = [layer for layer in linear_layers(load_model(folders(name), device="cpu")) if layer.writes_residual]
+    assert {layer.name.partition(f".{layer.layer}.")[2] for layer in found} == WRITERS[name]
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("options", [{"sparsity": 0.5}, {"width": 0.5, "round_to": 8}, {"depth": 1}], ids=str)
+def test_it_is_pruned_and_reconstructed_and_opens_again(folders, name, options, toy_triplets, tmp_path):
+    result = gaprune.prune(folders(name), domain=toy_triplets, general=GENERAL, out=tmp_path / "out", **options)
+    assert result.method.reconstruction is not None
+    assert abs(result.sparsity_of_selected - 0.5) < 0.1
+    again = load_model(tmp_path / "out", device="cpu")
+    texts = ["a dog runs", "cash and cash equivalents at the end of the period"]
+    assert again.encode(texts) == pytest.approx(result.model.encode(texts), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_before_anything_is_measured(folders, name, toy_triplets, tmp_path):
+    options, words = REFUSED[name]
+    with pytest.raises(GapruneError, match=words):
+        gaprune.prune(folders(name), domain=toy_triplets, general=GENERAL, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_disentangled_attention_is_refused_only_where_it_reads_positions(folders, toy_triplets):
+    with pytest.raises(ModelError, match=r"query_proj cannot be measured"):
+        gaprune.prune(folders("DebertaV2"), domain=toy_triplets, general=GENERAL, sparsity=0.5, targets=["attention"])
+    result = gaprune.prune(folders("DebertaV2"), sparsity=0.5, criterion="magnitude", targets=["attention"])
+    assert result.sparsity_of_selected == pytest.approx(0.5)
