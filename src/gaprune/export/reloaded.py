@@ -73,7 +73,7 @@ def _check_zeros(model: SentenceTransformer, provenance: Provenance) -> None:
     weights = {layer.name: layer.module.weight for layer in linear_layers(model)}
     missing = next((name for name in provenance.method.selected if name not in weights), None)
     if missing is not None:
-        raise OutputError(f"What was saved does not have the weights of {missing}.", _REMEDY)
+        raise OutputError(f"The saved files do not have the weights of {missing}.", _REMEDY)
     zeros = sum(weights[name].numel() - int(weights[name].count_nonzero()) for name in provenance.method.selected)
     if zeros != provenance.sparsity.removed:
         raise OutputError(

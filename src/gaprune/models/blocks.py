@@ -18,6 +18,9 @@ __all__ = ["block_path", "blocks", "layer_fields", "removable_layers", "transfor
 _PER_LAYER = ("layer_types",)
 """Fields of a configuration with one entry for each block."""
 
+_OF_ALL_LAYERS = ("pos_att_type",)
+"""Fields with a list that belongs to every block; DeBERTa with two blocks has as many kinds of positions."""
+
 
 def transformer_of(model: SentenceTransformer) -> PreTrainedModel:
     """Return the transformer inside ``model``.
@@ -83,7 +86,7 @@ def layer_fields(config: PreTrainedConfig, stay: Sequence[int]) -> dict[str, Any
     for field, value in config.to_dict().items():
         if field in _PER_LAYER and isinstance(value, list):
             changes[field] = [value[index] for index in stay]
-        elif isinstance(value, list) and len(value) == count > 1 and not field.startswith("_"):
+        elif isinstance(value, list) and len(value) == count > 1 and field not in _OF_ALL_LAYERS and field[0] != "_":
             raise ModelError(
                 f"{type(config).__name__}.{field} has as many entries as the model has blocks, and it is not known "
                 "how to change them when blocks are removed.",
