@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_blocks", "check_layers", "check_measurable", "check_modules", "unstreamed"]
 
-_MERGE = "Merge the adapter into the weights (docs/usage.md, 'What a model can be') and give the merged model."
+_MERGE = "Merge the adapter into the weights (docs/models.md) and give the merged model."
 
 
 def check_modules(model: SentenceTransformer) -> None:
