@@ -15,6 +15,7 @@ from gaprune.config import options, typed
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.removal import Target
+from gaprune.config.shrink import ParameterLimit, ShrinkOptions, SizeLimit, Speedup
 
 ACCEPTED = {
     options.Source: str | Path,
@@ -24,6 +25,7 @@ ACCEPTED = {
     options.Counts: int | str | Sequence[int],
     options.Size: int | str,
     options.Number: int | str,
+    **dict.fromkeys((Speedup, SizeLimit, ParameterLimit), float | str | Target),
 }
 """What a field takes from Python, where it is more than what it holds."""
 
@@ -48,6 +50,7 @@ def accepted(annotation):
         (gaprune.prune_many, typed.PruneManyOptions, Recipe),
         (gaprune.compare, typed.CompareOptions, Recipe),
         (gaprune.recover, typed.RecoverOptions, RecoveryOptions),
+        (gaprune.shrink, typed.ShrinkKeywords, ShrinkOptions),
     ],
 )
 def test_every_option_is_typed_as_its_field(verb, kind, fields):
@@ -66,7 +69,7 @@ def test_options_of_loading(kind):
     assert all(hint == accepted(declared[name]) for name, hint in get_type_hints(kind).items())
 
 
-@pytest.mark.parametrize("name", ["prune", "prune_many", "compare", "recover", "evaluate", "inspect"])
+@pytest.mark.parametrize("name", ["prune", "prune_many", "compare", "recover", "evaluate", "inspect", "shrink"])
 def test_verbs_state_their_options(name):
     (extra,) = (
         each for each in inspect.signature(getattr(gaprune, name)).parameters.values() if each.kind is each.VAR_KEYWORD

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gaprune.pipelines.recover import recover
     from gaprune.pipelines.recovered import Recovered
     from gaprune.pipelines.result import Result
+    from gaprune.pipelines.shrink import Shrunk, shrink
     from gaprune.pruning.scores import Scores
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "RecoveryOptions",
     "Result",
     "Scores",
+    "Shrunk",
     "Triplet",
     "Triplets",
     "bench",
@@ -50,6 +52,7 @@ __all__ = [
     "prune_many",
     "read_triplets",
     "recover",
+    "shrink",
     "unpack",
 ]
 
@@ -72,6 +75,7 @@ _MODULES = {
     "pipelines.recover": ("recover",),
     "pipelines.recovered": ("Recovered",),
     "pipelines.result": ("Result",),
+    "pipelines.shrink": ("Shrunk", "shrink"),
     "pruning.scores": ("Scores",),
 }
 _PLACES = {name: module for module, names in _MODULES.items() for name in names}

@@ -165,8 +165,12 @@ class TestOutputs:
         def fail(*_args, **_kwargs):
             raise AssertionError("loaded too early")
 
-        for loader in ("models.exported_module.open", "pipelines.preflight.load", "models.load.load"):
-            monkeypatch.setattr(f"gaprune.{loader}_model", fail)  # a module that imports another's name comes first
+        for loader in (
+            "pipelines.preflight.load_model",
+            "models.load.load_model",
+            "models.exported_module.open_model",
+        ):
+            monkeypatch.setattr(f"gaprune.{loader}", fail)
         (empty / "file").write_text("mine")
         words = {"MODEL": files.model, "TASKS": files.tasks, "DOMAIN": files.domain}
         done = gaprune(*(words.get(each, each.replace("EMPTY", str(empty))) for each in arguments))

@@ -30,8 +30,16 @@ def test_at_most_so_many_are_held_out():
     assert not {item.positive for item in training} & {item.positive for item in held_out}
 
 
+def test_no_query_and_no_passage_is_on_both_sides_however_they_are_connected():
+    links = Triplets([Triplet(f"q{n // 2}", f"p{(n + 1) // 2}") for n in range(20) if n != 9], "chains")
+    training, held_out = hold_out_queries(links, share=0.3, most=100, seed=0)
+    assert not {item.query for item in training} & {item.query for item in held_out}
+    assert not {item.positive for item in training} & {item.positive for item in held_out}
+    assert len(training) + len(held_out) == len(links)
+
+
 def test_one_passage_for_all_queries_is_refused():
-    with pytest.raises(DataError, match="same passage"):
+    with pytest.raises(DataError, match="share queries or positives"):
         hold_out_queries(Triplets([Triplet("a", "p"), Triplet("b", "p")], "x"), share=0.5, most=9, seed=0)
 
 

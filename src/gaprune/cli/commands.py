@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gaprune.cli import bench, compare, criteria, data, demo, doctor, evaluate, export, inspect, prune, push, recover
+from gaprune.cli import (
+    bench,
+    compare,
+    criteria,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    prune,
+    push,
+    recover,
+    shrink,
+)
 
 __all__ = ["COMMANDS"]
 
 COMMANDS: dict[str, Callable[..., None]] = {
+    "shrink": shrink.shrink,
     "prune": prune.prune,
     "recover": recover.recover,
     "evaluate": evaluate.evaluate,

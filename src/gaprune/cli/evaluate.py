@@ -32,12 +32,10 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts encoded at a time.")] = ENCODING_BATCH_SIZE,
     query_prompt: Annotated[
-        str | None,
-        typer.Option(help="Text put before queries, or the name of a prompt of the model; default: its own."),
+        str | None, typer.Option(help="Text put before queries; default: the model's own prompt.")
     ] = None,
     passage_prompt: Annotated[
-        str | None,
-        typer.Option(help="Text put before passages, or the name of a prompt of the model; default: its own."),
+        str | None, typer.Option(help="Text put before passages; default: the model's own prompt.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(min=1, help="Truncate texts to this many tokens.")] = None,
     device: Device = None,

@@ -18,11 +18,17 @@ from gaprune.cli.output import show, show_json
 from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
+from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError, suggest
 
 __all__ = ["options", "rows_of"]
 
-_TYPED: dict[str, type[CommandOptions]] = {"prune": Recipe, "compare": Recipe, "recover": RecoveryOptions}
+_TYPED: dict[str, type[CommandOptions]] = {
+    "shrink": ShrinkOptions,
+    "prune": Recipe,
+    "compare": Recipe,
+    "recover": RecoveryOptions,
+}
 """Commands whose options a recipe can hold and ``--set`` can give."""
 
 _NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", ByteSize: "size"}

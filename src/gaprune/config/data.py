@@ -33,10 +33,8 @@ class DataOptions(Options):
         None,
         description="Triplets of general language; default: a public data set of the hub, if the criterion needs one.",
     )
-    subset: str | None = Field(None, description="Configuration of a domain data set on the hub, or a folder in it.")
-    split: str | None = Field(
-        None, description="Split of a domain data set on the hub or in a folder; default: train."
-    )
+    subset: str | None = Field(None, description="Configuration of a domain data set on the hub.")
+    split: str | None = Field(None, description="Split of a domain data set on the hub; default: train.")
     columns: dict[str, str] = Field(
         default_factory=dict,
         description="Columns of the domain data that hold query, positive and negative(s), such as query=title.",
@@ -52,9 +50,5 @@ class DataOptions(Options):
     mine_negatives: int = Field(
         0, ge=0, description="Hard negatives to mine for each pair without one; 0: use in-batch negatives only."
     )
-    query_prompt: str | None = Field(
-        None, description="Text put before queries, or the name of a prompt of the model; default: its own."
-    )
-    passage_prompt: str | None = Field(
-        None, description="Text put before passages, or the name of a prompt of the model; default: its own."
-    )
+    query_prompt: str | None = Field(None, description="Text put before queries; default: the model's own prompt.")
+    passage_prompt: str | None = Field(None, description="Text put before passages; default: the model's own prompt.")

@@ -9,7 +9,7 @@ from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from gaprune.config.options import CommandOptions, Options, Source
 from gaprune.config.removal import Target
 
-__all__ = ["Runtime", "ShrinkOptions"]
+__all__ = ["ParameterLimit", "Runtime", "ShrinkOptions", "SizeLimit", "Speedup"]
 
 Runtime = Literal["torch", "onnx", "openvino"]
 
@@ -22,9 +22,9 @@ def _parser(kind: str) -> PlainValidator:
 
 
 _Number = PlainSerializer(lambda target: f"{target.limit:.15g}")
-_Speedup = Annotated[Target, _parser("speedup"), _Number]
-_Size = Annotated[Target, _parser("size"), _Number]
-_Parameters = Annotated[Target, _parser("parameters"), _Number]
+Speedup = Annotated[Target, _parser("speedup"), _Number]
+SizeLimit = Annotated[Target, _parser("size"), _Number]
+ParameterLimit = Annotated[Target, _parser("parameters"), _Number]
 
 
 class ShrinkInput(Options):
@@ -46,11 +46,11 @@ class ShrinkTarget(Options):
 
     group: ClassVar[str] = "What to remove"
 
-    speedup: _Speedup | None = Field(
+    speedup: Speedup | None = Field(
         None, description="How many times faster the model becomes, as measured here on queries and passages."
     )
-    size: _Size | None = Field(None, description="Instead: bytes of its weights, such as 25MB.")
-    parameters: _Parameters | None = Field(None, description="Instead: number of its parameters, such as 12M.")
+    size: SizeLimit | None = Field(None, description="Instead: bytes of its weights, such as 25MB.")
+    parameters: ParameterLimit | None = Field(None, description="Instead: number of its parameters, such as 12M.")
     runtime: Runtime = Field(
         "torch",
         description="Where the speed is measured, of parent and child alike; onnx and openvino write an int8 model "

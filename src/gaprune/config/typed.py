@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from gaprune.config.measurement import FisherKind, Negatives, Placement
 from gaprune.config.recipe import Allocation
 from gaprune.config.removal import Target
+from gaprune.config.shrink import Runtime
 
 __all__ = [
     "CompareOptions", "LoadingOptions", "ModelOptions", "PruneManyOptions", "PruneOptions", "RecoverOptions",
+    "ShrinkKeywords",
 ]  # fmt: skip
 
 Place = str | Path
@@ -149,3 +151,19 @@ class RecoverOptions(DataOptions, total=False):
     seed: int
     tasks: Place | None
     overwrite: bool
+
+
+class ShrinkKeywords(TypedDict, total=False):
+    """Options of :func:`gaprune.shrink`, beside its own arguments."""
+
+    speedup: float | str | Target | None
+    size: float | str | Target | None
+    parameters: float | str | Target | None
+    runtime: Runtime
+    minutes: float
+    overwrite: bool
+    trust_remote_code: bool
+    prune: Mapping[str, Any]
+    recover: Mapping[str, Any]
+    held_out: float
+    seed: int

@@ -20,9 +20,10 @@ _MOST_PASSAGES = 5000
 
 
 def hold_out_queries(triplets: Triplets, *, share: float, most: int, seed: int) -> tuple[Triplets, list[Triplet]]:
-    """Split triplets into those to learn from and those to judge with, by passage.
+    """Split triplets into those to learn from and those to judge with.
 
-    All queries of a passage are on one side, so that no held-out query was trained with its own passage.
+    Triplets with the same query or the same positive are on one side, so that no held-out query was trained with, and
+    none of its passages was trained with another query.
 
     Args:
         triplets: All triplets.
@@ -34,25 +35,44 @@ def hold_out_queries(triplets: Triplets, *, share: float, most: int, seed: int) 
         The triplets to learn from, and those held out.
 
     Raises:
-        DataError: If fewer than two different passages answer queries.
+        DataError: If all triplets are connected by queries and positives.
     """
-    by_passage: dict[str, list[Triplet]] = {}
-    for item in triplets:
-        by_passage.setdefault(item.positive, []).append(item)
-    if len(by_passage) < 2:
+    groups = _connected(triplets)
+    if len(groups) < 2:
         raise DataError(
-            "all queries have the same passage, so none can be held out.",
-            "Give triplets with at least two different positives.",
+            "all triplets share queries or positives, so no query can be held out.",
+            "Give triplets with at least two different queries and positives.",
             source=triplets.name,
         )
     wanted = max(1, min(most, round(share * len(triplets))))
-    passages = list(by_passage)
-    random.Random(seed).shuffle(passages)  # noqa: S311 (no secret)
-    held_out: list[Triplet] = []
-    while len(held_out) < wanted and len(passages) > 1:
-        held_out += by_passage[passages.pop()]
-    remaining = set(passages)
-    return Triplets([item for item in triplets if item.positive in remaining], triplets.name), held_out[:most]
+    random.Random(seed).shuffle(groups)  # noqa: S311 (no secret)
+    held_out: set[int] = set()
+    while len(held_out) < wanted and len(groups) > 1:
+        held_out.update(groups.pop())
+    training = [item for number, item in enumerate(triplets) if number not in held_out]
+    return Triplets(training, triplets.name), [triplets[number] for number in sorted(held_out)][:most]
+
+
+def _connected(triplets: Triplets) -> list[list[int]]:
+    """Return the numbers of the triplets in groups that share no query and no positive."""
+    by_text: dict[tuple[str, str], list[int]] = {}
+    for number, item in enumerate(triplets):
+        for text in (("query", item.query), ("positive", item.positive)):
+            by_text.setdefault(text, []).append(number)
+    groups, seen = [], set[int]()
+    for first in range(len(triplets)):
+        if first in seen:
+            continue
+        seen.add(first)
+        group = [first]
+        for number in group:  # it grows while it is walked through
+            item = triplets[number]
+            for text in (("query", item.query), ("positive", item.positive)):
+                others = [other for other in by_text.pop(text, ()) if other not in seen]
+                seen.update(others)
+                group += others
+        groups.append(group)
+    return groups
 
 
 def write_retrieval_task(folder: Path, queries: Sequence[Triplet], others: Iterable[str]) -> Path:

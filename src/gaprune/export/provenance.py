@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from gaprune.errors import ModelError
 from gaprune.evaluation.quality.index import ParentIndex
 from gaprune.export.portable import Options, Parent
-from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Sparsity
+from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Shrink, Sparsity
 from gaprune.util.records import Record
 
 __all__ = ["PROVENANCE_FILE", "Provenance", "now", "versions"]
@@ -51,6 +51,7 @@ class Provenance(Record):
         recipe: All options of the run.
         recoveries: Every recovery that followed, in order.
         evaluation: Scores by task, if it was evaluated.
+        shrink: What ``gaprune shrink`` measured, if it made the model.
         export: The export, if this is the folder of one.
     """
 
@@ -66,6 +67,7 @@ class Provenance(Record):
     recipe: Options = Field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
     evaluation: dict[str, Any] | None = None
+    shrink: Shrink | None = None
     export: Export | None = None
 
     @property

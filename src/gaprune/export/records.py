@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gaprune.evaluation.cost.footprint import Footprint
+from gaprune.evaluation.cost.speed import Speed
 from gaprune.export.portable import Options, Parent
 from gaprune.pruning.search import TargetChoice
 from gaprune.reconstruction.validate import Reconstruction
@@ -227,3 +228,31 @@ class Export(Record):
             least is not None and found is not None and found < least
             for found, least in zip(figures, self.floor or (), strict=False)
         )
+
+
+class Shrink(Record):
+    """How ``gaprune shrink`` made a model, and what was measured.
+
+    Args:
+        target: What was asked for.
+        runtime: Where the speed was measured.
+        speed: Of the model beside its parent.
+        searched: Targets that the search was given in turn, until the measured speed met the target.
+        minutes: By stage.
+        training_triplets: Number of triplets that it was trained on.
+        held_out_queries: Number of queries of the domain that it was judged on.
+        texts: Number of texts that it was distilled on.
+        is_labelled: Whether the user gave the triplets; otherwise they were made from documents.
+        warnings: What was wrong with the data.
+    """
+
+    target: str
+    runtime: str
+    speed: Speed
+    searched: tuple[str, ...]
+    minutes: dict[str, float]
+    training_triplets: int
+    held_out_queries: int
+    texts: int
+    is_labelled: bool
+    warnings: tuple[str, ...] = ()

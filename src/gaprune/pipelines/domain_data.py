@@ -125,6 +125,6 @@ def _texts(training: Triplets, triplets: Triplets) -> Iterator[str]:
 
 def _too_few(queries: int) -> str:
     return (
-        f"Only {queries} queries are held out; with fewer than {FEWEST_TO_JUDGE} the measured quality says little "
-        "(a standard error of five points of nDCG or more). More triplets or documents make the judgement better."
+        f"{queries} held-out {'query' if queries == 1 else 'queries'}: with fewer than {FEWEST_TO_JUDGE} the measured "
+        "quality says little (a standard error of five points of nDCG or more). More data make the judgement better."
     )

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
 from gaprune.evaluation.cost.speed import Speed, measure_speed
+from gaprune.export.formats.base import Request
+from gaprune.export.formats.registry import format_named
 from gaprune.models.encoders import Encoder, TorchModel
+from gaprune.models.exported import ExportedModel
 from gaprune.pipelines.export import export_model
 from gaprune.pipelines.prune import prune
 from gaprune.util.files import temporary_folder, write_json
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
-__all__ = ["Attempt", "Met", "meet_target"]
+__all__ = ["Attempt", "Met", "check_runtime", "meet_target"]
 
 _TOLERANCE = 0.05
 """A measured speedup may miss the target by this fraction."""
@@ -63,6 +66,16 @@ class Met(Record):
         return cls.model_validate_json((folder / _FILE).read_text(encoding="utf-8"))
 
 
+def check_runtime(runtime: Runtime) -> None:
+    """Check that models can be written for a runtime.
+
+    Raises:
+        MissingExtraError: If something is not installed.
+    """
+    if runtime != "torch":
+        format_named(runtime)(Request(Path(), int8=True)).check()
+
+
 def meet_target(
     parent: SentenceTransformer, target: Target, folder: Path, *, runtime: Runtime, options: Mapping[str, Any]
 ) -> None:
@@ -96,7 +109,8 @@ def meet_target(
             del result
             if target.kind != "speedup" or _distance(speed, target) <= math.log1p(_TOLERANCE):
                 break
-            searched = Target("speedup", max(1.01, searched.limit * target.limit / speed.speedup))
+            correction = (target.limit / speed.speedup) ** len(attempts)  # bolder each time: mixes come in steps
+            searched = Target("speedup", round(max(1.01, searched.limit * correction), 3))
     write_json(
         folder / _FILE, Met(target=str(target), attempts=tuple(attempts), chosen=chosen).model_dump(mode="json")
     )
@@ -115,8 +129,6 @@ def _opening(runtime: Runtime, beside: Path) -> Iterator[Callable[[SentenceTrans
     with temporary_folder(beside) as folder:
 
         def opened(model: SentenceTransformer, name: str) -> Encoder:
-            from gaprune.models.exported import ExportedModel
-
             model.save_pretrained(str(folder / name), create_model_card=False)
             export_model(folder / name, to=runtime, int8=True, out=folder / f"{name}-{runtime}", force=True)
             return ExportedModel(folder / f"{name}-{runtime}")

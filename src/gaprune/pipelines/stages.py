@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from gaprune.errors import OutputError
 from gaprune.util.files import temporary_beside, write_json
 from gaprune.util.progress import say
 
-__all__ = ["Stages"]
+__all__ = ["Stages", "fingerprint_of"]
 
 _STAGE_FILE = "stage.json"
 
@@ -40,14 +41,16 @@ class Stages:
         content = json.dumps([self._key, name, inputs], sort_keys=True, default=str)
         self._key = hashlib.sha256(content.encode()).hexdigest()
         place = self.folder / name
-        if _key_of(place) == self._key:
+        if _read(place).get("key") == self._key:
             say(f"The stage {name!r} was finished by an earlier run: {place}.")
             return place
+        began = time.monotonic()
         try:
             with temporary_beside(place) as partial:
                 partial.mkdir()
                 make(partial)
-                write_json(partial / _STAGE_FILE, {"key": self._key, "inputs": json.loads(content)[2]})
+                minutes = (time.monotonic() - began) / 60
+                write_json(partial / _STAGE_FILE, {"key": self._key, "minutes": minutes})
                 if place.exists():
                     shutil.rmtree(place)
                 partial.rename(place)
@@ -58,11 +61,28 @@ class Stages:
             ) from error
         return place
 
+    def minutes(self, *names: str) -> float:
+        """Return how many minutes finished stages took together, in whichever run they were made."""
+        return sum(float(_read(self.folder / name)["minutes"]) for name in names)
+
     def remove(self) -> None:
         """Delete all stages, when what the run was for is written."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _key_of(place: Path) -> str | None:
+def _read(place: Path) -> dict[str, Any]:
     file = place / _STAGE_FILE
-    return json.loads(file.read_text(encoding="utf-8"))["key"] if file.is_file() else None
+    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def fingerprint_of(source: str | Path) -> str:
+    """Return a SHA-256 of a file, or of all files of a folder and their names; a hub id stands for itself."""
+    path = Path(source).expanduser()
+    if not path.exists():
+        return str(source)
+    total = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()):
+        total.update(file.relative_to(path).as_posix().encode())
+        with file.open("rb") as content:
+            total.update(hashlib.file_digest(content, "sha256").digest())
+    return total.hexdigest()

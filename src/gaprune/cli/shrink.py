@@ -1,0 +1,37 @@
+"""``gaprune shrink``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from gaprune.cli.options import silence, with_options
+from gaprune.cli.output import opening, show
+from gaprune.config.shrink import ShrinkOptions
+
+__all__ = ["shrink"]
+
+_VISIBLE = ("domain", "general", "speedup", "size", "parameters", "runtime", "minutes", "out", "overwrite")
+"""Options with a flag of their own."""
+
+
+@with_options(ShrinkOptions, *_VISIBLE)
+def shrink(
+    options: dict[str, Any],
+    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
+) -> None:
+    """Make a model smaller and faster for a domain: prune, reconstruct, distil, judge, and write it.
+
+    Example: gaprune shrink sentence-transformers/all-MiniLM-L6-v2 --domain documents --speedup 3 --out small
+    """
+    from gaprune.pipelines.shrink import shrink as verb
+    from gaprune.report.shrink import HEADER, answer_sentence, shrink_rows
+    from gaprune.report.tables import plain_table
+
+    with silence(is_quiet=False, is_json=False):
+        result = verb(model, recipe=options)
+    title = answer_sentence(result.provenance, result.evaluation)
+    show(plain_table(title, HEADER, shrink_rows(result.provenance, result.evaluation)), opening(result.out))
+    if result.exported is not None:
+        show(f"Written for {result.provenance.shrink.runtime} in int8 to {result.exported}.")  # type: ignore[union-attr]

@@ -1,0 +1,210 @@
+"""``gaprune.shrink``: from texts of a domain and a speed to a finished, measured model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from gaprune.config.files import given_options
+from gaprune.config.shrink import ShrinkOptions
+from gaprune.config.typed import ShrinkKeywords
+from gaprune.data.samples import sample_triplets
+from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.export.folder import check_destination, save
+from gaprune.export.provenance import Provenance
+from gaprune.export.records import Shrink
+from gaprune.models.load import load_model
+from gaprune.pipelines.domain_data import DomainData, prepare_domain
+from gaprune.pipelines.export import export_model
+from gaprune.pipelines.meet_target import Met, check_runtime, meet_target
+from gaprune.pipelines.preflight import check_outside
+from gaprune.pipelines.recover import recover
+from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
+from gaprune.pipelines.stages import Stages, fingerprint_of
+from gaprune.report.card import model_card
+from gaprune.report.markdown import put_section
+from gaprune.report.shrink import shrink_markdown
+from gaprune.util.files import locked
+from gaprune.util.progress import say
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Shrunk", "shrink"]
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """A finished model.
+
+    Args:
+        out: Its folder.
+        provenance: Everything that made it; ``provenance.shrink`` is what was measured.
+        evaluation: Its quality on held-out queries beside its parent, alone and in the parent's index.
+        exported: Folder of the int8 model for the runtime, if one was asked for.
+    """
+
+    out: Path
+    provenance: Provenance
+    evaluation: Evaluation
+    exported: Path | None
+
+
+def shrink(
+    model: str | Path | None = None,
+    *,
+    domain: str | Path | None = None,
+    general: str | Path | None = None,
+    out: str | Path | None = None,
+    recipe: ShrinkOptions | Mapping[str, Any] | str | Path | None = None,
+    **options: Unpack[ShrinkKeywords],
+) -> Shrunk:
+    """Make a smaller, faster model for a domain, measure it, and write it as an ordinary model folder.
+
+    The stages are: data (triplets are made if documents are given, and queries are held out), pruning for the measured
+    target with reconstruction, distillation from the parent on the texts with a contrastive finish where there are
+    labels, and judging beside the parent. Every finished stage is kept in ``OUT.stages`` until the end: the same call
+    continues a run that was killed.
+
+    Args:
+        model: The parent: a folder or a hub id.
+        domain: Triplets of the domain, or plain documents.
+        general: Triplets of general language; by default the small sample that comes with GAPrune.
+        out: Folder to write.
+        recipe: Options, a mapping or a YAML file with further options.
+        **options: Any other field of :class:`gaprune.config.ShrinkOptions`; one target (``speedup``, ``size`` or
+            ``parameters``) is needed.
+
+    Returns:
+        What was made and measured.
+
+    Raises:
+        GapruneError: One of its kinds, naming the option, file, line or stage.
+
+    Example:
+        >>> gaprune.shrink("sentence-transformers/all-MiniLM-L6-v2", domain="documents", speedup=3, out="small")
+    """
+    asked = ShrinkOptions.build(
+        given_options(recipe, ShrinkOptions),
+        {"model": model, "domain": domain, "general": general, "out": out},
+        options,
+    )
+    destination = _check(asked)
+    work = destination.with_name(f"{destination.name}.stages")
+    general_source = asked.general or sample_triplets("general")
+    read = {"domain": fingerprint_of(str(asked.domain)), "general": fingerprint_of(general_source)}
+    with locked(work, wait=False):
+        stages = Stages(work)
+        prepared = stages.once(
+            "data", {**read, **_named(asked, "held_out", "seed")}, partial(_prepare, asked, general_source)
+        )
+        data = DomainData.read(prepared)
+        parent = load_model(str(asked.model), trust_remote_code=asked.trust_remote_code)
+        plan = plan_shrink(parent, data, asked)
+        say("\n".join(plan.lines(data, asked)))
+        pruned = stages.once(
+            "pruned", _named(asked, "model", "target", "runtime", "prune"), partial(_prune, parent, data, asked, plan)
+        )
+        minutes = max(plan.least_minutes, asked.minutes - stages.minutes("data", "pruned") - plan.judging_minutes)
+        trained = stages.once(
+            "trained", _named(asked, "minutes", "recover"), partial(_train, pruned, parent, data, asked, minutes)
+        )
+        result = _finish(trained, parent, data, asked, _record(asked, data, Met.read(pruned), stages))
+        stages.remove()
+    return result
+
+
+def _check(asked: ShrinkOptions) -> Path:
+    """Return the folder to write; what can be wrong with options is refused here."""
+    for option, said in (("model", "the parent, a folder or a hub id"), ("domain", "texts of your domain")):
+        if getattr(asked, option) is None:
+            raise ConfigError(f"{option}: nothing is named.", f"Name {said}.")
+    if asked.out is None:
+        raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (out=...).")
+    check_runtime(asked.runtime)
+    destination = check_destination(asked.out, overwrite=asked.overwrite)
+    if asked.runtime != "torch":
+        check_destination(_exported_folder(asked), overwrite=asked.overwrite)
+    read = {option: getattr(asked, option) for option in ("model", "domain", "general")}
+    check_outside({destination}, read=read, written={})
+    return destination
+
+
+def _named(asked: ShrinkOptions, *options: str) -> dict[str, Any]:
+    """Return the options that a stage depends on."""
+    return {option: str(getattr(asked, option)) for option in options}
+
+
+def _prepare(asked: ShrinkOptions, general: str | Path, folder: Path) -> None:
+    prepare_domain(folder, str(asked.domain), general, held_out=asked.held_out, seed=asked.seed)
+
+
+def _prune(
+    parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, plan: ShrinkPlan, folder: Path
+) -> None:
+    options = {"domain": data.domain, "general": data.general, "triplets": plan.triplets, "seed": asked.seed}
+    meet_target(parent, asked.target, folder, runtime=asked.runtime, options={**options, **asked.prune})
+
+
+def _train(
+    pruned: Path, parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, minutes: float, folder: Path
+) -> None:
+    """Distil on the texts, then fine-tune on the triplets if the user gave them."""
+    checkpoint = pruned.with_name("training")
+    options = {"minutes": minutes, "seed": asked.seed, "checkpoint": checkpoint, "resume": checkpoint.exists()}
+    if data.is_labelled:
+        options["domain"] = data.domain
+    recover(
+        pruned / "model",
+        parent=parent,
+        texts=data.texts,
+        general=data.general,
+        out=folder / "model",
+        **{**options, **asked.recover},
+    )
+
+
+def _record(asked: ShrinkOptions, data: DomainData, met: Met, stages: Stages) -> Shrink:
+    return Shrink(
+        target=str(asked.target),
+        runtime=asked.runtime,
+        speed=met.speed,
+        searched=tuple(each.searched for each in met.attempts),
+        minutes={name: stages.minutes(name) for name in ("data", "pruned", "trained")},
+        training_triplets=data.training_triplets,
+        held_out_queries=data.held_out_queries,
+        texts=data.text_count,
+        is_labelled=data.is_labelled,
+        warnings=data.warnings,
+    )
+
+
+def _finish(
+    trained: Path, parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, record: Shrink
+) -> Shrunk:
+    """Judge the model beside its parent, and write it with its card, and for its runtime."""
+    child = load_model(trained / "model", device=str(parent.device), trust_remote_code=asked.trust_remote_code)
+    made = Provenance.read(trained / "model")
+    if made is None:
+        raise RuntimeError(f"{trained} has no provenance")
+    evaluation = evaluate(child, find_tasks(data.tasks), parent=parent, label="Judging")
+    out = Path(str(asked.out))
+    measured = {"shrink": record, "evaluation": evaluation.as_dict()}
+    provenance = made.model_copy(update=measured).seen_from(out, asked.model)
+    card = put_section(model_card(provenance, evaluation), "shrink", shrink_markdown(provenance, evaluation))
+    save(child, out, card=card, provenance=provenance, overwrite=asked.overwrite)
+    exported = None
+    if asked.runtime != "torch":
+        exported = _exported_folder(asked)
+        export_model(out, to=asked.runtime, int8=True, out=exported, domain=data.domain, overwrite=asked.overwrite)
+    return Shrunk(out, provenance, evaluation, exported)
+
+
+def _exported_folder(asked: ShrinkOptions) -> Path:
+    return Path(f"{asked.out}-{asked.runtime}")

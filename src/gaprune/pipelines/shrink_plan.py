@@ -1,0 +1,93 @@
+"""The plan of ``gaprune.shrink``: how long its stages take, by one measurement of the parent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from gaprune.config.shrink import ShrinkOptions
+from gaprune.data.read import read_triplets
+from gaprune.errors import ConfigError
+from gaprune.models.encode import encode
+from gaprune.pipelines.domain_data import DomainData
+from gaprune.util.records import Record
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["ShrinkPlan", "plan_shrink"]
+
+_TRIPLETS = 512
+"""Triplets of each data set that pruning is measured on."""
+
+_PRUNING_PASSES = 40.0
+"""Forward passes over the calibration texts that a pruning costs: measuring, search, reconstruction and repetition."""
+
+_TIMED = 64
+_FEWEST_MINUTES = 1.0
+"""Minutes of training below which a run is refused."""
+
+
+class ShrinkPlan(Record):
+    """How a run spends its time.
+
+    Args:
+        triplets: Triplets of each data set that pruning is measured on.
+        pruning_minutes: Estimated minutes of pruning.
+        judging_minutes: Estimated minutes of judging parent and child.
+        training_minutes: What is left for training.
+        least_minutes: Minutes that training gets even if pruning takes longer than estimated.
+    """
+
+    triplets: int
+    pruning_minutes: float
+    judging_minutes: float
+    training_minutes: float
+    least_minutes: float = _FEWEST_MINUTES
+
+    def lines(self, data: DomainData, asked: ShrinkOptions) -> Iterator[str]:
+        """Yield what is said before the run starts."""
+        labels = "given" if data.is_labelled else "made from documents, so there is no training on labels"
+        yield (
+            f"Data: {data.training_triplets:,} triplets ({labels}), {data.text_count:,} texts to distil on, "
+            f"{data.held_out_queries:,} queries held out for judging."
+        )
+        yield from (f"Warning: {each}" for each in data.warnings)
+        yield (
+            f"Plan for {asked.target} within {asked.minutes:g} minutes: pruning about {self.pruning_minutes:.1f}, "
+            f"training about {self.training_minutes:.1f}, judging about {self.judging_minutes:.1f} minutes."
+        )
+
+
+def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions) -> ShrinkPlan:
+    """Return the plan for the time that is asked for.
+
+    Raises:
+        ConfigError: If the time is too short for pruning and a minute of training.
+    """
+    triplets = read_triplets(data.domain)
+    count = int(asked.prune.get("triplets") or min(_TRIPLETS, len(triplets), len(read_triplets(data.general))))
+    texts = [text for item in triplets for text in (item.query, *item.passages)][:_TIMED]
+    encode(parent, texts[:8], None, None)
+    began = time.perf_counter()
+    encode(parent, texts, None, None)
+    per_text = (time.perf_counter() - began) / len(texts) / 60
+    per_triplet = sum(1 + len(item.passages) for item in triplets) / len(triplets)
+    pruning = _PRUNING_PASSES * 2 * count * per_triplet * per_text
+    judging = 2 * per_text * _lines_of(data)
+    left = asked.minutes - pruning - judging
+    if left < _FEWEST_MINUTES:
+        raise ConfigError(
+            f"minutes: {asked.minutes:g} are too few: here pruning takes about {pruning:.1f} minutes, judging "
+            f"{judging:.1f}, and at least {_FEWEST_MINUTES:g} are needed for training.",
+            f"Give --minutes {pruning + judging + _FEWEST_MINUTES:.0f} or more, or measure on fewer triplets: "
+            f"--set prune.triplets={max(16, count // 4)}.",
+        )
+    return ShrinkPlan(triplets=count, pruning_minutes=pruning, judging_minutes=judging, training_minutes=left)
+
+
+def _lines_of(data: DomainData) -> int:
+    """Return the number of texts of the held-out tasks."""
+    files = data.tasks.rglob("*.jsonl")
+    return sum(file.read_bytes().count(b"\n") for file in files)

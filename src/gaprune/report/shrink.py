@@ -1,0 +1,83 @@
+"""What ``gaprune shrink`` made: parent and child side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gaprune.report.markdown import markdown_table
+
+if TYPE_CHECKING:
+    from gaprune.evaluation.quality.scores import Evaluation
+    from gaprune.export.provenance import Provenance
+
+__all__ = ["HEADER", "answer_sentence", "shrink_markdown", "shrink_rows"]
+
+HEADER = ("", "parent", "this model", "ratio")
+
+
+def shrink_rows(provenance: Provenance, evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """Return the rows of a table: a measure, the parent's value, the child's, and their ratio."""
+    found, sizes = provenance.shrink, provenance.sparsity
+    if found is None:
+        raise ValueError("this model was not made by shrink")
+    speed = found.speed
+    rows: list[tuple[str, ...]] = [
+        (
+            "parameters",
+            f"{sizes.parent_parameters:,}",
+            f"{sizes.parameters:,}",
+            f"{sizes.parent_parameters / sizes.parameters:.2f} x smaller",
+        ),
+        (
+            "one query of 32 tokens",
+            *(f"{each:.2f} ms" for each in speed.milliseconds),
+            f"{speed.latency:.2f} x faster",
+        ),
+        (
+            "32 passages of 128 tokens",
+            *(f"{each:,.0f} texts/s" for each in speed.texts_per_second),
+            f"{speed.throughput:.2f} x faster",
+        ),
+    ]
+    for domain in evaluation.domains:
+        mine, its = evaluation.mean(domain), evaluation.parent_mean(domain)
+        label = "held-out queries of the domain" if domain == "domain" else f"held-out {domain} queries"
+        rows.append((f"nDCG@10, {label}", _score(its), _score(mine), _kept(mine, its)))
+        index = evaluation.parent_index(domain)
+        if index is not None and index.value is not None and index.parent:
+            rows.append(
+                (
+                    "  in the parent's index",
+                    _score(index.parent),
+                    _score(index.value),
+                    _kept(index.value, index.parent),
+                )
+            )
+    return rows
+
+
+def _score(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _kept(mine: float, its: float | None) -> str:
+    return "" if not its else f"{mine / its:.1%} kept"
+
+
+def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
+    """Return the outcome in a sentence."""
+    found, sizes = provenance.shrink, provenance.sparsity
+    if found is None:
+        raise ValueError("this model was not made by shrink")
+    mine, its = evaluation.mean("domain"), evaluation.parent_mean("domain") or 0.0
+    return (
+        f"{sizes.parent_parameters / sizes.parameters:.1f} times smaller and {found.speed.speedup:.1f} times faster "
+        f"than its parent ({found.runtime}, measured), with {mine / its:.1%} of its nDCG@10 on "
+        f"{found.held_out_queries} held-out queries of the domain."
+    )
+
+
+def shrink_markdown(provenance: Provenance, evaluation: Evaluation) -> str:
+    """Return the section of the card."""
+    table = markdown_table(HEADER, shrink_rows(provenance, evaluation))
+    return f"## What it is worth\n\n{answer_sentence(provenance, evaluation)}\n\n{table}"

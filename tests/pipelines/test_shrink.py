@@ -1,0 +1,191 @@
+"""Shrinking by one dial: from documents or triplets to a judged model, continued after a kill, refused in time."""
+
+import json
+import random
+
+import pytest
+from sentence_transformers import SentenceTransformer
+
+import gaprune
+from gaprune.config.removal import Target
+from gaprune.config.shrink import ShrinkOptions
+from gaprune.errors import ConfigError, DataError, OutputError
+from gaprune.evaluation.cost.speed import Speed
+from gaprune.export.provenance import Provenance
+from gaprune.pipelines import meet_target, shrink
+from toys import triplets_file
+
+QUICK = {"prune": {"triplets": 12, "batch_size": 8, "reconstruction_triplets": 8, "round_to": 4}, "minutes": 3.0}
+QUICK["recover"] = {"tokens": 2000, "steps": 2, "batch_size": 8, "minutes": None}
+
+
+def documents(folder, seed, count=12):
+    """Markdown files with titles, headings and paragraphs of random words."""
+    folder.mkdir()
+    draw = random.Random(seed)  # noqa: S311 (no secret)
+    words = ["".join(draw.choices("abcdefghij", k=draw.randint(3, 7))) for _ in range(200)]
+
+    def sentence(length):
+        return " ".join(draw.choices(words, k=length)).capitalize() + "."
+
+    for number in range(count):
+        parts = [f"# {sentence(5)[:-1]}"]
+        for _ in range(4):
+            parts += [f"## {sentence(4)[:-1]}", f"{sentence(14)} {sentence(12)}", sentence(20)]
+        (folder / f"{number}.md").write_text("\n\n".join(parts), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("shrink")
+
+
+@pytest.fixture(scope="module")
+def arguments(place, folder_of):
+    """A parent, documents of a domain and a number of parameters that asks for less of it."""
+    parent = folder_of("bert")
+    count = sum(each.numel() for each in SentenceTransformer(str(parent), device="cpu").parameters())
+    domain, general = documents(place / "documents", 0), documents(place / "others", 1, 4)
+    made = gaprune.data.documents.from_texts.triplets_from_texts(general).triplets
+    return {
+        "model": parent,
+        "domain": domain,
+        "general": triplets_file(place / "general.jsonl", made),
+        "parameters": int(0.95 * count),
+        "recipe": QUICK,
+    }
+
+
+@pytest.fixture(scope="module")
+def shrunk(arguments, place):
+    return gaprune.shrink(**arguments, out=place / "small")
+
+
+def test_the_child_is_an_ordinary_model_and_meets_the_target(shrunk, arguments):
+    child = SentenceTransformer(str(shrunk.out), device="cpu")
+    parameters = sum(each.numel() for each in child.parameters())
+    assert parameters == shrunk.provenance.sparsity.parameters <= arguments["parameters"]
+    assert child.encode("the bank").shape == (child.get_embedding_dimension(),)
+
+
+def test_the_record_says_what_was_done_and_measured(shrunk):
+    provenance = Provenance.read(shrunk.out)
+    found = provenance.shrink
+    assert found == shrunk.provenance.shrink
+    assert not found.is_labelled
+    assert found.minutes.keys() == {"data", "pruned", "trained"}
+    assert found.held_out_queries < 50
+    assert any(str(found.held_out_queries) in warning for warning in found.warnings)
+    assert found.speed.speedup > 0
+    assert [each.options["tokens"] for each in provenance.recoveries] == [2000]
+    assert {score["domain"] for score in provenance.evaluation["scores"]} == {"domain", "general"}
+    card = (shrunk.out / "README.md").read_text(encoding="utf-8")
+    assert f"{provenance.sparsity.parameters:,}" in card
+    assert "held-out queries" in card
+
+
+def test_nothing_else_is_left(shrunk, place):
+    assert not [each.name for each in place.iterdir() if "stages" in each.name or each.name.endswith(".partial")]
+
+
+def test_held_out_queries_are_in_no_training_data(arguments, place, monkeypatch):
+    """The stages are kept if the run ends in one, so that their data can be looked at."""
+    monkeypatch.setattr(shrink, "recover", _interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        gaprune.shrink(**arguments, out=place / "kept")
+    data = place / "kept.stages" / "data"
+    queries = _column(data / "tasks/domain/HeldOut/queries.jsonl", "text")
+    assert queries
+    assert not queries & _column(data / "domain.jsonl", "query")
+    passages = _column(data / "tasks/domain/HeldOut/corpus.jsonl", "text")
+    assert not (queries - passages) & _column(data / "texts.jsonl", "text")
+
+
+def _column(file, name):
+    return {json.loads(line)[name] for line in file.read_text(encoding="utf-8").splitlines()}
+
+
+def _interrupted(*_args, **_options):
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_was_ended_continues_with_the_stage_it_was_in(arguments, place, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(shrink, "recover", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            gaprune.shrink(**arguments, out=place / "ended")
+    monkeypatch.setattr(shrink, "prepare_domain", _interrupted)
+    monkeypatch.setattr(shrink, "meet_target", _interrupted)
+    assert gaprune.shrink(**arguments, out=place / "ended").out == place / "ended"
+
+
+def test_a_full_disk_keeps_finished_stages_and_writes_nothing_half(arguments, place, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(shrink, "meet_target", full)
+    with pytest.raises(OutputError, match=r"'pruned'.*No space left"):
+        gaprune.shrink(**arguments, out=place / "full")
+    assert not (place / "full").exists()
+    assert [each.name for each in (place / "full.stages").iterdir()] == ["data"]
+
+
+def test_a_measured_speed_that_misses_the_target_changes_the_search(folder_of, toy_triplets, tmp_path, monkeypatch):
+    """The stand-in for a machine gains only half (in logarithms) of what the operations say."""
+    from gaprune.evaluation.cost.flops import count_flops
+
+    def measured(child, parent, **_options):
+        ratio = count_flops(parent.model).per_token(16) / count_flops(child.model).per_token(16)
+        return Speed(latency=ratio**0.5, throughput=ratio**0.5, milliseconds=(1, 1), texts_per_second=(1, 1))
+
+    monkeypatch.setattr(meet_target, "measure_speed", measured)
+    parent = SentenceTransformer(str(folder_of("bert")), device="cpu")
+    options = {"domain": toy_triplets, "general": toy_triplets, "batch_size": 4, "round_to": 1, "layer_triplets": 4}
+    meet_target.meet_target(parent, Target("speedup", 1.7), tmp_path, runtime="torch", options=options)
+    met = meet_target.Met.read(tmp_path)
+    assert met.attempts[0].searched == "speedup=1.7"
+    assert len(met.attempts) > 1
+    errors = [abs(each.speed.speedup / 1.7 - 1) for each in met.attempts]
+    assert errors[met.chosen] == min(errors) < errors[0]
+    assert SentenceTransformer(str(tmp_path / "model"), device="cpu")
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("changes", "error", "named"),
+        [
+            ({"out": None}, ConfigError, "out"),
+            ({"model": None}, ConfigError, "model"),
+            ({"domain": None}, ConfigError, "domain"),
+            ({"parameters": None}, ConfigError, "speedup"),
+            ({"speedup": 2}, ConfigError, "one target"),
+            ({"runtime": "onnx"}, ConfigError, "runtime"),
+            ({"parameters": "1"}, ConfigError, "out of reach"),
+            ({"minutes": 0.001}, ConfigError, "minutes"),
+        ],
+    )
+    def test_options(self, arguments, tmp_path, changes, error, named):
+        recipe = {**QUICK, **{name: changes.pop(name) for name in ("minutes",) if name in changes}}
+        with pytest.raises(error, match=named):
+            gaprune.shrink(**{**arguments, "out": tmp_path / "out", **changes, "recipe": recipe})
+        assert not (tmp_path / "out").exists()
+
+    def test_no_text(self, arguments, tmp_path):
+        (tmp_path / "empty").mkdir()
+        (tmp_path / "empty" / "a.txt").write_text("", encoding="utf-8")
+        with pytest.raises(DataError, match="empty"):
+            gaprune.shrink(**{**arguments, "domain": tmp_path / "empty"}, out=tmp_path / "out")
+
+    def test_a_run_that_is_still_going(self, arguments, tmp_path):
+        from gaprune.util.files import locked
+
+        with locked(tmp_path / "out.stages"), pytest.raises(OutputError, match="another run"):
+            gaprune.shrink(**arguments, out=tmp_path / "out")
+
+
+def test_targets_are_written_without_their_names():
+    for option, value, limit in (("speedup", "3", 3), ("size", "25MB", 25e6), ("parameters", "12M", 12e6)):
+        options = ShrinkOptions.build({option: value})
+        assert (options.target.kind, options.target.limit) == (option, limit)
+        assert ShrinkOptions.build(options.model_dump(exclude_none=True, mode="json")).target == options.target
