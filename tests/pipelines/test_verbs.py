@@ -11,6 +11,7 @@ from gaprune.errors import ConfigError, DataError, MissingExtraError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE
+from gaprune.models import exported_module
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
 from gaprune.pipelines import evaluate as evaluating
@@ -32,7 +33,7 @@ def never_loaded(monkeypatch):
     def fail(*_args, **_kwargs):
         raise AssertionError("loaded before everything was checked")
 
-    monkeypatch.setattr(evaluating, "load_model", fail)
+    monkeypatch.setattr(exported_module, "open_model", fail)
 
 
 def values(found):
@@ -109,7 +110,9 @@ class TestEvaluate:
 
     def test_a_revision_is_of_the_model_on_the_hub(self, bert, folder_of, tasks, monkeypatch):
         asked = []
-        monkeypatch.setattr(evaluating, "load_model", lambda name, **options: asked.append((name, options)) or bert)
+        monkeypatch.setattr(
+            exported_module, "open_model", lambda name, **options: asked.append((name, options)) or bert
+        )
         gaprune.evaluate(folder_of("bert"), tasks=tasks, parent="hub/parent", revision="v1", device=None)
         assert asked == [(folder_of("bert"), {"revision": "v1"}), ("hub/parent", {"revision": "v1"})]
 
