@@ -22,7 +22,7 @@ _MB = 1e6
 
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
-    to: Annotated[str, typer.Option(help="onnx, openvino (extras; run without PyTorch), or archive: one file.")],
+    to: Annotated[str, typer.Option(help="onnx, openvino (extras; without PyTorch), router, or archive.")],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: weights and activations.")] = False,
     weights_only: Annotated[
@@ -30,6 +30,9 @@ def export(
     ] = False,
     domain: Annotated[
         Path | None, typer.Option(help="Triplets: half calibrate int8, half are held out for the comparison.")
+    ] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="For a router: the model that embeds documents; default: the recorded parent.")
     ] = None,
     floor: Annotated[
         str | None, typer.Option(help="Least mean and lowest cosine to the original; default: 0.98,0.95 in int8.")
@@ -49,7 +52,7 @@ def export(
 
     if to == "archive":
         graph_only = {"int8": int8, "weights_only": weights_only, "domain": domain, "floor": floor, "force": force}
-        for option, given in {**graph_only, "trust_remote_code": trust_remote_code}.items():
+        for option, given in {**graph_only, "parent": parent, "trust_remote_code": trust_remote_code}.items():
             if given:
                 raise ConfigError(f"{option}: an archive keeps the model as it is.", "Leave it out with --to archive.")
         packed = pack(model, out, overwrite=overwrite)
@@ -63,6 +66,7 @@ def export(
             int8=int8,
             weights_only=weights_only,
             domain=domain,
+            parent=parent,
             floor=floor,
             force=force,
             overwrite=overwrite,

@@ -52,25 +52,27 @@ def export_model(
     int8: bool = False,
     weights_only: bool = False,
     domain: str | Path | None = None,
+    parent: str | Path | None = None,
     floor: Sequence[float] | str | None = None,
     force: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
 ) -> Exported:
-    """Write a model for ONNX Runtime or OpenVINO, and compare its embeddings with those of the original.
+    """Write a model in another format, and compare its embeddings with those of the original.
 
     The whole model, with pooling and all later modules, becomes one graph from tokens to embeddings, in fp32 or int8.
     Its card, :class:`gaprune.ExportedModel` and docs/export.md say what opens the folder.
 
     Args:
         folder: A sentence-transformers folder; GAPrune need not have made it.
-        to: Name of a format: ``onnx``, ``openvino``, or another that ``gaprune export --help`` lists.
+        to: Name of a format: ``onnx``, ``openvino``, ``router``, or another that ``gaprune export --help`` lists.
         out: Folder to write.
         int8: Quantise to int8: for OpenVINO weights and activations, by ranges calibrated on texts; for ONNX weights,
             and activations as they come. What would move embeddings too far is kept in fp32.
         weights_only: With ``int8``, quantise the weights alone; activations stay in floating point.
         domain: Triplets of your own, in any form that pruning reads. Half of them calibrate the quantisation; the
             export is held against the model on the other half, and on our samples.
+        parent: For ``router``, the model that embeds the documents; by default the one that ``gaprune.json`` names.
         floor: The least mean and the least lowest cosine between the embeddings of a held-out text by the export and
             by the model in fp32; by default 0.999 and 0.999, and 0.98 and 0.95 in int8.
         force: Write the export even if it is below the floor; its card says so.
@@ -85,7 +87,7 @@ def export_model(
         >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").record.cosine_min
     """
     folder = Path(folder)
-    target = format_named(to)(Request(folder, int8=int8, weights_only=weights_only))
+    target = format_named(to)(Request(folder, int8=int8, weights_only=weights_only, parent=parent))
     least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)
     target.check()

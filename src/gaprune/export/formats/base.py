@@ -26,11 +26,13 @@ class Request:
         folder: Folder of the model.
         int8: Whether the model is quantised to int8.
         weights_only: Whether the weights alone are.
+        parent: Folder or hub id of the model's parent, if it is named.
     """
 
     folder: Path
     int8: bool = False
     weights_only: bool = False
+    parent: str | Path | None = None
 
 
 class ExportFormat(ABC):
@@ -47,6 +49,8 @@ class ExportFormat(ABC):
     """What runs or reads the result, in words."""
     has_int8: ClassVar[bool] = False
     """Whether there is an int8 form."""
+    has_parent: ClassVar[bool] = False
+    """Whether the parent becomes a part of it."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -62,6 +66,8 @@ class ExportFormat(ABC):
             raise ConfigError("weights_only: this says how to quantise to int8.", "Add int8, or leave it out.")
         if self.request.int8 and not self.has_int8:
             raise ConfigError(f"int8: the format {self.name} has no int8 form.", "Leave int8 out.")
+        if self.request.parent is not None and not self.has_parent:
+            raise ConfigError(f"parent: the format {self.name} does not contain it.", "Leave it out.")
 
     def check_model(self, model: SentenceTransformer) -> None:  # noqa: B027 (most formats refuse nothing)
         """Refuse a model that this format cannot express.
