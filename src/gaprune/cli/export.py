@@ -22,7 +22,7 @@ _MB = 1e6
 
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
-    to: Annotated[str, typer.Option(help="onnx, openvino (extras; without PyTorch), router, or archive.")],
+    to: Annotated[str, typer.Option(help="onnx, openvino (extras; without PyTorch), torch, router, archive.")],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: weights and activations.")] = False,
     weights_only: Annotated[
@@ -33,6 +33,9 @@ def export(
     ] = None,
     parent: Annotated[
         str | None, typer.Option(help="For a router: the model that embeds documents; default: the recorded parent.")
+    ] = None,
+    dimensions: Annotated[
+        int | None, typer.Option(min=1, help="Shorten embeddings to so many dimensions (PCA of --domain).")
     ] = None,
     floor: Annotated[
         str | None, typer.Option(help="Least mean and lowest cosine to the original; default: 0.98,0.95 in int8.")
@@ -52,7 +55,12 @@ def export(
 
     if to == "archive":
         graph_only = {"int8": int8, "weights_only": weights_only, "domain": domain, "floor": floor, "force": force}
-        for option, given in {**graph_only, "parent": parent, "trust_remote_code": trust_remote_code}.items():
+        for option, given in {
+            **graph_only,
+            "parent": parent,
+            "dimensions": dimensions,
+            "trust_remote_code": trust_remote_code,
+        }.items():
             if given:
                 raise ConfigError(f"{option}: an archive keeps the model as it is.", "Leave it out with --to archive.")
         packed = pack(model, out, overwrite=overwrite)
@@ -67,6 +75,7 @@ def export(
             weights_only=weights_only,
             domain=domain,
             parent=parent,
+            dimensions=dimensions,
             floor=floor,
             force=force,
             overwrite=overwrite,

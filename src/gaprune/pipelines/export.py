@@ -21,6 +21,7 @@ from gaprune.export.records import Export
 from gaprune.models.formats import GRAPHS, format_of
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
+from gaprune.pipelines.dimensions import shorten
 from gaprune.pipelines.recovered import unpruned
 from gaprune.report.export_card import export_card
 from gaprune.util.files import folder_bytes
@@ -53,6 +54,7 @@ def export_model(
     weights_only: bool = False,
     domain: str | Path | None = None,
     parent: str | Path | None = None,
+    dimensions: int | None = None,
     floor: Sequence[float] | str | None = None,
     force: bool = False,
     overwrite: bool = False,
@@ -65,7 +67,7 @@ def export_model(
 
     Args:
         folder: A sentence-transformers folder; GAPrune need not have made it.
-        to: Name of a format: ``onnx``, ``openvino``, ``router``, or another that ``gaprune export --help`` lists.
+        to: Name of a format: ``onnx``, ``openvino``, ``router`` or ``torch``.
         out: Folder to write.
         int8: Quantise to int8: for OpenVINO weights and activations, by ranges calibrated on texts; for ONNX weights,
             and activations as they come. What would move embeddings too far is kept in fp32.
@@ -73,6 +75,8 @@ def export_model(
         domain: Triplets of your own, in any form that pruning reads. Half of them calibrate the quantisation; the
             export is held against the model on the other half, and on our samples.
         parent: For ``router``, the model that embeds the documents; by default the one that ``gaprune.json`` names.
+        dimensions: Shorten the embeddings to so many dimensions first, by PCA of the texts of ``domain`` or, for a
+            Matryoshka model, by truncation; the comparison is with the shortened model.
         floor: The least mean and the least lowest cosine between the embeddings of a held-out text by the export and
             by the model in fp32; by default 0.999 and 0.999, and 0.98 and 0.95 in int8.
         force: Write the export even if it is below the floor; its card says so.
@@ -87,6 +91,10 @@ def export_model(
         >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").record.cosine_min
     """
     folder = Path(folder)
+    if to == "router" and dimensions is not None:
+        raise ConfigError(
+            "dimensions: a router keeps both models as they are.", "Leave it out, or use another format."
+        )
     target = format_named(to)(Request(folder, int8=int8, weights_only=weights_only, parent=parent))
     least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)
@@ -94,6 +102,7 @@ def export_model(
     own = () if domain is None else read_triplets(domain)
     provenance = Provenance.read(folder)
     model = load_model(folder, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
+    shortened = None if dimensions is None else shorten(model, folder, dimensions, own)
     target.check_model(model)
     texts = Texts.draw(own, resolve_prompts(model))
     with writing(destination, overwrite=overwrite) as partial:
@@ -108,7 +117,7 @@ def export_model(
         record = Export(
             to=to,
             int8=int8,
-            form=form,
+            form=form if shortened is None else f"{form}, {shortened}",
             source=source,
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             flops=count_flops(model).as_dict(),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["add_head", "fit_head", "head_place", "pca_head"]
+__all__ = ["add_head", "fit_head", "head_place", "pca_head", "truncation_head"]
 
 _RIDGE = 1e-2
 
@@ -96,12 +96,8 @@ def pca_head(
         ConfigError: If ``dimensions`` is not below the model's, or there are fewer texts.
         MeasurementError: If embeddings are not finite.
     """
-    own, count = model.get_embedding_dimension(), sum(map(len, texts.values()))
-    if own is not None and not 0 < dimensions < own:
-        raise ConfigError(
-            f"dimensions: {dimensions} is not between 1 and {own - 1}: the model's embeddings have {own}.",
-            "Name fewer dimensions.",
-        )
+    _check_dimensions(model, dimensions)
+    count = sum(map(len, texts.values()))
     if count < dimensions:
         raise ConfigError(
             f"dimensions: {count} texts do not determine {dimensions} dimensions.",
@@ -111,6 +107,26 @@ def pca_head(
     second = torch.stack([each.T @ each / len(each) for each in unit]).mean(dim=0)
     vectors: Tensor = torch.linalg.eigh(second).eigenvectors
     return _dense(vectors.flip(1)[:, :dimensions].T, model)
+
+
+def truncation_head(model: SentenceTransformer, dimensions: int) -> Dense:
+    """Return the linear map to the first ``dimensions`` of the embeddings, for :func:`add_head`.
+
+    Raises:
+        ConfigError: If ``dimensions`` is not below the model's.
+    """
+    return _dense(torch.eye(dimensions, _check_dimensions(model, dimensions)), model)
+
+
+def _check_dimensions(model: SentenceTransformer, dimensions: int) -> int:
+    """Return how many dimensions the embeddings have, which must be more."""
+    own = model.get_embedding_dimension()
+    if own is None or not 0 < dimensions < own:
+        raise ConfigError(
+            f"dimensions: {dimensions} is not between 1 and {(own or 1) - 1}: the model's embeddings have {own}.",
+            "Name fewer dimensions.",
+        )
+    return own
 
 
 def add_head(model: SentenceTransformer, head: Dense) -> None:
