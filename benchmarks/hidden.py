@@ -93,8 +93,8 @@ def run(done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines, kept: Path | 
         name: create(base).for_run({"domain", "general"}, reconstructs=on) for name, (base, on) in CRITERIA.items()
     }
     statistics = measured(parent, removable, criteria, recipe, kept)
-    held_out = [
-        ReferenceOutputs(parent, drawn(kind, SAMPLE, HELD_OUT), prompts=Prompts(), options=recipe)
+    judges = [
+        ReferenceOutputs(parent, held_out(kind, HELD_OUT), prompts=Prompts(), options=recipe)
         for kind in ("finance", "general")
     ]
     for size, criterion, after in missing:
@@ -109,7 +109,7 @@ def run(done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines, kept: Path | 
             child = reconstructed(parent, start, recipe, norms="as they are" not in after)
         line: dict[str, Any] = {"cell": (size, criterion, after), "machine": machine()}
         line["seconds"] = round(time.process_time() - started, 1)
-        line["degradation"] = [reference.changed(child) for reference in held_out]
+        line["degradation"] = [reference.changed(child) for reference in judges]
         line["parameters"] = sum(weight.numel() for weight in child.parameters())
         if after == "reconstructed" and criterion in ("activation", "dai"):
             line["scores"] = {"parent": quality(parent), "child": quality(child)}
@@ -119,10 +119,15 @@ def run(done: dict[tuple[Any, ...], dict[str, Any]], lines: Lines, kept: Path | 
         sys.stderr.write(f"{line['cell']}: {line['degradation']} {line.get('scores')} {line.get('speed')}\n")
 
 
-def drawn(kind: str, start: int, count: int) -> Triplets:
-    """Return some triplets of one kind of data in a fixed random order."""
-    found = read_triplets(testbed() / "calibration" / f"{kind}.jsonl")
-    return found.take(len(found), seed=0)[start : start + count]
+def sample(kind: str) -> Triplets:
+    """Return the triplets of one kind of data that statistics and reconstruction see."""
+    return read_triplets(testbed() / "calibration" / f"{kind}.jsonl").take(SAMPLE, seed=0)
+
+
+def held_out(kind: str, count: int) -> Triplets:
+    """Return other triplets of the same kind."""
+    found, seen = read_triplets(testbed() / "calibration" / f"{kind}.jsonl"), list(sample(kind))
+    return Triplets([item for item in found.take(SAMPLE, seed=1) if item not in seen][:count], kind)
 
 
 def measured(
@@ -134,7 +139,7 @@ def measured(
         return found
     needs = Needs.together(needs_of(each, ("units",)) for each in criteria.values())
     calibration = Calibration(
-        *(drawn(kind, 0, SAMPLE).take(MEASURED, seed=0) for kind in ("finance", "general")),
+        *(sample(kind).take(MEASURED, seed=0) for kind in ("finance", "general")),
         Prompts(), frozenset({"domain", "general"}), mined=0, own_negatives={"domain": 0, "general": 0},
     )  # fmt: skip
     consumers = [group.consumer for group in removable.groups(parent)]
@@ -151,7 +156,7 @@ def reconstructed(parent: SentenceTransformer, start: Start, recipe: Recipe, *, 
         for linear in linear_layers(start.model)
         if linear.layer is not None
     }
-    fitted = {"domain": drawn("finance", 0, FITTED), "general": drawn("general", 0, FITTED)}
+    fitted = {"domain": sample("finance")[:FITTED], "general": sample("general")[:FITTED]}
     blocks = reconstruct.reconstruct_blocks
     switched = blocks if norms else lambda *args, **options: blocks(*args, **options | {"norms": False})
     with mock.patch.object(reconstruct, "reconstruct_blocks", switched):
@@ -171,7 +176,7 @@ def quality(model: SentenceTransformer) -> dict[str, float]:
 
 def processor_time(model: SentenceTransformer) -> float:
     """Return the least processor time of three times encoding the held-out finance queries and passages."""
-    texts = [text for item in drawn("finance", SAMPLE, 32) for text in (item.query, *item.passages)]
+    texts = [text for item in held_out("finance", 32) for text in (item.query, *item.passages)]
     times = []
     for _ in range(3):
         started = time.process_time()
