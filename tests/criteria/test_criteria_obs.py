@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gaprune.criteria.inputs import UnitInputs
-from gaprune.criteria.obs import Reader, obs_order
+from gaprune.criteria.obs import obs_order
 from gaprune.criteria.registry import create
 from gaprune.errors import MeasurementError
 from gaprune.statistics.sums import LinearStatistics
@@ -53,7 +53,7 @@ def test_each_time_the_one_goes_that_leaves_least(units, columns):
     size = units * columns
     inputs = draw(0, TOKENS, size) @ (torch.eye(size) + 0.3 * draw(1, size, size))
     given = draw(2, OUTPUTS, size), square(inputs), square(draw(3, TOKENS, OUTPUTS) * torch.arange(1, OUTPUTS + 1))
-    assert obs_order([Reader("down", *given)], columns=columns).tolist() == greedy(*given, columns)
+    assert obs_order(*given, columns=columns, name="down").tolist() == greedy(*given, columns)
 
 
 def test_copies_are_free_once_and_dear_then():
@@ -61,7 +61,7 @@ def test_copies_are_free_once_and_dear_then():
     inputs = draw(0, TOKENS, 4)
     inputs[:, 2] = inputs[:, 0]
     weight = torch.tensor([[5.0, 0.1, 5.0, 1.0]])
-    places = obs_order([Reader("down", weight, square(inputs), torch.ones(1, 1))], columns=1)
+    places = obs_order(weight, square(inputs), torch.ones(1, 1), columns=1, name="down")
     first, second, third, last = places.argsort().tolist()
     assert third == 3
     assert {first, second, last} == {0, 1, 2}
@@ -86,7 +86,7 @@ def test_dai_foresees_the_refit_where_one_comes():
         assert dai.reconstruction_aware is reconstructs
         orders[reconstructs] = dai.unit_importance(evidence)
     covariance = square(inputs - inputs.mean(0))
-    expected = obs_order([Reader("down", weight, covariance, curvature)], columns=1)
+    expected = obs_order(weight, covariance, curvature, columns=1, name="down")
     assert torch.equal(orders[True], expected)
     assert not torch.equal(orders[True], orders[False])
     assert create("dai:reconstruction_aware=true").for_run({"domain"}, reconstructs=False).reconstruction_aware
@@ -96,7 +96,7 @@ def test_dai_foresees_the_refit_where_one_comes():
 def test_moments_that_are_not_finite():
     broken = torch.full((4, 4), torch.nan)
     with pytest.raises(MeasurementError, match=r"^down: the second moments of the inputs are not positive definite"):
-        obs_order([Reader("down", draw(0, 2, 4), broken, torch.eye(2))], columns=1)
+        obs_order(draw(0, 2, 4), broken, torch.eye(2), columns=1, name="down")
 
 
 def test_a_channel_with_massive_activations_leaves_the_order_of_the_others():
@@ -104,27 +104,7 @@ def test_a_channel_with_massive_activations_leaves_the_order_of_the_others():
     inputs, weight = draw(0, TOKENS, 12) @ draw(1, 12, 12), draw(2, OUTPUTS, 12)
     curvature, scale = square(draw(3, TOKENS, OUTPUTS)), torch.ones(12)
     scale[4] = 1000.0
-    before = obs_order([Reader("down", weight, square(inputs), curvature)], columns=1)
-    after = obs_order([Reader("down", weight / scale, square(inputs * scale), curvature)], columns=1)
+    before = obs_order(weight, square(inputs), curvature, columns=1, name="down")
+    after = obs_order(weight / scale, square(inputs * scale), curvature, columns=1, name="down")
     others = torch.arange(12) != 4
     assert (before - after)[others].abs().max() <= 2
-
-
-def test_units_of_several_readers_leave_the_sum_of_their_errors():
-    mixing, inputs = draw(1, 12, 12), draw(0, TOKENS, 12)
-    readers = [
-        (
-            draw(seed, OUTPUTS, 12),
-            square(inputs @ mixing + seed * draw(seed, TOKENS, 12)),
-            seed * square(draw(9, TOKENS, OUTPUTS)),
-        )
-        for seed in (2, 3)
-    ]
-    gone = []
-    while len(gone) < 12:
-        costs = {
-            unit: sum(left_over(*each, [*gone, unit]) for each in readers) for unit in range(12) if unit not in gone
-        }
-        gone.append(min(costs, key=lambda unit: costs[unit]))
-    places = obs_order([Reader(str(seed), *each) for seed, each in enumerate(readers)], columns=1)
-    assert places.argsort().tolist() == gone

@@ -251,3 +251,14 @@ def test_layers_need_what_they_look_at():
         with pytest.raises(MeasurementError, match=r"layer 2: no effect on domain data"):
             create(name).layer_importance(bare)
     assert not issubclass(available()["wanda"], LayerCriterion)
+
+
+@pytest.mark.parametrize("aware", [True, False])
+def test_dai_adds_what_several_readers_lose(evidence, inputs, gradients, aware):
+    """Hidden dimensions are read by many linear layers; their order does not foresee reconstruction."""
+    other = replace(evidence, weight=draw(30, OUTPUTS, UNITS, COLUMNS))
+
+    def cost(units):
+        return sum(moved(each, inputs, gradients, units, general=0, centred=True) for each in (evidence, other))
+
+    assert torch.equal(dai(reconstruction_aware=aware).shared_unit_importance([evidence, other]), greedy(cost))

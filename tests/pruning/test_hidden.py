@@ -176,6 +176,20 @@ class TestRun:
         assert second.transformers_model.config.hidden_size == KEPT
         assert len(second) == len(first) == len(bert) + 1
 
+    @pytest.mark.parametrize("target", ["parameters=13k", "speedup=3"])
+    def test_a_target_beside_hidden_dimensions(self, bert, toy_triplets, target):
+        options = {"domain": toy_triplets, "hidden": 0.5, "round_to": 8, "layer_triplets": 5, "reconstruct": False}
+        result = gaprune.prune(bert, target=target, **options)
+        found = result.provenance().method.pruning.target
+        assert result.model.transformers_model.config.hidden_size == KEPT
+        assert found.chosen.parameters == sum(each.numel() for each in result.model.parameters())
+        weights = [
+            sum(each.module.weight.numel() for each in linear_layers(model) if each.layer is not None)
+            for model in (bert, result.model)
+        ]
+        assert found.chosen.speedup == pytest.approx(weights[0] / weights[1])
+        assert found.chosen.parameters <= 13_000 or found.chosen.speedup >= 3
+
     def test_numbers_that_cannot_be(self, bert, toy_triplets):
         with pytest.raises(ConfigError, match=r"hidden: 0.1 of 32 hidden dimensions in multiples of 64 would leave"):
             gaprune.prune(bert, domain=toy_triplets, hidden=0.1)

@@ -163,7 +163,7 @@ class RemovalOptions(Options):
             raise ValueError(f"{several[1]}: {several[0]} has several values already; give one value here")
         if self.target is not None:
             for option in _AMOUNTS:
-                if getattr(self, option):
+                if getattr(self, option) and option != "hidden":
                     raise ValueError(f"{option}: the target decides how much is removed; leave {option} out")
         return self
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from gaprune.criteria.base import Granularity, LayerCriterion, UnitCriterion, WeightCriterion
 from gaprune.criteria.inputs import LayerInputs, UnitInputs, WeightInputs
 from gaprune.criteria.needs import DataKind, Needs
-from gaprune.criteria.obs import Reader, obs_order
+from gaprune.criteria.obs import obs_order
 from gaprune.criteria.registry import register
 from gaprune.criteria.swaps import greedy_order, refine_by_swaps
 from gaprune.statistics.degradation import PRESERVATION
@@ -148,27 +148,39 @@ class DomainAlignmentImportance(WeightCriterion, UnitCriterion, LayerCriterion):
         unit is removed that adds least to it, given those removed before. If the result is reconstructed, the order
         is that of the error left by reconstruction: see :func:`gaprune.criteria.obs.obs_order`.
         """
-        return self.shared_unit_importance([inputs])
+        if not self.reconstruction_aware:
+            return self.shared_unit_importance([inputs])
+        moments, curvature = self._unit_moments(inputs)
+        columns, weight = inputs.weight.shape[2], self._unit_weight(inputs).flatten(1)
+        return obs_order(weight, moments, curvature, columns=columns, name=inputs.name)
 
     def shared_unit_importance(self, inputs: Sequence[UnitInputs]) -> Tensor:
-        """Return the same place by the sum over linear layers that read the units."""
-        columns = inputs[0].weight.shape[2]
-        readers = [self._reader(each) for each in inputs]
-        if self.reconstruction_aware:
-            return obs_order(readers, columns=columns)
-        loss = torch.stack([(each.weight.T @ each.curvature @ each.weight) * each.moments for each in readers]).sum(0)
-        units = len(loss) // columns
-        return greedy_order(loss.view(units, columns, units, columns).sum((1, 3)))
+        """Return the place in the order of removal by the sum over all linear layers that read the units.
 
-    def _reader(self, inputs: UnitInputs) -> Reader:
-        weight = inputs.weight
-        if self.alpha:
-            domain, general = inputs.statistics("domain"), inputs.statistics("general")
-            spread = (domain.gate_fisher * general.gate_fisher).sqrt()
-            cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
-            weight = weight * (1 + self.alpha * cosine).sqrt()[:, None]
+        The order does not foresee reconstruction: what is lost for the residual stream as a whole, its readers cannot
+        make up for.
+        """
+        losses = []
+        for each in inputs:
+            moments, curvature = self._unit_moments(each)
+            weight = self._unit_weight(each).flatten(1)
+            losses.append((weight.T @ curvature @ weight) * moments)
+        units, columns = inputs[0].weight.shape[1:]
+        return greedy_order(torch.stack(losses).sum(0).view(units, columns, units, columns).sum((1, 3)))
+
+    def _unit_weight(self, inputs: UnitInputs) -> Tensor:
+        """Return the weight, scaled by the alignment of every unit if that counts, ``(out, units, columns)``."""
+        if not self.alpha:
+            return inputs.weight
+        domain, general = inputs.statistics("domain"), inputs.statistics("general")
+        spread = (domain.gate_fisher * general.gate_fisher).sqrt()
+        cosine = domain.gate * general.gate / spread.clamp_min(torch.finfo(spread.dtype).tiny)
+        return inputs.weight * (1 + self.alpha * cosine).sqrt()[:, None]
+
+    def _unit_moments(self, inputs: UnitInputs) -> tuple[Tensor, Tensor]:
+        """Return the moments of the inputs ``(in, in)`` and the curvature of the outputs ``(out, out)``."""
         moments = self._covariance(inputs) if self.centred else self._mixed(inputs, "gram")
-        return Reader(inputs.name, weight.flatten(1), moments, self._mixed(inputs, "output_gram"))
+        return moments, self._mixed(inputs, "output_gram")
 
     @property
     def layer_needs(self) -> frozenset[DataKind]:

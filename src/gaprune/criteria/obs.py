@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from gaprune.criteria.inverse import damped_inverse
 
-__all__ = ["Reader", "obs_order"]
+__all__ = ["obs_order"]
 
 _RIDGE = 0.01
 """Ridge of the reconstruction that is foreseen, relative to the mean variance of the inputs.
@@ -22,33 +19,19 @@ _DELAY = 64
 """Columns that are removed before the large matrices are updated."""
 
 
-@dataclass(frozen=True)
-class Reader:
-    """A linear layer that reads units.
-
-    Args:
-        name: Its name, for the error.
-        weight: ``W``, ``(out, in)``.
-        moments: ``C``, covariance or second moments of the inputs, ``(in, in)``.
-        curvature: ``D``, ``(out, out)``.
-    """
-
-    name: str
-    weight: Tensor
-    moments: Tensor
-    curvature: Tensor
-
-
-def obs_order(readers: Sequence[Reader], *, columns: int) -> Tensor:
+def obs_order(weight: Tensor, moments: Tensor, curvature: Tensor, *, columns: int, name: str) -> Tensor:
     """Return the place of every unit in the order of removal, each time the unit that leaves the least error.
 
     With ``B`` the inverse of the moments of the inputs that are left, and ``D`` the curvature of the outputs, removing
     the unit with the columns ``K`` leaves the error ``tr(W_Kᵀ D W_K B_KK⁻¹)``, which no other input can compensate.
-    Then ``W`` is reconstructed, ``W - W_K B_KK⁻¹ B_K``, and ``B`` loses ``K``. Errors of several readers are added.
+    Then ``W`` is reconstructed, ``W - W_K B_KK⁻¹ B_K``, and ``B`` loses ``K``.
 
     Args:
-        readers: The linear layers that read the units.
+        weight: ``W``, ``(out, in)``.
+        moments: ``C``, covariance or second moments of the inputs, ``(in, in)``.
+        curvature: ``D``, ``(out, out)``.
         columns: Consecutive columns of a unit.
+        name: Name of the linear layer, for the error.
 
     Returns:
         ``(units,)``: 0 for the unit that is removed first.
@@ -60,18 +43,14 @@ def obs_order(readers: Sequence[Reader], *, columns: int) -> Tensor:
         Optimal Brain Surgeon (Hassibi and Stork 1993) for columns, as in ZipLM (Kurtic et al. 2023,
         arXiv 2302.04089), weighted by the curvature of the outputs.
     """
-    remaining = []
-    for each in readers:
-        inverse = damped_inverse(each.moments, damping=_RIDGE, name=each.name).to(each.weight.dtype)
-        remaining.append(_Remaining(each.weight, inverse, each.curvature, columns))
-    weight = readers[0].weight
-    place = weight.new_full((weight.shape[1] // columns,), torch.inf)
-    for step in range(len(place)):
-        errors = torch.stack([each.errors() for each in remaining]).sum(0)
-        unit = int(errors.masked_fill(place.isfinite(), torch.inf).argmin())
+    inverse = damped_inverse(moments, damping=_RIDGE, name=name).to(weight.dtype)
+    remaining = _Remaining(weight, inverse, curvature, columns)
+    units = weight.shape[1] // columns
+    place = torch.empty(units, dtype=weight.dtype, device=weight.device)
+    for step in range(units):
+        unit = remaining.cheapest()
         place[unit] = step
-        for left in remaining:
-            left.remove(unit)
+        remaining.remove(unit)
     return place
 
 
@@ -98,14 +77,15 @@ class _Remaining:
         self._losses = by_unit.transpose(1, 2) @ (curvature @ by_unit)  # diagonal blocks of L
         self._inverses = inverse.view(units, columns, units, columns).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
 
-    def errors(self) -> Tensor:
-        """Return the error that each unit leaves, ``tr(W_Kᵀ D W_K B_KK⁻¹)``; removed units have no meaning."""
+    def cheapest(self) -> int:
+        """Return the remaining unit that leaves the least error: ``tr(W_Kᵀ D W_K B_KK⁻¹)``."""
         if self._columns == 1:
-            return (self._losses / self._inverses)[:, 0, 0]
-        identity = torch.eye(self._columns).to(self._inverses)
-        inverses = torch.where(self._removed[:, None, None], identity, self._inverses)
-        solved: Tensor = torch.linalg.solve(inverses, self._losses)
-        return solved.diagonal(dim1=1, dim2=2).sum(1)
+            errors = (self._losses / self._inverses)[:, 0, 0]
+        else:
+            identity = torch.eye(self._columns).to(self._inverses)
+            inverses = torch.where(self._removed[:, None, None], identity, self._inverses)
+            errors = torch.linalg.solve(inverses, self._losses).diagonal(dim1=1, dim2=2).sum(1)
+        return int(errors.masked_fill(self._removed, torch.inf).argmin())
 
     def remove(self, unit: int) -> None:
         """Remove a unit, one column after the other."""

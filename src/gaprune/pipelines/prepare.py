@@ -22,6 +22,7 @@ from gaprune.pipelines.removal import Removal, plan_removal
 from gaprune.pruning.calibration import Calibration, draw_calibration
 from gaprune.pruning.calibration_data import CalibrationData, named_data, read_data
 from gaprune.pruning.measure import checkpoint_of
+from gaprune.pruning.removable.hidden import Hidden
 from gaprune.pruning.search import check_target
 from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.zeros import Pruning
@@ -162,4 +163,6 @@ def _check_removal(removal: Removal, model: SentenceTransformer, needs: Needs) -
                 check_measurable(model, each.measured(model))
     if removal.recipe.target is not None:
         fewest = 0 if any(each.ranked_by is None for each in removal.kinds) else None
-        check_target(removal.recipe.target, model, round_to=removal.recipe.round_to, tokens=fewest)
+        hidden = next((each for each in removal.kinds if isinstance(each, Hidden)), None)
+        narrow = None if hidden is None else hidden.first(model)
+        check_target(removal.recipe.target, model, round_to=removal.recipe.round_to, tokens=fewest, narrow=narrow)

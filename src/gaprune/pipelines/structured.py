@@ -16,6 +16,7 @@ from gaprune.pipelines.prepare import Prepared, PrunedModel
 from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.removable.base import Removable, RemovedUnits
+from gaprune.pruning.removable.hidden import Hidden
 from gaprune.pruning.removable.registry import stages
 from gaprune.pruning.removable.tokens import Tokens
 from gaprune.pruning.removable.units import RankedUnits
@@ -93,9 +94,14 @@ def _plan(run: Prepared, removables: Sequence[Removable[Any]], basis: Basis) -> 
         return Plan({each.name: each.amount for each in removables}, {}, None)
     tokens = next((each for each in removables if isinstance(each, Tokens)), None)
     kept = None if tokens is None else len(tokens.kept(parent, run.calibration, tokens.amount).kept)
-    check_target(target, parent, round_to=run.recipe.round_to, tokens=kept)  # before anything is measured
-    plan = search(parent, target, basis=basis, recipe=run.recipe, tokens=kept)
-    return plan if tokens is None else replace(plan, amounts={**plan.amounts, tokens.name: tokens.amount})
+    hidden = next((each for each in removables if isinstance(each, Hidden)), None)
+    narrow = None if hidden is None else hidden.first(parent)
+    check_target(
+        target, parent, round_to=run.recipe.round_to, tokens=kept, narrow=narrow
+    )  # before anything is measured
+    plan = search(parent, target, basis=basis, recipe=run.recipe, tokens=kept, narrow=narrow)
+    given = {each.name: each.amount for each in (tokens, hidden) if each is not None}
+    return replace(plan, amounts={**plan.amounts, **given})
 
 
 def _remove_and_reconstruct(

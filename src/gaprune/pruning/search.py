@@ -1,5 +1,7 @@
 """The search for a target: how many layers and neurons to remove for a size or a speed, by measured curves.
 
+Tokens and hidden dimensions that the recipe removes count towards the target.
+
 The degradation of the model is measured without more and more layers, and without more and more neurons. That of a
 combination is estimated by the sum of the two. The combination that reaches the target with the least estimated
 degradation is chosen.
@@ -49,10 +51,11 @@ Degradation = Callable[[Collection[int], Mapping[str, Tensor]], float]
 
 @dataclass(frozen=True)
 class Costs:
-    """Sizes of a parent, from which those of its children follow.
+    """Sizes of a model, from which those of its children follow.
 
     Args:
-        parameters: Parameters of the parent.
+        whole: Weights of the linear layers in the parent's blocks, two operations per token each.
+        parameters: Parameters of the parent, or of the parent with fewer hidden dimensions; so for all that follows.
         bytes_each: Bytes of a parameter.
         layers: Number of layers.
         block: Parameters of a layer.
@@ -64,6 +67,7 @@ class Costs:
         row: Parameters of a row.
     """
 
+    whole: int
     parameters: int
     bytes_each: int
     layers: int
@@ -76,12 +80,15 @@ class Costs:
     row: int
 
     @classmethod
-    def of(cls, model: SentenceTransformer, groups: Sequence[UnitGroup]) -> Self:
-        """Return the costs of a parent with these FFN neurons."""
+    def of(cls, parent: SentenceTransformer, narrow: SentenceTransformer | None = None) -> Self:
+        """Return the costs of a parent, or of what it is with fewer hidden dimensions."""
+        model = narrow or parent
+        groups = unit_groups(model, "width")
         parameters = list(model.parameters())
         found = blocks(model)
         table: Tensor = transformer_of(model).get_input_embeddings().get_parameter("weight")
         return cls(
+            whole=sum(each.module.weight.numel() for each in linear_layers(parent) if each.layer is not None),
             parameters=sum(each.numel() for each in parameters),
             bytes_each=parameters[0].element_size(),
             layers=len(found),
@@ -102,7 +109,7 @@ class Costs:
     def speedup(self, *, depth: int, width: int) -> float:
         """Return the factor by which the operations per token in the layers' linear layers are fewer."""
         block = self.block_weights - (self.units - width) * self.unit_weights
-        return self.layers * self.block_weights / ((self.layers - depth) * block)
+        return self.whole / ((self.layers - depth) * block)
 
 
 class Size(Record):
@@ -148,13 +155,27 @@ class Plan:
     found: TargetChoice | None
 
 
-def check_target(target: Target, model: SentenceTransformer, *, round_to: int, tokens: int | None) -> None:
+def check_target(
+    target: Target,
+    model: SentenceTransformer,
+    *,
+    round_to: int,
+    tokens: int | None,
+    narrow: SentenceTransformer | None = None,
+) -> None:
     """Refuse a target that is out of reach, or that the parent reaches as it is.
+
+    Args:
+        target: What has to be reached.
+        model: The parent.
+        round_to: The fewest neurons that are kept.
+        tokens: Number of tokens that are kept; ``None`` for all.
+        narrow: The parent with the hidden dimensions that are kept; ``None`` for all.
 
     Raises:
         ConfigError: If no combination reaches the target, or nothing has to be removed.
     """
-    costs = Costs.of(model, unit_groups(model, "width"))
+    costs = Costs.of(model, narrow)
     if round_to > costs.units:
         raise ConfigError(
             f"round_to: {round_to} is more than the {costs.units} FFN neurons of a layer.",
@@ -169,7 +190,8 @@ def check_target(target: Target, model: SentenceTransformer, *, round_to: int, t
             "neurons.",
             _remedy(target, tokens),
         )
-    if _is_met(target, costs, depth=0, width=costs.units, tokens=costs.rows):
+    whole = Costs.of(model)
+    if _is_met(target, whole, depth=0, width=whole.units, tokens=whole.rows):
         raise ConfigError(f"target: the parent reaches {target} as it is.", "Ask for a smaller model.")
 
 
@@ -202,8 +224,9 @@ def search(
     basis: Basis,
     recipe: Recipe,
     tokens: int | None,
+    narrow: SentenceTransformer | None = None,
 ) -> Plan:
-    """Return the plan that reaches the target with the least estimated degradation.
+    """Return the plan that reaches the target with the least estimated degradation, of layers and neurons alone.
 
     Raises:
         MeasurementError: If what is measured is not finite.
@@ -211,7 +234,7 @@ def search(
     if basis.units is None:
         raise ValueError("the search needs a ranking of units")
     groups = unit_groups(model, "width")
-    costs = Costs.of(model, groups)
+    costs = Costs.of(model, narrow)
     importances = basis.units.importances(model, for_units(basis.criterion, basis.name))
     ranked = rank_layers(model, basis, recipe, count=most_removable(model))
     degradation = _degradation(model, groups, basis, recipe)
@@ -235,7 +258,7 @@ def search(
     found = TargetChoice(
         kind=target.kind,
         limit=target.limit,
-        asked=_asked(target, costs),
+        asked=_asked(target, Costs.of(model)),
         parent=Size(depth=costs.layers, width=costs.units, tokens=costs.rows),
         chosen=best,
         candidates=tuple(candidates),

@@ -74,6 +74,12 @@ class Hidden(RankedUnits):
         indices = {name: mask.nonzero().squeeze(1).tolist() for name, mask in masks.items()}
         return RemovedUnits(self.name, self.label, dimensions.units - kept, dimensions.units, indices)
 
+    def first(self, model: SentenceTransformer) -> SentenceTransformer:
+        """Return ``model`` with as many dimensions as the recipe asks for, the first: to count what is left."""
+        kept = self.kept(model, next(iter(self.recipe.hidden)))
+        heads = {group.name: range(kept // head_size(model)) for group in heads_of(model)}
+        return remove_hidden(model, range(kept), heads)
+
     def cut(self, model: SentenceTransformer, choice: RemovedUnits) -> SentenceTransformer:
         """Return a narrower copy of ``model``, with a linear head back to the width of its embeddings."""
         return remove_hidden(model, choice.kept[_KEPT], _heads(choice))
