@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -49,10 +49,9 @@ class DistillationOptions(Options):
         None, description="Model to distil from; default: the parent that gaprune.json names, if its weights agree."
     )
     embedding_weight: float = Field(
-        1.0, ge=0, description="Weight of the distance to the parent's embeddings, with --distil or --texts."
-    )
-    embedding_distance: Literal["cosine", "l2"] = Field(
-        "cosine", description="Distance to the parent's embeddings: cosine (1 - cosine) or l2 (of unit vectors)."
+        1.0,
+        ge=0,
+        description="Weight of the distance (1 - cosine) to the parent's embeddings, with --distil or --texts.",
     )
     fixed_targets: bool = Field(
         False,

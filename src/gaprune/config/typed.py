@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from gaprune.config.measurement import FisherKind, Negatives, Placement
 from gaprune.config.recipe import Allocation
@@ -140,7 +140,6 @@ class RecoverOptions(DataOptions, total=False):
     patience: int | None
     distil: bool
     embedding_weight: float
-    embedding_distance: Literal["cosine", "l2"]
     fixed_targets: bool
     similarity_weight: float
     teacher_cache: Place | None

@@ -5,7 +5,7 @@ This module imports sentence-transformers: import it only to train.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -23,15 +23,12 @@ from gaprune.recovery.teacher import Teacher
 __all__ = ["CachedLoss", "PlainLoss", "RecoveryLoss", "embedding_distance", "make_loss", "similarity_distance"]
 
 
-def embedding_distance(student: Tensor, teacher: Tensor, kind: Literal["cosine", "l2"] = "cosine") -> Tensor:
-    """Return the mean distance between embeddings ``(texts, dim)`` of the same texts.
+def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of ``1 - cosine`` between embeddings ``(texts, dim)`` of the same texts.
 
-    It is ``1 - cosine``, or for ``l2`` the distance of the vectors of unit length, ``sqrt(2 (1 - cosine))``.
+    It is half of the square of the L2 distance between the embeddings at unit length.
     """
-    cosine_distance = 1 - functional.cosine_similarity(student, teacher, dim=-1)
-    if kind == "l2":
-        return (2 * cosine_distance).clamp(min=_SMALL).sqrt().mean()
-    return cosine_distance.mean()
+    return (1 - functional.cosine_similarity(student, teacher, dim=-1)).mean()
 
 
 def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -44,10 +41,6 @@ def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
     difference = student @ student.T - teacher @ teacher.T
     others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
     return difference[others].square().mean()
-
-
-_SMALL = 1e-8
-"""Smallest square of a distance: the gradient of its root has no limit at zero."""
 
 
 class RecoveryLoss:
@@ -80,8 +73,7 @@ class RecoveryLoss:
         if options.texts is not None and not torch.is_grad_enabled():  # a distillation is judged by the cosine alone
             return {"embedding": embedding_distance(student, teacher)}
         if options.embedding_weight:
-            distance = embedding_distance(student, teacher, options.embedding_distance)
-            found["embedding"] = options.embedding_weight * distance
+            found["embedding"] = options.embedding_weight * embedding_distance(student, teacher)
         if options.similarity_weight:
             if self.gather:
                 student, teacher = all_gather_with_grad(student), all_gather(teacher)

@@ -87,12 +87,14 @@ def recover_model(
     checkpoints: Checkpoints,
     *,
     teacher: Teacher | None = None,
+    seconds: float | None = None,
     label: str = "Recovering",
 ) -> Training:
     """Train ``model`` in place; its weights that are zero stay zero.
 
-    It is trained in float32 (or with bfloat16 autocast) and has its own dtype and evaluation mode again afterwards. It
-    gets the weights of the step with the lowest held-out loss, or the last ones without held-out triplets.
+    It is trained in float32 (or with bfloat16 autocast), for at most ``seconds`` if they are given, and has its own
+    dtype and evaluation mode again afterwards. It gets the weights of the step with the lowest held-out loss, or the
+    last ones without held-out texts.
 
     Raises:
         ConfigError: If the device, its memory or the number of processes does not suffice.
@@ -124,7 +126,7 @@ def recover_model(
         after_step = stack.enter_context(trained)
         if options.gradient_checkpointing:
             stack.enter_context(gradient_checkpointing(model))
-        steering = Steering(stack.enter_context(stage(label, total=options.steps)), options.patience)
+        steering = Steering(stack.enter_context(stage(label, total=options.steps)), options.patience, seconds)
         trainer = RecoveryTrainer(
             model=model,
             args=arguments,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
+from gaprune.models.prompts import Role, resolve_prompts
+from gaprune.reconstruction.head import add_head, fit_head
 from gaprune.recovery.arguments import computes_in_bf16
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData
@@ -15,7 +19,7 @@ from gaprune.recovery.estimate import Speed, measure_speed
 from gaprune.recovery.recover_model import Training, recover_model
 from gaprune.recovery.teacher import Teacher, embed_with_teacher
 from gaprune.recovery.text_data import TextData
-from gaprune.util.distributed import all_reduce_min, rank
+from gaprune.util.distributed import all_reduce_min, rank, world_size
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ _PASSES = 3
 
 _PATIENCE = 3
 """Looks at the held-out texts without an improvement after which a distillation stops, by default."""
+
+_HEAD = 4096
+"""Passages, each with a query, that a linear head is fitted on, if embeddings have another width than the parent's."""
 
 _SAMPLE = 100_000
 """Tokens of the batches that the speed is estimated on."""
@@ -82,15 +89,17 @@ def retrain(
     """
     if texts is not None and options.bf16 is None:
         options = options.model_copy(update={"bf16": computes_in_bf16(child.device)})
+    seconds = None
     if texts is not None and parent is not None:
-        texts = _planned(child, parent, texts, options, checkpoints)
+        _give_head(child, parent, texts, options)
+        texts, seconds = _planned(child, parent, texts, options, checkpoints, finish=triplets is not None)
     if rank() == 0:
         planned = None if texts is None else sum(texts.packed.tokens)
         kinds = {"texts": texts and texts.as_dict(), "data": triplets and triplets.as_dict(), "tokens": planned}
         checkpoints.claim({**(identity or {}), **kinds})
     stages = []
     if texts is not None:
-        stages.append(_distilled(child, parent, texts, options, checkpoints, parent_sha256))
+        stages.append(_distilled(child, parent, texts, options, checkpoints, parent_sha256, seconds))
     if triplets is not None:
         finish = options.model_copy(update={"texts": None, "tokens": None, "minutes": None})
         teacher = _teacher(parent, triplets, finish, parent_sha256) if finish.distil else None
@@ -100,21 +109,36 @@ def retrain(
 
 
 def check_width(child: SentenceTransformer, parent: SentenceTransformer | None, options: RecoveryOptions) -> None:
-    """Refuse to compare embeddings of different dimensions one by one.
+    """Refuse to compare embeddings of different dimensions one by one on triplets.
 
     Raises:
-        ConfigError: If the dimensions differ and the loss compares embeddings.
+        ConfigError: If the dimensions differ, the loss compares embeddings, and no texts are named to fit a head on.
     """
-    compares = options.texts or options.fixed_targets or (options.distil and options.embedding_weight)
-    if parent is None or not compares:
+    if parent is None or options.texts or not (options.distil and (options.embedding_weight or options.fixed_targets)):
         return
     mine, its = child.get_embedding_dimension(), parent.get_embedding_dimension()
     if mine != its:
         raise ConfigError(
             f"embedding_weight: the model's embeddings have {mine} dimensions, the parent's {its}.",
-            "Give it a linear head to the parent's dimensions, or distil similarities alone on triplets: --distil "
-            "--set embedding_weight=0.",
+            "Name texts to fit a linear head on (--texts), or distil similarities alone: --set embedding_weight=0.",
         )
+
+
+def _give_head(
+    child: SentenceTransformer, parent: SentenceTransformer, texts: TextData, options: RecoveryOptions
+) -> None:
+    """Add a linear head to the parent's dimensions, if the child's embeddings have others."""
+    mine, its = child.get_embedding_dimension(), parent.get_embedding_dimension()
+    if mine == its:
+        return
+    entries = random.Random(options.seed).sample(texts.domain.entries, min(_HEAD, len(texts.domain)))  # noqa: S311
+    some: dict[Role, list[str]] = {
+        "query": [entry.query(0) for entry in entries],
+        "passage": [entry.passage for entry in entries],
+    }
+    prompts = resolve_prompts(child, query=options.query_prompt, passage=options.passage_prompt)
+    say(f"A linear head brings the model's {mine} dimensions to the parent's {its}.")
+    add_head(child, fit_head(child, parent, some, prompts=prompts))
 
 
 def _distilled(
@@ -124,7 +148,10 @@ def _distilled(
     options: RecoveryOptions,
     checkpoints: Checkpoints,
     parent_sha256: str,
+    seconds: float | None,
 ) -> Stage:
+    """Distil on texts that are planned, for at most ``seconds``, the parent's embeddings included."""
+    start = time.monotonic()
     steps = len(texts.packed.batches)
     every = options.evaluate_every if options.differs("evaluate_every") else max(options.evaluate_every, steps // 20)
     asked = options.model_copy(
@@ -134,7 +161,9 @@ def _distilled(
         }
     )  # fmt: skip
     teacher = _teacher(parent, texts, asked, parent_sha256)
-    training = recover_model(child, texts, asked, checkpoints.of("texts"), teacher=teacher, label="Distilling")
+    left = None if seconds is None or world_size() > 1 else seconds - (time.monotonic() - start)
+    points = checkpoints.of("texts")
+    training = recover_model(child, texts, asked, points, teacher=teacher, seconds=left, label="Distilling")
     return Stage(asked, texts, training)
 
 
@@ -156,45 +185,51 @@ def _planned(
     texts: TextData,
     options: RecoveryOptions,
     checkpoints: Checkpoints,
-) -> TextData:
-    """Return the texts with the batches that the budget is enough for, and say how long they take."""
+    *,
+    finish: bool,
+) -> tuple[TextData, float | None]:
+    """Return the texts with the batches that the budget is enough for, and their seconds if there is a time budget.
+
+    How long they take is said.
+    """
     kept = checkpoints.kept("tokens")
     if kept is not None:  # planned before the run was ended
-        return texts.planned(child, int(kept), options)
+        return texts.planned(child, int(kept), options), None
     sample = texts.planned(child, _SAMPLE, options)
     speed = measure_speed(child, parent, sample, options)
-    tokens = options.tokens or (int(_PASSES * speed.a_pass) if options.minutes is None else None)
+    seconds = None
+    tokens = options.tokens or int(_PASSES * speed.a_pass)
     if options.minutes is not None:
-        affordable = _affordable(options, speed, sample)
-        tokens = affordable if tokens is None else min(tokens, affordable)
-    planned = texts.planned(child, all_reduce_min(tokens or 0), options)
+        seconds = _seconds(options, speed, sample, steps=options.steps if finish else 0)
+        affordable = speed.tokens(seconds)
+        tokens = affordable if options.tokens is None else min(tokens, affordable)
+    planned = texts.planned(child, all_reduce_min(tokens), options)
     total = sum(planned.packed.tokens)
     say(
         f"Distilling on {total:,} tokens, {planned.passes:.1f} passes over {len(planned.domain):,} passages: about "
         f"{_minutes(speed.seconds(total))} (the parent embeds {speed.parent:,.0f} tokens per second, the model is "
         f"trained on {speed.child:,.0f})."
     )
-    return planned
+    return planned, seconds
 
 
-def _affordable(options: RecoveryOptions, speed: Speed, sample: TextData) -> int:
-    """Return the tokens that the time is enough for, beside the fine-tuning on triplets.
+def _seconds(options: RecoveryOptions, speed: Speed, sample: TextData, *, steps: int) -> float:
+    """Return the time for the distillation, beside so many steps on triplets.
 
     Raises:
         ConfigError: If that is not enough for a few steps.
     """
     a_step = sum(sample.packed.tokens) / len(sample.packed.batches)
-    finish = options.steps * a_step / speed.child if options.domain is not None else 0.0
+    finish, least = steps * a_step / speed.child, speed.seconds(_FEWEST * a_step)
     seconds = 60 * (options.minutes or 0.0) - finish
-    least = finish + speed.seconds(_FEWEST * a_step)
-    if seconds < speed.seconds(_FEWEST * a_step):
+    if seconds < least:
+        also = f" and {steps} steps on triplets" if steps else ""
         raise ConfigError(
-            f"minutes: {options.minutes:g} are too few: {_FEWEST} steps of distillation"
-            + (f" and {options.steps} steps on triplets" if finish else "")
-            + f" take about {_minutes(least)} here.",
-            f"Give --minutes {least / 60:.1f} or more" + (", or lower --steps." if finish else "."),
+            f"minutes: {options.minutes:g} are too few: {_FEWEST} steps of distillation{also} take about "
+            f"{_minutes(finish + least)} here.",
+            f"Give --minutes {(finish + least) / 60:.1f} or more{', or lower --steps' if steps else ''}.",
         )
-    return speed.tokens(seconds)
+    return seconds
 
 
 def _minutes(seconds: float) -> str:

@@ -7,6 +7,7 @@ Only this module of the room uses names of other libraries that are not public: 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,16 +145,20 @@ def is_out_of_patience(state: TrainerState, patience: int | None) -> bool:
 
 
 class Steering(TrainerCallback):
-    """Evaluates after the last step, stops if patience runs out, and shows how far the training is."""
+    """Evaluates after the last step, stops if patience or time runs out, and shows how far the training is."""
 
-    def __init__(self, shown: Stage, patience: int | None) -> None:
+    def __init__(self, shown: Stage, patience: int | None, seconds: float | None = None) -> None:
         self.shown, self.patience, self.label = shown, patience, shown.description
+        self.end = None if seconds is None else time.monotonic() + seconds
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Show the step, and ask for an evaluation after the last step."""
+        """Show the step, and ask for an evaluation and a checkpoint after the last one."""
         self.shown.update(state.global_step)
-        if state.global_step >= state.max_steps and args.eval_strategy != "no":
-            control.should_evaluate = True
+        late = self.end is not None and time.monotonic() > self.end
+        if late or state.global_step >= state.max_steps:
+            control.should_training_stop = True
+            control.should_evaluate = args.eval_strategy != "no"
+            control.should_save = args.save_strategy != "no"
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
