@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 
 __all__ = ["recover"]
 
-_MAY_DIFFER = {"out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks", "model", "parent", "device"}
-"""Options that may differ in a run that is resumed."""
+_MAY_DIFFER = {
+    "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks", "model", "parent", "device", "minutes",
+}  # fmt: skip
+"""Options that may differ in a run that is resumed: what its time is enough for was planned when it began."""
 
 _IN_MEMORY = "a model in memory"
 

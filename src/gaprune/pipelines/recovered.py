@@ -103,7 +103,7 @@ class Recovered:
         """Return the sparsity as it is now: zeros outside the targets of a recovery were trained."""
         before = self.base.sparsity
         if isinstance(self.base.method.pruning, Structured):
-            return before
+            return before.model_copy(update={"parameters": footprint(self.model).parameters})  # a head may be new
         return zeros_among(footprint(self.model), self.base.method.pruning.linear_layers, asked=before.asked)
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -175,7 +176,7 @@ def _teacher(
 
     if parent is None:
         raise ConfigError("parent: nothing says what to distil from.", "Name the dense model with --parent.")
-    with PartialState().main_process_first():
+    with PartialState().main_process_first() if world_size() > 1 else nullcontext():
         return embed_with_teacher(parent, data.texts([options]), options, fingerprint=sha256)
 
 
