@@ -218,7 +218,7 @@ def test_another_width_gets_a_head(bert, folder_of, many, tmp_path, quick):
     (stage,) = retrain(bert, parent, options, Checkpoints(tmp_path / "points"), texts=texts)
     points = stage.training.distillation
     assert bert.get_embedding_dimension() == parent.get_embedding_dimension()
-    assert points[-1].held_out_cosine > points[0].held_out_cosine > 0.5
+    assert min(point.held_out_cosine for point in points) > 0.9
 
 
 def test_it_ends_in_time(bert, folder_of, many, tmp_path, quick, monkeypatch):
