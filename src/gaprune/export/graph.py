@@ -1,28 +1,30 @@
-"""A sentence-transformers model as one ONNX or OpenVINO graph, in fp32 or int8."""
+"""A sentence-transformers model as one ONNX graph."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import sys
-import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from sentence_transformers.base.modules import Router
 from torch import Tensor, nn
 
 from gaprune.errors import ModelError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["OUTPUTS", "write_onnx", "write_openvino"]
+__all__ = ["OUTPUTS", "batches", "is_large", "quiet_exporters", "routes_of", "tokens", "trace"]
 
-OUTPUTS = ("last_hidden_state", "sentence_embedding")
-"""Names of the outputs: token embeddings, as optimum reads them, and sentence embeddings."""
+OUTPUTS = ("last_hidden_state", "sentence_embedding", "document_embedding")
+"""Names of the outputs: token embeddings, as optimum reads them, sentence embeddings (of queries, if a Router tells
+them from documents), and those of documents."""
 
 _INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 _LARGE = 1 << 30
@@ -38,69 +40,38 @@ class _Whole(nn.Module):
         self.parts = nn.ModuleList(model)
         self.inputs = inputs
 
-    def forward(self, *tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return token embeddings ``(texts, tokens, width)`` and sentence embeddings ``(texts, dimensions)``."""
-        features: dict[str, Any] = dict(zip(self.inputs, tokens, strict=True))
-        for part in self.parts:
-            features = part(features)
-        return features["token_embeddings"], features["sentence_embedding"]
+    def forward(self, *tokens: Tensor) -> tuple[Tensor, ...]:
+        """Return token embeddings ``(texts, tokens, width)``, then sentence embeddings ``(texts, dimensions)``.
+
+        There is one of the latter for each route of a Router; what comes before it runs once.
+        """
+        shared: dict[str, Any] = dict(zip(self.inputs, tokens, strict=True))
+        start = next((place for place, part in enumerate(self.parts) if isinstance(part, Router)), len(self.parts))
+        for part in self.parts[:start]:
+            shared = part(shared)
+        found = []
+        for task in routes_of(self.parts):
+            features = shared if task is None else {**shared, "task": task}
+            for part in self.parts[start:]:
+                features = part(features)
+            found.append(features["sentence_embedding"])
+        return shared["token_embeddings"], *found
 
 
-def write_onnx(model: SentenceTransformer, path: Path, *, int8: bool = False) -> None:
+def routes_of(parts: Iterable[nn.Module]) -> tuple[str, ...] | tuple[None]:
+    """Return the tasks that a model has routes for; ``None`` alone if it has no Router."""
+    return ("query", "document") if any(isinstance(part, Router) for part in parts) else (None,)
+
+
+def trace(model: SentenceTransformer, path: Path) -> None:
     """Write ``model``, in fp32 on the CPU, as one ONNX graph from tokens to sentence embeddings.
 
-    Args:
-        model: The model; the graph takes any number of texts of any length.
-        path: The ``.onnx`` file; the weights of large models are written to a file beside it.
-        int8: Quantise weights to int8 by output channel, and activations at run time (dynamic quantisation). The
-            weights use 7 of the 8 bits, so that no sum overflows on processors without VNNI.
+    The graph takes any number of texts of any length. The weights of large models are written to a file beside it.
 
     Raises:
         ModelError: If the model cannot be traced, or takes other inputs than tokens.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not int8:
-        _trace(model, path)
-        return
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-        dense = Path(beside) / "dense.onnx"
-        _trace(model, dense)
-        with _quiet():
-            quantize_dynamic(
-                dense,
-                path,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                reduce_range=True,
-                use_external_data_format=_is_large(model),
-            )
-
-
-def write_openvino(model: SentenceTransformer, path: Path, *, int8: bool = False) -> None:
-    """Write ``model``, in fp32 on the CPU, as an OpenVINO graph (``.xml`` and ``.bin``), via ONNX.
-
-    Raises:
-        ModelError: If the model cannot be traced.
-    """
-    import openvino
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as beside:
-        dense = Path(beside) / "dense.onnx"
-        _trace(model, dense)
-        graph = openvino.convert_model(dense)
-        if int8:
-            import nncf
-
-            nncf.set_log_level(logging.ERROR)
-            with contextlib.redirect_stdout(sys.stderr):  # its progress bars; stdout is for results
-                graph = nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
-        openvino.save_model(graph, path, compress_to_fp16=False)
-
-
-def _trace(model: SentenceTransformer, path: Path) -> None:
     example = model.preprocess(list(_EXAMPLE))
     inputs = tuple(name for name, value in example.items() if isinstance(value, Tensor) and value.ndim == 2)
     if not set(inputs) <= _INPUTS:
@@ -110,16 +81,16 @@ def _trace(model: SentenceTransformer, path: Path) -> None:
         )
     varies = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
-        with _quiet(), torch.no_grad():
+        with quiet_exporters(), torch.no_grad():
             torch.onnx.export(
                 _Whole(model, inputs).eval(),
                 tuple(example[name] for name in inputs),
                 path,
                 input_names=inputs,
-                output_names=OUTPUTS,
+                output_names=OUTPUTS[: 1 + len(routes_of(model))],
                 dynamic_shapes=(tuple(varies for _ in inputs),),
                 dynamo=True,
-                external_data=_is_large(model),
+                external_data=is_large(model),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -129,8 +100,21 @@ def _trace(model: SentenceTransformer, path: Path) -> None:
         ) from error
 
 
-def _is_large(model: SentenceTransformer) -> bool:
+def is_large(model: SentenceTransformer) -> bool:
+    """Return whether the weights of ``model`` are written to a file beside the graph."""
     return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) > _LARGE
+
+
+def batches(texts: Sequence[str], size: int) -> list[list[str]]:
+    """Return texts in groups of similar length."""
+    by_length = sorted(texts, key=len)
+    return [by_length[start : start + size] for start in range(0, len(by_length), size)]
+
+
+def tokens(model: SentenceTransformer, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
+    """Return the inputs of the graph, each ``(texts, tokens)``, for texts with their prompts."""
+    found = model.preprocess(list(texts))
+    return {name: value.numpy() for name, value in found.items() if isinstance(value, Tensor) and value.ndim == 2}
 
 
 def _reason(error: BaseException) -> str:
@@ -141,7 +125,7 @@ def _reason(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_exporters() -> Iterator[None]:
     """Hide messages for the developers of the exporters: deprecations, and packages that are not used."""
     loggers = [logging.getLogger(), logging.getLogger("torch.onnx")]
     levels = [logger.level for logger in loggers]

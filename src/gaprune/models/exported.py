@@ -26,7 +26,10 @@ __all__ = ["ExportedModel"]
 
 _BATCH_SIZE = 32
 
-_Run = Callable[[Mapping[str, NDArray[np.int64]]], NDArray[np.float32]]
+_Run = Callable[[Mapping[str, NDArray[np.int64]], str], NDArray[np.float32]]
+"""From the inputs of the graph, and the name of an output, to that output."""
+
+_EMBEDDING, _OF_DOCUMENTS = "sentence_embedding", "document_embedding"
 
 
 class ExportedModel:
@@ -61,7 +64,7 @@ class ExportedModel:
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelError(f"The exported model {folder} cannot be read: {error}", "Export it again.") from error
         start = _onnx if self.format == "onnx" else _openvino
-        self.inputs, self.run = start(folder / GRAPHS[self.format], threads, exact)
+        self.inputs, self._outputs, self._run = start(folder / GRAPHS[self.format], threads, exact)
 
     @property
     def max_length(self) -> int | None:
@@ -82,12 +85,14 @@ class ExportedModel:
         self, inputs: str | Sequence[str], prompt_name: str | None = ..., prompt: str | None = ...,
         batch_size: int = ..., *, show_progress_bar: bool | None = ..., convert_to_numpy: bool = ...,
         convert_to_tensor: Literal[False] = ..., normalize_embeddings: bool = ..., truncate_dim: int | None = ...,
+        task: str | None = ...,
     ) -> NDArray[np.float32]: ...  # fmt: skip
     @overload
     def encode(
         self, inputs: str | Sequence[str], prompt_name: str | None = ..., prompt: str | None = ...,
         batch_size: int = ..., *, show_progress_bar: bool | None = ..., convert_to_numpy: bool = ...,
         convert_to_tensor: Literal[True], normalize_embeddings: bool = ..., truncate_dim: int | None = ...,
+        task: str | None = ...,
     ) -> Tensor: ...  # fmt: skip
     def encode(
         self,
@@ -101,6 +106,7 @@ class ExportedModel:
         convert_to_tensor: bool = False,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        task: str | None = None,
     ) -> NDArray[np.float32] | Tensor | list[Tensor]:
         """Return an embedding ``(texts, dimensions)`` of every text, as ``SentenceTransformer.encode`` does.
 
@@ -114,6 +120,8 @@ class ExportedModel:
             convert_to_tensor: Return one tensor instead of an array. Tensors need PyTorch.
             normalize_embeddings: Scale every embedding to length one.
             truncate_dim: Keep this many dimensions, before the scaling.
+            task: ``query`` or ``document``, for a model with a route for each (Router); the route of queries for
+                ``None``.
 
         Raises:
             ConfigError: If something else than texts is given, the model has no prompt of this name, or a number is
@@ -122,7 +130,7 @@ class ExportedModel:
         single = isinstance(inputs, str)
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         _check(texts, batch_size=batch_size, truncate_dim=truncate_dim)
-        found = self._embed(texts, self._prompt(prompt_name, prompt), batch_size, shown=bool(show_progress_bar))
+        found = self._embed(texts, self._prompt(prompt_name, prompt), batch_size, task, shown=bool(show_progress_bar))
         found = found[..., :truncate_dim]
         if normalize_embeddings and texts:
             found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
@@ -135,17 +143,17 @@ class ExportedModel:
 
     def encode_query(self, inputs: str | Sequence[str], **options: Any) -> Any:
         """Return embeddings of queries: :meth:`encode` with the model's prompt for them unless another is given."""
-        return self._encode_as(("query",), inputs, options)
+        return self._encode_as("query", ("query",), inputs, options)
 
     def encode_document(self, inputs: str | Sequence[str], **options: Any) -> Any:
         """Return embeddings of passages: :meth:`encode` with the model's prompt for them unless another is given."""
-        return self._encode_as(PASSAGE_PROMPT_NAMES, inputs, options)
+        return self._encode_as("document", PASSAGE_PROMPT_NAMES, inputs, options)
 
-    def _encode_as(self, names: Sequence[str], inputs: str | Sequence[str], options: dict[str, Any]) -> Any:
+    def _encode_as(self, task: str, names: Sequence[str], inputs: str | Sequence[str], options: dict[str, Any]) -> Any:
         given = {name: value for name, value in options.items() if value is not None}
         if not given.keys() & {"prompt", "prompt_name"}:
             given["prompt_name"] = next((name for name in names if name in self.prompts), None)
-        return self.encode(inputs, **given)
+        return self.encode(inputs, task=task, **given)
 
     def _prompt(self, name: str | None, prompt: str | None) -> str:
         if prompt is not None:
@@ -157,13 +165,15 @@ class ExportedModel:
             )
         return self.prompts.get(name or self.default_prompt_name or "", "")
 
-    def _embed(self, texts: Sequence[str], prompt: str, batch_size: int, *, shown: bool) -> NDArray[np.float32]:
+    def _embed(
+        self, texts: Sequence[str], prompt: str, batch_size: int, task: str | None, *, shown: bool
+    ) -> NDArray[np.float32]:
         if not texts:
             return np.zeros(0, dtype=np.float32)  # as sentence-transformers, which cannot know the dimensions then
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         made = [
-            self.run(self.tokenize([prompt + texts[index] for index in batch]))
+            self.run(self.tokenize([prompt + texts[index] for index in batch]), task)
             for batch in (track(batches, "Encoding") if shown else batches)
         ]
         return np.concatenate(made)[np.argsort(order)]
@@ -171,6 +181,11 @@ class ExportedModel:
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the tokens of every text as encoded without a prompt, special tokens included."""
         return [sum(encoding.attention_mask) for encoding in self._tokenizer.encode_batch(list(texts))]
+
+    def run(self, tokens: Mapping[str, NDArray[np.int64]], task: str | None = None) -> NDArray[np.float32]:
+        """Return embeddings ``(texts, dimensions)`` of what :meth:`tokenize` returns."""
+        is_routed = task == "document" and _OF_DOCUMENTS in self._outputs
+        return self._run(tokens, _OF_DOCUMENTS if is_routed else _EMBEDDING)
 
     def tokenize(self, texts: Sequence[str]) -> dict[str, NDArray[np.int64]]:
         """Return the inputs of the graph, each ``(texts, tokens)``, for texts with their prompts."""
@@ -195,7 +210,7 @@ def _check(texts: Sequence[object], *, batch_size: int, truncate_dim: int | None
             raise ConfigError(f"{name}: {number} is below 1.", "Give a positive number.")
 
 
-def _onnx(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Run]:  # noqa: ARG001 (it always is)
+def _onnx(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], list[str], _Run]:  # noqa: ARG001 (it always is)
     require_extra("Running an ONNX model", "onnx", "onnxruntime")
     import onnxruntime
 
@@ -207,11 +222,11 @@ def _onnx(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Ru
         session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the errors of ONNX Runtime have no base of their own
         raise _broken(graph, error) from error
-    inputs = [each.name for each in session.get_inputs()]
-    return inputs, lambda feed: session.run(["sentence_embedding"], dict(feed))[0]
+    names = [[each.name for each in sides] for sides in (session.get_inputs(), session.get_outputs())]
+    return names[0], names[1], lambda feed, output: session.run([output], dict(feed))[0]
 
 
-def _openvino(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], _Run]:
+def _openvino(graph: Path, threads: int | None, exact: bool) -> tuple[list[str], list[str], _Run]:
     require_extra("Running an OpenVINO model", "openvino", "openvino")
     import openvino
 
@@ -222,8 +237,8 @@ def _openvino(graph: Path, threads: int | None, exact: bool) -> tuple[list[str],
         compiled = openvino.Core().compile_model(str(graph), "CPU", config)
     except RuntimeError as error:
         raise _broken(graph, error) from error
-    inputs = [each.any_name for each in compiled.inputs]
-    return inputs, lambda feed: compiled(dict(feed))["sentence_embedding"].copy()
+    names = [[each.any_name for each in sides] for sides in (compiled.inputs, compiled.outputs)]
+    return names[0], names[1], lambda feed, output: compiled(dict(feed))[output].copy()
 
 
 def _broken(graph: Path, error: Exception) -> ModelError:

@@ -44,6 +44,8 @@ def open_model(name: str | Path, **loading: Any) -> SentenceTransformer:
 class _Graph(InputModule):
     """The graph as the only module of a model."""
 
+    forward_kwargs = {"task"}  # noqa: RUF012 (as sentence-transformers declares it)
+
     def __init__(self, exported: ExportedModel) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.exported = exported
@@ -62,9 +64,9 @@ class _Graph(InputModule):
         tokens = self.exported.tokenize([(prompt or "") + text for text in inputs])
         return {name: torch.from_numpy(value) for name, value in tokens.items()}
 
-    def forward(self, features: dict[str, Any], **_options: Any) -> dict[str, Any]:
+    def forward(self, features: dict[str, Any], task: str | None = None, **_options: Any) -> dict[str, Any]:
         """Add the embeddings ``(texts, dimensions)``."""
-        found = self.exported.run({name: features[name].numpy() for name in self.exported.inputs})
+        found = self.exported.run({name: features[name].numpy() for name in self.exported.inputs}, task)
         return {**features, "sentence_embedding": torch.from_numpy(found)}
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:

@@ -92,6 +92,7 @@ class ExportFormat(ABC):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """Return the embeddings ``(texts, dimensions)`` by the export and by the model; the texts have their prompts.
 
+        A model with several routes gives those of each, one below the other.
         ``None`` if nothing here can run the export; then it is not compared.
         """
 

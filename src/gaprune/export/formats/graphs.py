@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from gaprune.errors import ModelError, require_extra
 from gaprune.export.formats.base import ExportFormat
 from gaprune.export.model_files import write_model
-from gaprune.models.encoders import TorchModel
+from gaprune.models.encode import encode
 from gaprune.models.exported import ExportedModel
+from gaprune.models.prompts import Role
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["GraphFormat"]
+
+_BATCH_SIZE = 8
 
 _UNLIMITED = 1 << 31
 """transformers writes a limit beyond this if there is none."""
@@ -74,6 +78,16 @@ class GraphFormat(ExportFormat):
                 "The model excludes the tokens of its prompt from pooling, which a graph cannot express.",
                 "Use the PyTorch model.",
             )
+        modules: list[Any] = list(model)
+        routed = [
+            (place, module.sub_modules) for place, module in enumerate(modules) if hasattr(module, "sub_modules")
+        ]
+        if any(place == 0 or not {"query", "document"} <= set(routes.keys()) for place, routes in routed):
+            raise ModelError(
+                "The model has a Router with a tower for each kind of input, or with other routes than query and "
+                "document, which one graph and one tokenizer cannot express.",
+                "Save each tower as a model of its own, and export those; or use the PyTorch model.",
+            )
 
     def write_tokenizer(self, model: SentenceTransformer, folder: Path) -> None:
         """Write all but the weights of the transformer, with a tokenizer that pads and truncates by itself."""
@@ -100,11 +114,28 @@ class GraphFormat(ExportFormat):
         self, model: SentenceTransformer, folder: Path, texts: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embeddings by the export and by the model."""
-        first, second = (
-            encoder.encode(texts, prompt="", batch_size=8)
-            for encoder in (ExportedModel(folder, exact=True), TorchModel(model))
+        return self.by_export(model, folder, texts, exact=True), self.by_model(model, texts)
+
+    @staticmethod
+    def by_export(
+        model: SentenceTransformer, folder: Path, texts: Sequence[str], *, exact: bool = False
+    ) -> NDArray[np.float32]:
+        """Return the embeddings by the export, of every route of the model."""
+        from gaprune.export.graph import routes_of
+
+        opened = ExportedModel(folder, exact=exact)
+        options: dict[str, Any] = {"prompt": "", "batch_size": _BATCH_SIZE}
+        return np.concatenate([opened.encode(texts, task=task, **options) for task in routes_of(model)])
+
+    @staticmethod
+    def by_model(model: SentenceTransformer, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the embeddings by the model, of every route."""
+        from gaprune.export.graph import routes_of
+
+        roles: dict[str | None, Role] = {"query": "query", "document": "passage"}
+        return np.concatenate(
+            [encode(model, texts, roles.get(task), "", batch_size=_BATCH_SIZE) for task in routes_of(model)]
         )
-        return first, second
 
     def usage(self) -> str:
         """Return code that needs the runtime and ``tokenizers`` alone."""

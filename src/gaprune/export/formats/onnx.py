@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from gaprune.export.comparison import Agreement, Floor
 from gaprune.export.formats.graphs import GraphFormat
 from gaprune.export.formats.registry import register
 from gaprune.models.formats import GRAPHS
@@ -13,7 +15,13 @@ from gaprune.models.formats import GRAPHS
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Onnx"]
+__all__ = ["NEAR", "Onnx"]
+
+NEAR = Floor(0.995, 0.98)
+"""Matrices are left out of dynamic quantisation until the texts for calibration agree so far; above the floor, as
+other texts agree a little less."""
+
+_BATCH_SIZE = 8
 
 
 @register
@@ -29,10 +37,39 @@ session = onnxruntime.InferenceSession(f"{folder}/onnx/model.onnx")
 feed = {each.name: np.array(parts[each.name]) for each in session.get_inputs()}
 embeddings = session.run(["sentence_embedding"], feed)[0]"""
 
-    def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:  # noqa: ARG002
+    def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:
         """Write the graph and the tokenizer."""
-        from gaprune.export.graph import write_onnx
+        from gaprune.export.graph import is_large, quiet_exporters, trace
+        from gaprune.export.quantise_onnx import write_weights_only
 
         self.write_tokenizer(model, folder)
-        write_onnx(model, folder / GRAPHS["onnx"], int8=self.request.int8)
-        return "int8, activations quantised at run time" if self.request.int8 else "fp32"
+        path = folder / GRAPHS["onnx"]
+        if not self.request.int8:
+            trace(model, path)
+            return "fp32"
+        path.parent.mkdir()
+        with tempfile.TemporaryDirectory(dir=folder) as beside, quiet_exporters():
+            dense = Path(beside) / "dense.onnx"
+            trace(model, dense)
+            if not self.request.weights_only:
+                return _dynamic(model, dense, folder, texts)
+            write_weights_only(dense, path, large=is_large(model))
+        return "int8 weights in blocks of 64, activations quantised by token and block at run time"
+
+
+def _dynamic(model: SentenceTransformer, dense: Path, folder: Path, texts: Sequence[str]) -> str:
+    """Quantise all products but the worst, as few as bring the embeddings of ``texts`` near enough."""
+    from gaprune.export.graph import batches, is_large, tokens
+    from gaprune.export.quantise_onnx import counts, matrices_by_error, write_dynamic
+
+    large = is_large(model)
+    feeds = [tokens(model, batch) for batch in batches(texts, _BATCH_SIZE)]
+    ranked = matrices_by_error(dense, feeds, large=large)
+    wanted = GraphFormat.by_model(model, texts)
+    for kept in counts(len(ranked)):
+        write_dynamic(dense, folder / GRAPHS["onnx"], keep=ranked[:kept], large=large)
+        if Agreement.of(GraphFormat.by_export(model, folder, texts), wanted, texts).reaches(NEAR):
+            break
+    form = "int8, activations quantised by tensor at run time"
+    note = f"note: {kept} of {len(ranked)} matrices are kept in fp32, as int8 there moves embeddings too far"
+    return f"{form}; {note}" if kept else form

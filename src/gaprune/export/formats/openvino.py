@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gaprune.errors import require_extra
 from gaprune.export.formats.graphs import GraphFormat
@@ -12,9 +16,14 @@ from gaprune.export.formats.registry import register
 from gaprune.models.formats import GRAPHS
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["OpenVino"]
+
+_BATCH_SIZE = 4
+"""Texts of similar length that run together during calibration."""
 
 
 @register
@@ -36,15 +45,60 @@ embeddings = model(feed)["sentence_embedding"]"""
         if self.request.int8:
             require_extra("Quantising for OpenVINO", self.name, "nncf")
 
-    def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:  # noqa: ARG002
+    def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:
         """Write the graph and the tokenizer."""
-        from gaprune.export.graph import write_openvino
+        import openvino
+
+        from gaprune.export.graph import batches, tokens, trace
 
         self.write_tokenizer(model, folder)
-        write_openvino(model, folder / GRAPHS["openvino"], int8=self.request.int8)
-        return "int8, activations in floating point" if self.request.int8 else "fp32"
+        path, form = folder / GRAPHS["openvino"], "fp32"
+        path.parent.mkdir()
+        with tempfile.TemporaryDirectory(dir=folder) as beside:
+            dense = Path(beside) / "dense.onnx"
+            trace(model, dense)
+            graph = openvino.convert_model(dense)
+            if self.request.int8 and self.request.weights_only:
+                graph, form = _compressed(graph), "int8 weights, activations in floating point"
+            elif self.request.int8:
+                graph = _quantised(graph, [tokens(model, batch) for batch in batches(texts, _BATCH_SIZE)])
+                form = f"int8, static: ranges of activations calibrated on {len(texts)} texts"
+            openvino.save_model(graph, path, compress_to_fp16=False)
+        return form
 
     def usage(self) -> str:
         """Return code that needs the runtime and ``tokenizers`` alone, and a line for optimum-intel."""
         line = '`SentenceTransformer("path/to/this/folder", backend="openvino")` opens it too, with optimum-intel.\n'
         return f"{super().usage()}\n{line}"
+
+
+def _compressed(graph: Any) -> Any:
+    """Quantise the weights alone."""
+    import nncf
+
+    with _quiet():
+        return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
+
+
+def _quantised(graph: Any, feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> Any:
+    """Quantise weights and activations, after scales moved outliers of activations into weights (SmoothQuant)."""
+    import nncf
+
+    with _quiet():
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(feeds),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(feeds),
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep NNCF's messages and progress bars from stdout, which is for results."""
+    import nncf
+
+    nncf.set_log_level(logging.ERROR)
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
