@@ -91,7 +91,22 @@ def _quantised(graph: Any, feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> 
             model_type=nncf.ModelType.TRANSFORMER,
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(feeds),
+            ignored_scope=nncf.IgnoredScope(names=_products_of_activations(graph)),
         )
+
+
+def _products_of_activations(graph: Any) -> list[str]:
+    """Return the names of the products of attention, which stay in floating point.
+
+    In a text of 256 tokens that attends evenly, an attention weight is as small as the step of eight bits.
+    """
+    products = (node for node in graph.get_ops() if node.get_type_name() in ("MatMul", "ScaledDotProductAttention"))
+    of_weights = ("Constant", "Convert")
+    return [
+        node.get_friendly_name()
+        for node in products
+        if node.input_value(1).get_node().get_type_name() not in of_weights
+    ]
 
 
 @contextlib.contextmanager
