@@ -18,7 +18,8 @@ import gaprune
 from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError, MissingExtraError, ModelError, OutputError
 from gaprune.export import graph
-from gaprune.export.comparison import Texts
+from gaprune.export.comparison import Floor, Texts
+from gaprune.export.formats import openvino as openvino_format
 from gaprune.export.formats.base import Request
 from gaprune.export.formats.onnx import Onnx
 from gaprune.export.provenance import Provenance
@@ -97,6 +98,13 @@ def test_int8(exported, folder_of, to, weights_only):
         kept = int(re.search(r"note: (\d+) of 12|$", result.record.form)[1] or 0)
         kind, count = ("MatMulNBits", 12) if weights_only else ("MatMulInteger", 12 - kept)
         assert nodes.count(kind) == count, "all matrices of both layers but those in the note, and nothing else"
+
+
+def test_static_quantisation_that_loses_texts_gives_way_to_weights_alone(folder_of, tmp_path, monkeypatch):
+    monkeypatch.setattr(openvino_format, "INT8_FLOOR", Floor(1, 1))
+    result = gaprune.export_model(folder_of("bert"), to="openvino", int8=True, out=tmp_path / "out")
+    assert result.record.form.startswith("int8 weights, activations in floating point; note: static quantisation")
+    assert result.record.cosine_min > 0.99
 
 
 def test_the_worst_matrices_stay_in_fp32(folder_of, tmp_path):
