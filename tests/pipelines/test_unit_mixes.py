@@ -24,8 +24,7 @@ from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning import measure as measuring
 from gaprune.pruning.calibration import draw_calibration
 from gaprune.pruning.calibration_data import CalibrationData
-from gaprune.pruning.removable import layers as choose
-from gaprune.reconstruction.reconstruct import quick_reconstruction
+from gaprune.reconstruction.quick import Quick
 from gaprune.reconstruction.split import split
 from gaprune.report.sentences import target_text
 from gaprune.statistics.degradation import ReferenceOutputs, layer_effects, skipping
@@ -138,8 +137,8 @@ class TestMix:
     def test_a_target_beside_a_vocabulary(self, bert, toy_triplets, monkeypatch, tmp_path):
         """Tokens go first; layers and neurons make up the rest, and are measured once."""
         calls = []
-        plain = choose.layer_effects
-        monkeypatch.setattr(choose, "layer_effects", lambda *a, **k: calls.append(1) or plain(*a, **k))
+        plain = Quick.layer_effects
+        monkeypatch.setattr(Quick, "layer_effects", lambda *a, **k: calls.append(1) or plain(*a, **k))
         options = {"domain": toy_triplets[:4], "vocabulary": tmp_path / "corpus.txt", **SMALL}
         (tmp_path / "corpus.txt").write_text("cash\n", encoding="utf-8")
         tokens = vocabulary(gaprune.prune(bert, domain=toy_triplets[:4], vocabulary=options["vocabulary"]).model).rows
@@ -177,9 +176,7 @@ class TestMix:
         drawn = draw_calibration(bert, result.recipe, CalibrationData(toy_triplets, None, frozenset({"domain"})))
         _, judged = split(drawn, result.recipe)
         whole = ReferenceOutputs(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
-        drafts = {
-            layer: whole.degradation(quick_reconstruction(bert, drawn, result.recipe, [layer])) for layer in (0, 1)
-        }
+        drafts = {layer: whole.degradation(Quick(bert, drawn, result.recipe)([layer])) for layer in (0, 1)}
         assert found.degradation_by_depth[1] == pytest.approx(min(drafts.values()), abs=1e-4)
         skipped = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", reconstruct=False, **SMALL)
         bare = skipped.provenance().method.pruning.target.degradation_by_width

@@ -20,7 +20,7 @@ from gaprune.pipelines import structured
 from gaprune.pruning.calibration import draw_calibration
 from gaprune.pruning.calibration_data import CalibrationData
 from gaprune.pruning.cut import remove_layers, remove_units
-from gaprune.reconstruction.reconstruct import quick_reconstruction
+from gaprune.reconstruction.quick import Quick
 from gaprune.statistics.degradation import ReferenceOutputs, layer_effects
 from toys import GENERAL, tasks_folder
 
@@ -177,7 +177,7 @@ class TestDepth:
         assert found[True]["1"] < found[False]["1"] / 4
 
     def test_nothing_is_drafted_for_those_that_look_at_no_effects(self, bert, toy_triplets, monkeypatch):
-        monkeypatch.setattr(structured, "quick_reconstruction", lambda *_: pytest.fail("a draft was made"))
+        monkeypatch.setattr(structured, "Quick", lambda *_: pytest.fail("a draft was made"))
         result = gaprune.prune(bert, domain=toy_triplets, depth=1, criterion="magnitude")
         assert len(blocks(result.model)) == 1
         assert result.provenance().method.reconstruction is not None
@@ -190,7 +190,7 @@ class TestDepth:
         layers, width = both.provenance().method.pruning.removed
         gone = {*range(6)} - {*layers.kept["layers"]}
         calibration = draw_calibration(parent, both.recipe, CalibrationData(toy_triplets, None, frozenset({"domain"})))
-        draft = quick_reconstruction(parent, calibration, both.recipe, gone)
+        draft = Quick(parent, calibration, both.recipe)(gone)
         expected = gaprune.prune(draft, reconstruct=False, **options).provenance().method.pruning.removed[0]
         assert width.kept == expected.kept
         bare = (

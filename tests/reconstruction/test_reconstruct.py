@@ -21,7 +21,7 @@ from gaprune.reconstruction.reconstruct import reconstruct_blocks
 
 
 def stream(model, triplets):
-    return BlockStream(model, triplets, prompts=Prompts(), batch_size=8, label="toy")
+    return BlockStream(model, triplets, prompts=Prompts(), batch_size=8)
 
 
 def paired(changing, parent, triplets, kept=None):

@@ -15,7 +15,8 @@ from gaprune.models.units import unit_groups
 from gaprune.pruning.calibration import Calibration
 from gaprune.reconstruction import validate
 from gaprune.reconstruction.least_squares import UnsolvedError, fit_columns
-from gaprune.reconstruction.reconstruct import Start, quick_reconstruction
+from gaprune.reconstruction.quick import Quick
+from gaprune.reconstruction.reconstruct import Start
 from gaprune.reconstruction.validate import reconstruct
 from toys import GENERAL
 
@@ -104,9 +105,9 @@ def test_another_ridge_takes_over(bert, keep, calibration, monkeypatch):
 
 def test_a_quick_reconstruction_that_is_unsolved_is_pruned_only(bert, keep, calibration, monkeypatch):
     recipe = Recipe.build({"width": 0.5})
-    reconstructed = quick_reconstruction(bert, calibration, recipe, keep=keep)
+    reconstructed = Quick(bert, calibration, recipe)(keep=keep)
     monkeypatch.setattr("gaprune.reconstruction.reconstruct.fit_columns", failing(at={0.1}))
-    assert_pruned_only(quick_reconstruction(bert, calibration, recipe, keep=keep), bert, keep)
+    assert_pruned_only(Quick(bert, calibration, recipe)(keep=keep), bert, keep)
     pruned = weights(zeroed(keep)(bert, False))
     assert any(not torch.equal(value, pruned[name]) for name, value in weights(reconstructed).items())
 

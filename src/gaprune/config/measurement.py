@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from gaprune.config.options import Options, Size, Source
 
-__all__ = ["FisherKind", "MeasurementOptions", "Negatives", "Placement"]
+__all__ = ["FisherKind", "MeasurementOptions", "Negatives", "Placement", "Precision"]
 
 FisherKind = Literal["triplet", "batch"]
 Negatives = Literal["in-batch", "explicit"]
 Placement = Literal["whole", "offload", "shard"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class MeasurementOptions(Options):
@@ -32,6 +33,11 @@ class MeasurementOptions(Options):
     )
     seed: int = Field(0, description="Seed of every random choice: sampling, order of triplets, random criterion.")
     device: str | None = Field(None, description="Torch device; default: chosen by sentence-transformers.")
+    precision: Precision = Field(
+        "auto",
+        description="Matrix products while texts run through the model: float32, bfloat16 (with float32 sums), or "
+        "auto: bfloat16 if the hardware has it and the embeddings of a few texts hardly change.",
+    )
     placement: Placement = Field(
         "whole",
         description="Weights during the measurement: whole (on the device), offload (on the host, copied to the "

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from gaprune.config.measurement import FisherKind, Negatives, Placement
+from gaprune.config.measurement import FisherKind, Negatives, Placement, Precision
 from gaprune.config.recipe import Allocation
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
@@ -85,6 +85,7 @@ class RunOptions(LoadingOptions, DataOptions, total=False):
     temperature: float
     batch_size: int | None
     seed: int
+    precision: Precision
     placement: Placement
     memory_budget: int | str | None
     checkpoint: Place | None

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from gaprune.models.load import evaluating
+from gaprune.config.measurement import Precision
+from gaprune.models.load import computing, evaluating
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
 
@@ -36,6 +37,7 @@ def encode(
     normalize: bool = ...,
     as_tensor: Literal[False] = ...,
     label: str | None = ...,
+    precision: Precision = ...,
 ) -> NDArray[np.float32]: ...
 @overload
 def encode(
@@ -48,6 +50,7 @@ def encode(
     normalize: bool = ...,
     as_tensor: Literal[True],
     label: str | None = ...,
+    precision: Precision = ...,
 ) -> Tensor: ...
 def encode(
     model: SentenceTransformer,
@@ -59,6 +62,7 @@ def encode(
     normalize: bool = False,
     as_tensor: bool = False,
     label: str | None = None,
+    precision: Precision = "float32",
 ) -> NDArray[np.float32] | Tensor:
     """Return the embeddings of texts, ``(texts, dim)`` in float32; the model keeps its training or evaluation mode.
 
@@ -71,6 +75,7 @@ def encode(
         normalize: Scale every embedding to length one.
         as_tensor: Return a tensor on the model's device instead of an array.
         label: Title of a progress bar; there is none by default.
+        precision: Of the model's matrix products (:mod:`gaprune.models.precision`).
     """
     import torch
 
@@ -82,7 +87,7 @@ def encode(
         options["task"] = TASKS[role]
     size = len(texts) if label is None else _CHUNK
     starts = range(0, len(texts), size)
-    with evaluating(model):
+    with evaluating(model), computing(model.device, precision):
         parts: list[Any] = [
             model.encode(list(texts[start : start + size]), **options)
             for start in (starts if label is None else track(starts, label))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gaprune.config.measurement import Precision
 from gaprune.errors import ConfigError, ModelError
 from gaprune.models.formats import GRAPHS, format_of
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CONSTRUCTION", "evaluating", "limit_length", "load_model", "most_tokens", "padded_inputs", "shortened"]
+__all__ = [
+    "CONSTRUCTION", "computing", "evaluating", "limit_length", "load_model", "most_tokens", "padded_inputs",
+    "shortened",
+]  # fmt: skip
 
 # transformers replaces methods of its classes while it constructs a model (no_init_weights, no_tie_weights).
 # Two threads that do so at the same time would leave the replacements behind, and later models untied.
@@ -131,6 +136,16 @@ def evaluating(model: SentenceTransformer) -> Iterator[None]:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def computing(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """Let models with float32 weights compute matrix products in this precision; the residual stream is in float32.
+
+    ``auto`` that was not decided (:func:`gaprune.models.precision.decide_precision`) changes nothing.
+    """
+    import torch
+
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gaprune.config.measurement import Precision
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion
 from gaprune.criteria.names import split_name
@@ -16,6 +17,7 @@ from gaprune.export.portable import Parent
 from gaprune.export.records import Method, Recovery, Structured, Unstructured
 from gaprune.models.checks import check_blocks, check_layers, check_measurable, unstreamed
 from gaprune.models.load import limit_length
+from gaprune.models.precision import decide_precision
 from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
 from gaprune.pipelines.recovery_plan import RecoveryPlan, plan_recovery
 from gaprune.pipelines.removal import Removal, plan_removal
@@ -27,7 +29,7 @@ from gaprune.pruning.search import check_target
 from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.statistics.placement import check_placement
-from gaprune.util.distributed import join_process_group, rank
+from gaprune.util.distributed import gather, join_process_group, rank
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplet
     from gaprune.reconstruction.validate import Reconstruction
+
+_FEW = 8
+"""Texts on which bfloat16 is compared with float32."""
 
 __all__ = ["OpenParent", "Prepared", "PrunedModel", "prepare"]
 
@@ -106,7 +111,8 @@ def prepare(
     Raises:
         GapruneError: One of its kinds for anything that is wrong with options, files, model or output folder.
     """
-    removal = plan_removal(recipe, named_data(recipe, domain=domain, general=general))
+    named = named_data(recipe, domain=domain, general=general)
+    removal = plan_removal(recipe, named)
     created = removal.create(criteria or [recipe.criterion])
     join_process_group()
     check_placement(recipe)
@@ -126,6 +132,9 @@ def prepare(
     needs = removal.needs(created.values())
     _check_removal(removal, parent.model, needs)
     calibration = draw_calibration(parent.model, recipe, data, tasks)
+    recipe = recipe.model_copy(update={"precision": _precision(recipe, parent.model, calibration)})
+    # The options of what is removed hold the precision, too.
+    removal = replace(plan_removal(recipe, named), reconstructs=removal.reconstructs)
     if recovery is not None:
         recovery = recovery.prepare(parent.model, parent.identity)
     tasks = tasks if is_first else ()
@@ -140,6 +149,13 @@ def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParen
     check_finite(model)
     name = recipe.model or str(getattr(model.config, "_name_or_path", "") or "a model in memory")
     return OpenParent(model, own_length, Parent.of(model, name, revision=recipe.revision, dtype=recipe.dtype))
+
+
+def _precision(recipe: Recipe, model: SentenceTransformer, calibration: Calibration) -> Precision:
+    """Return the precision of the run; the first process decides."""
+    triplets = calibration.domain or calibration.general or ()
+    few = [item.positive for item in triplets[:_FEW]]
+    return gather(decide_precision(model, recipe.precision, few, calibration.prompts.passage))[0]
 
 
 def _without_reconstruction(removal: Removal, model: SentenceTransformer) -> Removal:

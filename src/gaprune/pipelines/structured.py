@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +22,8 @@ from gaprune.pruning.removable.units import RankedUnits
 from gaprune.pruning.search import Plan, check_target, search
 from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.unit_importance import QuickReconstruction, UnitRanking
-from gaprune.reconstruction.reconstruct import Start, quick_reconstruction
+from gaprune.reconstruction.quick import Quick
+from gaprune.reconstruction.reconstruct import Start
 from gaprune.reconstruction.split import split
 from gaprune.reconstruction.validate import Reconstruction, reconstruct
 
@@ -84,7 +84,7 @@ def prune_structured(run: Prepared, name: str, result: str, units: UnitRanking) 
 def _quick(run: Prepared) -> QuickReconstruction | None:
     if not run.removal.reconstructs:
         return None
-    return partial(quick_reconstruction, run.parent.model, run.calibration, run.recipe)
+    return Quick(run.parent.model, run.calibration, run.recipe)
 
 
 def _plan(run: Prepared, removables: Sequence[Removable[Any]], basis: Basis) -> Plan:

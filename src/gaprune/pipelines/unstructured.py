@@ -190,6 +190,7 @@ def _origin(run: Prepared, name: str) -> dict[str, Any]:
             "fisher": recipe.fisher,
             "negatives": recipe.negatives,
             "temperature": recipe.temperature,
+            "precision": recipe.precision,
             "batch size": recipe.triplets_per_batch,
         }
     return origin

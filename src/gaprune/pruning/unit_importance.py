@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from gaprune.config.reconstruction import ReconstructionOptions
 from gaprune.criteria.base import UnitCriterion
 from gaprune.criteria.inputs import UnitInputs
 from gaprune.criteria.needs import Needs
+from gaprune.data.triplets import Triplets
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import transformer_of
 from gaprune.models.units import UnitGroup
 from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.measure import measure_both
+from gaprune.statistics.degradation import LayerEffect
 from gaprune.statistics.sums import Statistics
 
 if TYPE_CHECKING:
@@ -28,11 +30,17 @@ if TYPE_CHECKING:
 
 __all__ = ["QuickReconstruction", "UnitRanking", "unit_importances"]
 
-QuickReconstruction = Callable[[Collection[int], Mapping[str, "Tensor"]], "SentenceTransformer"]
-"""Returns the parent without some layers and input columns, reconstructed on few texts.
 
-The arguments are the removed layers, and the kept columns ``(in,)`` by name of the linear layer.
-"""
+class QuickReconstruction(Protocol):
+    """Reconstructs a parent on few texts (:class:`gaprune.reconstruction.quick.Quick`)."""
+
+    def __call__(self, removed_layers: Collection[int], keep: Mapping[str, Tensor]) -> SentenceTransformer:
+        """Return the parent without some layers; ``keep`` has the kept columns ``(in,)`` of linear layers by name."""
+
+    def layer_effects(
+        self, judged: Mapping[str, Triplets], layers: Collection[int]
+    ) -> dict[str, dict[int, LayerEffect]]:
+        """Return the degradation without each of ``layers``, reconstructed, by kind of data."""
 
 
 class UnitRanking:

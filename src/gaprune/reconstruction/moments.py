@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor
+
+from gaprune.util.products import gram, product
 
 __all__ = ["MomentAccumulator", "Moments"]
 
@@ -31,11 +33,19 @@ class Moments:
     cross: Tensor
 
     @classmethod
-    def of(cls, inputs: Tensor, gaps: Tensor) -> Self:
-        """Return the moments of rows of inputs ``(tokens, in)`` and of gaps ``(tokens, out)``."""
+    def of(cls, inputs: Tensor, gaps: Tensor, products: torch.dtype = torch.float32) -> Self:
+        """Return the moments of rows of inputs ``(tokens, in)`` and of gaps ``(tokens, out)``.
+
+        Centred rows are rounded to the dtype ``products`` before they are multiplied.
+        """
         mean, gap = inputs.mean(0), gaps.mean(0)
         centred, others = inputs - mean, gaps - gap
-        return cls(mean, centred.T @ centred / len(inputs), gap, others.T @ centred / len(inputs))
+        count = len(inputs)
+        return cls(mean, gram(centred, products).div_(count), gap, product(others, centred, products).div_(count))
+
+    def through(self, weight: Tensor) -> Moments:
+        """Return the moments of the same inputs, with the gaps that this weight, ``(out, in)``, makes of the gaps."""
+        return replace(self, gap=weight @ self.gap, cross=weight @ self.cross)
 
     def mixed(self, other: Moments, share: float) -> Moments:
         """Return the moments of a mixture with this share of ``other`` (Chan et al. 1979)."""
@@ -60,7 +70,8 @@ class Moments:
 class MomentAccumulator:
     """The moments of all rows added so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, products: torch.dtype = torch.float32) -> None:
+        self._products = products
         self._tokens = 0
         self._moments: Moments | None = None
 
@@ -69,7 +80,7 @@ class MomentAccumulator:
         if len(inputs) == 0:
             return
         self._tokens += len(inputs)
-        found = Moments.of(inputs, targets - outputs)
+        found = Moments.of(inputs, targets - outputs, self._products)
         self._moments = found if self._moments is None else self._moments.mixed(found, len(inputs) / self._tokens)
 
     def moments(self) -> Moments:

@@ -1,8 +1,10 @@
 """The block streams of a changing model and of its parent, side by side.
 
-The texts run through the model as it changes and, one block ahead, through its parent. The output of a linear layer is
-compared with that of the same layer of the parent. For the last linear layer of attention and of the FFN, the residual
-stream after it is compared instead, so that the layer can compensate errors of the stream and blocks removed after it.
+The texts run through the parent, one block at a time, and through the model as it changes. What a linear layer is to
+give is what the same layer of the parent gives. Until it is fitted it has the parent's weight ``W``, so the gap is
+``W (a' - a)`` for inputs ``a'`` of the parent and ``a`` of the model, and inputs alone are compared. For the last
+linear layer of attention and of the FFN, the residual stream after it is compared instead, so that the layer can
+compensate errors of the stream and blocks removed after it. With fewer hidden dimensions outputs are compared.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gaprune.models.linear_layers import LinearLayer, linear_layers
+from gaprune.models.precision import product_type
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.hook_points import HookPoint, residual_hook_points
 from gaprune.reconstruction.moments import MomentAccumulator, Moments
@@ -49,7 +52,13 @@ class PairedBlockStream:
         self._residual = {linear.module for linear in writers}
         self._hidden = outputs.get(writers[0].name)
         self._entry = [_part(hidden, self._hidden) for hidden in parent.hidden] if outputs else []
+        self._targets: list[Mapping[str, Tensor]] = []
         parent.advance(self._kept[0])
+
+    @property
+    def _block(self) -> nn.Module:
+        """The next block of the model."""
+        return self._changing.blocks[self._changing.next]
 
     @property
     def _removed(self) -> int:
@@ -58,54 +67,78 @@ class PairedBlockStream:
         return self._kept[place + 1] - self._kept[place] - 1
 
     @cached_property
-    def _points(self) -> dict[str, HookPoint]:
+    def _residual_points(self) -> dict[str, HookPoint]:
         """Where the residual stream is read after the linear layers that write to it, by path; alike in all blocks."""
-        block = self._changing.blocks[self._changing.next]
-        paths = [path for path, module in block.named_modules() if module in self._residual]
-        return residual_hook_points(block, paths, lambda: self._changing.run(0))
+        paths = [path for path, module in self._block.named_modules() if module in self._residual]
+        return residual_hook_points(self._block, paths, lambda: self._changing.run(0))
+
+    def _point(self, path: str) -> HookPoint:
+        """Return where the model is compared with its parent for a linear layer."""
+        point = self._residual_points.get(path)
+        if point is not None and point.path != path:
+            return point
+        return HookPoint(path, "output" if self._outputs else "input")
 
     def copy_final_norm(self) -> None:
         """If the blocks behind the next one were removed, copy their final norm to it (post-norm models)."""
-        block = self._changing.blocks[self._changing.next]
-        for path, point in self._points.items():
+        for path, point in self._residual_points.items():
             if self._removed and self._is_last(path) and point.side == "input":
-                last = self._parent.blocks[self._parent.next + self._removed]
+                last = self._parent.blocks[self._kept[self._changing.next] + self._removed]
                 state = last.get_submodule(point.path).state_dict()
                 parts = {name: _part(values, self._hidden) for name, values in state.items()}
-                block.get_submodule(point.path).load_state_dict(parts)
+                self._block.get_submodule(point.path).load_state_dict(parts)
+
+    def _run_parent(self) -> None:
+        """Let the parent's texts go on to its next kept block, and keep what the linear layers are compared with."""
+        at, removed = self._parent.next, self._removed
+        found: dict[str, Tensor] = {}
+        with ExitStack() as stack:
+            for path, module in self._block.named_modules():
+                if isinstance(module, nn.Linear):
+                    point = self._point(path)
+                    ahead = removed if self._is_last(path) and point.path != path else 0
+                    there = self._parent.blocks[at + ahead]
+                    stack.callback(point.watch(there, partial(found.__setitem__, path)).remove)
+                    if self._outputs and point.path != path and point.side == "input":
+                        after = HookPoint(point.path, "output")
+                        stack.callback(after.watch(there, partial(found.__setitem__, _norm_of(path))).remove)
+            for index, mask in enumerate(self._parent.masks):
+                self._parent.step(index, 1 + removed)
+                self._targets.append(_all_rows(found, mask))
+                found.clear()
+        self._parent.next = at + 1 + removed
 
     @torch.no_grad()
     def moments(self, linears: Sequence[LinearLayer]) -> dict[str, Moments]:
-        """Return the moments of linear layers, all of the next block, as that block is now, by name."""
-        block = self._changing.blocks[self._changing.next]
-        paths = {module: path for path, module in block.named_modules()}
-        totals = {linear.name: MomentAccumulator() for linear in linears}
+        """Return the moments of linear layers, all of the next block, by name; none of them was changed before."""
+        if not self._targets:
+            self._run_parent()
+        paths = {module: path for path, module in self._block.named_modules()}
+        here = {linear.name: paths[linear.module] for linear in linears}
+        totals = {name: MomentAccumulator(product_type(self._changing.precision)) for name in here}
         inputs: dict[str, Tensor] = {}
         outputs: dict[str, Tensor] = {}
-        targets: dict[str, Tensor] = {}
-        steps = 1
         with ExitStack() as stack:
-            for linear in linears:
-                path, name = paths[linear.module], linear.name
-                point = self._points.get(path, HookPoint(path, "output"))
-                ahead = self._removed if self._is_last(path) and point.path != path else 0
-                steps = max(steps, 1 + ahead)
-                there = self._parent.blocks[self._parent.next + ahead]
-                for each, of, read in (
-                    (HookPoint(path, "input"), block, partial(inputs.__setitem__, name)),
-                    (point, block, partial(_store, outputs, name, len(linears))),
-                    (point, there, partial(_store, targets, name, len(linears))),
-                ):
-                    stack.callback(each.watch(of, read).remove)
+            for name, path in here.items():
+                stack.callback(HookPoint(path, "input").watch(self._block, partial(inputs.__setitem__, name)).remove)
+                read = partial(_store, outputs, name, len(linears))
+                stack.callback(self._point(path).watch(self._block, read).remove)
             for index, mask in enumerate(self._changing.masks):
                 with suppress(_AllReadError):
-                    self._parent.run(index, steps)
-                with suppress(_AllReadError):
                     self._changing.run(index)
-                for name, total in totals.items():
-                    target = _part(targets.pop(name), self._outputs.get(name))
-                    total.add(*(_rows(found, mask) for found in (inputs.pop(name), outputs.pop(name), target)))
-        return {name: total.moments() for name, total in totals.items()}
+                rows, compared = _all_rows(inputs, mask), _all_rows(outputs, mask)
+                for name, path in here.items():
+                    target = _part(self._targets[index][path], self._outputs.get(name))
+                    totals[name].add(rows[name], compared[name], target)
+                inputs.clear()
+                outputs.clear()
+        found = {name: total.moments() for name, total in totals.items()}
+        return {
+            linear.name: found[linear.name].through(linear.module.weight.float())
+            if self._point(here[linear.name]) == HookPoint(here[linear.name], "input")
+            else found[linear.name]
+            for linear in linears
+        }
 
     @property
     def entry(self) -> NormMoments:
@@ -126,32 +159,35 @@ class PairedBlockStream:
 
         With it come the moments of its outputs now and of the parent's outputs. ``None`` if no norm follows.
         """
-        block = self._changing.blocks[self._changing.next]
-        path = next(path for path, module in block.named_modules() if module is linear.module)
-        point = self._points[path]
+        path = next(path for path, module in self._block.named_modules() if module is linear.module)
+        point = self._residual_points[path]
         if point.side == "output":
             return None
-        ahead = self._removed if self._is_last(path) else 0
-        there, after = self._parent.blocks[self._parent.next + ahead], HookPoint(point.path, "output")
         found: dict[str, Tensor] = {}
         moments = NormMoments()
         with ExitStack() as stack:
-            for name, of in (("own", block), ("parent", there)):
-                stack.callback(after.watch(of, partial(found.__setitem__, name)).remove)
+            read = partial(found.__setitem__, path)
+            stack.callback(HookPoint(point.path, "output").watch(self._block, read).remove)
             for index, mask in enumerate(self._changing.masks):
-                self._parent.run(index, 1 + ahead)
                 self._changing.run(index)
-                moments.add(_rows(found["own"], mask), _rows(_part(found["parent"], self._hidden), mask))
-        return block.get_submodule(point.path), moments
+                moments.add(_rows(found[path], mask), _part(self._targets[index][_norm_of(path)], self._hidden))
+        return self._block.get_submodule(point.path), moments
 
     def advance(self) -> None:
         """Go on to the next block of the model; the parent's texts also run through removed blocks before it."""
-        self._parent.advance(1 + self._removed)
+        if not self._targets:
+            self._parent.advance(1 + self._removed)
+        self._targets.clear()
         self._changing.advance()
 
     def _is_last(self, path: str) -> bool:
         """Whether the linear layer at this path is the last of the block that writes to the residual stream."""
-        return path == list(self._points)[-1]
+        return path == list(self._residual_points)[-1]
+
+
+def _norm_of(path: str) -> str:
+    """Return the key of the outputs of the norm that follows a linear layer."""
+    return f"{path}, normed"
 
 
 class _AllReadError(Exception):
@@ -167,6 +203,15 @@ def _store(into: dict[str, Tensor], name: str, wanted: int, values: Tensor) -> N
 def _part(values: Tensor, kept: Tensor | None) -> Tensor:
     """Return the kept entries of the last axis."""
     return values if kept is None else values.index_select(-1, kept.to(values.device))
+
+
+def _all_rows(values: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    """Return the rows of real tokens in fp32 on the device of the mask, the same tensor of the same values."""
+    rows: dict[int, Tensor] = {}
+    for each in values.values():
+        if id(each) not in rows and each.shape[:2] == mask.shape:
+            rows[id(each)] = each[mask.to(each.device)].float().to(mask.device)
+    return {name: rows[id(each)] for name, each in values.items() if id(each) in rows}
 
 
 def _rows(values: Tensor, mask: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -19,21 +18,22 @@ from gaprune.models.hidden import embedding_norm
 from gaprune.models.linear_layers import LinearLayer, linear_layers
 from gaprune.models.load import evaluating
 from gaprune.models.prompts import Prompts, Role
-from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.head import fit_head, head_place
-from gaprune.reconstruction.least_squares import UnsolvedError, fit_columns, fit_entries
+from gaprune.reconstruction.least_squares import fit_columns, fit_entries
 from gaprune.reconstruction.moments import Moments
 from gaprune.reconstruction.norms import NormMoments, fit_norm
 from gaprune.reconstruction.paired_stream import PairedBlockStream
-from gaprune.reconstruction.split import shares_of, split
+from gaprune.reconstruction.split import shares_of
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Start", "quick_reconstruction", "reconstruct_blocks", "reconstructed_copy"]
+__all__ = [
+    "Start", "block_stream", "fit", "mixed", "reconstruct_blocks", "reconstructed_copy", "shared_streams",
+]  # fmt: skip
 
 _KINDS = ("attention", "mlp", "unknown")
 """The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""
@@ -74,16 +74,12 @@ def reconstructed_copy(
     child = copy.deepcopy(start.model)
     kept = [layer for layer in range(len(blocks(parent))) if layer not in start.removed_layers]
 
-    def stream(model: SentenceTransformer, kind: str) -> BlockStream:
-        size = 2 * recipe.triplets_per_batch
-        return BlockStream(model, triplets[kind], prompts=prompts, batch_size=size, label=kind)
-
     with evaluating(child), evaluating(parent):
-        streams = [
-            (share, PairedBlockStream(stream(child, kind), stream(parent, kind), kept, start.outputs))
-            for kind, share in shares_of(triplets, recipe).items()
-            if share
-        ]
+        streams = []
+        for share, whole in shared_streams(parent, triplets, recipe, prompts):
+            # With fewer hidden dimensions the texts enter a model in another way than its parent.
+            own = block_stream(child, whole.triplets, recipe, prompts) if start.outputs else whole.through(child, kept)
+            streams.append((share, PairedBlockStream(own, whole, kept, start.outputs)))
         reconstruct_blocks(child, keep, streams, ridge=ridge, norms=bool(start.outputs))
         if len(child) > len(parent):
             _fit_added_head(child, parent, triplets, prompts)
@@ -102,6 +98,23 @@ def _fit_added_head(
     place = head_place(child) - 1
     head = child.pop(place)
     child.insert(place, fit_head(child, parent, texts, prompts=prompts) if items else head)
+
+
+def shared_streams(
+    parent: SentenceTransformer, triplets: Mapping[str, Triplets], recipe: Recipe, prompts: Prompts
+) -> list[tuple[float, BlockStream]]:
+    """Return the texts of each kind at the first block of the parent, with their shares in the mixture."""
+    return [
+        (share, block_stream(parent, triplets[kind], recipe, prompts))
+        for kind, share in shares_of(triplets, recipe).items()
+        if share
+    ]
+
+
+def block_stream(model: SentenceTransformer, triplets: Triplets, recipe: Recipe, prompts: Prompts) -> BlockStream:
+    """Return the texts of triplets at the first block of a model."""
+    size = 2 * recipe.triplets_per_batch
+    return BlockStream(model, triplets, prompts=prompts, batch_size=size, precision=recipe.precision)
 
 
 @torch.no_grad()
@@ -134,9 +147,9 @@ def reconstruct_blocks(
         for _, stream in streams if stages else ():
             stream.copy_final_norm()
         for stage in stages:
-            moments = _mixed([(share, stream.moments(stage)) for share, stream in streams])
+            moments = mixed([(share, stream.moments(stage)) for share, stream in streams])
             for linear in stage:
-                _fit(linear, moments[linear.name], keep[linear.name], ridge)
+                fit(linear, moments[linear.name], keep[linear.name], ridge)
                 if norms and linear.writes_residual:
                     _fit_norm_after(linear, streams, ridge)
         for _, stream in streams:
@@ -161,7 +174,7 @@ def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list
     return stages
 
 
-def _mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Moments]:
+def mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Moments]:
     """Return the moments of the mixture by name."""
 
     def add(
@@ -184,70 +197,17 @@ def _mixed_means(parts: Sequence[tuple[float, NormMoments]]) -> Tensor:
     return torch.stack([share * each.means for share, each in parts]).sum(0) / sum(share for share, _ in parts)
 
 
-def _fit(linear: LinearLayer, moments: Moments, keep: Tensor, ridge: float) -> None:
+def fit(linear: LinearLayer, moments: Moments, keep: Tensor, ridge: float) -> None:
+    """Prune a linear layer and fit what is kept.
+
+    Raises:
+        UnsolvedError: If it cannot be fitted; it is left as it is then.
+    """
     module = linear.module
-    fit = fit_columns if keep.ndim == 1 else fit_entries
+    solve = fit_columns if keep.ndim == 1 else fit_entries
     old_bias = None if module.bias is None else module.bias.float()
     kept = keep.to(module.weight.device)
-    weight, bias = fit(module.weight.float(), old_bias, moments, kept, ridge=ridge, name=linear.name)
+    weight, bias = solve(module.weight.float(), old_bias, moments, kept, ridge=ridge, name=linear.name)
     module.weight.copy_(weight)
     if bias is not None:
         module.bias.copy_(bias)
-
-
-def quick_reconstruction(
-    parent: SentenceTransformer,
-    calibration: Calibration,
-    recipe: Recipe,
-    removed_layers: Collection[int] = (),
-    keep: Mapping[str, Tensor] = MappingProxyType({}),
-) -> SentenceTransformer:
-    """Return a first reconstruction, fitted on fewer texts: enough to compare what could be removed.
-
-    Only linear layers that lose columns are fitted, and the last one before each gap. If one cannot be fitted, the
-    pruned model is returned without reconstruction.
-
-    Args:
-        parent: The model; it is left as it is.
-        calibration: The triplets of a run; ``recipe.layer_triplets`` of those for the reconstruction are used.
-        recipe: Ridge (of several the first), share of general texts, batch size.
-        removed_layers: Layers that are removed altogether.
-        keep: Kept columns ``(in,)`` of each linear layer that loses some, by name without the removed layers; the
-            other columns are set to zero.
-
-    Raises:
-        ConfigError: If there are too few triplets to hold any out.
-        MeasurementError: If the model's blocks cannot be run one by one.
-    """
-    fitted, _ = split(calibration, recipe)
-    start = Start.without(parent, removed_layers)
-    kept = [layer for layer in range(len(blocks(parent))) if layer not in removed_layers]
-    last = {linear.layer: linear for linear in linear_layers(parent) if linear.writes_residual}
-    # The kept blocks have the places, and so the names, of as many from the first.
-    before_gaps = {
-        last[place].name: torch.ones(last[layer].module.in_features, dtype=torch.bool)
-        for place, layer in enumerate(kept)
-        if layer + 1 in removed_layers
-    }
-    few = {kind: triplets[: recipe.layer_triplets] for kind, triplets in fitted.items()}
-    try:
-        return reconstructed_copy(
-            parent,
-            start,
-            before_gaps | dict(keep),
-            few,
-            recipe,
-            prompts=calibration.prompts,
-            ridge=recipe.ridge[0],
-        )
-    except UnsolvedError:
-        return _pruned_copy(start.model, keep)
-
-
-@torch.no_grad()
-def _pruned_copy(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> SentenceTransformer:
-    child = copy.deepcopy(model)
-    for linear in linear_layers(child):
-        if linear.name in keep:
-            linear.module.weight *= keep[linear.name].to(linear.module.weight)
-    return child

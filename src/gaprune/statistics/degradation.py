@@ -25,7 +25,7 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PRESERVATION", "LayerEffect", "ReferenceOutputs", "layer_effects", "skipping"]
+__all__ = ["PRESERVATION", "LayerEffect", "ReferenceOutputs", "finite_effect", "layer_effects", "skipping"]
 
 PRESERVATION = 5.0
 """Weight of the distance of embeddings beside the increase of the loss, wherever degradation is measured.
@@ -75,7 +75,10 @@ class ReferenceOutputs:
 
         The distance is the mean of one minus the cosine between a text's embeddings then and now.
         """
-        now = self._embed(model or self._model)
+        return self.compared(self._embed(model or self._model))
+
+    def compared(self, now: tuple[Tensor, Tensor]) -> tuple[float, float]:
+        """Return the same of embeddings of queries and of all passages, ``(texts, dim)`` each."""
         cosines = torch.cat([functional.cosine_similarity(*pair) for pair in zip(self._embeddings, now, strict=True)])
         return self._loss(now) - self.loss, float((1 - cosines).mean())
 
@@ -83,9 +86,10 @@ class ReferenceOutputs:
         """Return the embeddings of queries and of all passages, ``(texts, dim)`` each."""
         queries = [item.query for item in self._triplets]
         passages = [text for item in self._triplets for text in item.passages]
+        precision = self._options.precision
         return (
-            encode(model, queries, "query", self._prompts, as_tensor=True),
-            encode(model, passages, "passage", self._prompts, as_tensor=True),
+            encode(model, queries, "query", self._prompts, as_tensor=True, precision=precision),
+            encode(model, passages, "passage", self._prompts, as_tensor=True, precision=precision),
         )
 
     def _loss(self, embeddings: tuple[Tensor, Tensor]) -> float:
@@ -138,14 +142,22 @@ def layer_effects(
         other = without(removed) if without else None
         with skipping(model, () if other else removed):
             for kind, reference in references.items():
-                loss, distance = reference.changed(other)
-                if not math.isfinite(loss):
-                    raise MeasurementError(
-                        f"layer {layer}: the loss without it is not finite.",
-                        "Load the model in float32 or bfloat16 (--set dtype=float32).",
-                    )
-                effects[kind][layer] = LayerEffect(layer, loss, distance, influences[kind][layer])
+                effects[kind][layer] = finite_effect(layer, *reference.changed(other), influences[kind][layer])
     return effects
+
+
+def finite_effect(layer: int, loss: float, distance: float, block_influence: float) -> LayerEffect:
+    """Return the effect of a layer's removal.
+
+    Raises:
+        MeasurementError: If the loss is not finite.
+    """
+    if not math.isfinite(loss):
+        raise MeasurementError(
+            f"layer {layer}: the loss without it is not finite.",
+            "Load the model in float32 or bfloat16 (--set dtype=float32).",
+        )
+    return LayerEffect(layer, loss, distance, block_influence)
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from gaprune.config.measurement import Precision
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import transformer_of
+from gaprune.models.load import computing
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.hooks import HookContext, TokenRows
@@ -31,10 +33,13 @@ On a CPU both are measured (13 ms per pass of six layers, 0.5 ms per token); els
 class Embedder:
     """Embeds the texts of a batch in forward passes of texts of similar length."""
 
-    def __init__(self, model: SentenceTransformer, prompts: Prompts, context: HookContext) -> None:
+    def __init__(
+        self, model: SentenceTransformer, prompts: Prompts, context: HookContext, precision: Precision = "float32"
+    ) -> None:
         self.model = model
         self.prompts = prompts
         self.context = context
+        self._precision = precision
         self.device = device_of(transformer_of(model).get_input_embeddings())
         self._limits = _TOKENS.get(self.device.type, _MANY_TOKENS)
 
@@ -76,7 +81,8 @@ class Embedder:
             mask = features["attention_mask"].bool()
             self.context.texts = TokenRows(mask, torch.tensor(owners, device=mask.device), last + 1)
         try:
-            embeddings: Tensor = self.model(features, task=task)["sentence_embedding"]
+            with computing(self.device, self._precision):
+                embeddings: Tensor = self.model(features, task=task)["sentence_embedding"]
         finally:
             self.context.texts = None
         if not torch.isfinite(embeddings).all():

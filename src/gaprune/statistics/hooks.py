@@ -16,6 +16,7 @@ from gaprune.errors import MeasurementError
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.statistics.accumulators import BACKWARD, TripletActivations, add_gradients, add_inputs
 from gaprune.statistics.sums import LinearStatistics, Statistic
+from gaprune.util.products import gram
 
 __all__ = ["HookContext", "LinearHook", "TokenRows"]
 
@@ -73,7 +74,9 @@ class HookContext:
     Query, key and value (gate and up) read the same tensor, so that one product serves all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, products: torch.dtype = torch.float32) -> None:
+        self.products = products
+        """The dtype to which inputs are rounded for a Gram matrix."""
         self.texts: TokenRows | None = None
         """The texts of the forward pass under way; ``None`` while nothing is measured."""
         self.again = False
@@ -83,7 +86,7 @@ class HookContext:
     def gram(self, inputs: Tensor, shift: Tensor | None, rows: Tensor) -> Tensor:
         """Return ``rowsᵀ rows`` of the rows of ``inputs`` less ``shift``."""
         if self._gram is None or self._gram[0] is not inputs or not _equal(self._gram[1], shift):
-            self._gram = inputs, shift, rows.T @ rows
+            self._gram = inputs, shift, gram(rows, self.products)
         return self._gram[2]
 
     def clear(self) -> None:

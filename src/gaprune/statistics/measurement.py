@@ -99,6 +99,7 @@ class Measurement:
             "fisher": self.options.fisher,
             "negatives": self.options.negatives,
             "temperature": self.options.temperature,
+            "precision": self.options.precision,
             "batch size": self.options.triplets_per_batch,
             "seed": self.options.seed,
         }

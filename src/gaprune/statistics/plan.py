@@ -253,6 +253,8 @@ def _seconds(measurement: Measurement, forwards: float) -> float:
     whole = sum(each.in_features * each.out_features for each in layers)
     formed = sum(each.module.in_features * each.module.out_features for each in linear_layers)
     device, dtype = device_of(linear_layers[0].module), linear_layers[0].module.weight.dtype
+    if measurement.options.precision == "bfloat16":
+        dtype = torch.bfloat16
     left, right = (torch.ones(256, 1024, device=device, dtype=dtype) for _ in range(2))
     best = math.inf
     for _ in range(3):

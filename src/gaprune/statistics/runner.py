@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gaprune.errors import MeasurementError
 from gaprune.models.linear_layers import LinearLayer
+from gaprune.models.precision import product_type
 from gaprune.statistics.accumulators import shapes_of
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.checkpoint import CheckpointStore
@@ -45,8 +46,9 @@ def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str,
     if kept is not None:
         say(f"{title}: {'all' if done == len(steps) else f'{done} of {len(steps)}'} batches were measured before.")
 
-    context = HookContext()
-    embedder = Embedder(model, measurement.prompts, context)
+    precision = measurement.options.precision
+    context = HookContext(product_type(precision))
+    embedder = Embedder(model, measurement.prompts, context, precision)
     by_name = {linear.name: linear for linear in measurement.linear_layers}
     hooks = [_hook(measurement, by_name[name], kept, context) for name in plan.passes[index]]
     statistics = {hook.linear.name: hook.statistics for hook in hooks}

@@ -19,7 +19,7 @@ from gaprune.pruning.calibration import effect_triplets
 from gaprune.pruning.cut import remove_layers
 from gaprune.pruning.removable.base import Removable, RemovedUnits
 from gaprune.pruning.removable.registry import register
-from gaprune.statistics.degradation import layer_effects
+from gaprune.statistics.degradation import LayerEffect, layer_effects
 from gaprune.util.distributed import gather
 
 if TYPE_CHECKING:
@@ -134,8 +134,10 @@ def _layer_inputs(
     """Return what the criterion looks at for each of ``layers``, beside those that are removed already."""
     quick = basis.quick
     triplets = effect_triplets(basis.calibration, recipe, criterion.layer_needs, basis.held_out)
-    effects = {}
-    if triplets:
+    effects: dict[str, dict[int, LayerEffect]] = {}
+    if triplets and quick is not None and not removed:
+        effects = quick.layer_effects(triplets, layers)
+    elif triplets:
         effects = layer_effects(
             model,
             triplets,

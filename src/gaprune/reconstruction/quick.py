@@ -1,0 +1,171 @@
+"""Quick reconstructions, fitted on few texts: enough to compare what could be removed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gaprune.config.recipe import Recipe
+from gaprune.data.triplets import Triplets
+from gaprune.models.blocks import blocks
+from gaprune.models.linear_layers import LinearLayer, linear_layers
+from gaprune.models.load import evaluating
+from gaprune.pruning.calibration import Calibration
+from gaprune.reconstruction.block_stream import BlockStream
+from gaprune.reconstruction.least_squares import UnsolvedError
+from gaprune.reconstruction.paired_stream import PairedBlockStream
+from gaprune.reconstruction.reconstruct import Start, block_stream, fit, mixed, reconstructed_copy, shared_streams
+from gaprune.reconstruction.split import split
+from gaprune.statistics.degradation import LayerEffect, ReferenceOutputs, finite_effect
+from gaprune.util.progress import track
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["Quick"]
+
+_Effects = dict[str, dict[int, LayerEffect]]
+
+
+@dataclass(frozen=True)
+class Quick:
+    """Makes quick reconstructions of a parent.
+
+    Only linear layers that lose columns are fitted, and the last one before each gap of removed layers. One that
+    cannot be fitted is only pruned.
+
+    Args:
+        parent: The model; it is left as it is.
+        calibration: The triplets of a run; ``recipe.layer_triplets`` of those for the reconstruction are used.
+        recipe: Ridge (of several the first), share of general texts, batch size, precision.
+    """
+
+    parent: SentenceTransformer
+    calibration: Calibration
+    recipe: Recipe
+
+    @property
+    def _fitted(self) -> dict[str, Triplets]:
+        fitted, _ = split(self.calibration, self.recipe)
+        return {kind: triplets[: self.recipe.layer_triplets] for kind, triplets in fitted.items()}
+
+    def __call__(
+        self, removed_layers: Collection[int] = (), keep: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> SentenceTransformer:
+        """Return the parent without some layers and input columns, reconstructed.
+
+        Args:
+            removed_layers: Layers that are removed altogether.
+            keep: Kept columns ``(in,)`` of each linear layer that loses some, by name without the removed layers; the
+                other columns are set to zero.
+
+        Raises:
+            ConfigError: If there are too few triplets to hold any out.
+            MeasurementError: If the model's blocks cannot be run one by one.
+        """
+        start = Start.without(self.parent, removed_layers)
+        kept = [layer for layer in range(len(blocks(self.parent))) if layer not in removed_layers]
+        last = _last_linear_layers(self.parent)
+        # The kept blocks have the places, and so the names, of as many from the first.
+        before_gaps = {
+            last[place].name: _all_columns(last[layer])
+            for place, layer in enumerate(kept)
+            if layer + 1 in removed_layers
+        }
+        try:
+            return reconstructed_copy(
+                self.parent,
+                start,
+                before_gaps | dict(keep),
+                self._fitted,
+                self.recipe,
+                prompts=self.calibration.prompts,
+                ridge=self.recipe.ridge[0],
+            )
+        except UnsolvedError:
+            return _pruned_copy(start.model, keep)
+
+    @torch.no_grad()
+    def layer_effects(self, judged: Mapping[str, Triplets], layers: Collection[int]) -> _Effects:
+        """Return the degradation without each of ``layers`` after its quick reconstruction, by kind of data.
+
+        That of ``self([layer])`` on the triplets ``judged``, found on a single walk: what the blocks before a layer
+        give is computed once for all layers.
+
+        Raises:
+            MeasurementError: If a loss is not finite, or the model's blocks cannot be run one by one.
+        """
+        prompts, parent = self.calibration.prompts, self.parent
+        references = {
+            kind: ReferenceOutputs(parent, each, prompts=prompts, options=self.recipe) for kind, each in judged.items()
+        }
+        found: _Effects = {kind: {} for kind in judged}
+        draft = copy.deepcopy(parent)
+        with evaluating(parent), evaluating(draft):
+            fitted = shared_streams(parent, self._fitted, self.recipe, prompts)
+            held_out = {kind: block_stream(draft, each, self.recipe, prompts) for kind, each in judged.items()}
+            for layer in track(range(len(blocks(parent))), "Trying layers"):
+                if layer in layers:
+                    if layer:
+                        self._fit_before(draft, layer, fitted)
+                    changes = {
+                        kind: references[kind].compared(stream.embeddings(without=layer))
+                        for kind, stream in held_out.items()
+                    }
+                    if layer:
+                        blocks(draft)[layer - 1].load_state_dict(blocks(parent)[layer - 1].state_dict())
+                if layer:
+                    for stream in (*held_out.values(), *(each for _, each in fitted)):
+                        stream.advance()
+                if layer in layers:
+                    for kind, stream in held_out.items():
+                        found[kind][layer] = finite_effect(layer, *changes[kind], _influence(stream))
+        return found
+
+    def _fit_before(self, draft: SentenceTransformer, layer: int, fitted: list[tuple[float, BlockStream]]) -> None:
+        """Fit the last linear layer of the block before ``layer``, to which the texts have come, in place."""
+        kept = [each for each in range(len(blocks(self.parent))) if each != layer]
+        linear = _last_linear_layers(draft)[layer - 1]
+        moments = []
+        for share, stream in fitted:
+            pair = PairedBlockStream(stream.through(draft), stream.through(self.parent), kept)
+            pair.copy_final_norm()
+            moments.append((share, pair.moments([linear])))
+        try:
+            fit(linear, mixed(moments)[linear.name], _all_columns(linear), self.recipe.ridge[0])
+        except UnsolvedError:
+            blocks(draft)[layer - 1].load_state_dict(blocks(self.parent)[layer - 1].state_dict())
+
+
+def _last_linear_layers(model: SentenceTransformer) -> dict[int | None, LinearLayer]:
+    """Return the last linear layer of each block that writes to the residual stream."""
+    return {linear.layer: linear for linear in linear_layers(model) if linear.writes_residual}
+
+
+def _all_columns(linear: LinearLayer) -> Tensor:
+    return torch.ones(linear.module.in_features, dtype=torch.bool)
+
+
+def _influence(stream: BlockStream) -> float:
+    """Return the influence of the next block: how far it turns the states of real tokens."""
+    turned = [
+        1 - functional.cosine_similarity(before[mask].float(), stream.run(index)[mask].float(), dim=-1)
+        for index, (before, mask) in enumerate(zip(stream.hidden, stream.masks, strict=True))
+    ]
+    return float(torch.cat(turned).mean())
+
+
+@torch.no_grad()
+def _pruned_copy(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> SentenceTransformer:
+    child = copy.deepcopy(model)
+    for linear in linear_layers(child):
+        if linear.name in keep:
+            linear.module.weight *= keep[linear.name].to(linear.module.weight)
+    return child
