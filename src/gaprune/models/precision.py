@@ -77,6 +77,6 @@ def decide_precision(
 def _has_bfloat16(device: torch.device) -> bool:
     """Return whether the hardware multiplies in bfloat16, so that it is faster than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
     return any(able.get(each) for each in ("amx_bf16", "avx512_bf16", "bf16"))

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from gaprune.data.triplets import Triplet
     from gaprune.reconstruction.validate import Reconstruction
 
+__all__ = ["OpenParent", "Prepared", "PrunedModel", "prepare"]
+
 _FEW = 8
 """Texts on which bfloat16 is compared with float32."""
-
-__all__ = ["OpenParent", "Prepared", "PrunedModel", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,9 @@ def _precision(recipe: Recipe, model: SentenceTransformer, calibration: Calibrat
     """Return the precision of the run; the first process decides."""
     triplets = calibration.domain or calibration.general or ()
     few = [item.positive for item in triplets[:_FEW]]
-    return gather(decide_precision(model, recipe.precision, few, calibration.prompts.passage))[0]
+    own = decide_precision(model, recipe.precision, few, calibration.prompts.passage)
+    decided: Precision = gather(own)[0]
+    return decided
 
 
 def _without_reconstruction(removal: Removal, model: SentenceTransformer) -> Removal:
