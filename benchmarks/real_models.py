@@ -1,6 +1,6 @@
 """Genuine models: all-MiniLM-L6-v2, all-mpnet-base-v2 and an embedding form of Gemma 3 270M.
 
-    python benchmarks/real_models.py --models FOLDER [--only ratio] [--triplets 512] [--limit N] [--write]
+    python benchmarks/real_models.py FOLDER [--only ratio] [--triplets 512] [--limit N] [--write]
     python benchmarks/real_models.py --table [--write]
 
 ``ratio`` divides the processor time of a whole run, loading excepted, by that of one plain forward and backward in
@@ -56,7 +56,7 @@ Cell = tuple[str, ...]
 def main() -> None:
     """Run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, help="folder of the genuine models")
+    parser.add_argument("models", type=Path, nargs="?", help="folder of the genuine models")
     parser.add_argument("--only", default="", help="cells whose names begin so, such as ratio, or quality/gemma")
     parser.add_argument("--triplets", type=int, default=512, help="triplets of each kind")
     parser.add_argument("--limit", type=int, default=sys.maxsize, help="end after so many cells")
@@ -105,7 +105,7 @@ def opened(name: str, folder: Path | None) -> SentenceTransformer:
     if name == "all-MiniLM-L6-v2":
         return load_model(demo_model(), device="cpu", max_length=LENGTH)
     if folder is None:
-        raise SystemExit(f"Name the folder that holds {name}: --models FOLDER")
+        raise SystemExit(f"Name the folder that holds {name}: real_models.py FOLDER")
     return load_model(folder / name, device="cpu", max_length=LENGTH)
 
 
