@@ -4,7 +4,7 @@ CONSTRAINTS ?= constraints.txt
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo quick test check format clean
+.PHONY: demo quick test readers check format clean
 
 demo: $(STAMP)
 	$(VENV)/bin/gaprune demo --out demo-output --overwrite
@@ -15,6 +15,10 @@ quick: $(STAMP)
 
 test: $(STAMP) check
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile
+
+# Children of all families in other readers, old and new, each in an environment of its own in READERS_HOME; needs npm.
+readers: $(STAMP)
+	OMP_NUM_THREADS=1 $(PY) tests/readers/check.py
 
 check: $(STAMP)
 	$(VENV)/bin/ruff check .
@@ -32,4 +36,4 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-output build dist src/*.egg-info
+	rm -rf $(VENV) .readers demo-output build dist src/*.egg-info

@@ -28,7 +28,12 @@ from gaprune.models.load import load_model  # noqa: E402
 TOLERANCE = 1e-4
 LONG = "net income of the quarter was lower than a year before " * 30
 HEADS = ("qwen3", "mistral", "llama", "gemma")
-_UNKNOWN = ("does not recognize this architecture", "not recognize this architecture", "Unsupported model type")
+NOT_BY_DESIGN = {
+    ("sentence-transformers 4.1", "gemma"): "needs transformers 4.57",  # it ignores use_bidirectional_attention
+}
+"""Cells in which the parent is computed wrongly too."""
+
+_UNKNOWN = ("not recognize this architecture", "Unsupported model type")
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,9 @@ def main() -> int:
     with TemporaryDirectory() as name:
         children = {family: make_children(family, Path(name) / family) for family in asked.families}
         rows = {each: open_all(READERS[each], home / each.replace(" ", "-"), children) for each in asked.readers}
+    for (reader, family), reason in NOT_BY_DESIGN.items():
+        if rows.get(reader, {}).get(family, "").startswith("FAILS: differs"):
+            rows[reader][family] = reason
     for reader, row in rows.items():
         print(f"| {reader} | " + " | ".join(row.values()) + " |")  # noqa: T201
     return int(any(cell.startswith("FAILS") for row in rows.values() for cell in row.values()))

@@ -3,15 +3,13 @@ import { readFileSync, writeSync } from "node:fs";
 import { AutoModel, AutoTokenizer, env } from "@huggingface/transformers";
 
 env.allowRemoteModels = false;
-env.localModelPath = "/";
 const found = {};
 for (const [folder, [texts]] of Object.entries(JSON.parse(readFileSync(0, "utf8")))) {
   try {
     const config = JSON.parse(readFileSync(`${folder}/config_sentence_transformers.json`, "utf8"));
     const prompt = config.prompts?.query ?? "";
-    const name = folder.slice(1);
-    const tokenizer = await AutoTokenizer.from_pretrained(name);
-    const model = await AutoModel.from_pretrained(name, { dtype: "fp32" });
+    const tokenizer = await AutoTokenizer.from_pretrained(folder);
+    const model = await AutoModel.from_pretrained(folder, { dtype: "fp32" });
     const tokens = await tokenizer(texts.map((text) => prompt + text), { padding: true, truncation: true });
     found[folder] = (await model(tokens)).sentence_embedding.tolist();
   } catch (error) {
