@@ -22,7 +22,7 @@ _MB = 1e6
 
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
-    to: Annotated[str, typer.Option(help="onnx, openvino (extras; without PyTorch), torch, router, archive.")],
+    to: Annotated[str, typer.Option(help="onnx, openvino, gguf (extras; without PyTorch), torch, router, archive.")],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: weights and activations.")] = False,
     weights_only: Annotated[
