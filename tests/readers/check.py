@@ -38,11 +38,15 @@ _UNKNOWN = ("not recognize this architecture", "Unsupported model type")
 
 @dataclass(frozen=True)
 class Reader:
-    """A program that opens folders: what it needs, the script that runs there, and which folders it opens."""
+    """A program that opens folders: what it needs, the script that runs there, and which folders it opens.
+
+    ``cuts`` is false if it cuts a long text after it added the closing token, which is lost then.
+    """
 
     packages: tuple[str, ...]
     script: str
     opens: str = "child"
+    cuts: bool = True
 
 
 READERS = {
@@ -57,7 +61,7 @@ READERS = {
     ),
     "sentence-transformers, current": Reader((), "open_sentence_transformers.py"),
     "fastembed 0.9": Reader(("fastembed==0.9.*",), "open_fastembed.py", "onnx"),
-    "transformers.js 4.3": Reader(("@huggingface/transformers@4.3",), "open_transformers_js.mjs", "onnx"),
+    "transformers.js 4.3": Reader(("@huggingface/transformers@4.3",), "open_transformers_js.mjs", "onnx", cuts=False),
 }
 
 
@@ -101,7 +105,8 @@ def open_all(reader: Reader, home: Path, children: dict[str, dict[str, dict[Path
     """Return the cell of every family."""
     command = [*environment(reader, home), str(HERE / reader.script)]
     wanted = {str(path): vectors for found in children.values() for path, vectors in found[reader.opens].items()}
-    request = {path: ([*TEXTS, LONG], vectors.shape[1]) for path, vectors in wanted.items()}
+    texts = [*TEXTS, LONG] if reader.cuts else TEXTS
+    request = {path: (texts, vectors.shape[1]) for path, vectors in wanted.items()}
     if reader.script.endswith(".mjs"):  # Node looks for packages beside the script
         command[-1] = str(home / reader.script)
         (home / reader.script).write_text((HERE / reader.script).read_text(encoding="utf-8"), encoding="utf-8")
@@ -121,7 +126,7 @@ def cell(pairs: list[tuple[list[list[float]] | str, np.ndarray]]) -> str:
     errors = [found for found, _ in pairs if isinstance(found, str)]
     if errors:
         return "unknown" if all(any(each in error for each in _UNKNOWN) for error in errors) else f"FAILS: {errors[0]}"
-    worst = max(float(np.abs(np.array(found) - vectors).max()) for found, vectors in pairs)
+    worst = max(float(np.abs(np.array(found) - vectors[: len(found)]).max()) for found, vectors in pairs)
     return f"{worst:.0e}" if worst <= TOLERANCE else f"FAILS: differs by {worst:.0e}"
 
 
