@@ -17,10 +17,11 @@ from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.index import SAME_SPACE, ParentIndex
 from gaprune.evaluation.quality.metrics import graded_ndcg
 from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.sizes import _rankings
 from gaprune.export.provenance import Provenance
 from gaprune.models.prompts import Prompts
 from gaprune.report.card import model_card
-from gaprune.report.index import index_rows, index_text
+from gaprune.report.index import index_rows, index_text, size_rows
 from provenances import structured
 
 PROMPTS = Prompts("gold fish ", "acid four ")
@@ -162,3 +163,60 @@ def test_the_provenance_and_the_card_say_it(child, model, tasks):
     assert index_text(found, "small-model") in card
     assert card.count("| Search |") == 2
     assert "In the parent's index" not in model_card(structured(), evaluate(child, tasks))
+
+
+def test_sizes_of_an_index_equal_plain_loops(child, tasks):
+    scored = gaprune.evaluate(child, tasks=tasks, index="sizes")
+    sizes = {(each.dimensions, each.reduction, each.numbers): each for each in scored.sizes}
+    assert list(sizes)[:3] == [(6, "", "float"), (6, "", "int8"), (6, "", "binary")]
+    assert len(sizes) == 3 + 2 * 2 * 3
+    search = next(task for task in tasks if task.name == "Search")
+    own = next(score.value for score in scored.scores if score.task == "Search")
+    assert sizes[6, "", "float"].value == pytest.approx(own)
+    assert [sizes[3, "PCA", numbers].bytes for numbers in ("float", "int8", "binary")] == [12, 3, 3 / 8]
+    queries, documents = (
+        np.stack([unit(child, text, "")[:3] for text in texts.values()])
+        for texts in (search.queries, search.documents)
+    )
+    queries, documents = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (queries, documents))
+    keys, kinds = list(search.documents), {"float": documents}
+    lowest, highest = documents.min(axis=0), documents.max(axis=0)
+    steps = np.clip(np.floor((documents - lowest) / (highest - lowest) * 255), 0, 255)
+    kinds["int8"] = lowest + steps * (highest - lowest) / 255
+    kinds["binary"] = np.where(documents > 0, 1.0, -1.0)  # there are fewer documents than candidates
+    for numbers, index in kinds.items():
+        gains = [
+            graded_ndcg([keys[place] for place in np.argsort(-(index @ query), kind="stable")], grades, 10)
+            for query, grades in zip(queries, search.grades.values(), strict=True)
+        ]
+        assert sizes[3, "truncation", numbers].value == pytest.approx(np.mean(gains), abs=1e-6)
+    assert [row[0] for row in size_rows(scored)].count("3") == 6
+    assert json.loads(json.dumps(scored.as_dict()))["sizes"][0]["value"] == pytest.approx(own)
+
+
+def test_a_binary_search_finds_candidates_by_hamming_distance_alone(model):
+    """Of 60 passages the one that the query in fp32 is nearest to differs in most signs, so it is not found."""
+    rest = torch.full((60, 4), 0.5)
+    rest[7] = torch.tensor([0.99, -0.05, -0.05, -0.05])
+    query = torch.tensor([[0.99, 0.05, 0.05, 0.05]])
+    assert _rankings(query, rest, "float")[0][0] == 7
+    assert 7 not in _rankings(query, rest, "binary")[0]
+
+
+def test_principal_components_keep_what_lies_in_few_dimensions(new_model, tasks):
+    """Embeddings that lie in a plane lose nothing in two dimensions by PCA, but do by truncation."""
+    flat = new_model()
+    plane = torch.linalg.qr(torch.randn(6, 3, generator=torch.Generator().manual_seed(2))).Q
+    flat[0].embedding.weight.data @= plane @ plane.T
+    sizes = {(e.dimensions, e.reduction): e.value for e in evaluate_sizes(flat, tasks) if e.numbers == "float"}
+    assert sizes[3, "PCA"] == pytest.approx(sizes[6, ""], abs=1e-6)
+
+
+def evaluate_sizes(model, tasks):
+    return gaprune.evaluate(model, tasks=tasks, index="sizes").sizes
+
+
+def test_sizes_need_a_retrieval_task(model, tasks):
+    triples = [task for task in tasks if task.kind == "triplets"]
+    with pytest.raises(ConfigError, match="none of the tasks searches"):
+        gaprune.evaluate(model, tasks=triples, index="sizes")

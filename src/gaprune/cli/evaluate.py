@@ -28,7 +28,8 @@ def evaluate(
         str | None, typer.Option(help="Evaluate this model too, and the model's queries in its index.")
     ] = None,
     index: Annotated[
-        Literal["parent"] | None, typer.Option(help="Refuse a model that cannot be tried in the parent's index.")
+        Literal["parent", "sizes"] | None,
+        typer.Option(help="parent: refuse what cannot be tried in its index. sizes: also score smaller indexes."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts encoded at a time.")] = ENCODING_BATCH_SIZE,
     query_prompt: Annotated[

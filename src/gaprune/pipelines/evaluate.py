@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
@@ -12,8 +13,10 @@ from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.benchmarks import evaluate_benchmark, resolve_benchmark
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
+from gaprune.evaluation.quality.retrieval import RetrievalTask
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.search import SearchTask
+from gaprune.evaluation.quality.sizes import measure_sizes
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, Task, check_batch_size
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import LOADING, loading_options
@@ -30,7 +33,7 @@ def evaluate(
     tasks: str | Path | Sequence[Task] | None = None,
     benchmark: str | None = None,
     parent: str | Path | SentenceTransformer | None = None,
-    index: Literal["parent"] | None = None,
+    index: Literal["parent", "sizes"] | None = None,
     query_prompt: str | None = None,
     passage_prompt: str | None = None,
     batch_size: int = ENCODING_BATCH_SIZE,
@@ -44,7 +47,8 @@ def evaluate(
         benchmark: A benchmark of mteb, ``finance``, or names of mteb's tasks with commas between.
         parent: The dense model, in the same forms. With it, queries of the model are also scored against passages that
             the parent embedded, in retrieval and triplet tasks.
-        index: ``parent`` refuses what cannot be scored in the parent's index, instead of leaving these scores out.
+        index: ``parent`` refuses what cannot be scored in the parent's index, instead of leaving these scores out;
+            ``sizes`` also scores smaller indexes: fewer dimensions, int8 and binary numbers.
         query_prompt: Text put before queries, for the parent too; default: each model's own.
         passage_prompt: Text put before passages, for the parent too; default: each model's own.
         batch_size: Texts encoded at a time.
@@ -71,22 +75,32 @@ def evaluate(
     found = find_tasks(Path(tasks)) if isinstance(tasks, str | Path) else list(tasks or ())
     if benchmark is None and not found:
         raise ConfigError("tasks: there are no tasks to evaluate.", "Name a folder of evaluation tasks.")
-    if index is not None and not any(isinstance(task, SearchTask) for task in found):
-        raise ConfigError("index: none of the tasks searches.", "Name retrieval or triplet tasks, or leave it out.")
+    needed = {"parent": SearchTask, "sizes": RetrievalTask}.get(index or "", Task)
+    if index is not None and not any(isinstance(task, needed) for task in found):
+        raise ConfigError("index: none of the tasks searches one.", "Name retrieval tasks, or leave it out.")
     from gaprune.models.exported_module import open_model  # loads PyTorch
 
     child, *parents = [
         open_model(each, **loading) if isinstance(each, str | Path) else each for each in sources.values()
     ]
     dense = parents[0] if parents else None
-    if index is not None and dense is not None:
+    if index == "parent" and dense is not None:
         _check_dimensions(child, dense)
     if benchmark is not None:
         return evaluate_benchmark(child, benchmark, parent=dense, batch_size=batch_size)
     put = [resolve_prompts(each, query=query_prompt, passage=passage_prompt) for each in (child, *parents)]
     for each, prompts in zip((child, *parents), put, strict=True):
         check_prompts(each, prompts, found)
-    return evaluate_tasks(child, found, prompts=put[0], parent_prompts=put[-1], parent=dense, batch_size=batch_size)
+    scored = evaluate_tasks(
+        child,
+        found,
+        prompts=put[0],
+        parent_prompts=put[-1],
+        parent=dense,
+        batch_size=batch_size,
+        keep_vectors=index == "sizes",
+    )
+    return replace(scored.without_vectors(), sizes=measure_sizes(found, scored)) if index == "sizes" else scored
 
 
 def _check_what(
@@ -105,11 +119,11 @@ def _check_what(
 
 
 def _check_index(index: str, benchmark: str | None, parent: object) -> None:
-    if index != "parent":
-        raise ConfigError(f"index: {index!r} is unknown.", "Write index='parent' (--index parent), or leave it out.")
+    if index not in ("parent", "sizes"):
+        raise ConfigError(f"index: {index!r} is unknown.", "Write parent or sizes, or leave it out.")
     if benchmark is not None:
-        raise ConfigError("index: mteb searches no other model's index.", "Use --tasks FOLDER (tasks=...).")
-    if parent is None:
+        raise ConfigError("index: mteb searches an index of its own.", "Use --tasks FOLDER (tasks=...).")
+    if index == "parent" and parent is None:
         raise ConfigError("index: the parent is not named.", "Name it with --parent (parent=...).")
 
 

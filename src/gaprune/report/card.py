@@ -75,7 +75,7 @@ def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
         heading = "Recovery" if len(provenance.recoveries) == 1 else f"Recovery {number}"
         parts += [f"\n## {heading}\n\n", markdown_table(["", "value"], _recovery_rows(recovery))]
     if evaluation is not None:
-        parts += ["\n## Evaluation\n\n", _evaluation_section(evaluation), *_index_section(evaluation, name)]
+        parts += ["\n## Evaluation\n\n", _evaluation_section(evaluation), *_index_section(evaluation, parent)]
     if provenance.sparsity.removed and isinstance(method.pruning, Unstructured):
         parts.append(f"\n## Size and speed\n\nThis model has the shape of its parent. {ZEROS}\n")
     parts.append("\n`gaprune.json` records everything that made this model.\n")

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.index import ParentIndex
     from gaprune.evaluation.quality.scores import Evaluation
 
-__all__ = ["INDEX_COLUMNS", "index_rows", "index_text"]
+__all__ = ["INDEX_COLUMNS", "SIZE_COLUMNS", "index_rows", "index_text", "size_rows"]
 
 INDEX_COLUMNS = (
     "domain", "task", "metric", "alone", "in the parent's index", "parent", "cosine of queries", "of passages",
@@ -27,6 +27,24 @@ def index_rows(evaluation: Evaluation) -> list[list[str]]:
             cosines = [f"{cosine:.3f}" for cosine in (found.query_cosine, found.passage_cosine)]
             rows.append([score.domain, score.task, score.metric, *values, f"{parent:.4f}", *cosines, overlap])
     return rows
+
+
+SIZE_COLUMNS = ("dimensions", "shortened by", "numbers", "bytes per passage", "nDCG@10")
+
+
+def size_rows(evaluation: Evaluation) -> list[list[str]]:
+    """Return a row for every kind of index; changes are against the model's own embeddings."""
+    sizes = evaluation.sizes
+    return [
+        [
+            str(each.dimensions),
+            each.reduction,
+            "binary, rescored" if each.numbers == "binary" else each.numbers,
+            f"{each.bytes:,.0f}",
+            f"{each.value:.4f}{_change(each.value, sizes[0].value) if each is not sizes[0] else ''}",
+        ]
+        for each in sizes
+    ]
 
 
 def index_text(found: ParentIndex, parent: str) -> str:

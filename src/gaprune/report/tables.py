@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from gaprune.report.index import INDEX_COLUMNS, index_rows, index_text
+from gaprune.report.index import INDEX_COLUMNS, SIZE_COLUMNS, index_rows, index_text, size_rows
 from gaprune.report.sentences import percent
 
 if TYPE_CHECKING:
@@ -61,6 +61,11 @@ def evaluation_parts(evaluation: Evaluation, parent: str = "its parent") -> Iter
         yield table
     if found is not None:
         yield index_text(found, parent)
+    if evaluation.sizes:
+        table = _table("Size of the index: mean of the retrieval tasks", *SIZE_COLUMNS, text=3)
+        for row in size_rows(evaluation):
+            table.add_row(*row)
+        yield table
 
 
 def plain_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

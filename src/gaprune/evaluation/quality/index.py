@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SAME_SPACE", "IndexScore", "ParentIndex", "Vectors"]
+__all__ = ["SAME_SPACE", "IndexScore", "Numbers", "ParentIndex", "Reduction", "SizeScore", "Vectors"]
+
+Numbers = Literal["float", "int8", "binary"]
+"""Types of the numbers of an index."""
+
+Reduction = Literal["", "truncation", "PCA"]
+"""How embeddings are shortened."""
 
 SAME_SPACE = 0.95
 """A child is said to be in its parent's space if its queries keep this share of the parent's score in its index."""
@@ -42,6 +48,25 @@ class IndexScore:
     query_cosine: float
     passage_cosine: float
     overlap: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizeScore:
+    """The quality of one kind of index.
+
+    Args:
+        dimensions: Of the embeddings in it.
+        reduction: How they were shortened: to the first dimensions, or by PCA of the passages of each task.
+        numbers: ``float``, ``int8``, or ``binary`` with rescoring.
+        bytes: Size of one embedding.
+        value: Mean nDCG@10 of the retrieval tasks.
+    """
+
+    dimensions: int
+    reduction: Reduction
+    numbers: Numbers
+    bytes: float
+    value: float
 
 
 class ParentIndex(Record):

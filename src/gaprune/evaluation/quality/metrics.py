@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["correlations", "embed", "graded_ndcg", "mean_overlap", "pair_classification", "retrieval_metrics"]
+__all__ = ["correlations", "embed", "first", "graded_ndcg", "pair_classification", "retrieval_metrics"]
 
 
 def embed(
@@ -75,26 +75,21 @@ def pair_classification(similarities: Sequence[float], labels: Sequence[int]) ->
     }
 
 
+def first(queries: Tensor, documents: Tensor, k: int) -> list[list[int]]:
+    """Return the places of the ``k`` documents with the largest product with each query, in that order."""
+    return [largest(documents @ query, min(k, len(documents))) for query in queries]
+
+
 def retrieval_metrics(
-    queries: Tensor, documents: Tensor, identifiers: Sequence[str], grades: Sequence[Mapping[str, float]], *, k: int
+    rankings: Sequence[Sequence[int]], identifiers: Sequence[str], grades: Sequence[Mapping[str, float]], *, k: int
 ) -> dict[str, float]:
-    """Return nDCG, recall and MRR of the first ``k`` documents by cosine similarity, as means over queries."""
+    """Return nDCG, recall and MRR of rankings of ``k`` documents by their places, as means over queries."""
     totals = np.zeros(3)
-    for query, relevant in zip(queries, grades, strict=True):
-        ranking = [identifiers[index] for index in largest(documents @ query, min(k, len(documents)))]
+    for places, relevant in zip(rankings, grades, strict=True):
+        ranking = [identifiers[place] for place in places]
         hits = [rank for rank, identifier in enumerate(ranking, start=1) if identifier in relevant]
         totals += graded_ndcg(ranking, relevant, k), len(hits) / len(relevant), 1 / hits[0] if hits else 0
     return dict(zip((f"nDCG@{k}", f"recall@{k}", f"MRR@{k}"), (totals / len(grades)).tolist(), strict=True))
-
-
-def mean_overlap(queries: Tensor, others: Tensor, documents: Tensor, *, k: int) -> float:
-    """Return the share of the first ``k`` documents that a query and its counterpart have in common, over queries."""
-    k = min(k, len(documents))
-    common = 0
-    for pair in zip(queries, others, strict=True):
-        first, second = (set(largest(documents @ query, k)) for query in pair)
-        common += len(first & second)
-    return common / (k * len(queries))
 
 
 def graded_ndcg(ranking: Sequence[str], grades: Mapping[str, float], k: int) -> float:

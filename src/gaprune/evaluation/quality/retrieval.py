@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.data.readers.judged import find_judged, read_judged
@@ -11,7 +12,7 @@ from gaprune.evaluation.quality.index import Vectors
 from gaprune.evaluation.quality.search import SearchTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sentence_transformers import SentenceTransformer
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["RetrievalTask"]
+__all__ = ["FIRST", "RetrievalTask"]
 
-_FIRST = 10
+FIRST = 10
 """Documents of a ranking that are looked at."""
 
 
@@ -85,13 +86,20 @@ class RetrievalTask(SearchTask):
 
     def metrics_of(self, queries: Tensor, passages: Tensor) -> Mapping[str, float]:
         """Return nDCG@10, recall@10 and MRR@10."""
+        from gaprune.evaluation.quality.metrics import first
+
+        return self.metrics_of_rankings(first(queries, passages, FIRST))
+
+    def metrics_of_rankings(self, rankings: Sequence[Sequence[int]]) -> Mapping[str, float]:
+        """Return nDCG@10, recall@10 and MRR@10 of the places of ten documents for each query."""
         from gaprune.evaluation.quality.metrics import retrieval_metrics
 
         grades = [self.grades[query] for query in self.queries]
-        return retrieval_metrics(queries, passages, list(self.documents), grades, k=_FIRST)
+        return retrieval_metrics(rankings, list(self.documents), grades, k=FIRST)
 
     def overlap(self, mine: Vectors, its: Vectors) -> float:
         """Return which share of the 10 documents that each query finds in the other index is the same for both."""
-        from gaprune.evaluation.quality.metrics import mean_overlap
+        from gaprune.evaluation.quality.metrics import first
 
-        return mean_overlap(mine.queries, its.queries, its.passages, k=_FIRST)
+        pairs = zip(*(first(queries, its.passages, FIRST) for queries in (mine.queries, its.queries)), strict=True)
+        return fmean(len({*found} & {*others}) / len(others) for found, others in pairs)

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gaprune.errors import ConfigError, suggest
-from gaprune.evaluation.quality.index import IndexScore, ParentIndex, Vectors
+from gaprune.evaluation.quality.index import IndexScore, ParentIndex, SizeScore, Vectors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,10 +66,12 @@ class Evaluation:
     Args:
         scores: One for each task.
         dimensions: Of the embeddings of the model and of its parent, if both were there to be compared.
+        sizes: The quality of smaller indexes, if that was asked for.
     """
 
     scores: tuple[Score, ...]
     dimensions: tuple[int, int] | None = None
+    sizes: tuple[SizeScore, ...] = ()
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -205,4 +207,5 @@ class Evaluation:
         for score in scores:
             del score["vectors"]
         found = self.parent_index()
-        return {"scores": scores, "parent_index": None if found is None else found.model_dump(mode="json")}
+        index = None if found is None else found.model_dump(mode="json")
+        return {"scores": scores, "parent_index": index, "sizes": [asdict(size) for size in self.sizes]}
