@@ -47,7 +47,7 @@ def check_modules(model: SentenceTransformer) -> None:
                 f"Module {name} is a Router, whose routes are models of their own ({towers}), and GAPrune changes one "
                 "model at a time.",
                 f"Name the tower, and put it back afterwards: SentenceTransformer(modules=[*model[{name}]"
-                f".sub_modules[{list(routes)[-1]!r}]{', *model[1:]' if len(model) > 1 else ''}]).save('tower').",
+                f".sub_modules[{list(routes)[-1]!r}]{', *list(model)[1:]' if len(model) > 1 else ''}]).save('tower').",
             )
     transformer = transformer_of(model)
     if not isinstance(transformer, PreTrainedModel):
