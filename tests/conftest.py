@@ -61,6 +61,7 @@ _SLOW = (
     "pipelines/test_bench.py",
     "pipelines/test_compare.py",
     "pipelines/test_published_folders.py",
+    "pipelines/test_other_families.py",
     "pipelines/test_shrink.py",
     "pipelines/test_unit_mixes.py",
     "pipelines/test_unit_runs.py",

@@ -106,7 +106,9 @@ class TestRefused:
                 lambda each: gaprune.prune(each, domain=toy_triplets, general=GENERAL, sparsity=0.5),
                 lambda each: gaprune.recover(each, domain=toy_triplets, steps=1, batch_size=2, held_out=0),
             ):
-                with pytest.raises(ModelError, match="Module 0 is a Router.*document: Transformer, Pooling") as caught:
+                with pytest.raises(
+                    ModelError, match=r"Module 0 is a Router.*document: Transformer, Pooling"
+                ) as caught:
                     run(model)
             said = caught.value.remedy.partition("afterwards: ")[2].removesuffix(".save('tower').")
             tower = eval(said, {"SentenceTransformer": SentenceTransformer, "model": model})  # noqa: S307
