@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gaprune.models.linear_layers import LinearLayer, linear_layers
 from gaprune.models.selection import select
@@ -15,7 +15,7 @@ from gaprune.models.selection import select
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_masked", "in_float32", "masked_layers", "masked_training", "zero_masks"]
+__all__ = ["check_masked", "in_float32", "masked_layers", "masked_training", "without_dropout", "zero_masks"]
 
 
 def zero_masks(layers: Sequence[LinearLayer]) -> dict[str, Tensor]:
@@ -84,6 +84,21 @@ def check_masked(model: SentenceTransformer, masks: Mapping[str, Tensor]) -> int
         if lost:
             raise RuntimeError(f"{name}: {lost:,} of {int(mask.sum()):,} masked weights are not zero after training.")
     return sum(int(mask.sum()) for mask in masks.values())
+
+
+@contextmanager
+def without_dropout(model: SentenceTransformer) -> Iterator[None]:
+    """Switch dropout off inside the block; modules remain in training mode, which recomputing activations needs."""
+    names = {module: "p" if isinstance(module, nn.Dropout) else "attention_dropout" for module in model.modules()}
+    rates = [(module, name) for module, name in names.items() if isinstance(getattr(module, name, None), float)]
+    before = [getattr(module, name) for module, name in rates]
+    try:
+        for module, name in rates:
+            setattr(module, name, 0.0)
+        yield
+    finally:
+        for (module, name), rate in zip(rates, before, strict=True):
+            setattr(module, name, rate)
 
 
 @contextmanager

@@ -16,7 +16,14 @@ from gaprune.recovery.arguments import gradient_checkpointing, training_argument
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData
 from gaprune.recovery.lora import low_rank
-from gaprune.recovery.masked_training import check_masked, in_float32, masked_layers, masked_training, zero_masks
+from gaprune.recovery.masked_training import (
+    check_masked,
+    in_float32,
+    masked_layers,
+    masked_training,
+    without_dropout,
+    zero_masks,
+)
 from gaprune.recovery.teacher import Teacher
 from gaprune.recovery.text_data import TextData
 from gaprune.util.progress import stage
@@ -122,6 +129,8 @@ def recover_model(
     with ExitStack() as stack:
         stack.enter_context(_explained_memory())
         stack.enter_context(in_float32(model))
+        if isinstance(data, TextData):
+            stack.enter_context(without_dropout(model))
         trained = low_rank(model, layers, masks, options) if options.lora else masked_training(layers, masks)
         after_step = stack.enter_context(trained)
         if options.gradient_checkpointing:
@@ -137,13 +146,18 @@ def recover_model(
             batches=_split(batches, processes),
             after_step=after_step,
         )
+        start_weights = trainer.copy_weights() if isinstance(data, TextData) and held_out is not None else None
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
         trainer.accelerator.wait_for_everyone()  # until the first process has written the last checkpoint
-        if trainer.state.best_global_step:
-            trainer.read_weights(checkpoints.folder / f"checkpoint-{trainer.state.best_global_step}")
+        best_step = trainer.state.best_global_step or trainer.state.global_step
+        if start_weights is not None and _is_start_best(trainer.state):
+            best_step = 0
+            trainer.put_weights(start_weights)
+        elif trainer.state.best_global_step:
+            trainer.read_weights(checkpoints.folder / f"checkpoint-{best_step}")
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
     return Training(
-        **_losses(trainer.state),
+        **_losses(trainer.state, best_step),
         learning_rate=options.rate,
         masked_weights=check_masked(model, masks),
         held_out_triplets=len(held_out or ()),
@@ -153,10 +167,15 @@ def recover_model(
     )
 
 
-def _losses(state: TrainerState) -> dict[str, Any]:
+def _is_start_best(state: TrainerState) -> bool:
+    """Return whether no held-out loss is lower than that before the first step."""
+    losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
+    return bool(losses) and losses[0] <= min(losses)
+
+
+def _losses(state: TrainerState, best_step: int) -> dict[str, Any]:
     """Return steps and held-out losses from the trainer's log, which rounds the terms to four digits."""
     lines = [line for line in state.log_history if "eval_loss" in line]
-    best_step = state.best_global_step or state.global_step
 
     def terms(line: Mapping[str, float]) -> dict[str, float]:
         return {name: line[f"eval_{name}"] for name in ("loss", *TERMS) if f"eval_{name}" in line}

@@ -119,7 +119,7 @@ class TextData:
     @property
     def synthetic(self) -> bool:
         """Whether the queries of some passage are all used, so that spans of its words are queries too."""
-        return any(self.passes > len(entry.queries) for entry in self.domain.entries)
+        return any(self.passes > max(1, len(entry.queries)) for entry in self.domain.entries)
 
     def tokens_at(self, step: int) -> int:
         """Return the tokens of the batches up to a step."""

@@ -8,7 +8,7 @@ Only this module of the room uses names of other libraries that are not public: 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +114,17 @@ class RecoveryTrainer(SentenceTransformerTrainer):
         if self.args.should_save:
             write_tensors(Path(output_dir or str(self.args.output_dir)) / _WEIGHTS, self._trained(), remedy=_ROOM)
 
-    @torch.no_grad()
+    def copy_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the trained weights as they are now."""
+        return {name: value.clone() for name, value in self._trained().items()}
+
     def read_weights(self, checkpoint: Path) -> None:
         """Read the trained weights of a checkpoint into the model."""
-        kept = StoredTensors(checkpoint / _WEIGHTS)
+        self.put_weights(StoredTensors(checkpoint / _WEIGHTS))
+
+    @torch.no_grad()
+    def put_weights(self, kept: Mapping[str, Tensor] | StoredTensors) -> None:
+        """Put trained weights into the model."""
         for name, parameter in self._trained().items():
             parameter.copy_(kept[name])
 

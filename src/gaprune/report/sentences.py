@@ -218,7 +218,7 @@ def _distillation_lines(data: DistillationData, training: Training, held: str) -
         f"after {best.tokens:,} tokens."
     )
     if best.held_out_cosine <= points[0].held_out_cosine:
-        lines.append("Note: the held-out cosine did not rise. Try another learning rate or more texts.")
+        lines.append("Note: it did not rise, so the weights are as before. Try another learning rate or more texts.")
     elif points[-1].held_out_cosine < best.held_out_cosine:
         lines.append(
             "Note: it fell after that: the model began to fit the training texts only. More texts would help."
