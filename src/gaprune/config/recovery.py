@@ -20,9 +20,6 @@ _RATE = 1e-4
 _LOW_RANK_RATE = 5e-4
 """Default highest learning rate of low-rank updates."""
 
-_TEXTS_RATE = 2e-4
-"""Default highest learning rate of a distillation on texts."""
-
 _GENERAL_SHARE = 0.25
 """Default share of general triplets or texts, if general data are named."""
 
@@ -107,7 +104,7 @@ class TrainingOptions(Options):
     learning_rate: float | None = Field(
         None,
         gt=0,
-        description=f"Highest learning rate; default: {_RATE:g}, on texts {_TEXTS_RATE:g}, LoRA {_LOW_RANK_RATE:g}.",
+        description=f"Highest learning rate; default: {_RATE:g}, with LoRA {_LOW_RANK_RATE:g}.",
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
     temperature: float = Field(0.05, gt=0, description="Temperature of the contrastive loss on cosine similarities.")
@@ -162,7 +159,7 @@ class RecoveryOptions(ModelOptions, DataOptions, TrainingOptions, DistillationOp
     @property
     def rate(self) -> float:
         """The highest learning rate, with its default filled in."""
-        return self.learning_rate or (_LOW_RANK_RATE if self.lora else _TEXTS_RATE if self.texts else _RATE)
+        return self.learning_rate or (_LOW_RANK_RATE if self.lora else _RATE)
 
     @model_validator(mode="after")
     def _check_losses(self) -> Self:
