@@ -12,7 +12,7 @@ from gaprune.cli.output import remark, show
 from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplets
 
 if TYPE_CHECKING:
-    from gaprune.pipelines.result import Result
+    from rich.console import RenderableType
 
 __all__ = ["demo"]
 
@@ -27,44 +27,69 @@ _CRITERIA = ("dai", "dai-paper", "magnitude", "fisher", "fisher-general", "rando
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the pruned model.")] = Path("demo-output"),
+    out: Annotated[Path, typer.Option(help="Folder for the smaller model.")] = Path("demo-output"),
     domain: Annotated[SampleDomain, typer.Option(help="Sample texts used as the domain.")] = "finance",
-    sparsity: Annotated[float, typer.Option(help="Fraction of the weights to remove.")] = 0.5,
+    speedup: Annotated[float, typer.Option(help="How many times faster the model becomes.")] = 2.0,
+    minutes: Annotated[float, typer.Option(help="Time for the smaller model.")] = 3.0,
+    sparsity: Annotated[float, typer.Option(help="Fraction of the weights to remove in the comparison.")] = 0.5,
     triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets from each data set.")] = 96,
     overwrite: Overwrite = False,
     quiet: QuietFlag = False,
 ) -> None:
-    """Prune the genuine all-MiniLM-L6-v2 for a sample domain, offline, and compare criteria before reconstruction."""
-    from gaprune.evaluation.quality.discovery import find_tasks
+    """Shrink the genuine all-MiniLM-L6-v2 for a sample domain, offline; then compare criteria as the paper does."""
     from gaprune.export.folder import check_destination
     from gaprune.models.demo import demo_model
-    from gaprune.pipelines.compare import compare
-    from gaprune.report.sentences import percent
-    from gaprune.report.tables import COMPARISON, plain_table
 
     check_destination(out, overwrite=overwrite)
     model = demo_model()
-    tasks = [task for task in find_tasks(sample_evaluation()) if task.domain in (domain, "general")]
-    remark(f"Pruning {percent(sparsity)} of all linear weights of all-MiniLM-L6-v2 for {domain}.", quiet=quiet)
-
-    def keep(result: Result) -> None:
-        if result.recipe.criterion == _CRITERIA[0]:
-            result.save(out, overwrite=overwrite)
-
     with silence(quiet, is_json=False):
-        comparison = compare(
-            model,
-            criteria=_CRITERIA,
-            tasks=tasks,
-            domain=sample_triplets(domain),
-            general=sample_triplets("general"),
-            on_result=keep,
-            targets=("all",),
-            sparsity=sparsity,
-            triplets=triplets,
-            reconstruct=False,  # the criteria are compared, while somebody waits
-        )
+        remark(f"Making all-MiniLM-L6-v2 {speedup:g} times faster for {domain}.", quiet=quiet)
+        smaller = _shrink(model, out, domain, speedup, minutes, triplets, overwrite=overwrite)
+        if not quiet:
+            show(*smaller, f"The smaller model is in {out}. Use it as any other:\n", _USE.format(out=out))
+        remark(f"Comparing criteria: {sparsity:.0%} of all linear weights, without reconstruction.", quiet=quiet)
+        comparison = _compare(model, domain, sparsity, triplets)
     if not quiet:
-        show(plain_table(COMPARISON, comparison.header(), comparison.rows()))
-        show(f"The model pruned by {_CRITERIA[0]} is in {out}. Use it as any other:\n")
-        show(_USE.format(out=out))
+        show(comparison)
+
+
+def _shrink(
+    model: Path, out: Path, domain: SampleDomain, speedup: float, minutes: float, triplets: int, *, overwrite: bool
+) -> tuple[RenderableType, ...]:
+    """Return what is shown of the smaller model."""
+    from gaprune.pipelines.shrink import shrink
+    from gaprune.report.shrink import HEADER, answer_sentence, shrink_rows
+    from gaprune.report.tables import plain_table
+
+    result = shrink(
+        model,
+        domain=sample_triplets(domain),
+        out=out,
+        speedup=speedup,
+        minutes=minutes,
+        overwrite=overwrite,
+        prune={"triplets": triplets},
+        held_out=0.25,
+    )
+    title = answer_sentence(result.provenance, result.evaluation)
+    return (plain_table(title, HEADER, shrink_rows(result.provenance, result.evaluation)),)
+
+
+def _compare(model: Path, domain: SampleDomain, sparsity: float, triplets: int) -> RenderableType:
+    """Return the table of a comparison of criteria."""
+    from gaprune.evaluation.quality.discovery import find_tasks
+    from gaprune.pipelines.compare import compare
+    from gaprune.report.tables import COMPARISON, plain_table
+
+    comparison = compare(
+        model,
+        criteria=_CRITERIA,
+        tasks=[task for task in find_tasks(sample_evaluation()) if task.domain in (domain, "general")],
+        domain=sample_triplets(domain),
+        general=sample_triplets("general"),
+        targets=("all",),
+        sparsity=sparsity,
+        triplets=triplets,
+        reconstruct=False,  # the criteria are compared, while somebody waits
+    )
+    return plain_table(COMPARISON, comparison.header(), comparison.rows())
