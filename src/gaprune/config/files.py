@@ -15,14 +15,17 @@ from gaprune.errors import ConfigError, suggest
 
 __all__ = ["given_options", "load_recipe"]
 
+_PACKAGED = {file.stem: file for file in (Path(__file__).parent / "recipes").glob("*.yaml")}
+"""Recipes that come with the package, by name."""
+
 
 def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dict[str, Any]:
-    """Read a recipe file (YAML, one mapping of option names to values).
+    """Read a recipe: a file (YAML, one mapping of option names to values), or ``paper``, which comes with GAPrune.
 
     Raises:
         ConfigError: If the file cannot be read, is not a mapping, or names an option that is unknown or twice there.
     """
-    path = Path(path)
+    path = _PACKAGED.get(str(path), Path(path))
     try:
         text = path.read_text(encoding="utf-8")
         content = _yaml().load(text)

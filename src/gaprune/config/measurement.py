@@ -8,17 +8,23 @@ from pydantic import Field, model_validator
 
 from gaprune.config.options import Options, Size, Source
 
-__all__ = ["FisherKind", "MeasurementOptions", "Negatives", "Placement", "Precision"]
+__all__ = ["FisherKind", "MeasurementOptions", "Negatives", "Placement", "Precision", "Sampling"]
 
 FisherKind = Literal["triplet", "batch"]
 Negatives = Literal["in-batch", "explicit"]
 Placement = Literal["whole", "offload", "shard"]
+Sampling = Literal["random", "kmeans"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class MeasurementOptions(Options):
     """How calibration statistics are measured."""
 
+    sampling: Sampling = Field(
+        "random",
+        description="How triplets are drawn: at random, or by k-means over the parent's query embeddings, as in the "
+        "paper.",
+    )
     fisher: FisherKind = Field(
         "triplet",
         description="Fisher information from the gradient of each triplet, or of batches of 4 as in the paper's code.",

@@ -90,6 +90,8 @@ class Recipe(
                 raise ValueError(f"{option}: it has no effect on structured pruning; leave it out")
         if self.differs("layer_triplets") and "depth" not in self.units:
             raise ValueError("layer_triplets: no layers are removed, so this has no effect; leave it out")
+        if self.sampling == "kmeans" and self.triplets is None:
+            raise ValueError("sampling: all triplets are used, so nothing is drawn; give their number as triplets")
         if self.pattern is not None and self.allocation is not None:
             raise ValueError(f"allocation: granularity {self.granularity} fixes it; leave allocation out")
         return self

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from gaprune.config.measurement import FisherKind, Negatives, Placement, Precision
+from gaprune.config.measurement import FisherKind, Negatives, Placement, Precision, Sampling
 from gaprune.config.recipe import Allocation
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
@@ -80,6 +80,7 @@ class RunOptions(LoadingOptions, DataOptions, total=False):
     recover: int
     rounds: int
     recovery: Mapping[str, float | str | bool]
+    sampling: Sampling
     fisher: FisherKind
     negatives: Negatives
     temperature: float

@@ -10,6 +10,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria.needs import DataKind
 from gaprune.data.checks.prompts import Texts, check_prompts
 from gaprune.data.mining import mine_negatives
+from gaprune.data.sampling import sample
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError
 from gaprune.models.prompts import Prompts, resolve_prompts
@@ -83,7 +84,10 @@ def draw_calibration(
     def drawn(triplets: Triplets | None, kind: str) -> Triplets | None:
         if triplets is None:
             return None
-        found = triplets.take(recipe.triplets, seed=recipe.seed)
+        if recipe.sampling == "kmeans" and recipe.triplets is not None and recipe.triplets < len(triplets):
+            found = sample(triplets, model, recipe.triplets, prompts=prompts, seed=recipe.seed)
+        else:
+            found = triplets.take(recipe.triplets, seed=recipe.seed)
         own[kind] = sum(bool(item.negatives) for item in found)
         if recipe.mine_negatives and not found.have_negatives:
             return mine_negatives(found, model, count=recipe.mine_negatives, prompts=prompts)
