@@ -26,6 +26,7 @@ from families import FAMILIES, TEXTS, build  # noqa: E402
 from gaprune.models.load import load_model  # noqa: E402
 
 TOLERANCE = 1e-4
+SHORT = tuple(text[:16] for text in TEXTS)
 LONG = "net income of the quarter was lower than a year before " * 30
 HEADS = ("qwen3", "mistral", "llama", "gemma")
 NOT_BY_DESIGN = {
@@ -95,7 +96,7 @@ def make_children(family: str, folder: Path) -> dict[str, dict[Path, np.ndarray]
         gaprune.prune(parent, criterion="magnitude", device="cpu", out=child, **options)
         model = load_model(child, device="cpu")
         prompt = "query" if model.prompts.get("query") else None
-        embeddings = model.encode([*TEXTS, LONG], prompt_name=prompt)
+        embeddings = model.encode([*SHORT, *TEXTS, LONG], prompt_name=prompt)
         graph = gaprune.export_model(child, to="onnx", out=folder / f"{change}-onnx").path
         found["child"][child] = found["onnx"][graph] = embeddings
     return found
@@ -105,7 +106,7 @@ def open_all(reader: Reader, home: Path, children: dict[str, dict[str, dict[Path
     """Return the cell of every family."""
     command = [*environment(reader, home), str(HERE / reader.script)]
     wanted = {str(path): vectors for found in children.values() for path, vectors in found[reader.opens].items()}
-    texts = [*TEXTS, LONG] if reader.cuts else TEXTS
+    texts = [*SHORT, *TEXTS, LONG] if reader.cuts else SHORT
     request = {path: (texts, vectors.shape[1]) for path, vectors in wanted.items()}
     if reader.script.endswith(".mjs"):  # Node looks for packages beside the script
         command[-1] = str(home / reader.script)
