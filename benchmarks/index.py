@@ -3,7 +3,7 @@
     python benchmarks/index.py [--seeds 3] [--minutes M] [--untrained] [--table] [--write]
 
 A cell is a model without half of its FFN neurons, or also without two of six layers, before and after 100 steps of
-recovery, on the retrieval tasks of its domain: by itself, and with its queries against the passages of its parent.
+recovery in both modes, on the retrieval tasks of its domain: by itself, and with its queries against the passages of its parent.
 Pruning and recovery are those of benchmarks/recovery.py, pruned models included (--work). Every finished cell is in
 benchmarks/results/index.jsonl, and a run continues where another stopped; --minutes begins no cell after so long.
 """
@@ -27,11 +27,11 @@ from gaprune.evaluation.quality.search import SearchTask
 from gaprune.models.demo import demo_model
 from gaprune.models.load import load_model
 from gaprune.report.markdown import markdown_table
-from recovery import CONTRASTIVE, MAX_LENGTH, PLAIN, entry, pruned, recovered, told
+from recovery import ALIGNED, CONTRASTIVE, MAX_LENGTH, PLAIN, entry, pruned, recovered, told
 from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, testbed
 
 PRUNINGS = ("width 0.5", "width 0.5, depth -2")
-RECOVERIES = (PLAIN, CONTRASTIVE)
+RECOVERIES = (PLAIN, ALIGNED, CONTRASTIVE)
 
 Cell = tuple[str, str, str, int]
 
@@ -50,7 +50,8 @@ def main() -> None:
     done = {key(line): line for line in lines if line["options"] == told(line["recovery"])}
     if not args.table:
         run(args, lines, done)
-    text = "\n".join(table([line for line in done.values() if line["domain"] == domain], domain) for domain in DOMAINS)
+    found = {domain: [line for line in done.values() if line["domain"] == domain] for domain in DOMAINS}
+    text = "\n".join(table(each, domain) for domain, each in found.items() if each)
     sys.stdout.write(text)
     if args.write:
         put_table("index", text)

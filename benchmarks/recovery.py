@@ -59,8 +59,11 @@ RECOVERIES: dict[str, dict[str, Any]] = {
     "contrastive": {"general_share": 0.0},
     "contrastive + distil, general 0.25": {"distil": True, "general_share": 0.25},
     "distil alone, general 0.25": {"distil": True, "contrastive_weight": 0, "general_share": 0.25},
-}
-PLAIN, CONTRASTIVE, MIXED, DISTILLED = RECOVERIES
+    "fixed targets, alignment 10": {
+        "distil": True, "fixed_targets": True, "embedding_weight": 10, "similarity_weight": 0, "general_share": 0.0,
+    },
+}  # fmt: skip
+PLAIN, CONTRASTIVE, MIXED, DISTILLED, ALIGNED = RECOVERIES
 FIRST = (
     ("unpruned", PLAIN),
     ("unpruned", CONTRASTIVE),  # the control: the parent with the same steps
