@@ -3,9 +3,10 @@
     python benchmarks/index.py [--seeds 3] [--minutes M] [--untrained] [--table] [--write]
 
 A cell is a model without half of its FFN neurons, or also without two of six layers, before and after 100 steps of
-recovery in both modes, on the retrieval tasks of its domain: by itself, and with its queries against the passages of its parent.
-Pruning and recovery are those of benchmarks/recovery.py, pruned models included (--work). Every finished cell is in
-benchmarks/results/index.jsonl, and a run continues where another stopped; --minutes begins no cell after so long.
+recovery in both modes, on the retrieval tasks of its domain: by itself, and with its queries against the passages of
+its parent. Pruning and recovery are those of benchmarks/recovery.py, pruned models included (--work). Every finished
+cell is in benchmarks/results/index.jsonl, and a run continues where another stopped; --minutes begins no cell after so
+long.
 """
 
 from __future__ import annotations
