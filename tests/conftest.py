@@ -50,6 +50,7 @@ _SLOW = (
     "criteria/test_criteria_units.py",
     "evaluation/test_mteb_benchmarks.py",
     "export/test_graph.py",
+    "export/test_router.py",
     "export/test_reading_rules.py::TestEveryChild",
     "export/test_reading_rules.py::test_exports",
     "pipelines/test_api.py::TestCriteria::test_bfloat16_parents",
