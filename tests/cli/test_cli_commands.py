@@ -16,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 import gaprune as package
 from gaprune.cli.options import GROUPS
 from gaprune.config.recovery import RecoveryOptions
+from gaprune.config.shrink import ShrinkOptions
 from gaprune.criteria.registry import available
 from gaprune.data.read import read_triplets
 from gaprune.evaluation.cost.workload import Workload
@@ -447,7 +448,7 @@ class TestHelp:
         assert done.code == 0
         assert "Usage: gaprune" in done.out
 
-    @pytest.mark.parametrize(("command", "most"), [("prune", 25), ("compare", 25), ("recover", 20)])
+    @pytest.mark.parametrize(("command", "most"), [("prune", 25), ("compare", 25), ("recover", 20), ("shrink", 10)])
     def test_few_options_have_a_flag_and_all_are_listed(self, gaprune, command, most):
         listed = gaprune("options", command, "--json").json
         text = gaprune(command, "--help").out
@@ -455,7 +456,7 @@ class TestHelp:
         assert len(flags) <= most
         assert len(set(re.findall(r"^│ \*? *(--[a-z-]+)", text, re.MULTILINE)) - {"--help"}) == len(flags)
         assert all(f"{flag} " in text for flag in flags)
-        kind = RecoveryOptions if command == "recover" else package.Recipe
+        kind = {"recover": RecoveryOptions, "shrink": ShrinkOptions}.get(command, package.Recipe)
         own = {"model"} if command != "compare" else {"model", "triplets", "out"}
         assert kind.model_fields.keys() - own <= {each["name"] for each in listed}
 
@@ -466,7 +467,9 @@ class TestHelp:
 
     def test_other_commands_have_few_options(self, gaprune):
         listed = gaprune("options", "--json").json
-        counts = {name: len(found) for name, found in listed.items() if name not in {"prune", "compare", "recover"}}
+        counts = {
+            name: len(found) for name, found in listed.items() if name not in {"prune", "compare", "recover", "shrink"}
+        }
         assert {"evaluate", "bench", "export", "data check", "data from-texts"} <= counts.keys()
         assert max(counts.values()) <= 15
 

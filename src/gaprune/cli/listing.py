@@ -56,8 +56,9 @@ def options(
         table = Table(title=f"gaprune {name}", title_justify="left", title_style="bold")
         for column in ("group", "name", "flag", "type", "meaning"):
             table.add_column(column)
+        other = "--set" if any(row["flag"] == "--set" for row in listed) else "recipe"
         for row in listed:
-            table.add_row(row["group"], row["name"], row["flag"] or "--set", row["type"], row["help"])
+            table.add_row(row["group"], row["name"], row["flag"] or other, row["type"], row["help"])
         show(table)
 
 

@@ -53,8 +53,10 @@ RecipeFile = Annotated[
 ]
 
 
-def with_options(kind: type[CommandOptions], *visible: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add options of ``kind`` to a command: those named as flags of their own, and all of them by ``--set``.
+def with_options(
+    kind: type[CommandOptions], *visible: str, settable: bool = True
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add options of ``kind`` to a command: those named as flags of their own, and all by ``--set`` if ``settable``.
 
     The command receives them as ``options``, a mapping: the recipe file (``--recipe``), overridden by the flags.
     """
@@ -79,7 +81,7 @@ def with_options(kind: type[CommandOptions], *visible: str) -> Callable[[Callabl
         parameters = [
             *(_parameter(name, kind) for name in visible),
             _keyword("recipe", RecipeFile),
-            _keyword("settings", settings),
+            *((_keyword("settings", settings),) if settable else ()),
             *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name != "options"),
         ]
         signature = inspect.Signature(sorted(parameters, key=_place))

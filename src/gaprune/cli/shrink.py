@@ -16,7 +16,7 @@ _VISIBLE = ("domain", "general", "speedup", "size", "parameters", "runtime", "mi
 """Options with a flag of their own."""
 
 
-@with_options(ShrinkOptions, *_VISIBLE)
+@with_options(ShrinkOptions, *_VISIBLE, settable=False)
 def shrink(
     options: dict[str, Any],
     model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,

@@ -81,8 +81,8 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
         raise ConfigError(
             f"minutes: {asked.minutes:g} are too few: here pruning takes about {pruning:.1f} minutes, judging "
             f"{judging:.1f}, and at least {_FEWEST_MINUTES:g} are needed for training.",
-            f"Give --minutes {pruning + judging + _FEWEST_MINUTES:.0f} or more, or measure on fewer triplets: "
-            f"--set prune.triplets={max(16, count // 4)}.",
+            f"Give --minutes {pruning + judging + _FEWEST_MINUTES:.0f} or more, or measure on fewer triplets, by a "
+            f"recipe with prune: {{triplets: {max(16, count // 4)}}}.",
         )
     return ShrinkPlan(triplets=count, pruning_minutes=pruning, judging_minutes=judging, training_minutes=left)
 
