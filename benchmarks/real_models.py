@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 
 LENGTH = 128
 RUNS: dict[str, dict[str, Any]] = {
-    "width 0.5, depth 4": {"width": 0.5, "depth": 4},
+    "width 0.5, a third of the layers": {"width": 0.5},
     "sparsity 0.5": {"sparsity": 0.5},
 }
+DEPTHS = {"all-MiniLM-L6-v2": 2, "all-mpnet-base-v2": 4}
 GOALS = {"all-MiniLM-L6-v2": 1.5, "all-mpnet-base-v2": 1.0}
 SETTINGS: dict[str, dict[str, Any]] = {
     "width 0.5": {"width": 0.5},
@@ -120,7 +121,8 @@ def ratio(cell: Cell, folder: Path | None, count: int) -> dict[str, Any]:
     plain = time.process_time() - start
     model.requires_grad_(requires_grad=False)
     start = time.process_time()
-    result = gaprune.prune(model, **kinds, **RUNS[run])
+    depth = {"depth": DEPTHS[name]} if "width" in RUNS[run] else {}
+    result = gaprune.prune(model, **kinds, recipe=RUNS[run] | depth)
     whole = time.process_time() - start
     return {"plain": plain, "run": whole, "precision": result.recipe.precision}
 
