@@ -30,8 +30,8 @@ def teacher_of(parent, corpus, options, folder):
     return embed_with_teacher(parent, corpus.texts([options]), cached, fingerprint="parent")
 
 
-def plain(model, rows, parent, options):
-    """The weighted sum, one text at a time."""
+def plain(model, rows, parent, options, teacher):
+    """The weighted sum, one text at a time; the parent's embeddings are those kept in float16, which are checked."""
 
     def embed(of, text, role):
         features = of.preprocess([text], prompt=resolve_prompts(of).of(role))
@@ -40,7 +40,13 @@ def plain(model, rows, parent, options):
     roles = ("query", "passage", "passage")[: len(rows[0])]
     mine = [[embed(model, row[i], role) for row in rows] for i, role in enumerate(roles)]
     with torch.no_grad():
-        its = [[embed(parent, row[i], role).half().float() for row in rows] for i, role in enumerate(roles)]
+        its = [[embed(parent, row[i], role) for row in rows] for i, role in enumerate(roles)]
+    if teacher is not None:
+        at = [[teacher.index[role, row[i]] for row in rows] for i, role in enumerate(roles)]
+        kept = [[torch.tensor(teacher.embeddings[each]).float() for each in column] for column in at]
+        for one, other in zip(chain(*its), chain(*kept), strict=True):
+            assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
+        its = kept
     candidates = (its if options.fixed_targets else mine)[1:]
     total = torch.tensor(0.0)
     for number, query in enumerate(mine[0]):
@@ -86,7 +92,7 @@ def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, negativ
     weight = linear_layers(pruned)[1].module.weight
     found = weight.grad.clone()
     pruned.zero_grad()
-    wanted = plain(pruned, [row(item, corpus.negatives) for item in items], parent, options)
+    wanted = plain(pruned, [row(item, corpus.negatives) for item in items], parent, options, teacher)
     wanted.backward()
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert torch.allclose(found, weight.grad, rtol=1e-3, atol=1e-5 * float(weight.grad.abs().max()) + 1e-7)
