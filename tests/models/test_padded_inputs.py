@@ -76,6 +76,6 @@ def test_lengths_and_operations(same_results):
 
 def test_blocks(same_results, toy_triplets):
     found, expected = same_results(
-        lambda model: BlockStream(model.eval(), toy_triplets, prompts=Prompts(), batch_size=8, label="toy").masks
+        lambda model: BlockStream(model.eval(), toy_triplets, prompts=Prompts(), batch_size=8).masks
     )
     assert all(map(torch.equal, found, expected))

@@ -209,8 +209,8 @@ def _all_rows(values: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
     """Return the rows of real tokens in fp32 on the device of the mask, the same tensor of the same values."""
     rows: dict[int, Tensor] = {}
     for each in values.values():
-        if id(each) not in rows and each.shape[:2] == mask.shape:
-            rows[id(each)] = each[mask.to(each.device)].float().to(mask.device)
+        if id(each) not in rows and each.shape[:-1].numel() == mask.numel():  # OPT flattens texts and tokens
+            rows[id(each)] = _rows(each, mask)
     return {name: rows[id(each)] for name, each in values.items() if id(each) in rows}
 
 
