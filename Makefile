@@ -32,7 +32,7 @@ format: $(STAMP)
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet $$(grep '^torch==' $(CONSTRAINTS))
-	$(PY) -m pip install --quiet -c $(CONSTRAINTS) -e '.[demo,gguf,lora,mteb,pdf,plots,vocabulary,onnx,openvino,dev]'
+	$(PY) -m pip install --quiet -c $(CONSTRAINTS) -e '.[demo,gguf,lora,mteb,pdf,vocabulary,onnx,openvino,dev]'
 	touch $@
 
 clean:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gaprune.pipelines.prune import prune, prune_many
     from gaprune.pipelines.recover import recover
     from gaprune.pipelines.recovered import Recovered
+    from gaprune.pipelines.report import write_report
     from gaprune.pipelines.result import Result
     from gaprune.pipelines.shrink import Shrunk, shrink
     from gaprune.pruning.scores import Scores
@@ -54,6 +55,7 @@ __all__ = [
     "recover",
     "shrink",
     "unpack",
+    "write_report",
 ]
 
 _MODULES = {
@@ -74,6 +76,7 @@ _MODULES = {
     "pipelines.prune": ("prune", "prune_many"),
     "pipelines.recover": ("recover",),
     "pipelines.recovered": ("Recovered",),
+    "pipelines.report": ("write_report",),
     "pipelines.result": ("Result",),
     "pipelines.shrink": ("Shrunk", "shrink"),
     "pruning.scores": ("Scores",),

@@ -63,18 +63,17 @@ class OutputError(GapruneError):
 
 
 class MissingExtraError(GapruneError):
-    """A feature needs an optional dependency that is not installed; ``otherwise`` names another way out."""
+    """A feature needs an optional dependency that is not installed."""
 
-    def __init__(self, feature: str, extra: str, otherwise: str = "") -> None:
+    def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
             f"{feature} needs the optional dependencies of the extra '{extra}', which are not installed.",
-            f"Install them with: pip install 'gaprune[{extra}]' (in a clone: '.[{extra}]')"
-            + (f", or {otherwise}" if otherwise else ""),
+            f"Install them with: pip install 'gaprune[{extra}]' (in a clone: '.[{extra}]')",
         )
         self.extra = extra
 
 
-def require_extra(feature: str, extra: str, *modules: str, otherwise: str = "") -> None:
+def require_extra(feature: str, extra: str, *modules: str) -> None:
     """Check that the modules of an extra can be imported; call it before the expensive work.
 
     Raises:
@@ -84,7 +83,7 @@ def require_extra(feature: str, extra: str, *modules: str, otherwise: str = "") 
         try:
             import_module(module)
         except ImportError as error:
-            raise MissingExtraError(feature, extra, otherwise) from error
+            raise MissingExtraError(feature, extra) from error
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -80,13 +80,15 @@ class TestSaving:
     @pytest.fixture
     def write(self, bert):
         def write(out: Path, text: str = "card", *, overwrite: bool = False) -> Path:
-            return save(bert, out, card=text, provenance=provenances.structured(made=text), overwrite=overwrite)
+            provenance = provenances.structured(made=text)
+            return save(bert, out, card=text, page="page", provenance=provenance, overwrite=overwrite)
 
         return write
 
     def test_a_folder_with_everything(self, write, tmp_path, bert):
         out = write(tmp_path / "deep" / "out")
         assert (out / "README.md").read_text() == "card"
+        assert (out / "report.html").read_text() == "page"
         assert Provenance.read(out) == provenances.structured(made="card")
         assert (out / "model.safetensors").stat().st_size > 0
         assert [path.name for path in out.parent.iterdir()] == ["out"]
@@ -195,5 +197,5 @@ class TestSavedZeros:
 
     def test_a_layer_that_is_not_saved(self, bert, tmp_path):
         with pytest.raises(OutputError, match="do not have the weights of a"):
-            save(bert, tmp_path / "out", card="", provenance=provenances.unstructured())
+            save(bert, tmp_path / "out", card="", page="", provenance=provenances.unstructured())
         assert not list(tmp_path.iterdir())

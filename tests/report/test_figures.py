@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from xml.etree import ElementTree as ET
 
 import pytest
 
-from gaprune.errors import MissingExtraError, OutputError
+from gaprune.errors import OutputError
 from gaprune.evaluation.comparison import Summary
 from gaprune.evaluation.curves import Curves, Panel
 from gaprune.report import figures
-from gaprune.report.figures import require_plots, write_figures
+from gaprune.report.figures import write_figures
 
 LINES = {
     "dai": [(0.5, Summary(0.6, 0.01, -0.1)), (0.7, Summary(0.4, None, -0.3))],
@@ -42,18 +41,6 @@ def test_what_is_drawn():
     assert magnitude.get_xydata().tolist() == [[0.5, 0.5], [0.7, 0.3]]
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()] == ["dense", "dai", "magnitude"]
-
-
-def test_without_matplotlib(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MissingExtraError, match=r"Drawing figures needs .* extra 'plots'") as caught:
-        require_plots()
-    assert (
-        caught.value.remedy == "Install them with: pip install 'gaprune[plots]' (in a clone: '.[plots]'), "
-        "or leave them out with --no-figures"
-    )
-    with pytest.raises(MissingExtraError):
-        write_figures([CURVES], tmp_path)
 
 
 def test_where_nothing_can_be_written(tmp_path):

@@ -17,6 +17,7 @@ from gaprune.cli import (
     prune,
     push,
     recover,
+    report,
     shrink,
 )
 
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "unpack": export.unpack,
     "push": push.push,
     "inspect": inspect.inspect,
+    "report": report.report,
     "criteria": criteria.criteria,
     "doctor": doctor.doctor,
     "demo": demo.demo,

@@ -50,16 +50,14 @@ def compare(
         Path | None,
         typer.Option(help="Folder for comparison.md, .json and figures.", rich_help_panel=GROUPS[-1]),
     ] = None,
-    figures: Annotated[
-        bool, typer.Option(help="Draw curves into --out (extra plots).", rich_help_panel=GROUPS[-1])
-    ] = True,
+    figures: Annotated[bool, typer.Option(help="Draw curves into --out.", rich_help_panel=GROUPS[-1])] = True,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Prune by several criteria and print the table of their quality, as the paper's table 1."""
     from gaprune.evaluation.curves import make_curves
     from gaprune.pipelines.compare import compare as verb
-    from gaprune.report.figures import require_plots, write_figures
+    from gaprune.report.figures import write_figures
     from gaprune.report.markdown import markdown_table
     from gaprune.report.tables import COMPARISON, plain_table
 
@@ -68,8 +66,6 @@ def compare(
     if out is not None:
         for name in ("comparison.json", "comparison.md"):
             check_file(out / name, overwrite=True)
-        if figures:
-            require_plots()
     with silence(quiet, as_json):
         result = verb(
             model, criteria=names, seeds=seeds, triplets=triplets, ablate=ablate, sweep=sweeps, recipe=options

@@ -18,7 +18,10 @@ from gaprune.util.files import check_parent, temporary_beside
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_destination", "save", "writing"]
+__all__ = ["PAGE_FILE", "check_destination", "save", "writing"]
+
+PAGE_FILE = "report.html"
+"""Name of the page in the folder of a model."""
 
 
 def check_destination(out: str | Path, *, overwrite: bool) -> Path:
@@ -47,10 +50,11 @@ def save(
     out: str | Path,
     *,
     card: str,
+    page: str,
     provenance: Provenance,
     overwrite: bool = False,
 ) -> Path:
-    """Write ``model`` as a sentence-transformers folder with safetensors, model card and provenance.
+    """Write ``model`` as a sentence-transformers folder with safetensors, model card, page and provenance.
 
     Raises:
         OutputError: If it cannot be written, the saved weights have other zeros than the provenance says, or what was
@@ -59,6 +63,7 @@ def save(
     with writing(out, overwrite=overwrite) as partial:
         write_model(model, partial)
         (partial / "README.md").write_text(card, encoding="utf-8")
+        (partial / PAGE_FILE).write_text(page, encoding="utf-8")
         provenance.write(partial)
         check_reloaded(partial, model, provenance)
     return Path(out).resolve()

@@ -9,10 +9,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from gaprune.errors import ModelError
 from gaprune.evaluation.quality.index import ParentIndex
+from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.export.portable import Options, Parent
 from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Shrink, Sparsity
 from gaprune.util.records import Record
@@ -69,6 +70,21 @@ class Provenance(Record):
     evaluation: dict[str, Any] | None = None
     shrink: Shrink | None = None
     export: Export | None = None
+
+    @field_validator("evaluation")
+    @classmethod
+    def _is_readable(cls, found: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            if found is not None:
+                Evaluation.from_dict(found)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not the scores of an evaluation ({error})") from error
+        return found
+
+    @property
+    def scores(self) -> Evaluation | None:
+        """The evaluation with its methods, if the model was evaluated."""
+        return None if self.evaluation is None else Evaluation.from_dict(self.evaluation)
 
     @property
     def parent_index(self) -> ParentIndex | None:

@@ -25,6 +25,7 @@ from gaprune.recovery.recover_model import Training
 from gaprune.recovery.retrain import Stage
 from gaprune.recovery.text_data import TextData
 from gaprune.report.card import model_card
+from gaprune.report.page import report_page
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -107,14 +108,14 @@ class Recovered:
         return zeros_among(footprint(self.model), self.base.method.pruning.linear_layers, asked=before.asked)
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model, its card and its provenance to the folder ``out``.
+        """Write the model, its card, its page and its provenance to the folder ``out``.
 
         Raises:
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
         provenance = self.provenance().seen_from(Path(out), self.base.parent.find(self.options.model))
-        card = model_card(provenance, self.evaluation)
-        return save(self.model, out, card=card, provenance=provenance, overwrite=overwrite)
+        card, page = model_card(provenance, self.evaluation), report_page(provenance)
+        return save(self.model, out, card=card, page=page, provenance=provenance, overwrite=overwrite)
 
     def push_to_hub(self, repository: str, *, private: bool | None = None, overwrite: bool = False) -> str:
         """Upload the model, its card and its provenance to the hub, and return the address of the commit.

@@ -24,6 +24,7 @@ from gaprune.pipelines.recovered import zeros_among
 from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.report.card import model_card
+from gaprune.report.page import report_page
 from gaprune.report.sentences import summary
 
 if TYPE_CHECKING:
@@ -156,17 +157,17 @@ class Result:
         )
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model, its card and its provenance to the folder ``out``.
+        """Write the model, its card, its page and its provenance to the folder ``out``.
 
         Raises:
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
         provenance = self.provenance().seen_from(Path(out), self.recipe.model)
-        card = model_card(provenance, self.evaluation)
+        card, page = model_card(provenance, self.evaluation), report_page(provenance)
         cut_at = self.model.max_seq_length
         self.model.max_seq_length = self.own_length
         try:
-            return save(self.model, out, card=card, provenance=provenance, overwrite=overwrite)
+            return save(self.model, out, card=card, page=page, provenance=provenance, overwrite=overwrite)
         finally:
             self.model.max_seq_length = cut_at
 

@@ -29,6 +29,7 @@ from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
 from gaprune.pipelines.stages import Stages, fingerprint_of
 from gaprune.report.card import model_card
 from gaprune.report.markdown import put_section
+from gaprune.report.page import report_page
 from gaprune.report.shrink import shrink_markdown
 from gaprune.util.files import locked
 from gaprune.util.progress import say
@@ -198,7 +199,7 @@ def _finish(
     measured = {"shrink": record, "evaluation": evaluation.as_dict()}
     provenance = made.model_copy(update=measured).seen_from(out, asked.model)
     card = put_section(model_card(provenance, evaluation), "shrink", shrink_markdown(provenance, evaluation))
-    save(child, out, card=card, provenance=provenance, overwrite=asked.overwrite)
+    save(child, out, card=card, page=report_page(provenance), provenance=provenance, overwrite=asked.overwrite)
     exported = None
     if asked.runtime != "torch":
         exported = _exported_folder(asked)

@@ -6,36 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gaprune.errors import OutputError, require_extra
+from gaprune.errors import OutputError
 from gaprune.util.files import replacing
 
 if TYPE_CHECKING:
     from gaprune.evaluation.curves import Curves, Panel
 
-__all__ = ["require_plots", "write_figures"]
+__all__ = ["write_figures"]
 
 _FORMATS = ("png", "svg")
 _WIDTH, _HEIGHT = 4.5, 3.5
 """Inches of a panel."""
 
 
-def require_plots() -> None:
-    """Check that figures can be drawn.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-    """
-    require_extra("Drawing figures", "plots", "matplotlib", otherwise="leave them out with --no-figures")
-
-
 def write_figures(figures: Sequence[Curves], folder: Path) -> list[Path]:
     """Write each figure as PNG and as SVG to ``folder``; the same numbers give the same files.
 
     Raises:
-        MissingExtraError: If matplotlib is not installed.
         OutputError: If a file cannot be written.
     """
-    require_plots()
     import matplotlib as mpl
 
     written = []

@@ -10,24 +10,30 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
 
-__all__ = ["HEADER", "answer_sentence", "shrink_markdown", "shrink_rows"]
+__all__ = ["HEADER", "answer_sentence", "cost_rows", "shrink_markdown", "shrink_rows"]
 
 HEADER = ("", "parent", "this model", "ratio")
 
 
 def shrink_rows(provenance: Provenance, evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return the rows of a table: a measure, the parent's value, the child's, and their ratio."""
+    return cost_rows(provenance) + _quality_rows(evaluation)
+
+
+def cost_rows(provenance: Provenance) -> list[tuple[str, ...]]:
+    """Return the rows about size, and about speed if it was measured."""
     found, sizes = provenance.shrink, provenance.sparsity
+    size = (
+        "parameters",
+        f"{sizes.parent_parameters:,}",
+        f"{sizes.parameters:,}",
+        f"{sizes.parent_parameters / sizes.parameters:.2f} x smaller",
+    )
     if found is None:
-        raise ValueError("this model was not made by shrink")
+        return [size]
     speed = found.speed
-    rows: list[tuple[str, ...]] = [
-        (
-            "parameters",
-            f"{sizes.parent_parameters:,}",
-            f"{sizes.parameters:,}",
-            f"{sizes.parent_parameters / sizes.parameters:.2f} x smaller",
-        ),
+    return [
+        size,
         (
             "one query of 32 tokens",
             *(f"{each:.2f} ms" for each in speed.milliseconds),
@@ -39,6 +45,10 @@ def shrink_rows(provenance: Provenance, evaluation: Evaluation) -> list[tuple[st
             f"{speed.throughput:.2f} x faster",
         ),
     ]
+
+
+def _quality_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
     for domain in evaluation.domains:
         mine, its = evaluation.mean(domain), evaluation.parent_mean(domain)
         label = "held-out queries of the domain" if domain == "domain" else f"held-out {domain} queries"

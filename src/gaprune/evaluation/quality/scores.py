@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from gaprune.errors import ConfigError, suggest
 from gaprune.evaluation.quality.index import IndexScore, ParentIndex, SizeScore, Vectors
@@ -199,6 +199,19 @@ class Evaluation:
             value=part.mean(),
             parent=part.parent_mean(),
             seconds=seconds,
+        )
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """Return the evaluation that :meth:`as_dict` wrote."""
+        index = content.get("parent_index")
+        return cls(
+            scores=tuple(
+                Score(**{**each, "index": IndexScore(**each["index"]) if each.get("index") else None})
+                for each in content["scores"]
+            ),
+            dimensions=(index["dimensions"], index["parent_dimensions"]) if index else None,
+            sizes=tuple(SizeScore(**each) for each in content.get("sizes", ())),
         )
 
     def as_dict(self) -> dict[str, Any]:

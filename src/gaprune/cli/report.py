@@ -1,0 +1,28 @@
+"""``gaprune report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaprune.cli.output import show
+
+__all__ = ["report"]
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder that shrink, prune, recover or export wrote.")],
+    is_opened: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Write report.html again: what was removed, measured and lost, on a page that works offline.
+
+    Example: gaprune report pruned --open
+    """
+    from gaprune.pipelines.report import write_report
+
+    page = write_report(folder)
+    show(f"Written to {page}.")
+    if is_opened and typer.launch(str(page)) != 0:
+        show("No browser could be opened; open the file yourself.")

@@ -1,0 +1,51 @@
+"""The answer about a model in one sentence: how much smaller and faster it is, and how much quality is left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gaprune.export.records import Structured
+from gaprune.report.sentences import percent
+from gaprune.report.shrink import answer_sentence
+
+if TYPE_CHECKING:
+    from gaprune.evaluation.quality.index import ParentIndex
+    from gaprune.evaluation.quality.scores import Evaluation
+    from gaprune.export.provenance import Provenance
+
+__all__ = ["answer_text"]
+
+_DOMAIN = "domain"
+"""The domain that ``gaprune shrink`` judges by."""
+
+
+def answer_text(provenance: Provenance, evaluation: Evaluation | None) -> str:
+    """Return size, speed, quality and index beside the parent, each as far as it was measured."""
+    index = _index(provenance.parent_index)
+    if provenance.shrink is not None and evaluation is not None and _DOMAIN in evaluation.domains:
+        return answer_sentence(provenance, evaluation).rstrip(".") + index
+    return _size(provenance) + _quality(evaluation) + index
+
+
+def _size(provenance: Provenance) -> str:
+    found = provenance.sparsity
+    if isinstance(provenance.method.pruning, Structured):
+        return f"{found.parent_parameters / found.parameters:.2f} times smaller than its parent"
+    zeros = f" ({percent(found.of_selected)} of the selected weights are zero)" if found.removed else ""
+    return f"As large as its parent{zeros}"
+
+
+def _quality(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return "; its quality was not measured"
+    mine, its = evaluation.mean(), evaluation.parent_mean()
+    tasks = f"{len(evaluation.scores)} {'task' if len(evaluation.scores) == 1 else 'tasks'}"
+    if not its:
+        return f", with a mean score of {mine:.4f} in {tasks}; its parent was not evaluated"
+    return f", with {mine / its:.1%} of its mean score in {tasks}"
+
+
+def _index(found: ParentIndex | None) -> str:
+    if found is None:
+        return "."
+    return "; the parent's index can be kept." if found.same_space else "; all passages must be embedded again."

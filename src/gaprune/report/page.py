@@ -1,0 +1,221 @@
+"""The page about a result: one HTML file that loads nothing, made from the provenance alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gaprune.config.options import CommandOptions
+from gaprune.config.recipe import Recipe
+from gaprune.config.recovery import RecoveryOptions
+from gaprune.export.records import Structured
+from gaprune.report.answer import answer_text
+from gaprune.report.front_matter import short_name
+from gaprune.report.index import INDEX_COLUMNS, SIZE_COLUMNS, index_rows, index_text, size_rows
+from gaprune.report.pictures import removed_picture, training_picture
+from gaprune.report.rows import (
+    DATA_COLUMNS,
+    EVALUATION_COLUMNS,
+    data_rows,
+    evaluation_rows,
+    method_rows,
+    recovery_rows,
+)
+from gaprune.report.sentences import ZEROS, export_lines, recovery_lines, summary
+from gaprune.report.shrink import HEADER, cost_rows
+
+if TYPE_CHECKING:
+    from gaprune.evaluation.quality.scores import Evaluation
+    from gaprune.export.provenance import Provenance
+
+__all__ = ["report_page"]
+
+_MIX_COLUMNS = (
+    "layers removed", "FFN neurons per layer", "tokens", "parameters", "times fewer operations",
+    "estimated degradation",
+)  # fmt: skip
+_PLACES = {"out", "tasks", "scores", "checkpoint", "overwrite", "resume"}
+"""Options that name places of the run that was recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a section, in this order: a heading, paragraphs, a picture (SVG), a table, and code."""
+
+    heading: str = ""
+    lines: Sequence[str] = ()
+    picture: str = ""
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    marked: int | None = None
+    code: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return not (self.lines or self.picture or self.rows or self.code)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page."""
+
+    id: str
+    title: str
+    parts: Sequence[Part]
+
+
+def report_page(provenance: Provenance) -> str:
+    """Return the page as HTML; the same provenance gives the same page.
+
+    It has a section for everything that the provenance holds, and none for what it does not hold.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    evaluation = provenance.scores
+    sections = [
+        Section("answer", "The answer", _answer(provenance, evaluation)),
+        Section("quality", "Quality", _quality(provenance, evaluation)),
+        Section("removed", "What was removed", _removed(provenance)),
+        Section("cost", "Cost", _cost(provenance)),
+        Section("mixes", "Mixes that were considered", _mixes(provenance)),
+        Section("recovery", "Recovery", _recoveries(provenance)),
+        Section("data", "Data", _data(provenance)),
+        Section("provenance", "Provenance", _provenance(provenance)),
+        Section("recipe", "Recipe", _recipes(provenance)),
+    ]
+    shown = [Section(each.id, each.title, [part for part in each.parts if not part.is_empty]) for each in sections]
+    template = Environment(
+        loader=PackageLoader("gaprune", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("page.html")
+    title = f"{short_name(provenance.parent.name)}, {'pruned' if provenance.method.criterion else 'fine-tuned'}"
+    return template.render(title=title, sections=[each for each in shown if each.parts])
+
+
+def _answer(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
+    return [Part(lines=[answer_text(provenance, evaluation)])]
+
+
+def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
+    if evaluation is None:
+        return []
+    found = provenance.parent_index
+    index = [] if found is None else [index_text(found, short_name(provenance.parent.name))]
+    return [
+        Part(header=EVALUATION_COLUMNS, rows=evaluation_rows(evaluation)),
+        Part(heading="In the parent's index", lines=index, header=INDEX_COLUMNS, rows=index_rows(evaluation)),
+        Part(heading="Size of the index", header=SIZE_COLUMNS, rows=size_rows(evaluation)),
+    ]
+
+
+def _removed(provenance: Provenance) -> list[Part]:
+    if provenance.method.criterion is None:
+        return []
+    lines = [f"{summary(provenance)}."]
+    return [Part(lines=lines, picture=removed_picture(provenance), rows=method_rows(provenance))]
+
+
+def _cost(provenance: Provenance) -> list[Part]:
+    if not isinstance(provenance.method.pruning, Structured):
+        return [Part(lines=[ZEROS])] if provenance.sparsity.removed else []
+    made = provenance.shrink
+    if made is None:
+        return [Part(header=HEADER, rows=cost_rows(provenance))]
+    stages = ", ".join(f"{minutes:.1f} minutes for the stage '{stage}'" for stage, minutes in made.minutes.items())
+    lines = [
+        f"The speed was measured with {made.runtime}, the models in turn, each the median of several rounds.",
+        f"Making it took {stages}. The search was given {', then '.join(made.searched)}.",
+    ]
+    return [Part(lines=lines, header=HEADER, rows=cost_rows(provenance))]
+
+
+def _mixes(provenance: Provenance) -> list[Part]:
+    pruning = provenance.method.pruning
+    if not isinstance(pruning, Structured) or pruning.target is None:
+        return []
+    target = pruning.target
+    rows = [
+        (
+            f"{each.depth} of {target.parent.depth}",
+            f"{each.width:,} of {target.parent.width:,}",
+            f"{each.tokens:,}",
+            f"{each.parameters:,}",
+            f"{each.speedup:.2f}",
+            f"{each.estimated_degradation:.4f}",
+        )
+        for each in target.candidates
+    ]
+    marked = target.candidates.index(target.chosen) if target.chosen in target.candidates else None
+    lines = ["The mix in bold type was chosen: it meets the target with the lowest estimated degradation."]
+    return [Part(lines=lines, header=_MIX_COLUMNS, rows=rows, marked=marked)]
+
+
+def _recoveries(provenance: Provenance) -> list[Part]:
+    several = len(provenance.recoveries) > 1
+    return [
+        Part(
+            heading=f"Recovery {number}" if several else "",
+            lines=recovery_lines(each),
+            picture=training_picture(each, f"recovery-{number}"),
+            rows=recovery_rows(each),
+        )
+        for number, each in enumerate(provenance.recoveries, start=1)
+    ]
+
+
+def _data(provenance: Provenance) -> list[Part]:
+    parts = [Part(heading="Calibration", header=DATA_COLUMNS, rows=data_rows(provenance.calibration))]
+    made = provenance.shrink
+    if made is not None:
+        origin = "given by the user" if made.is_labelled else "made from documents"
+        counts = (
+            f"{made.training_triplets:,} training triplets ({origin}), {made.texts:,} texts for distillation, and "
+            f"{made.held_out_queries:,} held-out queries."
+        )
+        parts.append(Part(heading="Domain", lines=[counts, *made.warnings]))
+    return parts
+
+
+def _provenance(provenance: Provenance) -> list[Part]:
+    parent = provenance.parent
+    identity = [
+        ("parent", parent.name),
+        ("revision", parent.revision or ""),
+        ("commit", parent.commit or ""),
+        ("SHA-256 of the parent's weights", parent.weights_sha256),
+        ("made", provenance.made or ""),
+        ("versions", ", ".join(f"{package} {number}" for package, number in provenance.versions.items())),
+    ]
+    exported = [] if provenance.export is None else export_lines(provenance.export)
+    return [Part(lines=exported, rows=[row for row in identity if row[1]])]
+
+
+def _recipes(provenance: Provenance) -> list[Part]:
+    """Return the options that differ from their defaults, of every step, as YAML to copy."""
+    paths = "Of every path only the last part is recorded: put the folder before it."
+    parts = []
+    if provenance.recipe:
+        heading = "gaprune prune --recipe prune.yaml --out DIR"
+        parts.append(Part(heading=heading, lines=[paths], code=_yaml(provenance.recipe, Recipe)))
+    for each in provenance.recoveries:
+        heading = "gaprune recover DIR --recipe recover.yaml --out DIR2"
+        parts.append(Part(heading=heading, code=_yaml(each.options, RecoveryOptions)))
+    return parts
+
+
+def _yaml(recorded: Mapping[str, Any], options: type[CommandOptions]) -> str:
+    from ruamel.yaml import YAML
+
+    usual = options().model_dump(mode="json")
+    chosen = {name: each for name, each in recorded.items() if name not in _PLACES and each != usual.get(name)}
+    file = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(chosen, file)
+    return file.getvalue() if chosen else ""

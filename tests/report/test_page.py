@@ -1,0 +1,230 @@
+"""The page about a result: whole, for every kind of result, loading nothing, and the same when made again."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import gaprune
+import provenances
+from gaprune.config.files import load_recipe
+from gaprune.config.recipe import Recipe
+from gaprune.errors import ModelError
+from gaprune.evaluation.quality.index import IndexScore, SizeScore
+from gaprune.evaluation.quality.scores import Evaluation, Score
+from gaprune.export.provenance import Provenance
+from gaprune.report.page import report_page
+from toys import tasks_folder
+
+VOID = {"meta", "link", "br", "img", "hr", "input"}
+HOSTILE = "<script>alert('&')$x^2$\"--><b>"
+ALWAYS = {"answer", "removed", "data", "provenance"}
+
+
+class Parsed(HTMLParser):
+    """What a page is made of; fails where tags are not closed in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sections: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.code: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+        self.tags.append(tag)
+        self.ids += [found["id"]] if "id" in found else []
+        self.sections += [found["id"]] if tag == "section" else []
+        links = (found.get(name) for name in ("src", "href", "xlink:href", "srcset", "data"))
+        self.loads += [link for link in links if link is not None and not link.startswith("#")]
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        (self.code if self.open and self.open[-1] == "code" else self.texts).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+def evaluation() -> dict:
+    index = IndexScore(value=0.72, query_cosine=0.9, passage_cosine=0.8, overlap=0.7)
+    score = Score(
+        task="HeldOut", domain="domain", kind="retrieval", metric="nDCG@10", value=0.75, seconds=1.0, parent=0.8
+    )
+    scores = (Score(**{**vars(score), "index": index}),)
+    sizes = (SizeScore(dimensions=384, reduction="", numbers="float", bytes=1536.0, value=0.75),)
+    return Evaluation(scores, (384, 384), sizes).as_dict()
+
+
+def target() -> dict:
+    size = {"depth": 6, "width": 1536, "tokens": 30522}
+    mixes = [
+        {**size, "depth": depth, "parameters": 9000 + depth, "speedup": 2.0, "estimated_degradation": depth / 10}
+        for depth in (2, 3)
+    ]
+    return {
+        "kind": "speedup",
+        "limit": 2.0,
+        "asked": 0.5,
+        "parent": size,
+        "chosen": mixes[0],
+        "candidates": mixes,
+        "degradation_by_depth": [0.0],
+        "degradation_by_width": {},
+    }
+
+
+def searched(**changes) -> Provenance:
+    removed = [{"kind": "depth", "label": "layers", "removed": 2, "total": 6, "kept": {"layers": [0, 1, 4, 5]}}]
+    pruning = {"type": "structured", "removed": removed, "target": target()}
+    method = {"criterion": "dai", "pruning": pruning}
+    recipe = Recipe.build({"target": "speedup=2", "domain": "mine.jsonl", "columns": {"query": "title"}})
+    return provenances.structured(
+        **{"method": method, "evaluation": evaluation(), "recipe": recipe.model_dump(mode="json")} | changes
+    )
+
+
+def shrunk() -> Provenance:
+    record = {
+        "target": "speedup=2",
+        "runtime": "torch",
+        "speed": {
+            "latency": 2.0, "throughput": 2.0, "milliseconds": [8.0, 4.0], "texts_per_second": [50.0, 100.0]
+        },
+        "searched": ["speedup=2", "speedup=2.2"],
+        "minutes": {"data": 0.1, "pruned": 2.0, "trained": 3.0},
+        "training_triplets": 900,
+        "held_out_queries": 100,
+        "texts": 1000,
+        "is_labelled": True,
+        "warnings": [HOSTILE],
+    }  # fmt: skip
+    return searched(shrink=record, recoveries=[provenances.recovery()])
+
+
+def zeros() -> Provenance:
+    layers = {f"encoder.layer.{block}.{kind}": 0.25 * (block + 1) for block in range(2) for kind in ("a", "b.c")}
+    sparsity = provenances.unstructured().sparsity.model_dump() | {"by_linear_layer": {**layers, "dense": 0.5}}
+    return provenances.unstructured(sparsity=sparsity)
+
+
+RESULTS = {
+    "zeros": (zeros, {"cost"}, 1),
+    "search": (searched, {"quality", "cost", "mixes", "recipe"}, 1),
+    "recovered": (lambda: provenances.structured(recoveries=[provenances.recovery()] * 2), {"cost", "recovery"}, 3),
+    "shrunk": (shrunk, {"quality", "cost", "mixes", "recovery", "recipe"}, 2),
+}
+
+
+@pytest.mark.parametrize(("make", "sections", "pictures"), RESULTS.values(), ids=RESULTS)
+def test_every_kind_of_result(make, sections, pictures):
+    page = report_page(make())
+    found = Parsed(page)
+    assert set(found.sections) == ALWAYS | sections
+    assert found.tags.count("svg") == pictures
+    assert len(found.ids) == len(set(found.ids))
+    assert found.loads == []
+    assert not {"script", "link", "img", "iframe"} & set(found.tags)
+    assert "@import" not in page
+    assert len(page.encode()) < 2_000_000
+    assert report_page(Provenance.model_validate_json(make().model_dump_json(by_alias=True))) == page
+
+
+def test_the_answer_comes_first():
+    found = Parsed(report_page(shrunk()))
+    assert found.sections[0] == "answer"
+    for said in ("1.3 times smaller", "2.0 times faster", "93.8%", "again"):
+        assert said in found.text
+
+
+def test_numbers_are_those_of_the_provenance():
+    text = Parsed(report_page(shrunk())).text
+    for number in ("0.7500", "-0.0500", "8.00 ms", "4.00 ms", "9,002", "2 of 6", "speedup=2.2", "900 of mine.jsonl"):
+        assert number in text
+
+
+def test_pictures_follow_the_colours_of_the_page():
+    page = report_page(zeros())
+    drawing = page[page.index("<svg") : page.index("</svg>")]
+    assert "currentColor" in drawing
+    assert ">25%<" in drawing
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", drawing)) == {"#3d93d6"}
+
+
+def test_names_are_shown_as_they_are():
+    parent = {"name": HOSTILE, "local": True, "weights_sha256": "ab" * 32}
+    data = {"domain": provenances.data(HOSTILE, 10)}
+    layers = {f"encoder.layer.0.{HOSTILE}": 0.5}
+    sparsity = provenances.unstructured().sparsity.model_dump() | {"by_linear_layer": layers}
+    page = report_page(provenances.unstructured(parent=parent, calibration=data, sparsity=sparsity))
+    found = Parsed(page)
+    assert "<script" not in page
+    assert found.text.count("alert('&')") >= 2
+
+
+def test_recipes_can_be_copied(tmp_path):
+    recorded = searched()
+    (code,) = Parsed(report_page(recorded)).code
+    (tmp_path / "prune.yaml").write_text(code, encoding="utf-8")
+    assert Recipe.build(load_recipe(tmp_path / "prune.yaml")).model_dump(mode="json") == recorded.recipe
+
+
+@pytest.fixture(scope="module")
+def pruned(folder_of, tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("page")
+    return gaprune.prune(
+        folder_of("bert"),
+        criterion="magnitude",
+        sparsity=0.5,
+        tasks=tasks_folder(place / "tasks"),
+        out=place / "out",
+        device="cpu",
+    ).out
+
+
+class TestFolders:
+    def test_a_page_is_written_beside_the_card_and_made_again(self, pruned):
+        page = (pruned / "report.html").read_bytes()
+        assert set(Parsed(page.decode()).sections) >= {"answer", "quality", "removed", "recipe"}
+        (pruned / "report.html").unlink()
+        assert gaprune.write_report(pruned).read_bytes() == page
+
+    def test_a_recovered_model_has_one(self, pruned, toy_triplets, tmp_path):
+        gaprune.recover(
+            pruned, domain=toy_triplets, steps=2, batch_size=2, held_out=0.3, out=tmp_path / "out", device="cpu"
+        )
+        found = Parsed((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+        assert "recovery" in found.sections
+
+    @pytest.mark.parametrize("name", ["empty", "nowhere"])
+    def test_other_folders_are_refused(self, tmp_path, name):
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(ModelError, match=name):
+            gaprune.write_report(tmp_path / name)
+        assert not list((tmp_path / "empty").iterdir())
+
+    def test_scores_that_gaprune_did_not_write(self, tmp_path):
+        content = zeros().model_dump_json(by_alias=True).replace('"evaluation":null', '"evaluation":{"a":1}')
+        (tmp_path / "gaprune.json").write_text(content, encoding="utf-8")
+        with pytest.raises(ModelError, match="evaluation"):
+            gaprune.write_report(tmp_path)
