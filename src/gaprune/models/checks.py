@@ -155,7 +155,7 @@ def check_measurable(model: SentenceTransformer, linear_layers: Iterable[LinearL
             raise ModelError(
                 f"{each.name} cannot be measured: no text runs through it, or this "
                 f"{type(transformer_of(model)).__name__} gives it other rows than the tokens of the texts.",
-                f"Leave it out (--ignore {each.name}), choose other --targets, or prune without measuring "
+                f"Leave it out (--set ignore={each.name}), choose other --targets, or prune without measuring "
                 "(--criterion magnitude --no-reconstruct).",
             )
 
