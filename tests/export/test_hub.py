@@ -45,10 +45,12 @@ def hub(monkeypatch):
 
 def test_a_folder_as_it_is_with_the_name_in_its_card(bert, tmp_path, hub):
     out = gaprune.prune(bert, criterion="magnitude", sparsity=0.5).save(tmp_path / "out")
+    (out / "queries.json").write_text("{}")
     assert push(out, "me/small", revision="try") == "https://hub/me/small/commit/1"
     sent = {name: content for name, content in hub.files.items() if name != "README.md"}
     files = {file.relative_to(out).as_posix(): file for file in out.rglob("*") if file.is_file()}
-    assert sent == {name: file.read_bytes() for name, file in files.items() if name != "README.md"}
+    others = {"README.md", "report.html", "queries.json"}
+    assert sent == {name: file.read_bytes() for name, file in files.items() if name not in others}
     assert b'SentenceTransformer("me/small")' in hub.files["README.md"]
     assert hub.branches == ["try"]
 
@@ -66,6 +68,7 @@ def test_a_repository_that_exists(bert, tmp_path, hub):
     with pytest.raises(OutputError, match=r"cannot be uploaded to me/small: .*409.*\n.*--overwrite"):
         push(out, "me/small")
     assert not hub.files
+    (out / "queries.json").write_text("{}")
     assert push(out, "me/small", overwrite=True)
 
 

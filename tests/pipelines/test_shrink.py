@@ -9,8 +9,9 @@ from sentence_transformers import SentenceTransformer
 import gaprune
 from gaprune.config.removal import Target
 from gaprune.config.shrink import ShrinkOptions
-from gaprune.errors import ConfigError, DataError, OutputError
+from gaprune.errors import ConfigError, DataError, ModelError, OutputError
 from gaprune.evaluation.cost.speed import Speed
+from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
 from gaprune.pipelines import meet_target, shrink
 from toys import triplets_file
@@ -83,6 +84,15 @@ def test_the_record_says_what_was_done_and_measured(shrunk):
     card = (shrunk.out / "README.md").read_text(encoding="utf-8")
     assert f"{provenance.sparsity.parameters:,}" in card
     assert "held-out queries" in card
+
+
+def test_queries_that_changed_are_on_the_page_which_is_made_again(shrunk):
+    page = (shrunk.out / "report.html").read_bytes()
+    assert (b'id="queries"' in page) == any(read_queries(shrunk.out).model_dump().values())
+    assert gaprune.write_report(shrunk.out).read_bytes() == page
+    (shrunk.out / "queries.json").write_text("{}x", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"queries\.json"):
+        gaprune.write_report(shrunk.out)
 
 
 def test_nothing_else_is_left(shrunk, place):

@@ -13,6 +13,7 @@ import provenances
 from gaprune.config.files import load_recipe
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ModelError
+from gaprune.evaluation.quality.changed import ChangedQueries
 from gaprune.evaluation.quality.index import IndexScore, SizeScore
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.export.provenance import Provenance
@@ -180,6 +181,19 @@ def test_names_are_shown_as_they_are():
     found = Parsed(page)
     assert "<script" not in page
     assert found.text.count("alert('&')") >= 2
+
+
+def test_queries_are_side_by_side_with_both_rankings():
+    mine, its = (
+        [{"text": text, "is_relevant": text == HOSTILE} for text in pair] for pair in (("c", "d"), (HOSTILE, "c"))
+    )
+    query = {"query": HOSTILE, "value": 0.25, "parent": 1.0, "found": mine, "found_by_parent": its}
+    page = report_page(shrunk(), ChangedQueries.model_validate({"worse": [query]}))
+    found = Parsed(page)
+    assert "queries" in found.sections
+    assert "Worse: nDCG@10 0.250, the parent's 1.000." in found.text
+    assert f"✓ {HOSTILE}" in "".join(found.texts)
+    assert "<script" not in page
 
 
 def test_recipes_can_be_copied(tmp_path):

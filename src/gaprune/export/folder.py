@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
-from gaprune.errors import OutputError
+from gaprune.errors import ModelError, OutputError
+from gaprune.evaluation.quality.changed import ChangedQueries
 from gaprune.export.model_files import write_model
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance
 from gaprune.export.reloaded import check_reloaded
@@ -18,10 +19,12 @@ from gaprune.util.files import check_parent, temporary_beside
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PAGE_FILE", "check_destination", "save", "writing"]
+__all__ = ["PAGE_FILE", "QUERIES_FILE", "check_destination", "read_queries", "save", "writing"]
 
 PAGE_FILE = "report.html"
 """Name of the page in the folder of a model."""
+QUERIES_FILE = "queries.json"
+"""Name of the file of the queries on the page, whose texts are the user's: never uploaded, like the page."""
 
 
 def check_destination(out: str | Path, *, overwrite: bool) -> Path:
@@ -52,9 +55,12 @@ def save(
     card: str,
     page: str,
     provenance: Provenance,
+    queries: ChangedQueries | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write ``model`` as a sentence-transformers folder with safetensors, model card, page and provenance.
+
+    ``queries`` are those that the model answers otherwise than its parent, which are on the page.
 
     Raises:
         OutputError: If it cannot be written, the saved weights have other zeros than the provenance says, or what was
@@ -65,8 +71,28 @@ def save(
         (partial / "README.md").write_text(card, encoding="utf-8")
         (partial / PAGE_FILE).write_text(page, encoding="utf-8")
         provenance.write(partial)
+        if queries is not None:
+            (partial / QUERIES_FILE).write_text(queries.model_dump_json(indent=2) + "\n", encoding="utf-8")
         check_reloaded(partial, model, provenance)
     return Path(out).resolve()
+
+
+def read_queries(folder: Path) -> ChangedQueries | None:
+    """Return the queries that a model answers otherwise than its parent; ``None`` if none were recorded.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    path = folder / QUERIES_FILE
+    if not path.is_file():
+        return None
+    try:
+        return ChangedQueries.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path} is not what GAPrune writes.",
+            "Restore the folder, or delete this file: the page can be made without it.",
+        ) from error
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gaprune.errors import ModelError, OutputError
+from gaprune.export.folder import PAGE_FILE, QUERIES_FILE
 
 __all__ = ["FOLDER", "push", "push_saved"]
 
@@ -20,7 +21,8 @@ def push(
 ) -> str:
     """Upload the model in ``folder`` to the hub, and return the address of the commit.
 
-    The card gets the name of the repository where it said ``path/to/this/folder``; all other files are as they are.
+    The card gets the name of the repository where it said ``path/to/this/folder``. The page and its queries, which
+    quote the user's texts, are left out; all other files are as they are.
 
     Args:
         folder: Folder of a model that GAPrune or another wrote.
@@ -45,7 +47,12 @@ def push(
         if revision:
             api.create_branch(repo_id=name, branch=revision, exist_ok=True)
         options: dict[str, Any] = {"repo_id": name, "revision": revision or None}
-        api.upload_folder(folder_path=folder, ignore_patterns=["README.md"], commit_message="Upload model", **options)
+        api.upload_folder(
+            folder_path=folder,
+            ignore_patterns=["README.md", PAGE_FILE, QUERIES_FILE],
+            commit_message="Upload model",
+            **options,
+        )
         card = (folder / "README.md").read_text(encoding="utf-8").replace(FOLDER, name)
         done = api.upload_file(
             path_or_fileobj=card.encode(), path_in_repo="README.md", commit_message="Upload card", **options

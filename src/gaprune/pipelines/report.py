@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gaprune.errors import ModelError
-from gaprune.export.folder import PAGE_FILE
+from gaprune.export.folder import PAGE_FILE, read_queries
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance
 from gaprune.report.page import report_page
 from gaprune.util.files import write_text
@@ -32,4 +32,4 @@ def write_report(folder: str | Path) -> Path:
             f"GAPrune did not make {folder} (it has no {PROVENANCE_FILE}).",
             "Name a folder that gaprune shrink, prune, recover or export wrote.",
         )
-    return write_text(folder / PAGE_FILE, report_page(provenance))
+    return write_text(folder / PAGE_FILE, report_page(provenance, read_queries(folder)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,12 @@ from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
 from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.changed import ChangedQueries, changed_queries
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.retrieval import RetrievalTask
 from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import check_destination, save
 from gaprune.export.provenance import Provenance
 from gaprune.export.records import Shrink
@@ -194,17 +197,38 @@ def _finish(
     made = Provenance.read(trained / "model")
     if made is None:
         raise RuntimeError(f"{trained} has no provenance")
-    evaluation = evaluate(child, find_tasks(data.tasks), parent=parent, label="Judging")
+    tasks = find_tasks(data.tasks)
+    its = evaluate(parent, tasks, label="Judging the parent", keep_vectors=True)
+    judged = evaluate(child, tasks, parent=its, label="Judging", keep_vectors=True)
+    evaluation, queries = judged.without_vectors(), _changed(tasks, judged, its)
     out = Path(str(asked.out))
     measured = {"shrink": record, "evaluation": evaluation.as_dict()}
     provenance = made.model_copy(update=measured).seen_from(out, asked.model)
     card = put_section(model_card(provenance, evaluation), "shrink", shrink_markdown(provenance, evaluation))
-    save(child, out, card=card, page=report_page(provenance), provenance=provenance, overwrite=asked.overwrite)
+    save(
+        child,
+        out,
+        card=card,
+        page=report_page(provenance, queries),
+        provenance=provenance,
+        queries=queries,
+        overwrite=asked.overwrite,
+    )
     exported = None
     if asked.runtime != "torch":
         exported = _exported_folder(asked)
         export_model(out, to=asked.runtime, int8=True, out=exported, domain=data.domain, overwrite=asked.overwrite)
     return Shrunk(out, provenance, evaluation, exported)
+
+
+def _changed(tasks: Sequence[Task], mine: Evaluation, its: Evaluation) -> ChangedQueries | None:
+    """Return the held-out queries of the domain that changed most."""
+    for task, score, other in zip(tasks, mine.scores, its.scores, strict=True):
+        if not isinstance(task, RetrievalTask) or task.domain != "domain":
+            continue
+        if score.vectors is not None and other.vectors is not None:
+            return changed_queries(task, score.vectors, other.vectors)
+    return None
 
 
 def _exported_folder(asked: ShrinkOptions) -> Path:

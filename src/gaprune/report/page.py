@@ -27,6 +27,7 @@ from gaprune.report.sentences import ZEROS, export_lines, recovery_lines, summar
 from gaprune.report.shrink import HEADER, cost_rows
 
 if TYPE_CHECKING:
+    from gaprune.evaluation.quality.changed import ChangedQueries, Found
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
 
@@ -67,8 +68,8 @@ class Section:
     parts: Sequence[Part]
 
 
-def report_page(provenance: Provenance) -> str:
-    """Return the page as HTML; the same provenance gives the same page.
+def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -> str:
+    """Return the page as HTML; the same provenance and queries give the same page.
 
     It has a section for everything that the provenance holds, and none for what it does not hold.
     """
@@ -78,6 +79,7 @@ def report_page(provenance: Provenance) -> str:
     sections = [
         Section("answer", "The answer", _answer(provenance, evaluation)),
         Section("quality", "Quality", _quality(provenance, evaluation)),
+        Section("queries", "Queries that changed", _queries(queries)),
         Section("removed", "What was removed", _removed(provenance)),
         Section("cost", "Cost", _cost(provenance)),
         Section("mixes", "Mixes that were considered", _mixes(provenance)),
@@ -112,6 +114,25 @@ def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part
         Part(heading="In the parent's index", lines=index, header=INDEX_COLUMNS, rows=index_rows(evaluation)),
         Part(heading="Size of the index", header=SIZE_COLUMNS, rows=size_rows(evaluation)),
     ]
+
+
+def _queries(queries: ChangedQueries | None) -> list[Part]:
+    if queries is None:
+        return []
+    return [
+        Part(
+            heading=each.query,
+            lines=[f"{word}: nDCG@10 {each.value:.3f}, the parent's {each.parent:.3f}."],
+            header=("this model finds", "its parent finds"),
+            rows=[(_hit(mine), _hit(its)) for mine, its in zip(each.found, each.found_by_parent, strict=True)],
+        )
+        for word, found in (("Worse", queries.worse), ("Better", queries.better))
+        for each in found
+    ]
+
+
+def _hit(found: Found) -> str:
+    return f"✓ {found.text}" if found.is_relevant else found.text
 
 
 def _removed(provenance: Provenance) -> list[Part]:
