@@ -34,7 +34,7 @@ def test_worse_and_better_are_mirrored():
     assert [each.text.split(" x")[0] for each in first.found] == ["document 1", "document 2", "document 0"]
     assert [each.is_relevant for each in first.found] == [False, False, True]
     assert first.found_by_parent[0].is_relevant
-    assert max(len(each.text) for each in first.found) == 300
+    assert max(len(each.text) for each in first.found) == 200
     mirrored = changed_queries(TASK, PARENT, child)
     assert [(each.query, each.value) for each in mirrored.better] == [("query 0", 1.0), ("query 1", 1.0)]
     assert not mirrored.worse

@@ -79,11 +79,11 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
     sections = [
         Section("answer", "The answer", _answer(provenance, evaluation)),
         Section("quality", "Quality", _quality(provenance, evaluation)),
-        Section("queries", "Queries that changed", _queries(queries)),
         Section("removed", "What was removed", _removed(provenance)),
         Section("cost", "Cost", _cost(provenance)),
         Section("mixes", "Mixes that were considered", _mixes(provenance)),
         Section("recovery", "Recovery", _recoveries(provenance)),
+        Section("queries", "Queries that changed", _queries(queries)),
         Section("data", "Data", _data(provenance)),
         Section("provenance", "Provenance", _provenance(provenance)),
         Section("recipe", "Recipe", _recipes(provenance)),
@@ -119,7 +119,7 @@ def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part
 def _queries(queries: ChangedQueries | None) -> list[Part]:
     if queries is None:
         return []
-    return [
+    changed = [
         Part(
             heading=each.query,
             lines=[f"{word}: nDCG@10 {each.value:.3f}, the parent's {each.parent:.3f}."],
@@ -129,6 +129,8 @@ def _queries(queries: ChangedQueries | None) -> list[Part]:
         for word, found in (("Worse", queries.worse), ("Better", queries.better))
         for each in found
     ]
+    lines = ["The held-out queries whose nDCG@10 changed most; ✓ marks the relevant documents."]
+    return [Part(lines=lines), *changed] if changed else []
 
 
 def _hit(found: Found) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["ChangedQueries", "ChangedQuery", "Found", "changed_queries"]
 
 _SHOWN = 5
-_LETTERS = 300
+_LETTERS = 200
 
 
 class Found(Record):
@@ -25,7 +25,7 @@ class Found(Record):
 
 
 class ChangedQuery(Record):
-    """A query with the nDCG@10 of child and parent, and the first five documents of each."""
+    """The beginning of a query with the nDCG@10 of child and parent, and the first five documents of each."""
 
     query: str
     value: float
@@ -61,7 +61,9 @@ def changed_queries(task: RetrievalTask, mine: Vectors, its: Vectors, *, most: i
             tuple(Found(text=texts[n][:_LETTERS], is_relevant=identifiers[n] in grades) for n in each[:_SHOWN])
             for each in places
         )
-        changed.append(ChangedQuery(query=query, value=value, parent=parent, found=found, found_by_parent=others))
+        changed.append(
+            ChangedQuery(query=query[:_LETTERS], value=value, parent=parent, found=found, found_by_parent=others)
+        )
     changed.sort(key=lambda each: each.value - each.parent)
     return ChangedQueries(
         worse=tuple(each for each in changed[:most] if each.value < each.parent),
