@@ -16,6 +16,7 @@ from gaprune.models.load import load_model
 from gaprune.models.precision import decide_precision
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.measure import measure
+from gaprune.util.products import gram
 
 SUMS = {"gram_sum": 0.02, "input_sum": 0.02, "output_gram_sum": 0.1, "gate_square_sum": 0.2}
 """Relative errors (Frobenius norm) that bfloat16 may cause: in sums over inputs, and over gradients of few texts."""
@@ -83,3 +84,10 @@ def test_half_precision_parents_compute_in_their_own(folder_of, dtype, toy_tripl
 def test_a_recipe_knows_no_other_precision():
     with pytest.raises(ConfigError, match="precision"):
         Recipe.build({"precision": "int8"})
+
+
+def test_a_gram_matrix_of_few_rows_has_no_negative_eigenvalues():
+    """Rounded factors leave it positive semidefinite, which a rounded result would not be."""
+    rows = torch.randn(100, 1000, generator=torch.Generator().manual_seed(0))
+    eigenvalues = torch.linalg.eigvalsh(gram(rows, torch.bfloat16).double())
+    assert eigenvalues.min() > -1e-5 * eigenvalues.max()

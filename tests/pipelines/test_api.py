@@ -489,7 +489,7 @@ class TestScoresKept:
             ({"temperature": 0.1}, "temperature"),
             ({"batch_size": 3}, "batch size"),
             ({"triplets": 4}, "domain triplets, general triplets"),
-            ({"dtype": "bfloat16"}, "parent"),
+            ({"dtype": "bfloat16"}, "parent, precision"),
         ],
         ids=lambda value: value if isinstance(value, str) else None,
     )

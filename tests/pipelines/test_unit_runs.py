@@ -16,7 +16,6 @@ from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.load import load_model
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
-from gaprune.pipelines import structured
 from gaprune.pruning.calibration import draw_calibration
 from gaprune.pruning.calibration_data import CalibrationData
 from gaprune.pruning.cut import remove_layers, remove_units
@@ -177,7 +176,8 @@ class TestDepth:
         assert found[True]["1"] < found[False]["1"] / 4
 
     def test_nothing_is_drafted_for_those_that_look_at_no_effects(self, bert, toy_triplets, monkeypatch):
-        monkeypatch.setattr(structured, "Quick", lambda *_: pytest.fail("a draft was made"))
+        for name in ("__call__", "layer_effects"):
+            monkeypatch.setattr(Quick, name, lambda *_: pytest.fail("a draft was made"))
         result = gaprune.prune(bert, domain=toy_triplets, depth=1, criterion="magnitude")
         assert len(blocks(result.model)) == 1
         assert result.provenance().method.reconstruction is not None
