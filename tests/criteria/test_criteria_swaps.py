@@ -59,6 +59,20 @@ def test_no_exchange_by_its_own_rule_is_left(seed):
         assert best >= loss(row, gram, gone) - 1e-3 * loss(row, gram, gone | {goes})
 
 
+def test_no_exchange_by_its_own_rule_is_left_in_long_rows():
+    weight, gram = drawn(9, 12, 128)
+    keep = refine_by_swaps(weight, gram, by_diagonal(weight, gram, 50))
+    weight, gram = weight.double(), gram.double()
+    flip = torch.where(keep, weight, -weight)
+    alone = weight.square() * gram.diagonal()
+    single = alone + 2 * flip * (torch.where(keep, 0, weight) @ gram)
+    pair = single[:, :, None] + single[:, None] + 2 * flip[:, :, None] * flip[:, None] * gram
+    comes, goes = single.masked_fill(keep, torch.inf).argmin(1), single.masked_fill(~keep, torch.inf).argmin(1)
+    for row, stays in enumerate(keep):
+        best = min(pair[row, comes[row], stays].min(), pair[row, ~stays, goes[row]].min())
+        assert best >= -1e-3 * alone[row].mean()
+
+
 def test_it_comes_near_the_best_of_all_choices():
     weight, gram = drawn(7, 60, 10)
     after = joint_loss(weight, gram, refine_by_swaps(weight, gram, by_diagonal(weight, gram, 5)))
