@@ -46,7 +46,7 @@ def opening(folder: str | Path) -> str:
     """Return where a model was written, and how it is opened; a folder here is named from here."""
     path, here = Path(folder), Path.cwd()
     shown = path.relative_to(here) if path.is_relative_to(here) else path
-    return f'Written to {shown}; open it with SentenceTransformer("{shown}").'
+    return f'Written to {shown}; open it with SentenceTransformer("{shown}"). Its page is {shown / "report.html"}.'
 
 
 def remark(text: str, *, quiet: bool = False) -> None:
