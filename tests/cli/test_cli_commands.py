@@ -35,7 +35,7 @@ class TestPrune:
         assert "Search" in done.out
         assert f"Written to {empty / 'o'}; open it with" in done.out
         assert "neither smaller nor faster" in done.out
-        assert "--width, --heads, --hidden, --depth or --vocabulary" in done.out
+        assert "--width, --hidden, --depth or --vocabulary" in done.out
         assert "Measuring domain" in done.err
         assert "Measuring general" in done.err
         assert SentenceTransformer(str(empty / "o"), device="cpu").encode("cash").shape == (32,)

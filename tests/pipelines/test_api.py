@@ -402,7 +402,7 @@ class TestMemory:
         monkeypatch.setattr("gaprune.util.tensor_store.disk_usage", lambda _: SimpleNamespace(free=1000))
         with pytest.raises(OutputError, match="free there") as caught:
             gaprune.prune(bert, domain=toy_triplets, out=tmp_path / "out")
-        assert caught.value.remedy == "Make room, or name a file on another disk: --set scores=FILE."
+        assert caught.value.remedy == "Make room, or name a file on another disk: --scores FILE."
         assert not list(tmp_path.iterdir())
 
 

@@ -194,7 +194,7 @@ class TestBenchmark:
         said = remark(benchmark)
         assert said.startswith("20.0% of the weights in the linear layers")
         assert "neither smaller nor faster" in said
-        for option in ("--width", "--heads", "--depth", "--vocabulary", "--int8", "--to archive"):
+        for option in ("--width", "--hidden", "--depth", "--vocabulary", "--int8", "--to archive"):
             assert option in said
         assert said in benchmark_markdown(benchmark), "so the card has it"
         dense = replace(benchmark, model=benchmark.parent)

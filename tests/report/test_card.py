@@ -87,7 +87,7 @@ def test_method_in_words_and_numbers():
 def test_zeros_are_not_sold_as_speed():
     card = model_card(provenances.unstructured(), None)
     assert "neither smaller nor faster" in card
-    assert "--width, --heads, --hidden, --depth or --vocabulary" in card
+    assert "--width, --hidden, --depth or --vocabulary" in card
     assert "unless they have kernels for an N:M pattern" in card
 
 

@@ -23,7 +23,7 @@ __all__ = ["prune"]
 
 _VISIBLE = (
     "domain", "general", "triplets", "trust_remote_code", "sparsity", "granularity", "targets", "width",
-    "heads", "hidden", "depth", "vocabulary", "target", "criterion", "reconstruct", "recover", "checkpoint", "resume",
+    "hidden", "depth", "vocabulary", "target", "criterion", "scores", "reconstruct", "recover", "checkpoint", "resume",
     "tasks", "out", "overwrite",
 )  # fmt: skip
 """Options with a flag of their own."""
@@ -45,7 +45,7 @@ def prune(
 
     if options.get("out") is None and (options.get("scores") is None or options.get("recover")):
         raise ConfigError(
-            "out: the result would be lost.", "Name a folder: --out DIR (or keep the scores: --set scores=FILE)."
+            "out: the result would be lost.", "Name a folder: --out DIR (or keep the scores: --scores FILE)."
         )
     quiet, as_json = first_speaks(quiet, as_json)
     kept, found = options.get("scores"), []

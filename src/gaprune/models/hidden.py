@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_family", "embedding_norm", "head_size", "heads_of", "hidden_groups", "modules_after"]
 
-_OTHER = "Use --width, --heads, --depth or --vocabulary for this family."
+_OTHER = "Use --width, --depth or --vocabulary for this family."
 
 
 def hidden_groups(model: SentenceTransformer) -> list[UnitGroup]:

@@ -120,7 +120,7 @@ def _changed_axes(model: SentenceTransformer, changes: Mapping[str, Any]) -> lis
         ):
             raise ModelError(
                 f"{type(old).__name__}.{name}: how it changes with the hidden size is not known.",
-                "Use --width, --heads, --depth or --vocabulary for this family.",
+                "Use --width, --depth or --vocabulary for this family.",
             )
         found += [(name, axis) for axis, (one, two) in pairs if one != two]
     return found

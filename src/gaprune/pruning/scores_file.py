@@ -59,7 +59,7 @@ def writing(
         "layers": json.dumps(dict(header.layers)),
         "origin": json.dumps(dict(header.origin)),
     }
-    remedy = "Make room, or name a file on another disk: --set scores=FILE."
+    remedy = "Make room, or name a file on another disk: --scores FILE."
     with writing_tensors(path, layout, metadata, remedy=remedy) as write:
 
         def put(name: str, importance: Tensor, second_moments: Tensor | None) -> None:
