@@ -52,7 +52,7 @@ class Layers(Removable[RemovedUnits]):
         if pooling is not None:
             raise ModelError(
                 f"Module {pooling}, a WeightedLayerPooling, has a weight for each layer, so no layer can be removed.",
-                "Remove neurons, heads or tokens instead (--width, --set heads=, --vocabulary); targets remove layers too.",
+                "Remove neurons or tokens instead (--width, --vocabulary); targets remove layers too.",
             )
         most, total = most_removable(model), len(blocks(model))
         if self.amount is not None and self.amount > most:
