@@ -160,7 +160,7 @@ class TestEveryFamily:
 
     def test_the_folder_holds_safetensors_alone(self, pruned):
         files = [path for path in pruned.out.rglob("*") if path.is_file()]
-        assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".txt", ".jinja"}
+        assert {path.suffix for path in files} <= {".json", ".safetensors", ".md", ".html", ".txt", ".jinja"}
         assert any(path.name == "model.safetensors" for path in files)
         assert not [entry for entry in pruned.out.parent.iterdir() if entry != pruned.out]
 

@@ -100,19 +100,36 @@ def test_texts_without_a_source_are_counted(bert, toy_triplets, measured):
         measured(bert, Triplets(items, "memory"))
 
 
+class _Around(nn.Module):
+    """Runs a layer on rows that ``take`` makes of its input."""
+
+    def __init__(self, inside, take):
+        super().__init__()
+        self.inside, self.take = inside, take
+
+    def forward(self, hidden):
+        return self.inside(self.take(hidden)).view(*hidden.shape[:-1], -1)
+
+
+def _with_rows(model, take):
+    layer = model.transformers_model.encoder.layer[0].intermediate
+    layer.dense = _Around(layer.dense, take)
+    return model
+
+
 def test_a_layer_that_sees_flattened_tokens(bert, toy_triplets, measured):
+    """As in OPT; the sums are those of the same layer on texts and tokens."""
+    expected = measured(bert, toy_triplets)["encoder.layer.0.intermediate.dense"].sums()
+    flat = measured(_with_rows(bert, lambda hidden: hidden.flatten(0, 1)), toy_triplets)
+    found = flat["encoder.layer.0.intermediate.dense.inside"].sums()
+    assert found.keys() == expected.keys()
+    for name, total in expected.items():
+        torch.testing.assert_close(found[name], total)
+
+
+def test_a_layer_that_sees_rows_in_another_order(bert, toy_triplets, measured):
     """As experts and unpadded attention do."""
-
-    class Flat(nn.Module):
-        def __init__(self, inside):
-            super().__init__()
-            self.inside = inside
-
-        def forward(self, hidden):
-            return self.inside(hidden.flatten(0, 1)).unflatten(0, hidden.shape[:2])
-
-    layer = bert.transformers_model.encoder.layer[0].intermediate
-    layer.dense = Flat(layer.dense)
+    _with_rows(bert, lambda hidden: hidden.transpose(0, 1).contiguous())
     with pytest.raises(
         MeasurementError, match=r"^encoder\.layer\.0\.intermediate\.dense\.inside: its input has shape"
     ) as caught:

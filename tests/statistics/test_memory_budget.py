@@ -49,7 +49,10 @@ def tight(monkeypatch):
     ("negatives", "wanted"), [("in-batch", STATISTICS), ("explicit", STATISTICS), ("in-batch", PROJECTED)]
 )
 def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, negatives, wanted):
-    """The least budget that will do makes several passes, few triplets at once, and blocks that run twice."""
+    """The least budget that will do makes several passes, few triplets at once, and blocks that run twice.
+
+    Blocks run once only if that needs no more than the hundredth by which the budget is more than the least.
+    """
     options = {"negatives": negatives, "batch_size": 4}
     expected = measured(model, toy_triplets, statistics=wanted, **options)
     with pytest.raises(ConfigError) as caught:
@@ -57,7 +60,8 @@ def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, ne
     said = caught.value.problem.partition("at least ")[2].partition(" are")[0]
     least = TypeAdapter(ByteSize).validate_python(said) * 1.01
     little = planned(model, toy_triplets, statistics=wanted, memory_budget=str(int(least)), **options)
-    assert little.way.rerun
+    again = [each.activation_bytes for each in plan._ways(little.measurement, int(least)) if each.rerun]
+    assert little.way.rerun or little.way.activation_bytes < 1.01 * min(again)
     assert len(little.passes) > 3
     assert little.needed_bytes <= least
     statistics = measured(model, toy_triplets, statistics=wanted, memory_budget=str(int(least)), **options)

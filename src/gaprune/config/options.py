@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,8 @@ def _size(value: object) -> object:
 def _number(value: object) -> object:
     """Accept ``"20M"``, ``"500k"`` and ``"1.5B"`` as a whole number."""
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s*", value)):
-        return round(float(found[1]) * _MULTIPLES[found[2].lower()])
+        number = float(found[1]) * _MULTIPLES[found[2].lower()]
+        return round(number) if math.isfinite(number) else number
     return value
 
 
