@@ -76,7 +76,7 @@ def run(missing: list[str], folder: Path, done: dict[str, dict[str, Any]], lines
         if name in EXPORTED:
             exported = gaprune.export_model(place, to="onnx", out=folder / "exported", int8=True, overwrite=True)
             place = folder / "exported"
-            line["cosine"] = {"lowest": exported.cosine_min, "mean": exported.cosine_mean}
+            line["cosine"] = {"lowest": exported.record.cosine_min, "mean": exported.record.cosine_mean}
             line["scores"] = quality(encoding_with(model, gaprune.ExportedModel(place)), tasks)
         else:
             line["scores"] = quality(for_encoding(model), tasks)
