@@ -30,7 +30,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the smaller model.")] = Path("demo-output"),
     domain: Annotated[SampleDomain, typer.Option(help="Sample texts used as the domain.")] = "finance",
     speedup: Annotated[float, typer.Option(help="How many times faster the model becomes.")] = 2.0,
-    minutes: Annotated[float, typer.Option(help="Time for the smaller model.")] = 3.0,
+    minutes: Annotated[float, typer.Option(help="Time for the smaller model.")] = 4.0,
     sparsity: Annotated[float, typer.Option(help="Fraction of the weights to remove in the comparison.")] = 0.5,
     triplets: Annotated[int, typer.Option(min=1, help="Calibration triplets from each data set.")] = 96,
     overwrite: Overwrite = False,
@@ -68,7 +68,7 @@ def _shrink(
         speedup=speedup,
         minutes=minutes,
         overwrite=overwrite,
-        prune={"triplets": triplets},
+        prune={"triplets": triplets // 2, "layer_triplets": 16, "reconstruction_triplets": 32},
         held_out=0.25,
     )
     title = answer_sentence(result.provenance, result.evaluation)

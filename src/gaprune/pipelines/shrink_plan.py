@@ -75,7 +75,8 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
     encode(parent, texts, None, None)
     per_text = (time.perf_counter() - began) / len(texts) / 60
     per_triplet = sum(1 + len(item.passages) for item in triplets) / len(triplets)
-    passes = _PASSES_OVER_ALL * count + _PASSES_OVER_FEW * min(count, _FEW)
+    few = min(count, int(asked.prune.get("layer_triplets") or _FEW))
+    passes = _PASSES_OVER_ALL * count + _PASSES_OVER_FEW * few
     pruning = passes * 2 * per_triplet * per_text
     judging = 2 * per_text * _lines_of(data)
     left = asked.minutes - pruning - judging
