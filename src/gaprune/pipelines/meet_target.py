@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
+from gaprune.errors import ConfigError
 from gaprune.evaluation.cost.speed import Speed, measure_speed
 from gaprune.export.formats.base import Request
 from gaprune.export.formats.registry import format_named
@@ -31,6 +32,9 @@ _TOLERANCE = 0.05
 """A measured speedup may miss the target by this fraction."""
 
 _ATTEMPTS = 3
+
+_SLOWEST, _BOLDEST = 1.02, 3.0
+"""A measured speedup below the first counts as it, and the exponent of a correction is at most the second."""
 
 _FILE = "met.json"
 
@@ -82,7 +86,8 @@ def meet_target(
     """Prune ``parent`` and write the model to ``folder``; :meth:`Met.read` says how the target was met.
 
     The search for a speedup counts operations. A real machine gains less from them, so the model is measured beside
-    its parent, and if it misses the target by more than 5 % the search is repeated with another number of operations.
+    its parent, and if it misses the target by more than 5 % the search is repeated with another number of operations,
+    as if the measured speedup were a power of that in operations.
 
     Args:
         parent: The parent; it is not changed.
@@ -99,7 +104,13 @@ def meet_target(
     with _opening(runtime, folder) as opened:
         beside = opened(parent, "parent")
         while len(attempts) < _ATTEMPTS:
-            result = prune(parent, target=searched, **options)
+            try:
+                result = prune(parent, target=searched, **options)
+            except ConfigError as error:
+                if not attempts:
+                    raise
+                say(f"No mix is faster, so the nearest one is kept: {error.problem}")
+                break
             speed = measure_speed(opened(result.model, f"child-{len(attempts)}"), beside)
             attempts.append(Attempt(searched=str(searched), speed=speed))
             say(f"Pruned for {searched}; measured: {speed.speedup:.2f} times as fast.")
@@ -109,8 +120,8 @@ def meet_target(
             del result
             if target.kind != "speedup" or _distance(speed, target) <= math.log1p(_TOLERANCE):
                 break
-            correction = (target.limit / speed.speedup) ** len(attempts)  # bolder each time: mixes come in steps
-            searched = Target("speedup", round(max(1.01, searched.limit * correction), 3))
+            power = math.log(target.limit) / math.log(max(speed.speedup, _SLOWEST))
+            searched = Target("speedup", round(searched.limit ** min(power, _BOLDEST), 3))
     write_json(
         folder / _FILE, Met(target=str(target), attempts=tuple(attempts), chosen=chosen).model_dump(mode="json")
     )
