@@ -13,7 +13,7 @@ from gaprune.errors import ConfigError, DataError, ModelError, OutputError
 from gaprune.evaluation.cost.speed import Speed
 from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
-from gaprune.pipelines import meet_target, shrink
+from gaprune.pipelines import meet_target, shrink, shrink_plan
 from toys import triplets_file
 
 QUICK = {"prune": {"triplets": 12, "batch_size": 8, "reconstruction_triplets": 8, "round_to": 4}, "minutes": 3.0}
@@ -127,6 +127,7 @@ def test_a_run_that_was_ended_continues_with_the_stage_it_was_in(arguments, plac
             gaprune.shrink(**arguments, out=place / "ended")
     monkeypatch.setattr(shrink, "prepare_domain", _interrupted)
     monkeypatch.setattr(shrink, "meet_target", _interrupted)
+    monkeypatch.setattr(shrink_plan, "_PASSES_OVER_ALL", 1e9)  # a bad estimate of what is done already stops nothing
     assert gaprune.shrink(**arguments, out=place / "ended").out == place / "ended"
 
 
@@ -173,10 +174,15 @@ class TestRefused:
             ({"runtime": "onnx"}, ConfigError, "runtime"),
             ({"parameters": "1"}, ConfigError, "out of reach"),
             ({"minutes": 0.001}, ConfigError, "minutes"),
+            ({"prune": {"target": "speedup=2"}}, ConfigError, "prune: target is decided"),
+            ({"prune": {"width": 0.5}}, ConfigError, "width"),
+            ({"prune": {"criterio": "dai"}}, ConfigError, "criterion"),
+            ({"recover": {"texts": "a.txt"}}, ConfigError, "recover: texts is decided"),
+            ({"recover": {"learning_rat": 1}}, ConfigError, "learning_rate"),
         ],
     )
     def test_options(self, arguments, tmp_path, changes, error, named):
-        recipe = {**QUICK, **{name: changes.pop(name) for name in ("minutes",) if name in changes}}
+        recipe = {**QUICK, **{name: changes.pop(name) for name in ("minutes", "prune", "recover") if name in changes}}
         with pytest.raises(error, match=named):
             gaprune.shrink(**{**arguments, "out": tmp_path / "out", **changes, "recipe": recipe})
         assert not (tmp_path / "out").exists()

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.files import given_options
+from gaprune.config.recipe import Recipe
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
@@ -41,6 +43,15 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 __all__ = ["Shrunk", "shrink"]
+
+_DECIDED = {
+    "prune": {"model", "domain", "general", "target", "out", "overwrite", "tasks", "trust_remote_code"},
+    "recover": {
+        "model", "parent", "domain", "general", "texts", "out", "overwrite", "tasks", "checkpoint", "resume",
+        "trust_remote_code",
+    },
+}  # fmt: skip
+"""Options of the stages that ``shrink`` decides."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +124,9 @@ def shrink(
         plan = plan_shrink(parent, data, asked)
         say("\n".join(plan.lines(data, asked)))
         pruned = stages.once(
-            "pruned", _named(asked, "model", "target", "runtime", "prune"), partial(_prune, parent, data, asked, plan)
+            "pruned",
+            {"parent": fingerprint_of(str(asked.model)), **_named(asked, "target", "runtime", "prune")},
+            partial(_prune, parent, data, asked, plan),
         )
         minutes = max(plan.least_minutes, asked.minutes - stages.minutes("data", "pruned") - plan.judging_minutes)
         trained = stages.once(
@@ -131,6 +144,7 @@ def _check(asked: ShrinkOptions) -> Path:
             raise ConfigError(f"{option}: nothing is named.", f"Name {said}.")
     if asked.out is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (out=...).")
+    _check_stages(asked)
     check_runtime(asked.runtime)
     destination = check_destination(asked.out, overwrite=asked.overwrite)
     if asked.runtime != "torch":
@@ -138,6 +152,19 @@ def _check(asked: ShrinkOptions) -> Path:
     read = {option: getattr(asked, option) for option in ("model", "domain", "general")}
     check_outside({destination}, read=read, written={})
     return destination
+
+
+def _check_stages(asked: ShrinkOptions) -> None:
+    """Refuse options of the stages that are unknown, are not valid, or are decided here."""
+    for stage, given in (("prune", asked.prune), ("recover", asked.recover)):
+        for option in given:
+            if option in _DECIDED[stage]:
+                raise ConfigError(
+                    f"{stage}: {option} is decided by shrink.",
+                    "Leave it out, or give it to shrink itself if it has it.",
+                )
+    Recipe.build({"target": asked.target}, asked.prune)
+    RecoveryOptions.build({"texts": "texts", "minutes": asked.minutes}, asked.recover)
 
 
 def _named(asked: ShrinkOptions, *options: str) -> dict[str, Any]:
@@ -152,6 +179,7 @@ def _prepare(asked: ShrinkOptions, general: str | Path, folder: Path) -> None:
 def _prune(
     parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, plan: ShrinkPlan, folder: Path
 ) -> None:
+    plan.check(asked)
     options = {"domain": data.domain, "general": data.general, "triplets": plan.triplets, "seed": asked.seed}
     meet_target(parent, asked.target, folder, runtime=asked.runtime, options={**options, **asked.prune})
 
@@ -164,6 +192,8 @@ def _train(
     options = {"minutes": minutes, "seed": asked.seed, "checkpoint": checkpoint, "resume": checkpoint.exists()}
     if data.is_labelled:
         options["domain"] = data.domain
+    if asked.trust_remote_code:
+        options["trust_remote_code"] = True
     recover(
         pruned / "model",
         parent=parent,
@@ -217,7 +247,15 @@ def _finish(
     exported = None
     if asked.runtime != "torch":
         exported = _exported_folder(asked)
-        export_model(out, to=asked.runtime, int8=True, out=exported, domain=data.domain, overwrite=asked.overwrite)
+        export_model(
+            out,
+            to=asked.runtime,
+            int8=True,
+            out=exported,
+            domain=data.domain,
+            overwrite=asked.overwrite,
+            trust_remote_code=asked.trust_remote_code,
+        )
     return Shrunk(out, provenance, evaluation, exported)
 
 

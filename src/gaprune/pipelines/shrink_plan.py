@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -47,6 +48,21 @@ class ShrinkPlan(Record):
     training_minutes: float
     least_minutes: float = _FEWEST_MINUTES
 
+    def check(self, asked: ShrinkOptions) -> None:
+        """Check that there is time; a run that continues after its pruning needs no such estimate.
+
+        Raises:
+            ConfigError: If the time is too short for pruning and a minute of training.
+        """
+        if self.training_minutes < self.least_minutes:
+            least = self.pruning_minutes + self.judging_minutes + self.least_minutes
+            raise ConfigError(
+                f"minutes: {asked.minutes:g} are too few: pruning takes about {self.pruning_minutes:.1f} minutes, "
+                f"judging {self.judging_minutes:.1f}, and at least {self.least_minutes:g} are needed for training.",
+                f"Give --minutes {math.ceil(least)} or more, or measure on fewer triplets, by a recipe with "
+                f"prune: {{triplets: {max(16, self.triplets // 4)}}}.",
+            )
+
     def lines(self, data: DomainData, asked: ShrinkOptions) -> Iterator[str]:
         """Yield what is said before the run starts."""
         labels = "given" if data.is_labelled else "made from documents, so there is no training on labels"
@@ -62,11 +78,7 @@ class ShrinkPlan(Record):
 
 
 def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions) -> ShrinkPlan:
-    """Return the plan for the time that is asked for.
-
-    Raises:
-        ConfigError: If the time is too short for pruning and a minute of training.
-    """
+    """Return the plan for the time that is asked for, by timing the parent on some of the texts."""
     triplets = read_triplets(data.domain)
     count = int(asked.prune.get("triplets") or min(_TRIPLETS, len(triplets), len(read_triplets(data.general))))
     texts = [text for item in triplets for text in (item.query, *item.passages)][:_TIMED]
@@ -79,15 +91,12 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
     passes = _PASSES_OVER_ALL * count + _PASSES_OVER_FEW * few
     pruning = passes * 2 * per_triplet * per_text
     judging = 2 * per_text * _lines_of(data)
-    left = asked.minutes - pruning - judging
-    if left < _FEWEST_MINUTES:
-        raise ConfigError(
-            f"minutes: {asked.minutes:g} are too few: here pruning takes about {pruning:.1f} minutes, judging "
-            f"{judging:.1f}, and at least {_FEWEST_MINUTES:g} are needed for training.",
-            f"Give --minutes {pruning + judging + _FEWEST_MINUTES:.0f} or more, or measure on fewer triplets, by a "
-            f"recipe with prune: {{triplets: {max(16, count // 4)}}}.",
-        )
-    return ShrinkPlan(triplets=count, pruning_minutes=pruning, judging_minutes=judging, training_minutes=left)
+    return ShrinkPlan(
+        triplets=count,
+        pruning_minutes=pruning,
+        judging_minutes=judging,
+        training_minutes=asked.minutes - pruning - judging,
+    )
 
 
 def _lines_of(data: DomainData) -> int:
