@@ -82,7 +82,7 @@ class TestAnotherKind:
     @pytest.fixture
     def biases(self, monkeypatch):
         available()
-        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+        monkeypatch.setattr(registry._removables, "registered", dict(registry._removables.registered))
 
         @register
         class Biases(Removable[RemovedUnits]):
@@ -110,7 +110,7 @@ class TestAnotherKind:
                     block.attention.output.dense.bias = nn.Parameter(torch.zeros(0))
                 return child
 
-        del registry._registered["heads"]
+        del registry._removables.registered["heads"]
         return Biases
 
     def test_it_is_removed_counted_and_reported(self, bert, biases):

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import pkgutil
-from functools import cache
-from importlib import import_module
-from typing import TypeVar
-
 from gaprune.errors import ConfigError, suggest
 from gaprune.export.formats.base import ExportFormat
+from gaprune.util.registry import Registry
 
 __all__ = ["available", "format_named", "register"]
 
-_registered: dict[str, type[ExportFormat]] = {}
-
-Kind = TypeVar("Kind", bound=type[ExportFormat])
-
-
-def register(kind: Kind) -> Kind:
-    """Register an :class:`ExportFormat` class under its name; use as a decorator.
-
-    Raises:
-        ValueError: If another class has the name.
-    """
-    if _registered.get(kind.name, kind) is not kind:
-        raise ValueError(f"the name {kind.name!r} belongs to {_registered[kind.name].__qualname__}")
-    _registered[kind.name] = kind
-    return kind
-
-
-@cache
-def _import_folder() -> None:
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(import_module(package).__path__):
-        import_module(f"{package}.{module.name}")
+_formats = Registry[ExportFormat](__name__.rpartition(".")[0])
+register = _formats.register
 
 
 def available() -> dict[str, type[ExportFormat]]:
     """Return every registered class by its name, in alphabetical order."""
-    _import_folder()
-    return dict(sorted(_registered.items()))
+    return {kind.name: kind for kind in sorted(_formats.available(), key=lambda kind: kind.name)}
 
 
 def format_named(name: str) -> type[ExportFormat]:

@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Sequence
-from functools import cache
-from importlib import import_module
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 from gaprune.config.recipe import Recipe
 from gaprune.pruning.removable.base import Removable
+from gaprune.util.registry import Registry
 
 __all__ = ["available", "register", "requested", "stages"]
 
-_registered: dict[str, type[Removable[Any]]] = {}
-
-Kind = TypeVar("Kind", bound=type[Removable[Any]])
-
-
-def register(kind: Kind) -> Kind:
-    """Register a :class:`Removable` class under its name; use as a decorator.
-
-    Raises:
-        ValueError: If another class has the name.
-    """
-    if _registered.get(kind.name, kind) is not kind:
-        raise ValueError(f"the name {kind.name!r} belongs to {_registered[kind.name].__qualname__}")
-    _registered[kind.name] = kind
-    return kind
-
-
-@cache
-def _import_folder() -> None:
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(import_module(package).__path__):
-        import_module(f"{package}.{module.name}")
+_removables = Registry[Removable[Any]](__name__.rpartition(".")[0])
+register = _removables.register
 
 
 def available() -> list[type[Removable[Any]]]:
     """Return every registered class in the order in which things are removed."""
-    _import_folder()
-    return sorted(_registered.values(), key=lambda kind: (kind.order, kind.name))
+    return sorted(_removables.available(), key=lambda kind: (kind.order, kind.name))
 
 
 def requested(recipe: Recipe) -> list[Removable[Any]]:
