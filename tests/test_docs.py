@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,10 @@ def test_the_criterion_prunes(monkeypatch, bert):
     result, same = (gaprune.prune(bert, criterion=name, sparsity=0.5) for name in ("cubed", "magnitude"))
     for name, weight in result.model.state_dict().items():
         assert weight.equal(same.model.state_dict()[name])
+
+
+def test_extras_exist(page):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"extra `([a-z0-9]+)`", text) + re.findall(r"pip install '(?:gaprune|\.)\[([a-z0-9]+)\]'", text)
+    assert set(named) <= project["optional-dependencies"].keys()

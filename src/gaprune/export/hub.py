@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from gaprune.errors import ModelError, OutputError
 from gaprune.export.folder import PAGE_FILE, QUERIES_FILE
 
-__all__ = ["FOLDER", "push", "push_saved"]
+__all__ = ["FOLDER", "Pushable", "push"]
 
 FOLDER = "path/to/this/folder"
 """What cards call the place of the model."""
@@ -69,7 +69,23 @@ def push(
         raise OutputError(f"{folder} cannot be uploaded to {repository}: {reason}", remedy) from error
 
 
-def push_saved(save: Callable[[Path], Path], repository: str, *, private: bool | None, overwrite: bool) -> str:
-    """Upload what ``save`` writes to a folder, as :func:`push` does."""
-    with TemporaryDirectory() as folder:
-        return push(save(Path(folder) / "model"), repository, private=private, overwrite=overwrite)
+class Pushable(ABC):
+    """A result that can be uploaded, because it can be saved."""
+
+    @abstractmethod
+    def save(self, out: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the result to the folder ``out``."""
+
+    def push_to_hub(self, repository: str, *, private: bool | None = None, overwrite: bool = False) -> str:
+        """Upload the model, its card and its provenance to the hub, and return the address of the commit.
+
+        Args:
+            repository: Name of the repository, as ``user/name``; it is made if it does not exist.
+            private: Whether a new repository is private.
+            overwrite: Whether a repository that exists gets a new commit.
+
+        Raises:
+            OutputError: If the hub cannot be reached or refuses the upload.
+        """
+        with TemporaryDirectory() as folder:
+            return push(self.save(Path(folder) / "model"), repository, private=private, overwrite=overwrite)

@@ -14,7 +14,7 @@ from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.export import records
 from gaprune.export.folder import save
-from gaprune.export.hub import push_saved
+from gaprune.export.hub import Pushable
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, now, versions
 from gaprune.export.records import Method, Recovery, Sparsity, Structured, Unstructured
@@ -61,7 +61,7 @@ def record(stage: Stage, teacher: Parent | None) -> Recovery:
 
 
 @dataclass(frozen=True, repr=False)
-class Recovered:
+class Recovered(Pushable):
     """A model after its recovery.
 
     Args:
@@ -116,19 +116,6 @@ class Recovered:
         provenance = self.provenance().seen_from(Path(out), self.base.parent.find(self.options.model))
         card, page = model_card(provenance, self.evaluation), report_page(provenance)
         return save(self.model, out, card=card, page=page, provenance=provenance, overwrite=overwrite)
-
-    def push_to_hub(self, repository: str, *, private: bool | None = None, overwrite: bool = False) -> str:
-        """Upload the model, its card and its provenance to the hub, and return the address of the commit.
-
-        Args:
-            repository: Name of the repository, as ``user/name``; it is made if it does not exist.
-            private: Whether a new repository is private.
-            overwrite: Whether a repository that exists gets a new commit.
-
-        Raises:
-            OutputError: If the hub cannot be reached or refuses the upload.
-        """
-        return push_saved(self.save, repository, private=private, overwrite=overwrite)
 
 
 def zeros_among(found: Footprint, names: Collection[str], *, asked: float | None = None) -> Sparsity:

@@ -14,7 +14,7 @@ from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import save
-from gaprune.export.hub import push_saved
+from gaprune.export.hub import Pushable
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, now, versions
 from gaprune.export.records import Calibration, Method, Recovery, Sparsity
@@ -34,7 +34,7 @@ __all__ = ["Result"]
 
 
 @dataclass(frozen=True, repr=False)
-class Result:
+class Result(Pushable):
     """A pruned model and everything that made it.
 
     Args:
@@ -170,16 +170,3 @@ class Result:
             return save(self.model, out, card=card, page=page, provenance=provenance, overwrite=overwrite)
         finally:
             self.model.max_seq_length = cut_at
-
-    def push_to_hub(self, repository: str, *, private: bool | None = None, overwrite: bool = False) -> str:
-        """Upload the model, its card and its provenance to the hub, and return the address of the commit.
-
-        Args:
-            repository: Name of the repository, as ``user/name``; it is made if it does not exist.
-            private: Whether a new repository is private.
-            overwrite: Whether a repository that exists gets a new commit.
-
-        Raises:
-            OutputError: If the hub cannot be reached or refuses the upload.
-        """
-        return push_saved(self.save, repository, private=private, overwrite=overwrite)
