@@ -10,7 +10,7 @@ from typing import ClassVar
 
 __all__ = [
     "ConfigError", "DataError", "GapruneError", "MeasurementError", "MissingExtraError", "ModelError", "OutputError",
-    "SelectionError", "require_extra", "suggest",
+    "SelectionError", "TimeTooShortError", "require_extra", "suggest",
 ]  # fmt: skip
 
 
@@ -32,6 +32,14 @@ class GapruneError(Exception):
 
 class ConfigError(GapruneError):
     """An option, a recipe file or a combination of options is wrong."""
+
+
+class TimeTooShortError(ConfigError):
+    """A budget of time is not enough; ``least_minutes`` would be."""
+
+    def __init__(self, problem: str, remedy: str, *, least_minutes: float) -> None:
+        super().__init__(problem, remedy)
+        self.least_minutes = least_minutes
 
 
 class DataError(GapruneError):

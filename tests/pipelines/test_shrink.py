@@ -131,6 +131,14 @@ def test_a_run_that_was_ended_continues_with_the_stage_it_was_in(arguments, plac
     assert gaprune.shrink(**arguments, out=place / "ended").out == place / "ended"
 
 
+def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys):
+    recipe = {**QUICK, "recover": {"steps": 2, "batch_size": 8, "minutes": 1e-6}}
+    found = gaprune.shrink(**{**arguments, "recipe": recipe}, out=place / "late").provenance
+    assert "the least it needs" in capsys.readouterr().err
+    assert found.recoveries[0].options["minutes"] > 1e-6
+    assert found.recoveries[0].training.steps > 0
+
+
 def test_a_full_disk_keeps_finished_stages_and_writes_nothing_half(arguments, place, monkeypatch):
     def full(*_args, **_options):
         raise OSError("No space left on device")

@@ -66,3 +66,13 @@ def test_fingerprints_are_of_contents_and_names(tmp_path):
     assert found["a"] == found["b"]
     assert len(set(found.values())) == 3
     assert fingerprint_of("somebody/model") == "somebody/model"
+
+
+def test_the_folder_of_a_stage_under_way_depends_on_all_that_the_stage_depends_on(tmp_path):
+    def scratch(first, own):
+        stages = Stages(tmp_path)
+        stages.once("a", {"n": first}, lambda folder: None)
+        return stages.scratch("training", {"n": own})
+
+    assert scratch(1, 1) == scratch(1, 1)
+    assert len({scratch(1, 1), scratch(1, 2), scratch(2, 1)}) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
-from gaprune.errors import ConfigError
+from gaprune.errors import ConfigError, TimeTooShortError
 from gaprune.evaluation.quality.changed import ChangedQueries, changed_queries
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -32,6 +33,7 @@ from gaprune.pipelines.preflight import check_outside
 from gaprune.pipelines.recover import recover
 from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
 from gaprune.pipelines.stages import Stages, fingerprint_of
+from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.report.card import model_card
 from gaprune.report.markdown import put_section
 from gaprune.report.page import report_page
@@ -129,8 +131,11 @@ def shrink(
             partial(_prune, parent, data, asked, plan),
         )
         minutes = max(plan.least_minutes, asked.minutes - stages.minutes("data", "pruned") - plan.judging_minutes)
+        checkpoints = stages.scratch("training", _named(asked, "recover"))
         trained = stages.once(
-            "trained", _named(asked, "minutes", "recover"), partial(_train, pruned, parent, data, asked, minutes)
+            "trained",
+            _named(asked, "minutes", "recover"),
+            partial(_train, pruned, parent, data, asked, minutes, checkpoints),
         )
         result = _finish(trained, parent, data, asked, _record(asked, data, Met.read(pruned), stages))
         stages.remove()
@@ -185,23 +190,28 @@ def _prune(
 
 
 def _train(
-    pruned: Path, parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, minutes: float, folder: Path
+    pruned: Path,
+    parent: SentenceTransformer,
+    data: DomainData,
+    asked: ShrinkOptions,
+    minutes: float,
+    checkpoints: Path,
+    folder: Path,
 ) -> None:
-    """Distil on the texts, then fine-tune on the triplets if the user gave them."""
-    checkpoint = pruned.with_name("training")
-    options = {"minutes": minutes, "seed": asked.seed, "checkpoint": checkpoint, "resume": checkpoint.exists()}
-    if data.is_labelled:
-        options["domain"] = data.domain
-    if asked.trust_remote_code:
-        options["trust_remote_code"] = True
-    recover(
-        pruned / "model",
-        parent=parent,
-        texts=data.texts,
-        general=data.general,
-        out=folder / "model",
-        **{**options, **asked.recover},
-    )
+    """Distil on the texts, then fine-tune on the triplets if the user gave them.
+
+    If pruning took so long that too little time is left, training takes the least that it needs.
+    """
+    options: dict[str, Any] = {"minutes": minutes, "seed": asked.seed, "checkpoint": checkpoints, **asked.recover}
+    options |= {"domain": data.domain} if data.is_labelled else {}
+    options |= {"trust_remote_code": True} if asked.trust_remote_code else {}
+    sources: dict[str, Any] = {"parent": parent, "texts": data.texts, "general": data.general, "out": folder / "model"}
+    try:
+        recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
+    except TimeTooShortError as error:
+        options["minutes"] = math.ceil(error.least_minutes * 10 + 1) / 10
+        say(f"Pruning took longer than planned: training gets {options['minutes']:g} minutes, the least it needs.")
+        recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
 
 
 def _record(asked: ShrinkOptions, data: DomainData, met: Met, stages: Stages) -> Shrink:

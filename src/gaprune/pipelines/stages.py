@@ -38,8 +38,7 @@ class Stages:
         Raises:
             OutputError: If the folder cannot be written.
         """
-        content = json.dumps([self._key, name, inputs], sort_keys=True, default=str)
-        self._key = hashlib.sha256(content.encode()).hexdigest()
+        self._key = self._key_of(name, inputs)
         place = self.folder / name
         if _read(place).get("key") == self._key:
             say(f"The stage {name!r} was finished by an earlier run: {place}.")
@@ -60,6 +59,17 @@ class Stages:
                 "Make room and start the same command again; finished stages are kept.",
             ) from error
         return place
+
+    def scratch(self, name: str, inputs: Mapping[str, Any]) -> Path:
+        """Return a folder for the state of a stage that is under way; it need not exist.
+
+        It is another one if the inputs or a stage before it differ.
+        """
+        return self.folder / f"{name}-{self._key_of(name, inputs)[:12]}"
+
+    def _key_of(self, name: str, inputs: Mapping[str, Any]) -> str:
+        content = json.dumps([self._key, name, inputs], sort_keys=True, default=str)
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def minutes(self, *names: str) -> float:
         """Return how many minutes finished stages took together, in whichever run they were made."""

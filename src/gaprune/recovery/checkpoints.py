@@ -34,6 +34,11 @@ class Checkpoints:
     resumable: bool = False
     resume: bool = False
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run that did not finish left checkpoints here."""
+        return (self.folder / _RUN).is_file()
+
     def check(self, *, overwrite: bool) -> None:
         """Check that a run can keep its checkpoints here; call it before the expensive work.
 
@@ -41,7 +46,7 @@ class Checkpoints:
             OutputError: If other files or the checkpoints of another run are here, or the folder cannot be made.
             ConfigError: If a run is to continue and there is no checkpoint.
         """
-        folder, ours = self.folder, (self.folder / _RUN).is_file()
+        folder, ours = self.folder, self.unfinished
         check_parent(folder / _RUN)
         if self.resume and not ours:
             raise ConfigError(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
-from gaprune.errors import ConfigError
+from gaprune.errors import ConfigError, TimeTooShortError
 from gaprune.models.prompts import Role, resolve_prompts
 from gaprune.reconstruction.head import add_head, fit_head
 from gaprune.recovery.arguments import computes_in_bf16
@@ -85,7 +85,8 @@ def retrain(
         What was done in every stage, in order.
 
     Raises:
-        ConfigError: If the time is too short, or a run continues that is another.
+        TimeTooShortError: If the time is too short.
+        ConfigError: If a run continues that is another.
         GapruneError: As :func:`gaprune.recovery.recover_model.recover_model`.
     """
     if texts is not None and options.bf16 is None:
@@ -225,10 +226,11 @@ def _seconds(options: RecoveryOptions, speed: Speed, sample: TextData, *, steps:
     seconds = 60 * (options.minutes or 0.0) - finish
     if seconds < least:
         also = f" and {steps} steps on triplets" if steps else ""
-        raise ConfigError(
+        raise TimeTooShortError(
             f"minutes: {options.minutes:g} are too few: {_FEWEST} steps of distillation{also} take about "
             f"{_minutes(finish + least)} here.",
             f"Give --minutes {(finish + least) / 60:.1f} or more{', or lower --steps' if steps else ''}.",
+            least_minutes=(finish + least) / 60,
         )
     return seconds
 
