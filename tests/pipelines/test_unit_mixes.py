@@ -21,13 +21,15 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
+from gaprune.pipelines.speed_table import of_shape
 from gaprune.pruning import measure as measuring
 from gaprune.pruning.calibration import draw_calibration
 from gaprune.pruning.calibration_data import CalibrationData
+from gaprune.pruning.costs import Shape
 from gaprune.reconstruction.quick import Quick
 from gaprune.reconstruction.split import split
 from gaprune.report.sentences import target_text
-from gaprune.statistics.degradation import ReferenceOutputs, layer_effects, skipping
+from gaprune.statistics.degradation import ReferenceOutputs, skipping
 from toys import triplets_file
 
 HEADS = ("qwen3", "mistral", "llama", "gemma")
@@ -40,6 +42,13 @@ def size(model):
 
 def embed(model, texts=TEXTS):
     return torch.from_numpy(model.encode(list(texts), show_progress_bar=False))
+
+
+def test_a_shape_is_cut_out_without_a_choice(model):
+    whole = Shape.of(model)
+    for changes in ({"layers": 1}, {"width": 24}, {"layers": 1, "width": 24}):
+        assert Shape.of(of_shape(model, whole.changed(**changes))) == whole.changed(**changes)
+    assert Shape.of(model) == whole
 
 
 class TestMix:
@@ -129,10 +138,7 @@ class TestMix:
         assert best.estimated_degradation == min(each.estimated_degradation for each in found.candidates)
         (told,) = [line for line in target_text(found).split("; ") if line.startswith("Best of ")]
         assert f"{best.width} of 48 FFN neurons per layer" in told
-        assert (len(blocks(bert)) - len(blocks(result.model)), unit_groups(result.model, "width")[0].units) == (
-            best.depth,
-            best.width,
-        )
+        assert (len(blocks(result.model)), unit_groups(result.model, "width")[0].units) == (best.layers, best.width)
 
     def test_a_target_beside_a_vocabulary(self, bert, toy_triplets, monkeypatch, tmp_path):
         """Tokens go first; layers and neurons make up the rest, and are measured once."""
@@ -154,41 +160,70 @@ class TestMix:
         assert len(calls) == 2
         assert f"{tokens} of 91 tokens are kept" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
-    def test_harm_counts_embeddings_too(self, bert, toy_triplets):
-        """Of two mixes with the same loss the one that moves embeddings less is better, as among layers."""
+    @pytest.mark.parametrize("reconstruct", [True, False])
+    def test_degradation_is_that_of_the_mix(self, bert, toy_triplets, reconstruct):
+        """The candidate that keeps all layers is made here once more, by quick reconstruction or by switching off."""
+        options = {"domain": toy_triplets, "reconstruct": reconstruct, "round_to": 8}
+        target = f"parameters={int(0.95 * size(bert))}"
+        result = gaprune.prune(bert, target=target, layer_triplets=5, **options)
+        found = result.provenance().method.pruning.target
+        (mix,) = (each for each in found.candidates if each.layers == 2)
+        (width,) = gaprune.prune(bert, width=1 - mix.width / 48, **options).provenance().method.pruning.removed
+        keep = {name: torch.isin(torch.arange(48), torch.tensor(kept)) for name, kept in width.kept.items()}
+        drawn = draw_calibration(bert, result.recipe, CalibrationData(toy_triplets, None, frozenset({"domain"})))
+        judged = split(drawn, result.recipe)[1]["domain"][:5] if reconstruct else toy_triplets.take(5, seed=0)
+        whole = ReferenceOutputs(bert, judged, prompts=Prompts(), options=Recipe())
+        if reconstruct:
+            expected = whole.degradation(Quick(bert, drawn, result.recipe)((), keep))
+        else:
+            masked = copy.deepcopy(bert)
+            for matrix in linear_layers(masked):
+                if matrix.name in keep:
+                    matrix.module.weight.data[:, ~keep[matrix.name]] = 0
+            expected = whole.degradation(masked)
+        assert expected > 1e-3
+        assert mix.estimated_degradation == pytest.approx(expected, abs=1e-4)
+
+    def test_of_mixes_with_the_same_loss_the_one_that_moves_embeddings_less_is_better(self, bert, toy_triplets):
         options = {"domain": toy_triplets, "target": "parameters=15k", "reconstruct": False, **SMALL}
-        measured = {
+        found = {
             weight: gaprune.prune(bert, criterion=f"dai:preservation={weight}", **options).provenance().method
             for weight in (0.0, 5.0)
         }
-        found = {weight: method.pruning.target.degradation_by_depth for weight, method in measured.items()}
-        texts = {"domain": toy_triplets.take(5, seed=0)}
-        effects = layer_effects(bert, texts, layers=[0, 1], prompts=Prompts(), options=Recipe())["domain"].values()
-        for weight, (nothing, one) in found.items():
-            assert nothing == 0
-            assert min(abs(one - (each.loss + weight * each.distance)) for each in effects) < 1e-4
-        assert found[5.0][1] > found[0.0][1]
+        without, with_ = (found[weight].pruning.target.chosen.estimated_degradation for weight in (0.0, 5.0))
+        assert with_ > without
 
-    def test_degradation_is_what_reconstruction_leaves(self, bert, toy_triplets):
-        """Where the run reconstructs, depths and widths are measured on quick reconstructions."""
-        result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **SMALL)
-        found = result.provenance().method.pruning.target
-        drawn = draw_calibration(bert, result.recipe, CalibrationData(toy_triplets, None, frozenset({"domain"})))
-        _, judged = split(drawn, result.recipe)
-        whole = ReferenceOutputs(bert, judged["domain"][:5], prompts=Prompts(), options=Recipe())
-        drafts = {layer: whole.degradation(Quick(bert, drawn, result.recipe)([layer])) for layer in (0, 1)}
-        assert found.degradation_by_depth[1] == pytest.approx(min(drafts.values()), abs=1e-4)
-        skipped = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", reconstruct=False, **SMALL)
-        bare = skipped.provenance().method.pruning.target.degradation_by_width
-        assert found.degradation_by_width.keys() == bare.keys()
-        assert found.degradation_by_width["0.5"] != bare["0.5"]
+    def test_speed_is_what_a_function_says(self, bert, toy_triplets):
+        """A machine on which neurons are free removes layers; if its estimate is wrong, the choice is made again."""
 
-    def test_where_all_neurons_stay_nothing_is_measured_without_some(self, bert, toy_triplets):
+        class Machine:
+            factor, asked = 1.0, ()
+
+            def speedup(self, shape):
+                return self.factor * (2 / shape.layers) * (48 / shape.width) ** 0.1
+
+            def confirms(self, shape):
+                self.asked = (*self.asked, shape)
+                self.factor = 0.9
+                return len(self.asked) > 1
+
+        machine = Machine()
+        options = {"domain": toy_triplets, "target": "speedup=1.9", **SMALL}
+        found = gaprune.prune(bert, speed=machine, **options).provenance().method.pruning.target
+        assert found.measured
+        assert {each.layers for each in found.candidates} == {1}
+        first, last = machine.asked
+        assert (first.width, first.hidden) == (48, 32)
+        assert last.width == found.chosen.width < 48
+        assert found.chosen.speedup == pytest.approx(machine.speedup(found.chosen))
+        with pytest.raises(ConfigError, match=r"out of reach: .*as measured here"):
+            gaprune.prune(bert, speed=machine, **{**options, "target": "speedup=3"})
+
+    def test_where_all_neurons_stay_only_layers_are_removed(self, bert, toy_triplets):
         neurons = bert[0].auto_model.config.intermediate_size
         options = SMALL | {"round_to": neurons, "criterion": "activation", "reconstruct": False}
         result = gaprune.prune(bert, domain=toy_triplets, target="parameters=15k", **options)
         found = result.provenance().method.pruning.target
-        assert found.degradation_by_width == {"0.0": 0.0}
         assert {each.width for each in found.candidates} == {neurons}
 
     def test_out_of_reach(self, bert, toy_triplets, tmp_path, monkeypatch):

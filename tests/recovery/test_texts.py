@@ -8,8 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import gaprune
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, DataError
 from gaprune.export.provenance import Provenance
 from gaprune.models.fingerprints import weights_fingerprint
@@ -19,6 +21,7 @@ from gaprune.reconstruction.head import add_head, pca_head
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import read_recovery_data
 from gaprune.recovery.estimate import Speed
+from gaprune.recovery.losses import pair_ndcg
 from gaprune.recovery.retrain import retrain
 from gaprune.recovery.teacher import embed_with_teacher
 from gaprune.recovery.text_data import TextData
@@ -146,6 +149,13 @@ def test_from_texts_to_a_folder(folder, documents, tmp_path):
     assert points[-1].held_out_cosine > points[0].held_out_cosine
     assert [point.tokens for point in points] == sorted(point.tokens for point in points)
     assert points[0].tokens == 0
+    options = RecoveryOptions.build({"texts": documents, **QUICK})
+    held_out, _ = TextData.of(read_passages(documents), None, options).held_out_batches(options, 1)
+    embedded = [
+        result.model.encode(list(each)) for each in zip(*((i.query, i.positive) for i in held_out), strict=True)
+    ]
+    (best,) = (point for point in points if point.step == result.training.best_step)
+    assert best.held_out_ndcg == pytest.approx(pair_ndcg(*map(torch.from_numpy, embedded)), abs=1e-5)
     (recovery,) = Provenance.read(tmp_path / "out").recoveries
     assert recovery.data.tokens == points[-1].tokens >= 4000
     assert recovery.data.spans_as_queries
@@ -154,6 +164,14 @@ def test_from_texts_to_a_folder(folder, documents, tmp_path):
     (kept,) = (tmp_path / "cache").rglob("*.f16")
     assert kept.stat().st_size % (2 * result.model.get_embedding_dimension()) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "documents", "out", "pruned"]
+
+
+def test_ndcg_of_pairs():
+    from sklearn.metrics import ndcg_score
+
+    queries, passages = torch.randn(2, 40, 3, generator=torch.Generator().manual_seed(0))
+    cosines = functional.cosine_similarity(queries[:, None], passages[None], dim=-1)
+    assert pair_ndcg(queries, passages) == pytest.approx(ndcg_score(torch.eye(40), cosines, k=10), abs=1e-6)
 
 
 def test_triplets_finish_after_texts(folder, documents, many, tmp_path):

@@ -63,21 +63,21 @@ def test_a_reconstruction_that_could_not_be_judged_says_why():
     [
         ("parameters", 12e6, "at most 12,000,000 parameters"),
         ("size", 25e6, "at most 25,000,000 bytes"),
-        ("speedup", 2.5, "at least 2.5 times fewer operations"),
+        ("speedup", 2.5, "a speedup of at least 2.5"),
     ],
 )
 def test_targets(kind, limit, said):
-    mix = {"depth": 1, "width": 40, "tokens": 9, "parameters": 3000, "speedup": 2.625, "estimated_degradation": 0.1}
+    shape = {"layers": 2, "width": 40, "hidden": 32, "tokens": 9}
+    mix = {**shape, "parameters": 3000, "speedup": 2.625, "estimated_degradation": 0.1}
     target = TargetChoice.model_validate(
         {
             "kind": kind,
             "limit": limit,
             "asked": 0.5,
-            "parent": {"depth": 3, "width": 48, "tokens": 10},
+            "parent": {"layers": 3, "width": 48, "hidden": 32, "tokens": 10},
+            "measured": False,
             "chosen": mix,
             "candidates": [mix, mix],
-            "degradation_by_depth": [0.0, 0.1],
-            "degradation_by_width": {"0.0": 0.0},
         }
     )
     text = target_text(target)

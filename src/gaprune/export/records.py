@@ -237,7 +237,7 @@ class Shrink(Record):
         target: What was asked for.
         runtime: Where the speed was measured.
         speed: Of the model beside its parent.
-        searched: Targets that the search was given in turn, until the measured speed met the target.
+        expected: Speedups that the search expected of the models that it pruned in turn, until one met the target.
         minutes: By stage.
         training_triplets: Number of triplets that it was trained on.
         held_out_queries: Number of queries of the domain that it was judged on.
@@ -249,7 +249,7 @@ class Shrink(Record):
     target: str
     runtime: str
     speed: Speed
-    searched: tuple[str, ...]
+    expected: tuple[float, ...]
     minutes: dict[str, float]
     training_triplets: int
     held_out_queries: int

@@ -1,23 +1,26 @@
-"""Pruning until a target is met as measured: the speed of the child, not its number of operations."""
+"""Pruning for a target as measured: the speed of the child, not its number of operations."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from gaprune.config.recipe import Recipe
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
 from gaprune.errors import ConfigError
 from gaprune.evaluation.cost.speed import Speed, measure_speed
 from gaprune.export.formats.base import Request
 from gaprune.export.formats.registry import format_named
-from gaprune.models.encoders import Encoder, TorchModel
+from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel
 from gaprune.pipelines.export import export_model
 from gaprune.pipelines.prune import prune
+from gaprune.pipelines.speed_table import SpeedTable
+from gaprune.pruning.costs import Shape
 from gaprune.util.files import temporary_folder, write_json
 from gaprune.util.progress import say
 from gaprune.util.records import Record
@@ -33,16 +36,17 @@ _TOLERANCE = 0.05
 
 _ATTEMPTS = 3
 
-_SLOWEST, _BOLDEST = 1.02, 3.0
-"""A measured speedup below the first counts as it, and the exponent of a correction is at most the second."""
+_ROUNDS = 8
+"""How often parent and result are timed."""
 
 _FILE = "met.json"
 
 
 class Attempt(Record):
-    """One pruned model: the target that the search was given, and the speed that was measured."""
+    """One pruned model: its shape, the speedup that the search expected of it if it was for one, and its speed."""
 
-    searched: str
+    shape: Shape
+    expected: float | None
     speed: Speed
 
 
@@ -85,9 +89,9 @@ def meet_target(
 ) -> None:
     """Prune ``parent`` and write the model to ``folder``; :meth:`Met.read` says how the target was met.
 
-    The search for a speedup counts operations. A real machine gains less from them, so the model is measured beside
-    its parent, and if it misses the target by more than 5 % the search is repeated with another number of operations,
-    as if the measured speedup were a power of that in operations.
+    For a speedup the search knows measured speeds of shapes (:class:`gaprune.pipelines.speed_table.SpeedTable`), so
+    one pruning is usually enough. The model is measured beside its parent all the same, and if it misses the target by
+    more than 5 %, the table is corrected and the pruning repeated.
 
     Args:
         parent: The parent; it is not changed.
@@ -100,31 +104,36 @@ def meet_target(
         GapruneError: One of its kinds, as :func:`gaprune.prune` does; a ConfigError if no mix reaches the target.
     """
     attempts: list[Attempt] = []
-    searched, chosen = target, 0
-    with _opening(runtime, folder) as opened:
-        beside = opened(parent, "parent")
+    with _measuring(parent, runtime, folder) as measure:
+        fewest = int(options.get("round_to") or Recipe.model_fields["round_to"].default)
+        table = SpeedTable(parent, measure, fewest=fewest) if target.kind == "speedup" else None
         while len(attempts) < _ATTEMPTS:
             try:
-                result = prune(parent, target=searched, **options)
+                result = prune(parent, target=target, speed=table, **options)
             except ConfigError as error:
                 if not attempts:
                     raise
                 say(f"No mix is faster, so the nearest one is kept: {error.problem}")
                 break
-            speed = measure_speed(opened(result.model, f"child-{len(attempts)}"), beside)
-            attempts.append(Attempt(searched=str(searched), speed=speed))
-            say(f"Pruned for {searched}; measured: {speed.speedup:.2f} times as fast.")
-            if len(attempts) == 1 or _distance(speed, target) < _distance(attempts[chosen].speed, target):
-                chosen = len(attempts) - 1
+            shape = Shape.of(result.model)
+            if attempts and shape == attempts[-1].shape:
+                break
+            speed = measure(result.model, _ROUNDS)
+            expected = None if table is None else table.speedup(shape)
+            attempts.append(Attempt(shape=shape, expected=expected, speed=speed))
+            say(f"Pruned for {target}; measured: {speed.speedup:.2f} times as fast.")
+            if _nearest(attempts, target) == len(attempts) - 1:
                 result.save(folder / "model", overwrite=True)
             del result
-            if target.kind != "speedup" or _distance(speed, target) <= math.log1p(_TOLERANCE):
+            if table is None or _distance(speed, target) <= math.log1p(_TOLERANCE) or table.learn(shape, speed):
                 break
-            power = math.log(target.limit) / math.log(max(speed.speedup, _SLOWEST))
-            searched = Target("speedup", round(searched.limit ** min(power, _BOLDEST), 3))
-    write_json(
-        folder / _FILE, Met(target=str(target), attempts=tuple(attempts), chosen=chosen).model_dump(mode="json")
-    )
+    met = Met(target=str(target), attempts=tuple(attempts), chosen=_nearest(attempts, target))
+    write_json(folder / _FILE, met.model_dump(mode="json"))
+
+
+def _nearest(attempts: Sequence[Attempt], target: Target) -> int:
+    """Return the number of the attempt that is nearest to the target."""
+    return min(range(len(attempts)), key=lambda each: _distance(attempts[each].speed, target))
 
 
 def _distance(speed: Speed, target: Target) -> float:
@@ -132,16 +141,24 @@ def _distance(speed: Speed, target: Target) -> float:
 
 
 @contextmanager
-def _opening(runtime: Runtime, beside: Path) -> Iterator[Callable[[SentenceTransformer, str], Encoder]]:
-    """Give the function that opens a model, which has a name, in a runtime."""
+def _measuring(
+    parent: SentenceTransformer, runtime: Runtime, beside: Path
+) -> Iterator[Callable[[SentenceTransformer, int], Speed]]:
+    """Give the function that measures a model beside its parent in a runtime, in so many rounds."""
     if runtime == "torch":
-        yield lambda model, _name: TorchModel(model)
+        yield lambda model, rounds: measure_speed(TorchModel(model), TorchModel(parent), rounds=rounds)
         return
+
+    def exported(model: SentenceTransformer, folder: Path) -> ExportedModel:
+        model.save_pretrained(str(folder / "model"), create_model_card=False)
+        export_model(folder / "model", to=runtime, int8=True, out=folder / "exported", force=True)
+        return ExportedModel(folder / "exported")
+
     with temporary_folder(beside) as folder:
+        its = exported(parent, folder)
 
-        def opened(model: SentenceTransformer, name: str) -> Encoder:
-            model.save_pretrained(str(folder / name), create_model_card=False)
-            export_model(folder / name, to=runtime, int8=True, out=folder / f"{name}-{runtime}", force=True)
-            return ExportedModel(folder / f"{name}-{runtime}")
+        def measure(model: SentenceTransformer, rounds: int) -> Speed:
+            with temporary_folder(folder) as other:
+                return measure_speed(exported(model, other), its, rounds=rounds)
 
-        yield opened
+        yield measure

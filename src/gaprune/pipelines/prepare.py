@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.data.triplets import Triplet
+    from gaprune.pruning.costs import SpeedOfShapes
     from gaprune.reconstruction.validate import Reconstruction
 
 __all__ = ["OpenParent", "Prepared", "PrunedModel", "prepare"]
@@ -67,6 +68,7 @@ class Prepared:
         recovery: The recoveries, if any are asked for.
         tasks: What every result is evaluated on, beside the parent.
         outputs: Folder of each result, by its name.
+        speed: How fast shapes are, for a search; by default operations are counted.
     """
 
     recipe: Recipe
@@ -78,6 +80,7 @@ class Prepared:
     recovery: RecoveryPlan | None
     tasks: Sequence[Task]
     outputs: Mapping[str, Path | None]
+    speed: SpeedOfShapes | None = None
 
     def method(self, name: str, pruning: Unstructured | Structured, report: Reconstruction | None) -> Method:
         """Return how a model was pruned by the criterion ``name``, for its provenance."""
@@ -105,6 +108,7 @@ def prepare(
     tasks: Sequence[Task] = (),
     data: CalibrationData | None = None,
     parent: OpenParent | None = None,
+    speed: SpeedOfShapes | None = None,
 ) -> Prepared:
     """Check everything, load the parent and draw the triplets.
 
@@ -130,7 +134,7 @@ def prepare(
     removal = _without_reconstruction(removal, parent.model)
     created = removal.create(criteria or [recipe.criterion])
     needs = removal.needs(created.values())
-    _check_removal(removal, parent.model, needs)
+    _check_removal(removal, parent.model, needs, speed)
     calibration = draw_calibration(parent.model, recipe, data, tasks)
     recipe = recipe.model_copy(update={"precision": _precision(recipe, parent.model, calibration)})
     # The options of what is removed hold the precision, too.
@@ -138,7 +142,7 @@ def prepare(
     if recovery is not None:
         recovery = recovery.prepare(parent.model, parent.identity)
     tasks = tasks if is_first else ()
-    return Prepared(recipe, removal, created, needs, parent, calibration, recovery, tasks, outputs)
+    return Prepared(recipe, removal, created, needs, parent, calibration, recovery, tasks, outputs, speed)
 
 
 def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParent:
@@ -171,7 +175,7 @@ def _without_reconstruction(removal: Removal, model: SentenceTransformer) -> Rem
     return replace(removal, reconstructs=False)
 
 
-def _check_removal(removal: Removal, model: SentenceTransformer, needs: Needs) -> None:
+def _check_removal(removal: Removal, model: SentenceTransformer, needs: Needs, speed: SpeedOfShapes | None) -> None:
     """Refuse a parent that cannot lose what is asked for."""
     check_blocks(model, streamed=removal.reconstructs)
     for removables in removal.removables.values():
@@ -179,8 +183,9 @@ def _check_removal(removal: Removal, model: SentenceTransformer, needs: Needs) -
             each.check(model)
             if needs.domain or needs.general or removal.reconstructs:
                 check_measurable(model, each.measured(model))
-    if removal.recipe.target is not None:
+    recipe = removal.recipe
+    if recipe.target is not None:
         fewest = 0 if any(each.ranked_by is None for each in removal.kinds) else None
         hidden = next((each for each in removal.kinds if isinstance(each, Hidden)), None)
         narrow = None if hidden is None else hidden.first(model)
-        check_target(removal.recipe.target, model, round_to=removal.recipe.round_to, tokens=fewest, narrow=narrow)
+        check_target(recipe.target, model, round_to=recipe.round_to, tokens=fewest, narrow=narrow, speed=speed)

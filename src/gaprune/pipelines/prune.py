@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.data.triplets import Triplet
+    from gaprune.pruning.costs import SpeedOfShapes
 
 __all__ = ["evaluate_parent", "prune", "prune_many", "results"]
 
@@ -38,6 +39,7 @@ def prune(
     sparsity: float | None = None,
     out: str | Path | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    speed: SpeedOfShapes | None = None,
     **options: Unpack[PruneOptions],
 ) -> Result:
     """Prune a model for a domain.
@@ -50,6 +52,7 @@ def prune(
         sparsity: Fraction of the selected weights to remove, between 0 and 1.
         out: Folder to write the result to; nothing is written without one.
         recipe: A recipe, a mapping or a YAML file with further options.
+        speed: How fast models of other shapes are, for the target ``speedup``; by default operations are counted.
         **options: Any other field of :class:`gaprune.config.Recipe`.
 
     Returns:
@@ -72,7 +75,7 @@ def prune(
             f"{several[0].partition('-')[0]}: {len(several)} values were given, and prune returns one result.",
             "Use gaprune.prune_many.",
         )
-    return next(prune_many(model, domain=domain, general=general, recipe=built))
+    return next(prune_many(model, domain=domain, general=general, recipe=built, speed=speed))
 
 
 def prune_many(
@@ -81,6 +84,7 @@ def prune_many(
     domain: str | Path | Sequence[Triplet] | None = None,
     general: str | Path | Sequence[Triplet] | None = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    speed: SpeedOfShapes | None = None,
     **options: Unpack[PruneManyOptions],
 ) -> Iterator[Result]:
     """Prune a model by several amounts from one measurement; yields a result for each.
@@ -97,7 +101,7 @@ def prune_many(
     if parent is not None:
         refuse_loading_options(built)
     tasks = find_tasks(Path(built.tasks)) if built.tasks else []
-    run = prepare(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks)
+    run = prepare(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks, speed=speed)
     return results(run, inplace=parent is None)
 
 

@@ -219,7 +219,7 @@ def _record(asked: ShrinkOptions, data: DomainData, met: Met, stages: Stages) ->
         target=str(asked.target),
         runtime=asked.runtime,
         speed=met.speed,
-        searched=tuple(each.searched for each in met.attempts),
+        expected=tuple(each.expected for each in met.attempts if each.expected is not None),
         minutes={name: stages.minutes(name) for name in ("data", "pruned", "trained")},
         training_triplets=data.training_triplets,
         held_out_queries=data.held_out_queries,

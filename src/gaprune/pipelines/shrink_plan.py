@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError
+from gaprune.evaluation.cost.speed import measure_batch
+from gaprune.models.blocks import blocks
 from gaprune.models.encode import encode
+from gaprune.models.encoders import TorchModel
 from gaprune.pipelines.domain_data import DomainData
 from gaprune.util.records import Record
 
@@ -22,9 +25,12 @@ __all__ = ["ShrinkPlan", "plan_shrink"]
 _TRIPLETS = 512
 """Triplets of each data set that pruning is measured on."""
 
-_PASSES_OVER_ALL, _PASSES_OVER_FEW, _FEW = 6.0, 30.0, 64
-"""Forward passes that a pruning costs: over all calibration texts for measuring and reconstruction, and over those of
-at most so many triplets of each data set for the search. With 32 triplets of each, 37 passes were measured."""
+_PASSES_OVER_ALL, _PASSES_OF_A_LAYER, _FEW = 6.0, 3.5, 64
+"""Forward passes that a pruning costs: over all calibration texts for measuring and reconstruction, and for each layer
+of the parent over those of at most so many triplets of each data set, for the search."""
+
+_BATCHES = 45
+"""Batches of 32 texts of 128 tokens, in the time of the parent, that measuring speeds takes."""
 
 _TIMED = 64
 _FEWEST_MINUTES = 1.0
@@ -88,8 +94,10 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
     per_text = (time.perf_counter() - began) / len(texts) / 60
     per_triplet = sum(1 + len(item.passages) for item in triplets) / len(triplets)
     few = min(count, int(asked.prune.get("layer_triplets") or _FEW))
-    passes = _PASSES_OVER_ALL * count + _PASSES_OVER_FEW * few
+    passes = _PASSES_OVER_ALL * count + _PASSES_OF_A_LAYER * len(blocks(parent)) * few
     pruning = passes * 2 * per_triplet * per_text
+    if asked.speedup is not None:
+        pruning += _BATCHES * measure_batch(TorchModel(parent)) / 60
     judging = 2 * per_text * _lines_of(data)
     return ShrinkPlan(
         triplets=count,

@@ -96,10 +96,9 @@ def _plan(run: Prepared, removables: Sequence[Removable[Any]], basis: Basis) -> 
     kept = None if tokens is None else len(tokens.kept(parent, run.calibration, tokens.amount).kept)
     hidden = next((each for each in removables if isinstance(each, Hidden)), None)
     narrow = None if hidden is None else hidden.first(parent)
-    check_target(
-        target, parent, round_to=run.recipe.round_to, tokens=kept, narrow=narrow
-    )  # before anything is measured
-    plan = search(parent, target, basis=basis, recipe=run.recipe, tokens=kept, narrow=narrow)
+    cost: dict[str, Any] = {"tokens": kept, "narrow": narrow, "speed": run.speed}
+    check_target(target, parent, round_to=run.recipe.round_to, **cost)  # before anything is measured
+    plan = search(parent, target, basis=basis, recipe=run.recipe, **cost)
     given = {each.name: each.amount for each in (tokens, hidden) if each is not None}
     return replace(plan, amounts={**plan.amounts, **given})
 

@@ -20,7 +20,12 @@ from torch.nn import functional
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.recovery.teacher import Teacher
 
-__all__ = ["CachedLoss", "PlainLoss", "RecoveryLoss", "embedding_distance", "make_loss", "similarity_distance"]
+__all__ = [
+    "CachedLoss", "PlainLoss", "RecoveryLoss", "embedding_distance", "make_loss", "pair_ndcg", "similarity_distance",
+]  # fmt: skip
+
+_CUT = 10
+"""Ranks that count in nDCG."""
 
 
 def embedding_distance(student: Tensor, teacher: Tensor) -> Tensor:
@@ -43,11 +48,30 @@ def similarity_distance(student: Tensor, teacher: Tensor) -> Tensor:
     return difference[others].square().mean()
 
 
+def pair_ndcg(queries: Tensor, passages: Tensor) -> float:
+    """Return nDCG@10 of queries ``(pairs, dim)`` among all passages ``(pairs, dim)``; a query's own is relevant."""
+    cosines = functional.normalize(queries, dim=-1) @ functional.normalize(passages, dim=-1).T
+    ranks = (cosines > cosines.diagonal()[:, None]).sum(1)
+    return float((torch.where(ranks < _CUT, 1 / torch.log2(ranks + 2.0), 0.0)).mean())
+
+
 class RecoveryLoss:
-    """The weighted terms of the loss; ``gather`` says whether several processes share a batch."""
+    """The weighted terms of the loss; ``gather`` says whether several processes share a batch.
+
+    ``looked`` has the embeddings of the held-out pairs of a distillation on texts, as far as they were looked at.
+    """
 
     def __init__(self, options: RecoveryOptions, teacher: Teacher | None, *, gather: bool) -> None:
         self.options, self.teacher, self.gather = options, teacher, gather
+        self.looked: list[Tensor] = []
+
+    def ndcg(self) -> float | None:
+        """Return the nDCG of the held-out pairs that were looked at, and forget them; ``None`` if there are none."""
+        if not self.looked:
+            return None
+        queries, passages = torch.cat(self.looked).unbind(1)
+        self.looked.clear()
+        return pair_ndcg(queries, passages)
 
     def candidates(self, embeddings: list[Tensor], labels: Tensor | None) -> list[Tensor]:
         """Return what the contrastive loss compares: the model's embeddings, or its queries and fixed passages."""
@@ -71,6 +95,8 @@ class RecoveryLoss:
         student = torch.cat(embeddings).float()
         teacher = self.teacher.of_rows(labels, student).transpose(0, 1).flatten(0, 1)
         if options.texts is not None and not torch.is_grad_enabled():  # a distillation is judged by the cosine alone
+            pairs = torch.stack(embeddings, dim=1).float()
+            self.looked.append(all_gather(pairs) if self.gather else pairs)
             return {"embedding": embedding_distance(student, teacher)}
         if options.embedding_weight:
             found["embedding"] = options.embedding_weight * embedding_distance(student, teacher)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import TrainerState
 
-__all__ = ["Training", "recover_model"]
+__all__ = ["Point", "Training", "recover_model"]
 
 TERMS = ("contrastive", "embedding", "similarity")
 """Names of the terms of the loss."""
@@ -48,6 +48,8 @@ class Point(Record):
         loss: Loss in training since the last look, its sum over all terms; ``None`` before the first step.
         training_cosine: Mean cosine to the parent's embeddings in training since the last look, to four digits.
         held_out_cosine: Mean cosine to the parent's embeddings on held-out texts.
+        held_out_ndcg: nDCG@10 of the held-out queries among the held-out passages; a query's own passage is relevant.
+            ``None`` in earlier records.
     """
 
     step: int
@@ -55,6 +57,7 @@ class Point(Record):
     loss: float | None = None
     training_cosine: float | None = None
     held_out_cosine: float
+    held_out_ndcg: float | None = None
 
 
 class Training(Record):
@@ -192,6 +195,7 @@ def _losses(state: TrainerState, best_step: int) -> dict[str, Any]:
 def _points(state: TrainerState, data: TextData, options: RecoveryOptions) -> tuple[Point, ...]:
     """Return the looks at a distillation, from the trainer's log."""
     trained = {int(line["step"]): line for line in state.log_history if "loss" in line}
+    ranked = {int(line["step"]): line["eval_ndcg"] for line in state.log_history if "eval_ndcg" in line}
     points = []
     for line in state.log_history:
         if "eval_loss" in line:
@@ -203,6 +207,7 @@ def _points(state: TrainerState, data: TextData, options: RecoveryOptions) -> tu
                 loss=since.get("loss"),
                 training_cosine=1 - since["embedding"] / options.embedding_weight if "embedding" in since else None,
                 held_out_cosine=1 - line["eval_loss"],
+                held_out_ndcg=ranked.get(step),
             )
             points.append(point)
     return tuple(points)

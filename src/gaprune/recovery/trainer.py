@@ -97,6 +97,15 @@ class RecoveryTrainer(SentenceTransformerTrainer):
             )
         return loss
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate on the held-out data; of a distillation on texts, the nDCG of the held-out pairs is logged too."""
+        found: dict[str, float] = super().evaluate(*args, **kwargs)
+        loss: Any = self.loss
+        ndcg = loss.recovery.ndcg()
+        if ndcg is not None:
+            self.log({"eval_ndcg": ndcg})
+        return found
+
     def _trained(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.model.named_parameters() if value.requires_grad}
 

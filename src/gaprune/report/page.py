@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["report_page"]
 
 _MIX_COLUMNS = (
-    "layers removed", "FFN neurons per layer", "tokens", "parameters", "times fewer operations",
+    "layers", "FFN neurons per layer", "tokens", "parameters", "speedup",
     "estimated degradation",
 )  # fmt: skip
 _PLACES = {"out", "tasks", "scores", "checkpoint", "overwrite", "resume"}
@@ -153,7 +153,12 @@ def _cost(provenance: Provenance) -> list[Part]:
     stages = ", ".join(f"{minutes:.1f} minutes for the stage '{stage}'" for stage, minutes in made.minutes.items())
     lines = [
         f"The speed was measured with {made.runtime}, the models in turn, each the median of several rounds.",
-        f"Making it took {stages}. The search was given {', then '.join(made.searched)}.",
+        f"Making it took {stages}.",
+        *(
+            [f"The search expected a speedup of {', then '.join(f'{each:.2f}' for each in made.expected)}."]
+            if made.expected
+            else []
+        ),
     ]
     return [Part(lines=lines, header=HEADER, rows=cost_rows(provenance))]
 
@@ -165,7 +170,7 @@ def _mixes(provenance: Provenance) -> list[Part]:
     target = pruning.target
     rows = [
         (
-            f"{each.depth} of {target.parent.depth}",
+            f"{each.layers} of {target.parent.layers}",
             f"{each.width:,} of {target.parent.width:,}",
             f"{each.tokens:,}",
             f"{each.parameters:,}",
@@ -175,7 +180,9 @@ def _mixes(provenance: Provenance) -> list[Part]:
         for each in target.candidates
     ]
     marked = target.candidates.index(target.chosen) if target.chosen in target.candidates else None
-    lines = ["The mix in bold type was chosen: it meets the target with the lowest estimated degradation."]
+    speeds = "were measured" if target.measured else "are numbers of operations per token in the linear layers"
+    said = "The mix in bold type was chosen: it meets the target with the lowest estimated degradation."
+    lines = [f"{said} Speedups {speeds}."]
     return [Part(lines=lines, header=_MIX_COLUMNS, rows=rows, marked=marked)]
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gaprune.export.provenance import Provenance
     from gaprune.export.records import Recovery, Removed
+    from gaprune.recovery.recover_model import Point
 
 __all__ = ["removed_picture", "training_picture"]
 
@@ -50,20 +51,45 @@ def removed_picture(provenance: Provenance) -> str:
 
 
 def training_picture(recovery: Recovery, name: str) -> str:
-    """Return the held-out loss or cosine by step; ``name`` is unique on the page. Empty without a held-out set."""
-    looks = recovery.training.distillation
-    points = [(each.step, each.held_out_cosine) for each in looks] if looks else list(recovery.training.curve)
-    measure = "held-out cosine to the parent" if looks else "held-out loss"
-    best = recovery.training.best_step
-    return _drawn(name, 2.4, partial(_curve, points, best, measure)) if points else ""
+    """Return the held-out loss by step, or how a distillation on texts went; ``name`` is unique on the page.
+
+    It is empty without a held-out set.
+    """
+    training = recovery.training
+    if training.distillation:
+        return _drawn(name, 3.0, partial(_distillation, training.distillation, training.best_step))
+    return _drawn(name, 2.4, partial(_curve, training.curve, training.best_step)) if training.curve else ""
 
 
-def _curve(points: Sequence[tuple[int, float]], best: int, measure: str, axis: Axes) -> None:
-    """Draw a measure by step, and a line at the best step."""
+def _curve(points: Sequence[tuple[int, float]], best: int, axis: Axes) -> None:
+    """Draw the held-out loss by step, and a line at the best step."""
     axis.plot(*zip(*points, strict=True), color=_ACCENT, marker="o", markersize=3)
     axis.axvline(best, color=_INK, linewidth=0.8, linestyle=":")
     axis.set_xlabel("step (dotted: the step whose weights the model has)")
-    axis.set_ylabel(measure)
+    axis.set_ylabel("held-out loss")
+
+
+def _distillation(looks: Sequence[Point], best: int, axis: Axes) -> None:
+    """Draw cosine and nDCG on held-out texts and the loss in training by tokens, and a line at the best look."""
+    lines: list[Any] = []
+    for measure, label, style in (
+        ("held_out_cosine", "cosine to the parent", "-"),
+        ("held_out_ndcg", "nDCG@10", "--"),
+    ):
+        points = [(each.tokens, getattr(each, measure)) for each in looks if getattr(each, measure) is not None]
+        if points:
+            drawn = axis.plot(*zip(*points, strict=True), style, color=_ACCENT, marker="o", markersize=3, label=label)
+            lines += drawn
+    losses = [(each.tokens, each.loss) for each in looks if each.loss is not None]
+    if losses:
+        beside = axis.twinx()
+        lines += beside.plot(*zip(*losses, strict=True), color=_INK, linewidth=0.8, label="loss in training (right)")
+        beside.set_ylim(bottom=0)
+        beside.spines["right"].set_visible(True)
+    axis.axvline(next(each.tokens for each in looks if each.step == best), color=_INK, linewidth=0.8, linestyle=":")
+    axis.set_xlabel("tokens (dotted: those after which the model has its weights)")
+    axis.set_ylabel("on held-out texts")
+    axis.figure.legend(handles=lines, loc="outside upper left", ncols=3, fontsize=7, frameon=False)
 
 
 def _bars(removed: Sequence[Removed], axis: Axes) -> None:

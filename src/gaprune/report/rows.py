@@ -98,6 +98,8 @@ def recovery_rows(recovery: Recovery) -> Rows:
         points = [point for point in training.distillation if point.step in (0, training.best_step)]
         cosines = (f"{point.held_out_cosine:.4f} at {point.tokens:,} tokens" for point in points)
         rows.append(("held-out cosine to the parent", ", ".join(cosines)))
+        ranked = (f"{point.held_out_ndcg:.4f}" for point in points if point.held_out_ndcg is not None)
+        rows.append(("held-out nDCG@10 at the same points", ", ".join(ranked)))
     elif training.before:
         rows.append(("held-out loss", f"{training.before['loss']:.4f} before, {training.after['loss']:.4f} after"))
     kinds = (("domain", data.domain), ("general", data.general), ("held-out", data.held_out))

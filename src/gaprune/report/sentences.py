@@ -34,7 +34,7 @@ ZEROS = (
 _LIMITS = {
     "parameters": "at most {:,.0f} parameters",
     "size": "weights of at most {:,.0f} bytes",
-    "speedup": "at least {:g} times fewer operations",
+    "speedup": "a speedup of at least {:g}",
 }
 _TOLERANCE = 1e-6
 
@@ -160,15 +160,18 @@ def target_text(target: TargetChoice) -> str:
     """Return what was asked for and what was chosen."""
     best, parent = target.chosen, target.parent
     kept = [
-        f"{parent.depth - best.depth} of {parent.depth} layers",
+        f"{best.layers} of {parent.layers} layers",
         f"{best.width:,} of {parent.width:,} FFN neurons per layer",
     ]
     if best.tokens != parent.tokens:
         kept.append(f"{best.tokens:,} of {parent.tokens:,} tokens")
+    speed = (
+        "times as fast, as measured" if target.measured else "times fewer operations per token in the linear layers"
+    )
     return (
         f"Best of {len(target.candidates)} configurations with {_LIMITS[target.kind].format(target.limit)} (lowest "
-        f"estimated degradation): {', '.join(kept)} are kept; {best.parameters:,} parameters, {best.speedup:.2f} "
-        "times fewer operations per token in the linear layers."
+        f"estimated degradation): {', '.join(kept)} are kept; {best.parameters:,} parameters, "
+        f"{best.speedup:.2f} {speed}."
     )
 
 
@@ -217,6 +220,11 @@ def _distillation_lines(data: DistillationData, training: Training, held: str) -
         f"Cosine to the parent on held-out texts: {points[0].held_out_cosine:.4f} before, {best.held_out_cosine:.4f} "
         f"after {best.tokens:,} tokens."
     )
+    if points[0].held_out_ndcg is not None and best.held_out_ndcg is not None:
+        lines.append(
+            f"nDCG@10 of held-out queries among the held-out passages: {points[0].held_out_ndcg:.4f} before, "
+            f"{best.held_out_ndcg:.4f} after."
+        )
     if best.held_out_cosine <= points[0].held_out_cosine:
         lines.append("Note: it did not rise, so the weights are as before. Try another learning rate or more texts.")
     elif points[-1].held_out_cosine < best.held_out_cosine:

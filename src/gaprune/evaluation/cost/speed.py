@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from gaprune.evaluation.cost.latency import time_models
 from gaprune.evaluation.cost.workload import Workload
 from gaprune.models.encoders import Encoder
 from gaprune.util.records import Record
 
-__all__ = ["Speed", "measure_speed"]
+__all__ = ["Speed", "measure_batch", "measure_speed"]
 
 _WORKLOADS = {"latency": (1, 32), "throughput": (32, 128)}
 """Batch size and tokens per text: one query, and a batch of passages."""
@@ -44,11 +45,9 @@ def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10) -> Speed
         parent: The model that it came from.
         rounds: How often each is timed.
     """
-    longest = min(each.max_length or math.inf for each in (child, parent))
     found = {}
-    for name, (batch_size, length) in _WORKLOADS.items():
-        cell = {"batch_sizes": (batch_size,), "lengths": (int(min(length, longest)),), "rounds": rounds}
-        ((mine,), (its,)) = time_models([child, parent], Workload.build(cell))
+    for name in _WORKLOADS:
+        ((mine,), (its,)) = time_models([child, parent], _workload(name, [child, parent], rounds))
         found[name] = (its, mine)
     single, batch = found["latency"], found["throughput"]
     return Speed(
@@ -57,3 +56,15 @@ def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10) -> Speed
         milliseconds=(1000 * single[0].median, 1000 * single[1].median),
         texts_per_second=(batch[0].texts_per_second, batch[1].texts_per_second),
     )
+
+
+def measure_batch(model: Encoder) -> float:
+    """Return the seconds that a model takes for a batch of passages, after one to warm up."""
+    ((timing,),) = time_models([model], _workload("throughput", [model], 2))
+    return min(timing.seconds)
+
+
+def _workload(name: str, models: Sequence[Encoder], rounds: int) -> Workload:
+    batch_size, length = _WORKLOADS[name]
+    longest = min(each.max_length or math.inf for each in models)
+    return Workload.build({"batch_sizes": (batch_size,), "lengths": (int(min(length, longest)),), "rounds": rounds})
