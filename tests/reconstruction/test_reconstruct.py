@@ -136,11 +136,11 @@ def test_the_genuine_model_loses_less(genuine):
     triplets = read_triplets(sample_triplets("finance"))
     keep = half(unit_groups(model, "width"))
     child, cut = copy.deepcopy(model), copy.deepcopy(model)
-    reconstruct_blocks(child, keep, [(1.0, paired(child, model, triplets[:100]))], ridge=0.1)
+    reconstruct_blocks(child, keep, [(1.0, paired(child, model, triplets[:40]))], ridge=0.1)
     with torch.no_grad():
         for name, mask in keep.items():
             modules(cut)[name].weight *= mask
-    texts = [item.positive for item in triplets[100:140]]
+    texts = [item.positive for item in triplets[100:120]]
     dense, reconstructed, plain = (
         torch.from_numpy(each.encode(texts, show_progress_bar=False)) for each in (model, child, cut)
     )

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from pathlib import Path
 from typing import Any
 
-__all__ = ["recover_once", "server"]
-
-
-def server() -> Any:
-    """Return the multiprocessing context: no import is paid twice, and no autograd is forked."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gaprune.cli.app", "gaprune.recovery.trainer", "torch.distributed.fsdp"])
-    return context
+__all__ = ["recover_once"]
 
 
 def recover_once(folder: Path, out: Path, options: dict[str, Any], ready: Any) -> None:

@@ -8,12 +8,13 @@ import shutil
 import signal
 import time
 
-from recovering import recover_once, server
+from recovering import recover_once
 from safetensors.torch import load_file
 
 import gaprune
 from gaprune.export.provenance import Provenance
 from gaprune.models.load import load_model
+from launched import server
 from toys import triplets_file
 
 

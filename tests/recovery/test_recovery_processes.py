@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +14,8 @@ import gaprune
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.recovery.masked_training import zero_masks
+from gaprune.recovery.trainer import RecoveryTrainer
+from launched import command, together
 from toys import triplets_file
 
 
@@ -28,64 +29,26 @@ def folder(folder_of, tmp_path):
     return tmp_path / "pruned"
 
 
-CALL = """
-import os
-
-from gaprune.cli.app import main
-from gaprune.recovery.trainer import RecoveryTrainer
-
-step = RecoveryTrainer.training_step
-
-
-def killed(self, *args, **options):
-    if self.state.global_step == 3 and "KILLED" in os.environ:
-        os._exit(9)
-    return step(self, *args, **options)
-
-
-RecoveryTrainer.training_step = killed
-main()
-"""
-
-
-@pytest.fixture
-def launch(tmp_path):
-    """Run the command in so many processes, and return how it ended."""
-    call = tmp_path / "call.py"
-    call.write_text(CALL, encoding="utf-8")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-
-    def run(processes, *arguments, **variables):
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-        return subprocess.run(
-            [sys.executable, *(launcher if processes > 1 else ()), str(call), "recover", *map(str, arguments)],
-            env=environment | variables, capture_output=True, text=True, check=False, timeout=300,
-        )  # fmt: skip
-
-    return run
-
-
 @pytest.fixture
 def options(many, tmp_path):
     """What every run here is told."""
     return [
-        "--domain", triplets_file(tmp_path / "many.jsonl", many), "--steps", 4, "--batch-size", 8,
+        "--domain", str(triplets_file(tmp_path / "many.jsonl", many)), "--steps", "4", "--batch-size", "8",
         "--set", "evaluate_every=2", "--set", "held_out=0.2", "--set", "device=cpu", "--json",
     ]  # fmt: skip
 
 
-def test_killed_and_resumed(folder, launch, options, tmp_path):
-    options = [folder, *options, "--set", "lora=2", "--bf16"]
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    assert launch(2, *options, "--out", whole).returncode == 0
-    assert launch(2, *options, "--out", out, KILLED="yes").returncode != 0
+def test_killed_and_resumed(folder, options, tmp_path):
+    whole, out, printed = tmp_path / "whole", tmp_path / "out", tmp_path / "printed"
+    options = ["recover", str(folder), *options, "--set", "lora=2", "--bf16", "--out"]
+    assert together(2, command, printed, *options, str(whole)) == [0, 0]
+    assert together(2, _ends_after_three_steps, printed, *options, str(out)) == [9, 9]
     assert not out.exists()
     (point,) = (tmp_path / "out.checkpoints").glob("triplets/checkpoint-*")
     assert point.name == "checkpoint-2"
-    done = launch(1, *options, "--out", out, "--resume")
-    assert "different processes" in done.stderr
-    done = launch(2, *options, "--out", out, "--resume")
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert together(1, command, printed, *options, str(out), "--resume") == [2]
+    assert "different processes" in _errors(printed)
+    assert together(2, command, printed, *options, str(out), "--resume") == [0, 0], _errors(printed)
     expected, found = (load_file(each / "model.safetensors") for each in (whole, out))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     before, after = (zero_masks(linear_layers(load_model(each, device="cpu"))) for each in (folder, out))
@@ -95,14 +58,16 @@ def test_killed_and_resumed(folder, launch, options, tmp_path):
 @pytest.mark.parametrize(
     "more", [["--distil"], ["--set", "mini_batch_size=3", "--set", "gradient_checkpointing=true"]], ids=str
 )
-def test_like_one(folder, folder_of, launch, options, tmp_path, more):
-    options = [folder, *options, "--set", "hard_negatives=1", *more]
+def test_like_one(folder, folder_of, options, tmp_path, more):
+    options = ["recover", str(folder), *options, "--set", "hard_negatives=1", *more]
     if "--distil" in more:
-        options += ["--parent", folder_of("bert"), "--set", f"teacher_cache={tmp_path / 'cache'}"]
+        options += ["--parent", str(folder_of("bert")), "--set", f"teacher_cache={tmp_path / 'cache'}"]
     for processes in (1, 2):
-        done = launch(processes, *options, "--out", tmp_path / f"out{processes}")
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert json.loads(done.stdout)["recoveries"], "one process speaks for all"
+        printed = tmp_path / f"printed{processes}"
+        codes = together(processes, command, printed, *options, "--out", str(tmp_path / f"out{processes}"))
+        assert codes == [0] * processes, _errors(printed)
+        assert json.loads(Path(f"{printed}-0.out").read_text(encoding="utf-8"))["recoveries"]
+    assert not Path(f"{printed}-1.out").read_text(encoding="utf-8"), "one process speaks for all"
     one, two = (load_file(tmp_path / f"out{processes}" / "model.safetensors") for processes in (1, 2))
     start = load_file(folder / "model.safetensors")
     apart = torch.stack([(one[name] - two[name]).norm() for name in one]).norm()
@@ -117,3 +82,19 @@ def test_like_one(folder, folder_of, launch, options, tmp_path, more):
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
     before, after = (zero_masks(linear_layers(load_model(each, device="cpu"))) for each in (folder, tmp_path / "out2"))
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def _ends_after_three_steps(printed: Path, *arguments: str) -> None:
+    step = RecoveryTrainer.training_step
+
+    def killed(self, *args, **options):
+        if self.state.global_step == 3:
+            os._exit(9)
+        return step(self, *args, **options)
+
+    RecoveryTrainer.training_step = killed
+    command(printed, *arguments)
+
+
+def _errors(printed: Path) -> str:
+    return Path(f"{printed}-0.err").read_text(encoding="utf-8")[-3000:]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from other_process import STATISTICS, measure_once, server
+from other_process import STATISTICS, measure_once
 from safetensors.torch import load_file
 
 from gaprune.config.measurement import MeasurementOptions
@@ -23,6 +23,7 @@ from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.checkpoint import Checkpoint
 from gaprune.statistics.measure import measure
+from launched import server
 from plain_loop import reached
 from toys import triplets_file
 

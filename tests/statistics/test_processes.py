@@ -7,13 +7,14 @@ import os
 
 import pytest
 import torch
-from other_process import PROJECTED, STATISTICS, command, measure_once, together
+from other_process import PROJECTED, STATISTICS, measure_once
 from safetensors.torch import load_file
 
 from gaprune.errors import MeasurementError
 from gaprune.pruning.scores import Scores
 from gaprune.statistics.checkpoint import StatisticsFiles
 from gaprune.util.distributed import gather, rank, world_size
+from launched import command, together
 from plain_loop import close
 from toys import GENERAL, triplets_file
 
@@ -110,7 +111,7 @@ def test_the_command_writes_once(folder_of, data, tmp_path, units, placement):
             *(("--set", f"scores={scores}") if scored else ()),
         )
         assert codes == [0] * count
-        printed = [(tmp_path / f"printed-{count}-{index}").read_text() for index in range(count)]
+        printed = [(tmp_path / f"printed-{count}-{index}.out").read_text() for index in range(count)]
         assert not any(printed[1:])
         [found] = json.loads(printed[0])
         assert found["sparsity"]["removed"] > 0
