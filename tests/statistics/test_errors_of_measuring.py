@@ -49,10 +49,10 @@ def test_a_lone_triplet_with_negatives_is_fine(bert, toy_triplets, measured):
 @pytest.mark.usefixtures("two_forwards_a_batch")
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta", "mpnet"], indirect=True)
 def test_a_layer_that_the_embedding_does_not_use(model, toy_triplets, measured):
-    calls = []
+    chosen, calls = linear_layers(model), []
     model.register_forward_hook(lambda *_: calls.append(1))
     with pytest.raises(MeasurementError) as caught:
-        measured(model, toy_triplets, linear_layers=linear_layers(model), batch_size=1)
+        measured(model, toy_triplets, linear_layers=chosen, batch_size=1)
     assert caught.value.problem.startswith("pooler.dense: no gradient reaches this layer")
     assert caught.value.remedy == "Leave it out (--set ignore=pooler.dense), or choose other --targets."
     assert len(calls) == 2, "the first batch tells"
