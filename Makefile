@@ -4,7 +4,7 @@ CONSTRAINTS ?= constraints.txt
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo quick test readers check format clean
+.PHONY: demo quick test readers check docs format clean
 
 demo: $(STAMP)
 	$(VENV)/bin/gaprune demo --out demo-output --overwrite
@@ -25,6 +25,10 @@ check: $(STAMP)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# The site, strictly and without the network, into site/.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
@@ -32,8 +36,8 @@ format: $(STAMP)
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	test -x $(PY) || python3 -m venv $(VENV)
 	$(PY) -m pip install --quiet $$(grep '^torch==' $(CONSTRAINTS))
-	$(PY) -m pip install --quiet -c $(CONSTRAINTS) -e '.[demo,gguf,lora,mteb,pdf,vocabulary,onnx,openvino,dev]'
+	$(PY) -m pip install --quiet -c $(CONSTRAINTS) -e '.[demo,gguf,lora,mteb,pdf,vocabulary,onnx,openvino,docs,dev]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) .readers demo-output build dist src/*.egg-info
+	rm -rf $(VENV) .readers demo-output build dist site src/*.egg-info

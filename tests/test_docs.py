@@ -16,11 +16,12 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria import registry
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")])
 FOREIGN = {
     "--help",
     "--multi_gpu", "--num_processes", "--nproc-per-node", "--no-python", "--cpu",  # of torchrun and accelerate
     "--write", "--model", "--minutes", "--kills", "--domain",  # of the scripts in benchmarks
+    "--model-id", "--embeddings",  # of text-embeddings-inference and llama.cpp
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ __all__ = ["Finding", "doctor"]
 
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 _NAME = re.compile(r"[\w.-]+")
-_DEVELOPMENT = "dev"
+_DEVELOPMENT = {"dev", "docs"}
 
 
 class Finding(NamedTuple):
@@ -68,7 +68,7 @@ def _extras() -> list[Finding]:
     packages: dict[str, list[str]] = {}
     for requirement in requires("gaprune") or ():
         extra, name = _EXTRA.search(requirement), _NAME.match(requirement)
-        if extra and name and extra[1] != _DEVELOPMENT:
+        if extra and name and extra[1] not in _DEVELOPMENT:
             packages.setdefault(extra[1], []).append(name[0])
     return [_extra(extra, names) for extra, names in sorted(packages.items())]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["add_head", "fit_head", "head_place", "pca_head", "truncation_head"]
 
 _RIDGE = 0.1
-"""The best of five powers of ten for 64 to 256 triplets by the cosine of held-out ones (docs/index.md)."""
+"""The best of five powers of ten for 64 to 256 triplets by the cosine of held-out ones (docs/keep-index.md)."""
 
 
 def fit_head(
