@@ -38,7 +38,8 @@ def _commands() -> Iterator[str]:
     yield "# Commands"
     yield ""
     yield "Every command with all its options. An option without a flag is set by `--set NAME=VALUE` (`prune`,"
-    yield "`compare`, `recover`) or in a recipe (`--recipe FILE`), which takes all; in Python it is an argument of the same name."
+    yield "`compare`, `recover`) or in a recipe (`--recipe FILE`), which takes all; in Python it is an argument of the"
+    yield "same name."
     for name, function in {**COMMANDS, "options": options}.items():
         yield f"\n## gaprune {name}\n"
         yield _EXAMPLE.sub(r"\n```sh\n\1\n```", inspect.getdoc(function) or "")
