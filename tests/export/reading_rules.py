@@ -2,7 +2,8 @@
 
 A function returns what its reader takes from the folder, and fails where the reader would end in an error or would
 silently compute something else. The rules are those of sentence-transformers 3 to 5, transformers 4.40 to 4.57,
-text-embeddings-inference 1.8, vLLM 0.11 to 0.23, fastembed 0.7, llama.cpp's converter of 2025, and transformers.js 3.
+text-embeddings-inference 1.8.3 to 1.9.3, vLLM 0.11 to 0.23, fastembed 0.7, llama.cpp's converter
+of 2025, and transformers.js 3.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 from tokenizers import Tokenizer
 
-__all__ = ["READERS", "Facts", "fastembed", "layers_of_transformers_4", "transformers_js"]
+__all__ = [
+    "READERS", "Facts", "fastembed", "layers_of_transformers_4", "onnx_in_text_embeddings_inference",
+    "transformers_js",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -184,7 +189,7 @@ def fastembed(folder: Path) -> Facts:
     assert tokenizer.token_to_id(settings["pad_token"]) == config.get("pad_token_id", 0)
     for token in _json(folder / "special_tokens_map.json").values():
         assert isinstance(token, str | dict)
-    assert (folder / "onnx" / "model.onnx").is_file()
+    _graph(folder, "model.onnx", "model_quantized.onnx")
     return Facts(max_length=min(lengths))
 
 
@@ -193,5 +198,23 @@ def transformers_js(folder: Path) -> Facts:
     assert isinstance(_json(folder / "config.json")["model_type"], str)
     assert isinstance(_json(folder / "tokenizer_config.json")["tokenizer_class"], str)
     assert {"model", "added_tokens", "normalizer", "pre_tokenizer"} <= _json(folder / "tokenizer.json").keys()
-    assert (folder / "onnx" / "model.onnx").is_file()
+    graph = _graph(folder, "model.onnx", "model_quantized.onnx")
+    assert not graph.with_name(f"{graph.name}.data").exists(), "it asks for model.onnx_data, if config.json says so"
     return Facts()
+
+
+def onnx_in_text_embeddings_inference(folder: Path) -> Facts:
+    """The image for processors runs one file, of which it takes the sentence embedding, after the checks above."""
+    facts = text_embeddings_inference(folder)
+    graph = onnx.load(_graph(folder, "model.onnx"), load_external_data=False).graph
+    assert {each.name for each in graph.input} <= {"input_ids", "attention_mask", "token_type_ids", "position_ids"}
+    assert "attention_mask" in {each.name for each in graph.input}, "it is always given"
+    assert "sentence_embedding" in {each.name for each in graph.output}
+    assert _json(folder / "tokenizer_config.json").get("padding_side", "right") in {"left", "right"}
+    assert facts.pooling is not None, "it does not start"
+    return facts
+
+
+def _graph(folder: Path, *names: str) -> Path:
+    (graph,) = [folder / "onnx" / name for name in names if (folder / "onnx" / name).is_file()]
+    return graph

@@ -94,7 +94,7 @@ def test_int8(exported, folder_of, to, weights_only):
     model = load_model(folder_of("bert"), device="cpu")
     assert same(ExportedModel(result.path).encode(TEXTS), model.encode(TEXTS)) > 0.95
     if to == "onnx":
-        nodes = [node.op_type for node in onnx.load(result.path / "onnx" / "model.onnx").graph.node]
+        nodes = [node.op_type for node in onnx.load(result.path / "onnx" / "model_quantized.onnx").graph.node]
         kept = int(re.search(r"note: (\d+) of 12|$", result.record.form)[1] or 0)
         kind, count = ("MatMulNBits", 12) if weights_only else ("MatMulInteger", 12 - kept)
         assert nodes.count(kind) == count, "all matrices of both layers but those in the note, and nothing else"
@@ -120,7 +120,7 @@ def test_the_worst_matrices_stay_in_fp32(folder_of, tmp_path):
     assert "note: " in result.record.form
     assert "kept in fp32" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert result.record.cosine_min > 0.95
-    graph = onnx.load(tmp_path / "out" / "onnx" / "model.onnx").graph
+    graph = onnx.load(tmp_path / "out" / "onnx" / "model_quantized.onnx").graph
     weights = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
     products = [weights[node.input[1]] for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
     assert any(np.array_equal(each, layer.output.dense.weight.detach().numpy().T) for each in products)
@@ -148,7 +148,7 @@ def test_large_models_keep_weights_beside_the_graph(folder_of, tmp_path, monkeyp
     monkeypatch.setattr(graph, "_LARGE", 0)
     result = gaprune.export_model(folder_of("bert"), to="onnx", out=tmp_path / "out", int8=True)
     names = sorted(file.name for file in (result.path / "onnx").iterdir())
-    assert names == ["model.onnx", "model.onnx.data"]
+    assert names == ["model_quantized.onnx", "model_quantized.onnx.data"]
 
 
 def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):

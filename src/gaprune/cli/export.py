@@ -22,8 +22,13 @@ _MB = 1e6
 
 def export(
     model: Annotated[Path, typer.Argument(help="Folder of a model.")],
-    to: Annotated[str, typer.Option(help="onnx, openvino, gguf (extras; without PyTorch), torch, router, archive.")],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
+    to: Annotated[
+        str | None, typer.Option(help="onnx, openvino, gguf (extras; without PyTorch), torch, router, archive.")
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option("--for", help="In place of --to, what will open it: tei, fastembed, transformers.js.")
+    ] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to int8: weights and activations.")] = False,
     weights_only: Annotated[
         bool, typer.Option("--weights-only", help="With --int8, leave activations in floating point.")
@@ -57,6 +62,7 @@ def export(
         graph_only = {"int8": int8, "weights_only": weights_only, "domain": domain, "floor": floor, "force": force}
         for option, given in {
             **graph_only,
+            "for": reader,
             "parent": parent,
             "dimensions": dimensions,
             "trust_remote_code": trust_remote_code,
@@ -70,6 +76,7 @@ def export(
         result = export_model(
             model,
             to=to,
+            reader=reader,
             out=out,
             int8=int8,
             weights_only=weights_only,

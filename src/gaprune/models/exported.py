@@ -1,7 +1,8 @@
 """Models that ``gaprune export`` wrote, run without PyTorch.
 
-An exported folder holds ``onnx/model.onnx`` or ``openvino/openvino_model.xml``, and a ``tokenizer.json`` that pads and
-truncates by itself. It opens with the runtime and ``tokenizers`` alone.
+An exported folder holds ``onnx/model.onnx`` (in int8 ``onnx/model_quantized.onnx``) or
+``openvino/openvino_model.xml``, and a ``tokenizer.json`` that pads and truncates by itself. It opens with the runtime
+and ``tokenizers`` alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaprune.errors import ConfigError, ModelError, require_extra, suggest
-from gaprune.models.formats import GRAPHS, format_of
+from gaprune.models.formats import GRAPHS, format_of, graph_of
 from gaprune.models.prompts import PASSAGE_PROMPT_NAMES
 from gaprune.util.progress import track
 
@@ -49,10 +50,11 @@ class ExportedModel:
         from tokenizers import Tokenizer
 
         folder = Path(folder)
-        self.format = format_of(folder)
-        if self.format == "torch":
+        self.format, graph = format_of(folder), graph_of(folder)
+        if graph is None:
+            places = " or ".join(places[0] for places in GRAPHS.values())
             raise ModelError(
-                f"The folder {folder} holds no exported model ({' or '.join(GRAPHS.values())}).",
+                f"The folder {folder} holds no exported model ({places}).",
                 "Make one with `gaprune export`, or open the folder with SentenceTransformer.",
             )
         try:
@@ -64,7 +66,7 @@ class ExportedModel:
         except Exception as error:  # tokenizers raises bare Exceptions
             raise ModelError(f"The exported model {folder} cannot be read: {error}", "Export it again.") from error
         start = _onnx if self.format == "onnx" else _openvino
-        self.inputs, self._outputs, self._run = start(folder / GRAPHS[self.format], threads, exact)
+        self.inputs, self._outputs, self._run = start(folder / graph, threads, exact)
 
     @property
     def max_length(self) -> int | None:

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["GRAPHS", "Format", "format_of"]
+__all__ = ["GRAPHS", "Format", "format_of", "graph_of"]
 
 Format = Literal["torch", "onnx", "openvino"]
 
-GRAPHS: Mapping[Format, str] = {"onnx": "onnx/model.onnx", "openvino": "openvino/openvino_model.xml"}
-"""Where an exported folder keeps its graph; the same places as in sentence-transformers."""
+GRAPHS: Mapping[Format, tuple[str, ...]] = {
+    "onnx": ("onnx/model.onnx", "onnx/model_quantized.onnx"),
+    "openvino": ("openvino/openvino_model.xml",),
+}
+"""Where an exported folder keeps its graph, the usual name first; the same places as in sentence-transformers. The
+second name of ONNX is that of int8 in transformers.js."""
 
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "0_*/*.safetensors", "0_*/pytorch_model*.bin")
@@ -23,7 +27,14 @@ def format_of(folder: str | Path) -> Format:
 
     A folder as many are on the hub, with PyTorch weights and graphs beside them, is a PyTorch model.
     """
+    found = graph_of(folder)
+    return next((name for name, places in GRAPHS.items() if found in places), "torch")
+
+
+def graph_of(folder: str | Path) -> str | None:
+    """Return the place of the graph in an exported folder; ``None`` if it is a PyTorch model, or no model at all."""
     folder = Path(folder)
     if any(next(folder.glob(pattern), None) for pattern in _WEIGHTS):
-        return "torch"
-    return next((name for name, graph in GRAPHS.items() if (folder / graph).is_file()), "torch")
+        return None
+    places = (place for each in GRAPHS.values() for place in each)
+    return next((place for place in places if (folder / place).is_file()), None)

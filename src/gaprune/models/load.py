@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.config.measurement import Precision
 from gaprune.errors import ConfigError, ModelError
-from gaprune.models.formats import GRAPHS, format_of
+from gaprune.models.formats import graph_of
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ def load_model(
     if device is not None:
         _check_device(device)
     folder = Path(name)
-    if format_of(folder) != "torch":
+    graph = graph_of(folder)
+    if graph is not None:
         raise ModelError(
-            f"{folder} is an exported model ({GRAPHS[format_of(folder)]}), which cannot be loaded in PyTorch.",
+            f"{folder} is an exported model ({graph}), which cannot be loaded in PyTorch.",
             "Name the folder it was made from. evaluate, bench, inspect and ExportedModel take exported ones.",
         )
     if folder.is_dir() and not any(folder.glob("*.json")):

@@ -17,8 +17,9 @@ from gaprune.export.formats.base import Request
 from gaprune.export.formats.registry import format_named
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, versions
+from gaprune.export.readers import reader_named
 from gaprune.export.records import Export
-from gaprune.models.formats import GRAPHS, format_of
+from gaprune.models.formats import graph_of
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.dimensions import shorten
@@ -48,7 +49,8 @@ class Exported:
 def export_model(
     folder: str | Path,
     *,
-    to: str,
+    to: str | None = None,
+    reader: str | None = None,
     out: str | Path,
     int8: bool = False,
     weights_only: bool = False,
@@ -67,7 +69,9 @@ def export_model(
 
     Args:
         folder: A sentence-transformers folder; GAPrune need not have made it.
-        to: Name of a format: ``onnx``, ``openvino``, ``router`` or ``torch``.
+        to: Name of a format: ``onnx``, ``openvino``, ``gguf``, ``router`` or ``torch``.
+        reader: Name of a program in place of a format: ``tei``, ``fastembed`` or ``transformers.js``. It decides the
+            format and the names of files, what it cannot run is refused, and the card says how to start it.
         out: Folder to write.
         int8: Quantise to int8: for OpenVINO weights and activations, by ranges calibrated on texts; for ONNX weights,
             and activations as they come. What would move embeddings too far is kept in fp32.
@@ -91,11 +95,13 @@ def export_model(
         >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").record.cosine_min
     """
     folder = Path(folder)
+    made_for = None if reader is None else reader_named(reader, to)
+    to = made_for.to if made_for else to
     if to == "router" and dimensions is not None:
         raise ConfigError(
             "dimensions: a router keeps both models as they are.", "Leave it out, or use another format."
         )
-    target = format_named(to)(Request(folder, int8=int8, weights_only=weights_only, parent=parent))
+    target = format_named(to)(Request(folder, int8=int8, weights_only=weights_only, parent=parent, reader=made_for))
     least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)
     target.check()
@@ -104,6 +110,8 @@ def export_model(
     model = load_model(folder, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
     shortened = None if dimensions is None else shorten(model, folder, dimensions, own)
     target.check_model(model)
+    if made_for is not None:
+        made_for.check(model)
     texts = Texts.draw(own, resolve_prompts(model))
     with writing(destination, overwrite=overwrite) as partial:
         say(f"Exporting {folder} to {to}{' in int8' if int8 else ''}.")
@@ -115,7 +123,7 @@ def export_model(
             raise _too_far(agreement, least, int8=int8)
         source = Parent.of(model, str(folder.resolve())).seen_from(destination, folder)
         record = Export(
-            to=to,
+            to=target.name,
             int8=int8,
             form=form if shortened is None else f"{form}, {shortened}",
             source=source,
@@ -130,7 +138,10 @@ def export_model(
         )
         made = provenance and provenance.seen_from(destination, provenance.parent.find(folder))
         made = (made or unpruned(model, source)).model_copy(update={"export": record})
-        card = export_card(record, made.parent, target.runtime, target.usage())
+        usage = target.usage()
+        if made_for is not None:
+            usage += "\n" + made_for.usage_of(graph_of(partial) or "", model)
+        card = export_card(record, made.parent, target.runtime, usage)
         (partial / "README.md").write_text(card, encoding="utf-8")
         made.write(partial)
     return Exported(destination, folder_bytes(destination), folder_bytes(folder), record)
@@ -150,8 +161,8 @@ def _check_folders(folder: Path, *, out: str | Path, overwrite: bool) -> Path:
     """Return the folder to write, which must not hold the model."""
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder.", "Name the folder of a model; download one that is on the hub.")
-    if format_of(folder) != "torch":
-        graph = GRAPHS[format_of(folder)]
+    graph = graph_of(folder)
+    if graph is not None:
         raise ModelError(f"{folder} is exported already ({graph}).", "Name the folder of the original.")
     destination = check_destination(out, overwrite=overwrite)
     if folder.resolve().is_relative_to(destination):

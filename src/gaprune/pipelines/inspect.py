@@ -11,7 +11,7 @@ from gaprune.config.typed import ModelOptions
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.cost.footprint import Footprint, footprint
 from gaprune.export.provenance import Provenance
-from gaprune.models.formats import GRAPHS, format_of
+from gaprune.models.formats import format_of, graph_of
 from gaprune.models.load import load_model
 from gaprune.pipelines.arguments import LOADING, loading_options
 from gaprune.util.files import folder_bytes
@@ -55,4 +55,4 @@ def _of_export(folder: Path, provenance: Provenance | None, loading: Mapping[str
     found = None if provenance is None or provenance.export is None else provenance.export.footprint
     if found is None:
         raise ModelError(f"{folder} does not say what was exported.", "Export the model with `gaprune export`.")
-    return replace(found, bytes=folder_bytes((folder / GRAPHS[format_of(folder)]).parent))
+    return replace(found, bytes=folder_bytes((folder / (graph_of(folder) or "")).parent))

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
+    from gaprune.export.readers import Reader
+
 __all__ = ["ExportFormat", "Request"]
 
 
@@ -27,12 +29,14 @@ class Request:
         int8: Whether the model is quantised to int8.
         weights_only: Whether the weights alone are.
         parent: Folder or hub id of the model's parent, if it is named.
+        reader: The program that the export is made for, if one is named.
     """
 
     folder: Path
     int8: bool = False
     weights_only: bool = False
     parent: str | Path | None = None
+    reader: Reader | None = None
 
 
 class ExportFormat(ABC):

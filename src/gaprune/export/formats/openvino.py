@@ -56,7 +56,7 @@ embeddings = model(feed)["sentence_embedding"]"""
         from gaprune.export.graph import batches, tokens, trace
 
         self.write_tokenizer(model, folder)
-        path, form = folder / GRAPHS["openvino"], "fp32"
+        path, form = folder / GRAPHS["openvino"][0], "fp32"
         path.parent.mkdir()
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             dense = Path(beside) / "dense.onnx"

@@ -17,13 +17,15 @@ def available() -> dict[str, type[ExportFormat]]:
     return {kind.name: kind for kind in sorted(_formats.available(), key=lambda kind: kind.name)}
 
 
-def format_named(name: str) -> type[ExportFormat]:
+def format_named(name: str | None) -> type[ExportFormat]:
     """Return the class registered under ``name``.
 
     Raises:
         ConfigError: If there is none.
     """
     known = available()
+    if name is None:
+        raise ConfigError("to: no format is named.", f"Use {', '.join(known)}, or --for (reader).")
     if name not in known:
         raise ConfigError(f"to: {name!r} is not a format.{suggest(name, known)}", f"Use {', '.join(known)}.")
     return known[name]
