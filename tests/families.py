@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 
-__all__ = ["FAMILIES", "Builder", "build"]
+__all__ = ["FAMILIES", "Builder", "build", "decoder", "framed"]
 
 TEXTS = (
     "the bank raised the rate of interest on every loan it had lent",
@@ -42,7 +42,7 @@ def _word_piece() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    return _framed(tokenizer, "[CLS]", "[SEP]")
+    return framed(tokenizer, "[CLS]", "[SEP]")
 
 
 def _unigram() -> Tokenizer:
@@ -52,7 +52,7 @@ def _unigram() -> Tokenizer:
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
-    return _framed(tokenizer, "<s>", "</s>")
+    return framed(tokenizer, "<s>", "</s>")
 
 
 def _byte_pairs(first: str | None, last: str | None, pad: str) -> Tokenizer:
@@ -65,10 +65,10 @@ def _byte_pairs(first: str | None, last: str | None, pad: str) -> Tokenizer:
         TEXTS,
         trainers.BpeTrainer(vocab_size=96, special_tokens=special, initial_alphabet=letters, show_progress=False),
     )
-    return _framed(tokenizer, first, last)
+    return framed(tokenizer, first, last)
 
 
-def _framed(tokenizer: Tokenizer, first: str | None, last: str | None) -> Tokenizer:
+def framed(tokenizer: Tokenizer, first: str | None, last: str | None) -> Tokenizer:
     """Put ``first`` before and ``last`` after every text."""
     ends = [token for token in (first, last) if token]
     if ends:
@@ -218,7 +218,7 @@ def _modernbert(vocabulary: int, pad: int) -> transformers.PreTrainedModel:
     return transformers.ModernBertModel(config)
 
 
-def _decoder(name: str, **options: object) -> Callable[[int, int], transformers.PreTrainedModel]:
+def decoder(name: str, **options: object) -> Callable[[int, int], transformers.PreTrainedModel]:
     """Return the maker of a decoder-only network of the architecture ``name``."""
 
     def network(vocabulary: int, pad: int) -> transformers.PreTrainedModel:
@@ -315,7 +315,7 @@ FAMILIES: dict[str, Builder] = {
         pooling="cls",
     ),
     "qwen3": Builder(
-        _decoder("Qwen3"),
+        decoder("Qwen3"),
         lambda: _byte_pairs(None, "<|endoftext|>", "<|endoftext|>"),
         _QWEN_TOKENS,
         blocks="layers",
@@ -327,7 +327,7 @@ FAMILIES: dict[str, Builder] = {
         prompts={"query": "Instruct: find the passage\nQuery:", "document": ""},
     ),
     "mistral": Builder(
-        _decoder("Mistral", sliding_window=None),
+        decoder("Mistral", sliding_window=None),
         lambda: _byte_pairs("<s>", "</s>", "<pad>"),
         _DECODER_TOKENS,
         blocks="layers",
@@ -336,7 +336,7 @@ FAMILIES: dict[str, Builder] = {
         pooling="lasttoken",
     ),
     "llama": Builder(
-        _decoder("Llama"),
+        decoder("Llama"),
         lambda: _byte_pairs("<s>", None, "<pad>"),
         _DECODER_TOKENS,
         blocks="layers",
@@ -345,7 +345,7 @@ FAMILIES: dict[str, Builder] = {
         pooling="weightedmean",
     ),
     "gemma": Builder(
-        _decoder("Gemma3Text", use_bidirectional_attention=True, sliding_window=8, query_pre_attn_scalar=8),
+        decoder("Gemma3Text", use_bidirectional_attention=True, sliding_window=8, query_pre_attn_scalar=8),
         lambda: _byte_pairs("<s>", "</s>", "<pad>"),
         _DECODER_TOKENS,
         blocks="layers",
