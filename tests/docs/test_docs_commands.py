@@ -35,6 +35,7 @@ NOT_RUN = {
     "--open": "opens a browser: tests/cli/test_cli_report.py",
     "onnx": "takes seconds: tests/export/test_graph.py and tests/readers run every such export",
     "openvino": "as onnx",
+    "--for": "as onnx",
     "docker": "other software",
     "llama-server": "other software",
     "pip": "installs: tests/test_docs.py holds the names of extras to pyproject.toml",
