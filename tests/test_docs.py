@@ -20,7 +20,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "exa
 FOREIGN = {
     "--help",
     "--multi_gpu", "--num_processes", "--nproc-per-node", "--no-python", "--cpu",  # of torchrun and accelerate
-    "--model-id",  # of text-embeddings-inference
     "--write", "--model", "--minutes", "--kills", "--domain",  # of the scripts in benchmarks
     "--model-id", "--embeddings",  # of text-embeddings-inference and llama.cpp
 }  # fmt: skip
