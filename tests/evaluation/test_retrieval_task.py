@@ -24,14 +24,16 @@ def brute_force(model, task, query_prompt="", passage_prompt=""):
     ndcg, recall, mrr = [], [], []
     for query, text in task.queries.items():
         near = vector(query_prompt + text)
-        ranking = sorted(documents, key=lambda key: -float(near @ documents[key]))[:10]
+        every = sorted(documents, key=lambda key: -float(near @ documents[key]))
+        ranking, deep = every[:10], every[:100]
         grades = task.grades[query]
         gain = sum(grades.get(key, 0) / math.log2(rank + 2) for rank, key in enumerate(ranking))
         best = sum(g / math.log2(rank + 2) for rank, g in enumerate(sorted(grades.values(), reverse=True)[:10]))
         ndcg.append(gain / best)
-        recall.append(len(set(ranking) & set(grades)) / len(grades))
+        recall.append([len({*found} & {*grades}) / len(grades) for found in (ranking, deep)])
         mrr.append(next((1 / (rank + 1) for rank, key in enumerate(ranking) if key in grades), 0))
-    return {"nDCG@10": np.mean(ndcg), "recall@10": np.mean(recall), "MRR@10": np.mean(mrr)}
+    shallow, deep = np.mean(recall, axis=0)
+    return {"nDCG@10": np.mean(ndcg), "recall@10": shallow, "recall@100": deep, "MRR@10": np.mean(mrr)}
 
 
 def test_metrics_equal_plain_loops(tmp_path, model, retrieval):

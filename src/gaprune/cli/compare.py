@@ -26,11 +26,15 @@ CHOICE = "Criterion"
 @with_options(Recipe, *_VISIBLE)
 def compare(
     options: dict[str, Any],
+    model: Annotated[str | None, typer.Argument(help="Model to prune or compare: a folder or a hub id.")] = None,
     criteria: Annotated[
         str,
         typer.Option(help="Criteria with constants, comma-separated; see `gaprune criteria`.", rich_help_panel=CHOICE),
-    ],
-    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
+    ] = "",
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Another model to put beside, with its measured speed. Repeatable.", rich_help_panel=CHOICE),
+    ] = None,
     seeds: Annotated[
         int,
         typer.Option(min=1, help="Number of samples of --triplets triplets to try.", rich_help_panel=CHOICE),
@@ -54,7 +58,7 @@ def compare(
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Prune by several criteria and print the table of their quality, as the paper's table 1."""
+    """Prune by several criteria, or put other models beside one, and print the table of their quality."""
     from gaprune.evaluation.curves import make_curves
     from gaprune.pipelines.compare import compare as verb
     from gaprune.report.figures import write_figures
@@ -68,7 +72,14 @@ def compare(
             check_file(out / name, overwrite=True)
     with silence(quiet, as_json):
         result = verb(
-            model, criteria=names, seeds=seeds, triplets=triplets, ablate=ablate, sweep=sweeps, recipe=options
+            model,
+            criteria=names,
+            against=against or (),
+            seeds=seeds,
+            triplets=triplets,
+            ablate=ablate,
+            sweep=sweeps,
+            recipe=options,
         )
     if out is not None:
         write_json(out / "comparison.json", result.as_dict())

@@ -1,4 +1,4 @@
-"""A table of criteria by sparsity and seed, as table 1 of the paper."""
+"""A table of criteria by sparsity and seed, as table 1 of the paper, with other models beside them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,46 @@ from statistics import fmean, stdev
 from typing import Any
 
 from gaprune.errors import ConfigError
+from gaprune.evaluation.cost.speed import Speed
+from gaprune.evaluation.quality.bootstrap import Difference
 from gaprune.evaluation.quality.index import ParentIndex
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.variants import Variant, Variants
 
-__all__ = ["Cell", "Comparison", "Summary"]
+__all__ = ["Beside", "Cell", "Comparison", "Other", "Summary"]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """How a model compares with the one that a comparison starts from.
+
+    Args:
+        speed: How many times faster it is, both measured in turn.
+        differences: How much higher its mean over the tasks of each domain is.
+    """
+
+    speed: Speed
+    differences: Mapping[str, Difference]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        differences = {domain: each.model_dump(mode="json") for domain, each in self.differences.items()}
+        return {"speed": self.speed.model_dump(mode="json"), "differences": differences}
+
+
+@dataclass(frozen=True)
+class Other:
+    """A model that was made elsewhere, on the same tasks.
+
+    Args:
+        name: Of its folder, or its hub id.
+        evaluation: Its scores, with those of the model that the comparison starts from.
+        beside: Its cost, and the differences.
+    """
+
+    name: str
+    evaluation: Evaluation
+    beside: Beside
 
 
 @dataclass(frozen=True)
@@ -28,6 +63,7 @@ class Cell:
         evaluation: Its scores, with the dense parent's beside them.
         triplets: Triplets of each kind that were asked for; ``None`` for all there are, or if the criterion uses none.
         reconstructed: Whether the reconstruction was kept; ``None`` if none was tried.
+        beside: Cost and differences, if there are other models to compare with.
     """
 
     criterion: str
@@ -36,6 +72,7 @@ class Cell:
     evaluation: Evaluation
     triplets: int | None = None
     reconstructed: bool | None = None
+    beside: Beside | None = None
 
     @property
     def key(self) -> tuple[str, float, int | None]:
@@ -65,12 +102,21 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Criteria side by side."""
+    """Criteria side by side, and other models beside them.
+
+    Args:
+        dense: Scores of the model that the comparison starts from, which the criteria prune.
+        cells: Pruned models.
+        settings: What the numbers depend on.
+        variants: What the criteria are variants of.
+        others: Models that were made elsewhere.
+    """
 
     dense: Evaluation
     cells: Sequence[Cell]
     settings: Mapping[str, Any]
     variants: Variants = field(default_factory=Variants)
+    others: Sequence[Other] = ()
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -80,7 +126,8 @@ class Comparison:
     @property
     def searched(self) -> tuple[str, ...]:
         """Domains with tasks that all models were scored in with the parent's passages."""
-        return tuple(domain for domain in self.domains if len(self._indexes(domain)) == len(self.cells))
+        found = (domain for domain in self.domains if self.cells)
+        return tuple(domain for domain in found if len(self._indexes(domain)) == len(self.cells))
 
     @property
     def sparsities(self) -> tuple[float, ...]:
@@ -136,18 +183,48 @@ class Comparison:
         searched = [f"{domain or 'search'} in the parent's index" for domain in self.searched]
         dense = [f"{self.dense.mean(domain):.4f}" for domain in self.domains]
         in_index = [f"{found.parent:.4f}" for domain in self.searched for found in self._indexes(domain)[:1]]
+        beside = ["latency", "texts/s", *(f"{domain}: difference" for domain in domains)] if self.others else []
+        first = ["criterion" if self.cells else "model", "change", "triplets", "reconstruct", "sparsity"]
         rows = [
-            ["criterion", "change", "triplets", "reconstruct", "sparsity", *domains, *searched],
-            ["dense", "", "", "", "0", *dense, *in_index],
+            [*first, *domains, *searched, *beside],
+            ["dense", "", "", "", "0", *dense, *in_index, *(["1.00 x"] * 2 + [""] * len(domains) if beside else [])],
             *self._summaries(),
+            *map(self._other, self.others),
         ]
-        optional = {1: 1, 2: 2, 3: 1}  # column, and how many different entries it needs
+        optional = {1: 1, 2: 2, 3: 1, 4: 1 if self.cells else 2}  # column, and how many different entries it needs
         dropped = {
             column
             for column, needed in optional.items()
             if len({row[column] for row in rows[1:] if row[column]}) < needed
         }
         return [[text for column, text in enumerate(row) if column not in dropped] for row in rows]
+
+    def _other(self, other: Other) -> list[str]:
+        """Return the row of another model."""
+        values = []
+        for domain in self.domains:
+            mean, dense = other.evaluation.mean(domain), self.dense.mean(domain)
+            values.append(str(Summary(mean, None, mean / dense - 1 if dense else None)))
+        indexes = []
+        for domain in self.searched:
+            found = other.evaluation.parent_index(domain)
+            indexes.append("" if found is None or found.value is None else f"{found.value:.4f}")
+        return [other.name, "", "", "", "", *values, *indexes, *self._beside([other.beside])]
+
+    def _beside(self, found: Sequence[Beside]) -> list[str]:
+        """Return cost and differences, as means over seeds."""
+        if not self.others:
+            return []
+        speeds = [
+            f"{fmean(values):.2f} x"
+            for values in zip(*((x.speed.latency, x.speed.throughput) for x in found), strict=True)
+        ]
+        differences = []
+        for domain in self.domains:
+            each = [one.differences[domain] for one in found]
+            mean = {name: fmean(getattr(one, name) for one in each) for name in ("value", "low", "high")}
+            differences.append(str(Difference(**mean)))
+        return [*speeds, *differences]
 
     def _summaries(self) -> Iterator[list[str]]:
         for sparsity, criterion, triplets in product(self.sparsities, self.criteria, self.triplets):
@@ -157,7 +234,9 @@ class Comparison:
                 outcome = self._reconstruction(criterion, sparsity, triplets)
                 values = [str(self.summary(criterion, sparsity, domain, triplets)) for domain in self.domains]
                 indexes = [self._in_index((criterion, sparsity, triplets), domain) for domain in self.searched]
-                yield [variant.base, variant.change, count, outcome, f"{sparsity:g}", *values, *indexes]
+                found = [x.beside for x in self.cells if x.key == (criterion, sparsity, triplets) and x.beside]
+                row = [variant.base, variant.change, count, outcome, f"{sparsity:g}", *values, *indexes]
+                yield [*row, *self._beside(found)]
 
     def _indexes(self, domain: str, key: tuple[str, float, int | None] | None = None) -> list[ParentIndex]:
         """Return how the cells with this key, or all, search the parent's index in a domain."""
@@ -187,15 +266,25 @@ class Comparison:
             "variants": {name: asdict(variant) for name, variant in self.variants.by_name.items()},
             "sweeps": [asdict(sweep) for sweep in self.variants.sweeps],
             "cells": [self._cell(cell) for cell in self.cells],
+            "others": [self._plain(other.name, other) for other in self.others],
+        }
+
+    def _plain(self, name: str, found: Cell | Other) -> dict[str, Any]:
+        """Return what criteria and other models have in common."""
+        return {
+            "name": name,
+            "means": {domain: found.evaluation.mean(domain) for domain in self.domains},
+            "evaluation": found.evaluation.as_dict(),
+            **(found.beside.as_dict() if found.beside else {}),
         }
 
     def _cell(self, cell: Cell) -> dict[str, Any]:
+        plain = self._plain(cell.criterion, cell)
         return {
-            "criterion": cell.criterion,
+            "criterion": plain.pop("name"),
             "sparsity": cell.sparsity,
             "triplets": cell.triplets,
             "seed": cell.seed,
             "reconstructed": cell.reconstructed,
-            "means": {domain: cell.evaluation.mean(domain) for domain in self.domains},
-            "evaluation": cell.evaluation.as_dict(),
+            **plain,
         }

@@ -10,11 +10,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import InputModule
 
 from gaprune.errors import ConfigError
+from gaprune.models.encoders import Encoder, TorchModel
 from gaprune.models.exported import ExportedModel
 from gaprune.models.formats import format_of
 from gaprune.models.load import limit_length, load_model
 
-__all__ = ["open_model"]
+__all__ = ["encoder_of", "open_model"]
 
 
 def open_model(name: str | Path, **loading: Any) -> SentenceTransformer:
@@ -39,6 +40,12 @@ def open_model(name: str | Path, **loading: Any) -> SentenceTransformer:
     )
     limit_length(model, loading.get("max_length"))
     return model
+
+
+def encoder_of(model: SentenceTransformer) -> Encoder:
+    """Return what encodes in a model's own runtime, so that time is measured without what wraps it."""
+    module = model[0]
+    return module.exported if isinstance(module, _Graph) else TorchModel(model)
 
 
 class _Graph(InputModule):

@@ -1,9 +1,9 @@
-"""Comparing criteria on the same model, data and tasks."""
+"""Comparing criteria, and other models, on the same data and tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -13,15 +13,19 @@ from gaprune.config.recipe import Recipe
 from gaprune.config.typed import CompareOptions
 from gaprune.criteria.base import Criterion
 from gaprune.criteria.needs import Needs
+from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError
 from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.quality.discovery import find_tasks
+from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.task import Task
 from gaprune.evaluation.variants import Variants, make_variants
 from gaprune.export.portable import portable
 from gaprune.export.provenance import versions
 from gaprune.export.records import Structured
+from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
+from gaprune.pipelines.others import beside, loading_of, names_of, open_others, refuse_pruning_options
 from gaprune.pipelines.preflight import require_model
 from gaprune.pipelines.prepare import Prepared, prepare
 from gaprune.pipelines.prune import evaluate_parent, results
@@ -49,7 +53,8 @@ _NOT_HERE = {
 def compare(
     model: str | Path | SentenceTransformer | None = None,
     *,
-    criteria: Sequence[str],
+    criteria: Sequence[str] = (),
+    against: Sequence[str | Path | SentenceTransformer] = (),
     tasks: str | Path | Sequence[Task] | None = None,
     domain: str | Path | Sequence[Triplet] | None = None,
     general: str | Path | Sequence[Triplet] | None = None,
@@ -61,13 +66,16 @@ def compare(
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     **options: Unpack[CompareOptions],
 ) -> Comparison:
-    """Prune the same model by several criteria and evaluate each result; the paper's table 1 is one.
+    """Prune the same model by several criteria and evaluate each result, or put other models beside a model, or both.
 
-    Statistics are measured once for each seed and number of triplets, for all criteria and sparsities together.
+    Statistics are measured once for each seed and number of triplets, for all criteria and sparsities together. The
+    paper's table 1 is such a comparison. With other models, every row also has its speed and its difference from
+    ``model`` with a 95 % interval.
 
     Args:
-        model: The parent: a folder, a hub id, or a loaded model.
+        model: The parent: a folder, a hub id, or a loaded model. Without criteria any model, an exported one too.
         criteria: Names of criteria, with constants after the name if wanted: ``dai:tempering=0.6``.
+        against: Other models to compare with, in the same forms; each is evaluated with its own prompts.
         tasks: Folder of evaluation tasks, or the tasks; those of the recipe by default.
         domain: Triplets of the domain, or where to read them.
         general: Triplets of general language, or where to read them.
@@ -87,11 +95,12 @@ def compare(
             f"compare: {launched_processes()} processes were started, and a comparison runs in one.",
             "Start it without a launcher; `gaprune prune` measures in several processes.",
         )
-    if not criteria or seeds < 1:
+    if not (criteria or against) or seeds < 1:
         raise ConfigError(
-            "criteria, seeds: at least one of each is needed.",
-            "For example criteria=['dai', 'magnitude'] (--criteria dai,magnitude).",
+            "criteria, seeds: at least one of each is needed, or another model to compare with.",
+            "For example criteria=['dai', 'magnitude'] (--criteria dai,magnitude), or against=['other'] (--against).",
         )
+    rivals = names_of(against)
     model_name, parent = split_source(model)
     domain_name, domain_triplets = split_source(domain)
     general_name, general_triplets = split_source(general)
@@ -103,13 +112,14 @@ def compare(
         require_model(built)
     else:
         refuse_loading_options(built)
+    if not criteria:
+        given_too = {"triplets": counts != (None,), "ablate": ablate, "sweep": sweep, "seeds": seeds > 1}
+        data_too = {"domain": domain_triplets is not None, "general": general_triplets is not None}
+        refuse_pruning_options(built, {**given_too, **data_too})
+        return _only_others(built, parent, _find_tasks(built, given), rivals)
     removal = plan_removal(built, named_data(built, domain=domain_triplets, general=general_triplets))
     plan = _plan(removal, counts, criteria, ablate=ablate, sweeps=sweep or {})
-    found = find_tasks(Path(built.tasks)) if given is None and built.tasks else list(given or ())
-    if not found:
-        raise ConfigError(
-            "tasks: there is none to compare on.", "Name a folder of evaluation tasks: --tasks FOLDER (tasks=...)."
-        )
+    found = _find_tasks(built, given)
     data = read_data(built, Needs.together(plan.needs.values()), domain=domain_triplets, general=general_triplets)
     _check_sizes(data, counts, seeds)
     cells: list[Cell] = []
@@ -131,9 +141,50 @@ def compare(
         for result in results(run, dense=dense):
             if on_result is not None:
                 on_result(result)
-            cells.append(_cell(result, count if plan.needs[result.recipe.criterion] else None))
+            cell = _cell(result, count if plan.needs[result.recipe.criterion] else None)
+            if rivals and dense is not None:
+                measured = beside(result.model, cell.evaluation, run.parent.model, dense, found)
+                cell = replace(cell, beside=measured)
+            cells.append(cell)
             del result  # free its model before the next is made
-    return Comparison(cells[0].evaluation.of_parent(), cells, _settings(plan, samples, run), plan.variants)
+    others = []
+    if run is not None and dense is not None:
+        others = list(open_others(rivals, run.parent.model, dense, found, built))
+    settings = _settings(plan, samples, run) | {"against": list(rivals)}
+    return Comparison(cells[0].evaluation.of_parent(), cells, settings, plan.variants, others)
+
+
+def _find_tasks(recipe: Recipe, given: Sequence[Task] | None) -> list[Task]:
+    found = find_tasks(Path(recipe.tasks)) if given is None and recipe.tasks else list(given or ())
+    if not found:
+        raise ConfigError(
+            "tasks: there is none to compare on.", "Name a folder of evaluation tasks: --tasks FOLDER (tasks=...)."
+        )
+    return found
+
+
+def _only_others(
+    recipe: Recipe,
+    model: SentenceTransformer | None,
+    tasks: Sequence[Task],
+    rivals: Mapping[str, str | Path | SentenceTransformer],
+) -> Comparison:
+    """Return a model and others on the same tasks; nothing is pruned."""
+    from gaprune.models.exported_module import open_model  # loads PyTorch
+
+    if model is None:
+        loading = {**loading_of(recipe), "revision": recipe.revision, "max_length": recipe.max_length}
+        model = open_model(str(recipe.model), **loading)
+    prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
+    check_prompts(model, prompts, tasks)
+    dense = evaluate(
+        model, tasks, prompts=prompts, batch_size=recipe.evaluation_batch_size, label="Evaluating", keep_vectors=True
+    )
+    others = list(open_others(rivals, model, dense, tasks, recipe))
+    settings = portable(recipe.model_dump(mode="json", include={"model", "tasks", "max_length"}))
+    return Comparison(
+        dense.without_vectors(), (), settings | {"against": list(rivals), "versions": versions()}, others=others
+    )
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
 from gaprune.errors import DataError, suggest
 from gaprune.evaluation.quality.files import fingerprint, read_records, require_files
-from gaprune.evaluation.quality.task import Task
+from gaprune.evaluation.quality.task import Measured, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sentence_transformers import SentenceTransformer
@@ -67,8 +69,8 @@ class ClassificationTask(Task):
         """Yield the test texts."""
         return (text for text, _ in self.test)
 
-    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
-        """Return the accuracy, and ``converged``: 1 if the regression converged within 500 iterations."""
+    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Measured:  # noqa: ARG002
+        """Return the accuracy, whether the regression converged within 500 iterations, and 0 or 1 for each text."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
@@ -81,7 +83,6 @@ class ClassificationTask(Task):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # reported as `converged`
             regression.fit(vectors[:cut], [label for _, label in self.train])
-        return {
-            "accuracy": float(regression.score(vectors[cut:], [label for _, label in self.test])),
-            "converged": float(max(regression.n_iter_) < _ITERATIONS),
-        }
+        items = (regression.predict(vectors[cut:]) == [label for _, label in self.test]).astype(np.float64)
+        converged = float(max(regression.n_iter_) < _ITERATIONS)
+        return Measured({"accuracy": float(items.mean()), "converged": converged}, items)

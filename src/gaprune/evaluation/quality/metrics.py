@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import ConstantInputWarning, NearConstantInputWarning, pearsonr, spearmanr
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_curve
 from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["correlations", "embed", "first", "graded_ndcg", "pair_classification", "retrieval_metrics"]
+__all__ = ["correlations", "embed", "first", "graded_ndcg", "pair_classification", "recall", "retrieval_metrics"]
 
 
 def embed(
@@ -82,14 +83,26 @@ def first(queries: Tensor, documents: Tensor, k: int) -> list[list[int]]:
 
 def retrieval_metrics(
     rankings: Sequence[Sequence[int]], identifiers: Sequence[str], grades: Sequence[Mapping[str, float]], *, k: int
-) -> dict[str, float]:
-    """Return nDCG, recall and MRR of rankings of ``k`` documents by their places, as means over queries."""
-    totals = np.zeros(3)
-    for places, relevant in zip(rankings, grades, strict=True):
+) -> dict[str, NDArray[np.float64]]:
+    """Return nDCG, recall and MRR of rankings of ``k`` documents by their places, ``(queries,)`` each."""
+    ndcg, reciprocal = np.zeros(len(grades)), np.zeros(len(grades))
+    for query, (places, relevant) in enumerate(zip(rankings, grades, strict=True)):
         ranking = [identifiers[place] for place in places]
-        hits = [rank for rank, identifier in enumerate(ranking, start=1) if identifier in relevant]
-        totals += graded_ndcg(ranking, relevant, k), len(hits) / len(relevant), 1 / hits[0] if hits else 0
-    return dict(zip((f"nDCG@{k}", f"recall@{k}", f"MRR@{k}"), (totals / len(grades)).tolist(), strict=True))
+        ndcg[query] = graded_ndcg(ranking, relevant, k)
+        reciprocal[query] = next((1 / rank for rank, each in enumerate(ranking, start=1) if each in relevant), 0.0)
+    return {f"nDCG@{k}": ndcg, f"recall@{k}": recall(rankings, identifiers, grades), f"MRR@{k}": reciprocal}
+
+
+def recall(
+    rankings: Sequence[Sequence[int]], identifiers: Sequence[str], grades: Sequence[Mapping[str, float]]
+) -> NDArray[np.float64]:
+    """Return the share of each query's relevant documents that its ranking has, ``(queries,)``."""
+    return np.array(
+        [
+            sum(identifiers[place] in relevant for place in places) / len(relevant)
+            for places, relevant in zip(rankings, grades, strict=True)
+        ]
+    )
 
 
 def graded_ndcg(ranking: Sequence[str], grades: Mapping[str, float], k: int) -> float:

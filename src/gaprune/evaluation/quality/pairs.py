@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.files import fingerprint, read_records
-from gaprune.evaluation.quality.task import Task
+from gaprune.evaluation.quality.task import Measured, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sentence_transformers import SentenceTransformer
@@ -46,6 +50,27 @@ class PairTask(Task):
         found: list[float] = (first * second).sum(dim=1).tolist()
         return found
 
+    @abstractmethod
+    def metrics_of(self, similarities: Sequence[float], scores: Sequence[float]) -> Mapping[str, float]:
+        """Return the metrics of pairs with these cosine similarities and scores."""
+
+    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Measured:  # noqa: ARG002
+        """Return the metrics, and the cosine similarity of each pair."""
+        found = self.similarities(model, batch_size)
+        return Measured(self.metrics_of(found, self.scores), np.array(found))
+
+    def resampled(self, items: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the metric of every resample; NaN for one whose pairs all have the same score."""
+        scores = np.array(self.scores)
+        return np.array(
+            [
+                self.metrics_of(items[each].tolist(), scores[each].tolist())[self.metric]
+                if np.ptp(scores[each])
+                else np.nan
+                for each in rows
+            ]
+        )
+
 
 class SimilarityTask(PairTask):
     """Rank pairs by similarity (STS)."""
@@ -53,11 +78,11 @@ class SimilarityTask(PairTask):
     kind: ClassVar[str] = "STS"
     metric: ClassVar[str] = "Spearman"
 
-    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
+    def metrics_of(self, similarities: Sequence[float], scores: Sequence[float]) -> Mapping[str, float]:
         """Return Spearman's and Pearson's correlation of the cosine similarity with the scores."""
         from gaprune.evaluation.quality.metrics import correlations
 
-        return correlations(self.similarities(model, batch_size), self.scores)
+        return correlations(similarities, scores)
 
 
 class PairClassificationTask(PairTask):
@@ -66,11 +91,11 @@ class PairClassificationTask(PairTask):
     kind: ClassVar[str] = "pair classification"
     metric: ClassVar[str] = "AP"
 
-    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:  # noqa: ARG002
+    def metrics_of(self, similarities: Sequence[float], scores: Sequence[float]) -> Mapping[str, float]:
         """Return the average precision of the cosine similarity, and the best accuracy and F1 over thresholds."""
         from gaprune.evaluation.quality.metrics import pair_classification
 
-        return pair_classification(self.similarities(model, batch_size), [int(score) for score in self.scores])
+        return pair_classification(similarities, [int(score) for score in scores])
 
 
 def load_pairs(path: Path, domain: str = "") -> PairTask:

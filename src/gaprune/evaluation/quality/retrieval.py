@@ -6,10 +6,14 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gaprune.data.readers.judged import find_judged, read_judged
 from gaprune.evaluation.quality.files import fingerprint
 from gaprune.evaluation.quality.index import Vectors
 from gaprune.evaluation.quality.search import SearchTask
+from gaprune.evaluation.quality.task import Measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +28,9 @@ __all__ = ["FIRST", "RetrievalTask"]
 
 FIRST = 10
 """Documents of a ranking that are looked at."""
+
+_DEEP = 100
+"""Documents that a second model would order anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +91,27 @@ class RetrievalTask(SearchTask):
             embed(model, texts, "passage", prompts, batch_size=batch_size, task=self.name),
         )
 
-    def metrics_of(self, queries: Tensor, passages: Tensor) -> Mapping[str, float]:
-        """Return nDCG@10, recall@10 and MRR@10."""
-        from gaprune.evaluation.quality.metrics import first
+    def measure_vectors(self, queries: Tensor, passages: Tensor) -> Measured:
+        """Return nDCG@10, recall@10, MRR@10 and recall@100, and the nDCG@10 of every query."""
+        from gaprune.evaluation.quality.metrics import first, recall
 
-        return self.metrics_of_rankings(first(queries, passages, FIRST))
+        deep = first(queries, passages, _DEEP)
+        values = self._values([places[:FIRST] for places in deep])
+        values[f"recall@{_DEEP}"] = recall(deep, list(self.documents), self._grades)
+        return Measured({name: float(each.mean()) for name, each in values.items()}, values[self.metric])
 
     def metrics_of_rankings(self, rankings: Sequence[Sequence[int]]) -> Mapping[str, float]:
         """Return nDCG@10, recall@10 and MRR@10 of the places of ten documents for each query."""
+        return {name: float(each.mean()) for name, each in self._values(rankings).items()}
+
+    @property
+    def _grades(self) -> list[Mapping[str, float]]:
+        return [self.grades[query] for query in self.queries]
+
+    def _values(self, rankings: Sequence[Sequence[int]]) -> dict[str, NDArray[np.float64]]:
         from gaprune.evaluation.quality.metrics import retrieval_metrics
 
-        grades = [self.grades[query] for query in self.queries]
-        return retrieval_metrics(rankings, list(self.documents), grades, k=FIRST)
+        return retrieval_metrics(rankings, list(self.documents), self._grades, k=FIRST)
 
     def overlap(self, mine: Vectors, its: Vectors) -> float:
         """Return which share of the 10 documents that each query finds in the other index is the same for both."""

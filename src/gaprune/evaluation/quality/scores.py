@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gaprune.errors import ConfigError, suggest
 from gaprune.evaluation.quality.index import IndexScore, ParentIndex, SizeScore, Vectors
 
@@ -34,6 +37,7 @@ class Score:
         fingerprint: Identifies the task's data.
         index: The score of the model's queries against the parent's passages.
         vectors: The embeddings, where they are kept to be compared with those of other models.
+        items: What the metric rests on for each query, pair or text; ``None`` for scores that were read from a file.
     """
 
     task: str
@@ -47,6 +51,7 @@ class Score:
     fingerprint: str = ""
     index: IndexScore | None = None
     vectors: Vectors | None = field(default=None, repr=False, compare=False)
+    items: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> TaskKey:
@@ -135,7 +140,7 @@ class Evaluation:
             raise ConfigError("The parent was not evaluated.", "Evaluate with parent=.")
         return Evaluation(
             tuple(
-                replace(score, value=value, parent=None, details={})
+                replace(score, value=value, parent=None, details={}, items=None)
                 for score, value in zip(self.scores, values, strict=True)
                 if value is not None
             )
@@ -216,9 +221,9 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as plain data for JSON."""
-        scores = [asdict(replace(score, vectors=None)) for score in self.scores]
+        scores = [asdict(replace(score, vectors=None, items=None)) for score in self.scores]
         for score in scores:
-            del score["vectors"]
+            del score["vectors"], score["items"]
         found = self.parent_index()
         index = None if found is None else found.model_dump(mode="json")
         return {"scores": scores, "parent_index": index, "sizes": [asdict(size) for size in self.sizes]}

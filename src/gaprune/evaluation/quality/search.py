@@ -8,11 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gaprune.evaluation.quality.index import IndexScore, Vectors
-from gaprune.evaluation.quality.task import Task
+from gaprune.evaluation.quality.task import Measured, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -31,17 +29,17 @@ class SearchTask(Task):
         """Return the embeddings of the queries and passages by ``model``."""
 
     @abstractmethod
-    def metrics_of(self, queries: Tensor, passages: Tensor) -> Mapping[str, float]:
-        """Return the metrics of these embeddings of length one, ``(queries, dim)`` and ``(passages, dim)``."""
+    def measure_vectors(self, queries: Tensor, passages: Tensor) -> Measured:
+        """Return what these embeddings of length one do, ``(queries, dim)`` and ``(passages, dim)``."""
 
     def overlap(self, mine: Vectors, its: Vectors) -> float | None:  # noqa: ARG002 (triplets rank no passages)
         """Return how many of the first passages that another model finds in its index are found there by mine."""
         return None
 
-    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
-        """Return the metrics of the model's own queries and passages."""
+    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Measured:
+        """Return what the model's own queries and passages do."""
         found = self.vectors(model, prompts=prompts, batch_size=batch_size)
-        return self.metrics_of(found.queries, found.passages)
+        return self.measure_vectors(found.queries, found.passages)
 
     def evaluate(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Score:
         """Score ``model`` in this task, and keep its embeddings with the score.
@@ -51,7 +49,7 @@ class SearchTask(Task):
         """
         start = time.perf_counter()
         found = self.vectors(model, prompts=prompts, batch_size=batch_size)
-        score = self.score(self.metrics_of(found.queries, found.passages), seconds=time.perf_counter() - start)
+        score = self.score(self.measure_vectors(found.queries, found.passages), seconds=time.perf_counter() - start)
         return replace(score, vectors=found)
 
     def in_index(self, mine: Vectors, its: Vectors) -> IndexScore:
@@ -61,7 +59,7 @@ class SearchTask(Task):
         """
         its = Vectors(its.queries.to(mine.queries), its.passages.to(mine.passages))
         return IndexScore(
-            value=self.metrics_of(mine.queries, its.passages)[self.metric],
+            value=self.measure_vectors(mine.queries, its.passages).metrics[self.metric],
             query_cosine=float((mine.queries * its.queries).sum(dim=1).mean()),
             passage_cosine=float((mine.passages * its.passages).sum(dim=1).mean()),
             overlap=self.overlap(mine, its),

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.scores import Score, TaskKey
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from sentence_transformers import SentenceTransformer
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["ENCODING_BATCH_SIZE", "Task", "check_batch_size"]
+__all__ = ["ENCODING_BATCH_SIZE", "Measured", "Task", "check_batch_size"]
 
 
 def check_batch_size(batch_size: int) -> None:
@@ -29,6 +33,19 @@ def check_batch_size(batch_size: int) -> None:
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size: {batch_size} is below 1.", "Give the number of texts encoded at a time.")
+
+
+class Measured(NamedTuple):
+    """What a model did in a task.
+
+    Args:
+        metrics: By name, that of the task among them.
+        items: A number for each query, pair or text ``(items,)``, from which the task's metric can be computed again
+            for a resample of them.
+    """
+
+    metrics: Mapping[str, float]
+    items: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +79,18 @@ class Task(ABC):
         return iter(())
 
     @abstractmethod
-    def metrics(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Mapping[str, float]:
-        """Return metrics by name, :attr:`metric` among them."""
+    def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Measured:
+        """Return what ``model`` does in this task."""
+
+    def resampled(self, items: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the metric of every resample, ``(resamples,)``.
+
+        Args:
+            items: A number for each item, as :meth:`measure` returns them.
+            rows: Places of the items of each resample, ``(resamples, items)``.
+        """
+        means: NDArray[np.float64] = items[rows].mean(axis=1)
+        return means
 
     def evaluate(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Score:
         """Score ``model`` in this task.
@@ -72,18 +99,19 @@ class Task(ABC):
             ModelError: If the model gives embeddings that are not finite.
         """
         start = time.perf_counter()
-        details = self.metrics(model, prompts=prompts, batch_size=batch_size)
-        return self.score(details, seconds=time.perf_counter() - start)
+        found = self.measure(model, prompts=prompts, batch_size=batch_size)
+        return self.score(found, seconds=time.perf_counter() - start)
 
-    def score(self, details: Mapping[str, float], *, seconds: float) -> Score:
-        """Return the score that has these metrics."""
+    def score(self, found: Measured, *, seconds: float) -> Score:
+        """Return the score of what was measured."""
         return Score(
             task=self.name,
             domain=self.domain,
             kind=self.kind,
             metric=self.metric,
-            value=details[self.metric],
+            value=found.metrics[self.metric],
             seconds=seconds,
-            details=details,
+            details=found.metrics,
             fingerprint=self.fingerprint,
+            items=found.items,
         )

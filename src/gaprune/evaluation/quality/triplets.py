@@ -9,9 +9,10 @@ from gaprune.data.readers.records import parse_records
 from gaprune.evaluation.quality.files import fingerprint, read_records
 from gaprune.evaluation.quality.index import Vectors
 from gaprune.evaluation.quality.search import SearchTask
+from gaprune.evaluation.quality.task import Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sentence_transformers import SentenceTransformer
@@ -66,7 +67,8 @@ class TripletTask(SearchTask):
             embed(model, positives + negatives, "passage", prompts, batch_size=batch_size, task=self.name),
         )
 
-    def metrics_of(self, queries: Tensor, passages: Tensor) -> Mapping[str, float]:
-        """Return the share of triplets whose positive is nearer to the query than the negative."""
+    def measure_vectors(self, queries: Tensor, passages: Tensor) -> Measured:
+        """Return the share of triplets whose positive is nearer than the negative, and 0 or 1 for each."""
         near, far = ((queries * part).sum(dim=1) for part in passages.chunk(2))
-        return {self.metric: float((near > far).float().mean())}
+        items = (near > far).double().cpu().numpy()
+        return Measured({self.metric: float(items.mean())}, items)

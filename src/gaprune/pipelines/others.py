@@ -1,0 +1,114 @@
+"""Other models beside the one that a comparison starts from: on the same tasks, at measured cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gaprune.config.recipe import Recipe
+from gaprune.data.checks.prompts import check_prompts
+from gaprune.errors import ConfigError
+from gaprune.evaluation.comparison import Beside, Other
+from gaprune.evaluation.cost.speed import measure_speed
+from gaprune.evaluation.quality.bootstrap import paired_bootstrap
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.scores import Evaluation
+from gaprune.evaluation.quality.task import Task
+from gaprune.models.prompts import resolve_prompts
+from gaprune.pipelines.arguments import LOADING
+from gaprune.util.progress import say
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+__all__ = ["beside", "loading_of", "names_of", "open_others", "refuse_pruning_options"]
+
+_WITHOUT_CRITERIA = {
+    *LOADING, "model", "tasks", "max_length", "query_prompt", "passage_prompt", "evaluation_batch_size",
+}  # fmt: skip
+"""Options that have an effect if nothing is pruned."""
+
+
+def beside(
+    model: SentenceTransformer,
+    found: Evaluation,
+    parent: SentenceTransformer,
+    dense: Evaluation,
+    tasks: Sequence[Task],
+) -> Beside:
+    """Return the cost of ``model`` beside ``parent``, both timed in turn, and the differences of their scores."""
+    from gaprune.models.exported_module import encoder_of  # loads PyTorch
+
+    differences = {
+        domain: paired_bootstrap([task for task in tasks if task.domain == domain], found, dense)
+        for domain in dense.domains
+    }
+    return Beside(measure_speed(encoder_of(model), encoder_of(parent)), differences)
+
+
+def open_others(
+    against: Mapping[str, str | Path | SentenceTransformer],
+    parent: SentenceTransformer,
+    dense: Evaluation,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+) -> Iterator[Other]:
+    """Yield every other model by name, evaluated with its own prompts; one is in memory at a time.
+
+    Texts are cut where the recipe cuts them, or earlier where a model's own limit is lower.
+    """
+    from gaprune.models.exported_module import open_model
+    from gaprune.models.load import shortened
+
+    for name, source in against.items():
+        say(f"Comparing with {name}.")
+        model = open_model(source, **loading_of(recipe)) if isinstance(source, str | Path) else source
+        limits = [each for each in (recipe.max_length, model.max_seq_length) if each is not None]
+        with shortened(model, min(limits, default=None)):
+            prompts = resolve_prompts(model)
+            check_prompts(model, prompts, tasks)
+            found = evaluate(
+                model, tasks, prompts=prompts, batch_size=recipe.evaluation_batch_size, parent=dense, label=name
+            )
+            yield Other(name, found, beside(model, found, parent, dense, tasks))
+
+
+def loading_of(recipe: Recipe) -> dict[str, Any]:
+    """Return how models other than the parent are loaded; a revision belongs to the parent alone."""
+    return {option: getattr(recipe, option) for option in LOADING if option != "revision"}
+
+
+def names_of(
+    against: Sequence[str | Path | SentenceTransformer],
+) -> dict[str, str | Path | SentenceTransformer]:
+    """Return the models by their names in the table: that of the folder, or the whole path if two are alike.
+
+    Raises:
+        ConfigError: If a model is named twice, or a folder that looks like a path does not exist.
+    """
+    found: dict[str, str | Path | SentenceTransformer] = {}
+    folders = [Path(each).name for each in against if isinstance(each, str | Path)]
+    for number, each in enumerate(against, start=1):
+        name = f"model {number}"
+        if isinstance(each, str | Path):
+            name = Path(each).name if folders.count(Path(each).name) == 1 else str(each)
+        if name in found:
+            raise ConfigError(f"against: {name} is named twice.", "Name every model once.")
+        found[name] = each
+    return found
+
+
+def refuse_pruning_options(recipe: Recipe, given: Mapping[str, object]) -> None:
+    """Refuse what would have no effect because no criterion is named.
+
+    Raises:
+        ConfigError: If there is such an option.
+    """
+    options = [each for each in recipe.model_fields_set if each not in _WITHOUT_CRITERIA and recipe.differs(each)]
+    options += [name for name, value in given.items() if value]
+    if options:
+        raise ConfigError(
+            f"{min(options)}: without criteria nothing is pruned, so this has no effect.",
+            "Name criteria too (--criteria dai), or leave it out.",
+        )
