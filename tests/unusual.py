@@ -70,6 +70,7 @@ OTHERS: dict[str, dict[str, object]] = {
     "EuroBert": _SIZES,
     "JinaEmbeddingsV3": _SIZES,
     "Roberta": _SIZES | {"type_vocab_size": 1},
+    "MobileBert": _SIZES | {"embedding_size": 32, "true_hidden_size": 16, "intra_bottleneck_size": 16},
     "Longformer": _SIZES | {"type_vocab_size": 1, "attention_window": [10, 10]},
     "Bart": _STACKS | {"d_model": 32, "max_position_embeddings": 64},
     "Qwen3Moe": _SIZES | _EXPERTS,

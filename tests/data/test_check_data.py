@@ -40,6 +40,7 @@ def test_numbers():
         "positive_is_negative": 1,
         "negative_is_positive": 2,
         "query_is_positive": 1,
+        "missing_text": 0,
     }
 
 
@@ -54,6 +55,14 @@ def test_problems_name_their_places():
             "is a negative of the other: d:2 (as line 1), d:3 (as line 1)."
         ),
     ]
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "null"])
+def test_words_for_a_missing_text_are_a_problem(word):
+    items = [Triplet("north", "south", (word,), "d:1"), Triplet("none of these", "null and void", ("west",), "d:2")]
+    (problem,) = check(Triplets(items, "a")).problems
+    assert "1 triplet has 'nan'" in problem
+    assert "d:1" in problem
 
 
 def test_nothing_wrong():

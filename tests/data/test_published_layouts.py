@@ -131,7 +131,7 @@ def test_lists_of_positives_make_a_triplet_each(tmp_path):
     [
         ({"anchor": "q", "positive": "p", "negative_1": "n", "negative_2": "m"}, [("q", "p", ("n", "m"))]),
         ({"sentence1": "q", "sentence2": "p", "idx": 4}, [("q", "p", ())]),
-        ({"set": ["q", "p", "r"]}, [("q", "p", ()), ("q", "r", ())]),
+        ({"set": ["q", "p", "r"], "id": 4}, [("q", "p", ()), ("q", "r", ())]),
         (["q", "p"], [("q", "p", ())]),
         (["q", "p", "n", "m"], [("q", "p", ("n", "m"))]),
     ],
@@ -140,11 +140,14 @@ def test_layouts_of_sentence_transformers(tmp_path, record, expected):
     assert texts(lines(tmp_path / "a.jsonl", [record])) == expected
 
 
-def test_rated_pairs_are_triplets_only_if_their_columns_are_named(tmp_path):
-    path = lines(tmp_path / "a.jsonl", [{"sentence1": "q", "sentence2": "p", "label": 1}])
+@pytest.mark.parametrize(
+    ("query", "positive"), [("sentence1", "sentence2"), ("query", "passage"), ("anchor", "answer")]
+)
+def test_rated_pairs_are_triplets_only_if_their_columns_are_named(tmp_path, query, positive):
+    path = lines(tmp_path / "a.jsonl", [{query: "q", positive: "p", "label": 0}])
     with pytest.raises(DataError, match=r"a\.jsonl:1: .*'label'.*\n.*columns"):
         read_triplets(path)
-    assert texts(path, columns={"query": "sentence1", "positive": "sentence2"}) == [("q", "p", ())]
+    assert texts(path, columns={"query": query, "positive": positive}) == [("q", "p", ())]
 
 
 def test_several_negative_columns_are_mapped(tmp_path):
@@ -202,6 +205,22 @@ def test_beir_is_read_as_triplets_and_as_a_task(beir):
     assert list(task.queries.values()) == ["seven", "eight"]
 
 
+def test_a_relevant_document_that_is_empty_is_named(beir):
+    (beir / "qrels" / "train.tsv").write_text(f"{QRELS}7\t4\t1\n")
+    with pytest.raises(DataError, match=r"train\.tsv:7: the document '4', .*is empty.*\n.*corpus\.jsonl"):
+        read_triplets(beir)
+
+
+@pytest.mark.parametrize("place", ["corpus/corpus-0.parquet", "data/corpus-0.parquet"])
+def test_beir_as_parquet_is_refused_with_the_way_to_convert_it(tmp_path, place):
+    for part in ("corpus", "queries"):
+        file = tmp_path / place.replace("corpus", part)
+        file.parent.mkdir(exist_ok=True)
+        pd.DataFrame([{"_id": "1", "text": "one"}]).to_parquet(file)
+    with pytest.raises(DataError, match=r"holds corpus and queries.*\n.*to_json\('corpus\.jsonl'\)"):
+        read_triplets(tmp_path)
+
+
 def test_ms_marco_and_trec_files_are_read(tmp_path):
     (tmp_path / "collection.tsv").write_text("1\tone\n2\tTwo two\n3\tone\n4\tnot judged\n")
     (tmp_path / "queries.train.tsv").write_text("8\teight\n7\tseven\n")
@@ -235,6 +254,35 @@ def test_splits_and_subsets_of_a_clone_of_the_hub(tmp_path, capsys):
         read_triplets(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("en-train.jsonl", "en-test.jsonl"),
+        ("my_training.jsonl", "my_testing.jsonl"),
+        ("train/0000.jsonl", "test/0000.jsonl"),
+    ],
+)
+def test_test_data_are_not_read_with_training_data(tmp_path, train, test):
+    lines(tmp_path / train, ROWS[:1])
+    lines(tmp_path / test, ROWS[1:])
+    assert texts(tmp_path) == texts(tmp_path, split="train") == TRIPLETS[:1]
+    assert texts(tmp_path, split="test") == TRIPLETS[1:]
+
+
+def test_files_of_no_split_beside_those_of_several_are_said(tmp_path, capsys):
+    for name in ("train", "test", "more"):
+        lines(tmp_path / f"{name}.jsonl", ROWS[:1])
+    assert len(texts(tmp_path)) == 3
+    assert "all files are read, with those of the splits test, train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_a_pointer_of_git_lfs_is_no_data(tmp_path, name):
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(DataError, match=r"pointer of Git LFS.*\n.*git lfs pull"):
+        read_triplets(tmp_path / name)
+
+
 def test_what_datasets_saves_is_read(tmp_path):
     rows = datasets.Dataset.from_list(ROWS)
     rows.save_to_disk(tmp_path / "one")
@@ -243,6 +291,8 @@ def test_what_datasets_saves_is_read(tmp_path):
     assert texts(tmp_path / "several", split="test") == TRIPLETS[1:]
     with pytest.raises(DataError, match=r"several: has no split 'dev'.*\n.*train, test"):
         read_triplets(tmp_path / "several", split="dev")
+    with pytest.raises(DataError, match=r"one: has no split 'test'"):
+        read_triplets(tmp_path / "one", split="test")
     (tmp_path / "one" / "state.json").write_text("{}")
     with pytest.raises(DataError, match="is not a data set"):
         read_triplets(tmp_path / "one")

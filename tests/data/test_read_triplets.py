@@ -256,7 +256,7 @@ MISTAKES = [
     ({"query": "q", "positive": "p", "negatives": [None]}, "the column 'negatives[0]' is empty (null)."),
     ({"query": "q", "positive": "p", "negatives": {"n": 1}}, "the column 'negatives' holds {'n': 1}, not a text."),
     ({"set": ["q"]}, "the set holds 1 texts."),
-    ({"sentence1": "q", "sentence2": "p", "score": 0.1}, "holds a pair of sentences that 'score' rates"),
+    ({"sentence1": "q", "sentence2": "p", "score": 0.1}, "holds a pair of texts that 'score' rates"),
 ]
 
 

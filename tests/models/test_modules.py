@@ -18,7 +18,7 @@ from gaprune.errors import ModelError, OutputError
 from gaprune.models.checks import check_layers
 from gaprune.models.fingerprints import modules_fingerprint, weights_fingerprint
 from gaprune.models.load import load_model
-from toys import GENERAL
+from toys import GENERAL, triplets_file
 
 BEHIND = {
     "CNN": lambda _: [classes.CNN(32, out_channels=8, kernel_sizes=[1, 3]), classes.Pooling(16, "mean")],
@@ -119,7 +119,13 @@ class TestRefused:
         model = load_model(folder_of("bert"), device="cpu")
         model.add_adapter(peft.LoraConfig(task_type="FEATURE_EXTRACTION", r=2, target_modules=["word_embeddings"]))
         model.save(str(tmp_path / "adapter"), create_model_card=False)
+        texts = triplets_file(tmp_path / "texts.jsonl", toy_triplets)
         for run in (
+            lambda: gaprune.shrink(tmp_path / "adapter", domain=texts, parameters=9000, out=tmp_path / "o"),
+            lambda: gaprune.export_model(tmp_path / "adapter", to="onnx", out=tmp_path / "o"),
+            lambda: gaprune.export_model(
+                folder_of("bert"), to="router", parent=tmp_path / "adapter", out=tmp_path / "o"
+            ),
             lambda: gaprune.prune(
                 tmp_path / "adapter", domain=toy_triplets, general=GENERAL, sparsity=0.5, out=tmp_path / "o"
             ),
@@ -130,7 +136,7 @@ class TestRefused:
             with pytest.raises(ModelError, match="carries an adapter") as caught:
                 run()
             assert "Merge the adapter" in caught.value.remedy
-        assert not (tmp_path / "o").exists()
+        assert {path.name for path in tmp_path.iterdir()} == {"adapter", "texts.jsonl"}
 
 
 class TestPositions:

@@ -9,7 +9,8 @@ from transformers import DataCollatorWithFlattening
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.evaluation.cost.flops import count_flops
 from gaprune.models.encoders import TorchModel
-from gaprune.models.load import load_model, padded_inputs
+from gaprune.models.load import load_model
+from gaprune.models.modes import padded_inputs
 from gaprune.models.prompts import Prompts
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.statistics.measure import measure

@@ -75,3 +75,12 @@ def test_disentangled_attention_is_refused_only_where_it_reads_positions(folders
         gaprune.prune(folders("DebertaV2"), domain=toy_triplets, general=GENERAL, sparsity=0.5, targets=["attention"])
     result = gaprune.prune(folders("DebertaV2"), sparsity=0.5, criterion="magnitude", targets=["attention"])
     assert result.sparsity_of_selected == pytest.approx(0.5)
+
+
+def test_parts_inside_a_bottleneck_do_not_write_to_the_residual_stream(folders, toy_triplets):
+    found = [
+        layer for layer in linear_layers(load_model(folders("MobileBert"), device="cpu")) if layer.writes_residual
+    ]
+    assert {layer.name.partition(f".{layer.layer}.")[2] for layer in found} == {"output.bottleneck.dense"}
+    result = gaprune.prune(folders("MobileBert"), domain=toy_triplets, general=GENERAL, depth=1)
+    assert result.method.reconstruction is not None

@@ -13,7 +13,8 @@ from gaprune.errors import ModelError, OutputError
 from gaprune.export.provenance import Provenance
 from gaprune.models.encode import encode
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.load import load_model, padded_inputs
+from gaprune.models.load import load_model
+from gaprune.models.modes import padded_inputs
 from gaprune.models.prompts import Role, resolve_prompts
 
 if TYPE_CHECKING:

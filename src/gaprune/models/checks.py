@@ -9,7 +9,7 @@ from torch import nn
 
 from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, blocks, transformer_of
-from gaprune.models.load import most_tokens
+from gaprune.models.load import MERGE, most_tokens
 from gaprune.models.obstacles import obstacles_in
 from gaprune.models.probe import probe
 
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
     from gaprune.models.linear_layers import LinearLayer
 
-__all__ = ["check_blocks", "check_layers", "check_measurable", "check_modules", "unstreamed"]
-
-_MERGE = "Merge the adapter into the weights (docs/models.md) and give the merged model."
+__all__ = ["check_adapter", "check_blocks", "check_layers", "check_measurable", "check_modules", "unstreamed"]
 
 
 def check_modules(model: SentenceTransformer) -> None:
@@ -49,22 +47,17 @@ def check_modules(model: SentenceTransformer) -> None:
                 f"Name the tower, and put it back afterwards: SentenceTransformer(modules=[*model[{name}]"
                 f".sub_modules[{list(routes)[-1]!r}]{', *list(model)[1:]' if len(model) > 1 else ''}]).save('tower').",
             )
+    check_adapter(model)
     transformer = transformer_of(model)
     if not isinstance(transformer, PreTrainedModel):
-        named = type(transformer).__name__
-        adapted = hasattr(transformer, "peft_config")
         raise ModelError(
-            f"The transformer is a {named}" + (", which carries an adapter." if adapted else ", not one of torch."),
-            _MERGE if adapted else "Load it with the torch backend.",
+            f"The transformer is a {type(transformer).__name__}, not one of torch.", "Load it with the torch backend."
         )
     if not isinstance(model[0], Transformer):
         raise ModelError(
             f"The model's first module is a {type(model[0]).__name__}, not a transformer.",
             "Choose a model whose modules start with a Transformer.",
         )
-    adapter = next((name for name, each in transformer.named_modules() if _is_adapter(each)), None)
-    if adapter is not None:
-        raise ModelError(f"{adapter} carries an adapter (PEFT), which alone would be saved.", _MERGE)
     _check_stacks(transformer)
     most = most_tokens(model)
     if most is not None and (model.max_seq_length is None or model.max_seq_length > most):
@@ -74,8 +67,15 @@ def check_modules(model: SentenceTransformer) -> None:
         )
 
 
-def _is_adapter(module: nn.Module) -> bool:
-    return isinstance(getattr(module, "base_layer", None), nn.Module)
+def check_adapter(model: SentenceTransformer) -> None:
+    """Refuse a model that carries an adapter (PEFT): of such a model the adapter alone is saved.
+
+    Raises:
+        ModelError: If it does.
+    """
+    for name, module in model.named_modules():
+        if isinstance(getattr(module, "base_layer", None), nn.Module):
+            raise ModelError(f"{name} carries an adapter (PEFT), which alone would be saved.", MERGE)
 
 
 def _check_stacks(transformer: nn.Module) -> None:

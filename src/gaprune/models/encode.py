@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaprune.config.measurement import Precision
-from gaprune.models.load import computing, evaluating
+from gaprune.models.modes import computing, evaluating
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
 

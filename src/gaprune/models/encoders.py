@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from gaprune.models.encode import encode
 from gaprune.models.exported import ExportedModel
 from gaprune.models.formats import Format, format_of
-from gaprune.models.load import load_model, padded_inputs
+from gaprune.models.load import load_model
+from gaprune.models.modes import padded_inputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -13,7 +13,8 @@ from gaprune.errors import ConfigError
 from gaprune.models.encoders import Encoder, TorchModel
 from gaprune.models.exported import ExportedModel
 from gaprune.models.formats import format_of
-from gaprune.models.load import limit_length, load_model
+from gaprune.models.load import load_model
+from gaprune.models.modes import limit_length
 
 __all__ = ["encoder_of", "open_model"]
 

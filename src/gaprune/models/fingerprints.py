@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from gaprune.models.blocks import block_path
-from gaprune.models.load import evaluating
+from gaprune.models.modes import evaluating
 from gaprune.models.probe import embedding
 from gaprune.models.prompts import TASKS
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["modules_fingerprint", "weights_fingerprint"]
+__all__ = ["modules_fingerprint", "reached", "weights_fingerprint"]
 
 _VOLATILE = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
 """Fields of a configuration that say where a model came from or how it is stored."""
@@ -54,13 +54,13 @@ def _tensors(model: SentenceTransformer) -> dict[str, Tensor]:
     path = "" if transformer is None else block_path(transformer)
     inside = set(transformer.get_submodule(path).parameters()) if transformer is not None and path else set()
     parameters = dict(model.named_parameters())
-    counted = inside | (_reached(model) or set(parameters.values()))
+    counted = inside | (reached(model) or set(parameters.values()))
     found: dict[str, Tensor] = {name: each for name, each in parameters.items() if each in counted}
     states = model.state_dict()
     return found | {name: each for name, each in model.named_buffers() if name in states}
 
 
-def _reached(model: SentenceTransformer) -> set[nn.Parameter]:
+def reached(model: SentenceTransformer) -> set[nn.Parameter]:
     """Return the parameters in the graph of the embeddings of a query and a passage; nothing is differentiated."""
     parameters = [each for each in model.parameters() if each.is_floating_point()]
     required = [each.requires_grad for each in parameters]

@@ -85,16 +85,19 @@ def _ran(model: SentenceTransformer, found: Sequence[LinearLayer]) -> tuple[froz
     """Return the names of the layers that run last in each part of a block, and of those that read tokens or texts.
 
     A forward pass of two short texts shows both, once for every architecture and depth. Families declare their layers
-    in other orders: Phi-3 the output projection of attention before the one to queries, keys and values.
+    in other orders: Phi-3 the output projection of attention before the one to queries, keys and values. A part inside
+    a bottleneck (MobileBERT) writes to a narrower stream than the residual one.
     """
     key = (type(transformer_of(model)), *((each.name, each.kind, each.layer) for each in found))
     if key not in _KNOWN:
         seen = probe(model)
         by_module = {each.module: each for each in found}
         ran = [(by_module[call.module], seen.has_rows(call)) for call in seen.linears if call.module in by_module]
-        last = {(each.layer, each.kind): each.name for each, _ in ran if each.layer is not None}
+        last = {(each.layer, each.kind): each for each, _ in ran if each.layer is not None}
+        widths = {call.shape[-1] for call in seen.blocks if call.shape is not None}
+        writers = frozenset(each.name for each in last.values() if each.module.out_features in widths)
         other = {each.name for each, has_rows in ran if not has_rows}
-        _KNOWN[key] = frozenset(last.values()), frozenset({each.name for each, _ in ran} - other)
+        _KNOWN[key] = writers, frozenset({each.name for each, _ in ran} - other)
     return _KNOWN[key]
 
 

@@ -1,30 +1,30 @@
-"""Loading sentence-transformers models, and changing their mode or limit for a while."""
+"""Loading sentence-transformers models from a folder or the hub."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gaprune.config.measurement import Precision
 from gaprune.errors import ConfigError, ModelError
+from gaprune.models.complete import check_complete
 from gaprune.models.formats import graph_of
+from gaprune.models.modes import limit_length
 from gaprune.util.progress import say
+from gaprune.util.text_files import is_pointer
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = [
-    "CONSTRUCTION", "computing", "evaluating", "limit_length", "load_model", "most_tokens", "padded_inputs",
-    "shortened",
-]  # fmt: skip
+__all__ = ["CONSTRUCTION", "MERGE", "load_model", "most_tokens"]
 
 # transformers replaces methods of its classes while it constructs a model (no_init_weights, no_tie_weights).
 # Two threads that do so at the same time would leave the replacements behind, and later models untied.
 CONSTRUCTION = threading.RLock()
+
+MERGE = "Merge the adapter into the weights (docs/models.md) and give the merged model."
+
+_ADAPTER = "adapter_config.json"
 
 
 def load_model(
@@ -47,7 +47,7 @@ def load_model(
         max_length: Texts are truncated to this many tokens; default: the model's own limit.
 
     Raises:
-        ModelError: If the folder or the hub id cannot be loaded.
+        ModelError: If the folder or the hub id cannot be loaded, or weights or tokens are missing in it.
         ConfigError: If ``device``, ``dtype`` or ``max_length`` makes no sense here.
     """
     import torch
@@ -81,16 +81,28 @@ def load_model(
                 model_kwargs={} if dtype is None else {"dtype": dtype},
             )
     except (OSError, ValueError, TypeError, LookupError, ImportError, RuntimeError, SafetensorError) as error:
-        remedy = (
-            "Its own code must run to load it: pass trust_remote_code (--trust-remote-code) if you trust its authors."
-            if "trust_remote_code" in str(error)
-            else "Give the folder of a sentence-transformers model, or a hub id while the hub can be reached."
-        )
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(f"The model {name} cannot be loaded: {reason}", remedy) from error
+        raise ModelError(f"The model {name} cannot be loaded: {reason}", _way_out(folder, str(error))) from error
+    check_complete(model, name)
+    if folder.is_dir() and not (folder / "modules.json").is_file():
+        modules = ", ".join(type(each).__name__ for each in model)
+        say(f"{folder} has no modules.json; sentence-transformers opens it with its usual modules: {modules}.")
     _fit_positions(model)
     limit_length(model, max_length)
     return model
+
+
+def _way_out(folder: Path, said: str) -> str:
+    """Return what can be done about a folder that cannot be loaded."""
+    if pointer := next(filter(is_pointer, (*folder.glob("*"), *folder.glob("*/*"))), None):
+        return f"{pointer} is a pointer of Git LFS, not the file itself: run git lfs pull in the clone."
+    if "trust_remote_code" in said:
+        return "Its own code must run: pass trust_remote_code (--trust-remote-code) if you trust its authors."
+    if (folder / _ADAPTER).is_file():
+        return f"It holds an adapter (PEFT). {MERGE} If it is merged already, remove {_ADAPTER}."
+    if "ignore_mismatched_sizes" in said:
+        return "Its weights have other sizes than config.json says: give the files of one and the same model."
+    return "Give the folder of a sentence-transformers model, or a hub id while the hub can be reached."
 
 
 def most_tokens(model: SentenceTransformer) -> int | None:
@@ -125,72 +137,3 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave device out.") from error
-
-
-@contextmanager
-def evaluating(model: SentenceTransformer) -> Iterator[None]:
-    """Evaluation mode; afterwards every module is in the mode it was in."""
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-
-
-def computing(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Let models with float32 weights compute matrix products in this precision; the residual stream is in float32.
-
-    ``auto`` that was not decided (:func:`gaprune.models.precision.decide_precision`) changes nothing.
-    """
-    import torch
-
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-
-
-@contextmanager
-def padded_inputs(model: SentenceTransformer) -> Iterator[None]:
-    """Let the model's texts be padded to ``(texts, tokens)`` with an ``attention_mask``.
-
-    With flash attention sentence-transformers lays the texts of a batch end to end otherwise, so that the rows of an
-    activation do not say which text they belong to.
-    """
-    modules: Iterator[Any] = model.modules()
-    before = {module: module.unpad_inputs for module in modules if hasattr(module, "unpad_inputs")}
-    try:
-        for module in before:
-            module.unpad_inputs = False
-        yield
-    finally:
-        for module, unpad in before.items():
-            module.unpad_inputs = unpad
-
-
-def limit_length(model: SentenceTransformer, max_length: int | None) -> None:
-    """Let ``model`` truncate texts to ``max_length`` tokens; ``None`` keeps its own limit.
-
-    Raises:
-        ConfigError: If ``max_length`` is not between one and the model's own limit.
-    """
-    if max_length is None:
-        return
-    own = model.max_seq_length
-    if max_length < 1 or (own is not None and max_length > own):
-        raise ConfigError(
-            f"max_length: {max_length} is outside 1 to {own}, the model's own limit.",
-            "Lower max_length, or leave it out to use the model's own.",
-        )
-    model.max_seq_length = max_length
-
-
-@contextmanager
-def shortened(model: SentenceTransformer, max_length: int | None) -> Iterator[None]:
-    """Let ``model`` truncate texts to ``max_length`` tokens in a ``with`` block, as :func:`limit_length` does."""
-    own = model.max_seq_length
-    limit_length(model, max_length)
-    try:
-        yield
-    finally:
-        if max_length is not None:
-            model.max_seq_length = own

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gaprune.errors import GapruneError, ModelError
 from gaprune.models.blocks import blocks
 from gaprune.models.encode import encode
-from gaprune.models.load import padded_inputs
+from gaprune.models.modes import padded_inputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

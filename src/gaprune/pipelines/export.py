@@ -20,7 +20,6 @@ from gaprune.export.provenance import Provenance, versions
 from gaprune.export.readers import reader_named
 from gaprune.export.records import Export
 from gaprune.models.formats import graph_of
-from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.dimensions import shorten
 from gaprune.pipelines.recovered import unpruned
@@ -101,13 +100,14 @@ def export_model(
         raise ConfigError(
             "dimensions: a router keeps both models as they are.", "Leave it out, or use another format."
         )
-    target = format_named(to)(Request(folder, int8=int8, weights_only=weights_only, parent=parent, reader=made_for))
+    request = Request(folder, int8, weights_only, parent, made_for, trust_remote_code)
+    target = format_named(to)(request)
     least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)
     target.check()
     own = () if domain is None else read_triplets(domain)
     provenance = Provenance.read(folder)
-    model = load_model(folder, device="cpu", dtype="float32", trust_remote_code=trust_remote_code)
+    model = request.load(folder, dtype="float32")
     shortened = None if dimensions is None else shorten(model, folder, dimensions, own)
     target.check_model(model)
     if made_for is not None:

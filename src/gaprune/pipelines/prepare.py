@@ -16,7 +16,7 @@ from gaprune.evaluation.quality.task import Task
 from gaprune.export.portable import Parent
 from gaprune.export.records import Method, Recovery, Structured, Unstructured
 from gaprune.models.checks import check_blocks, check_layers, check_measurable, unstreamed
-from gaprune.models.load import limit_length
+from gaprune.models.modes import limit_length
 from gaprune.models.precision import decide_precision
 from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
 from gaprune.pipelines.recovery_plan import RecoveryPlan, plan_recovery

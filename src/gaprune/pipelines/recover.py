@@ -20,7 +20,8 @@ from gaprune.export.provenance import Provenance
 from gaprune.models.checks import check_blocks, check_layers
 from gaprune.models.fingerprints import modules_fingerprint
 from gaprune.models.formats import format_of
-from gaprune.models.load import load_model, shortened
+from gaprune.models.load import load_model
+from gaprune.models.modes import shortened
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import no_effect, split_source
 from gaprune.pipelines.preflight import check_finite, check_outside

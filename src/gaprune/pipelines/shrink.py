@@ -25,6 +25,7 @@ from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import check_destination, save
 from gaprune.export.provenance import Provenance
 from gaprune.export.records import Shrink
+from gaprune.models.checks import check_layers
 from gaprune.models.load import load_model
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from gaprune.pipelines.export import export_model
@@ -116,13 +117,14 @@ def shrink(
     work = destination.with_name(f"{destination.name}.stages")
     general_source = asked.general or sample_triplets("general")
     read = {"domain": fingerprint_of(str(asked.domain)), "general": fingerprint_of(general_source)}
+    parent = load_model(str(asked.model), trust_remote_code=asked.trust_remote_code)
+    check_layers(parent)
     with locked(work, wait=False):
         stages = Stages(work)
         prepared = stages.once(
             "data", {**read, **_named(asked, "held_out", "seed")}, partial(_prepare, asked, general_source)
         )
         data = DomainData.read(prepared)
-        parent = load_model(str(asked.model), trust_remote_code=asked.trust_remote_code)
         plan = plan_shrink(parent, data, asked)
         say("\n".join(plan.lines(data, asked)))
         pruned = stages.once(

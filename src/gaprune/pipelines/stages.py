@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ class Stages:
                 f"The stage {name!r} cannot be written to {self.folder}: {error}",
                 "Make room and start the same command again; finished stages are kept.",
             ) from error
+        finally:
+            with suppress(OSError):  # it holds other stages
+                self.folder.rmdir()
         return place
 
     def scratch(self, name: str, inputs: Mapping[str, Any]) -> Path:

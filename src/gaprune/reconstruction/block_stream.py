@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gaprune.config.measurement import Precision
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
-from gaprune.models.load import computing, evaluating, padded_inputs
+from gaprune.models.modes import computing, evaluating, padded_inputs
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
 

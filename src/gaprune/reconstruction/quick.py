@@ -16,7 +16,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.data.triplets import Triplets
 from gaprune.models.blocks import blocks
 from gaprune.models.linear_layers import LinearLayer, linear_layers
-from gaprune.models.load import evaluating
+from gaprune.models.modes import evaluating
 from gaprune.pruning.calibration import Calibration
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.least_squares import UnsolvedError

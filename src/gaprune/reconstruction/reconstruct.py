@@ -16,7 +16,7 @@ from gaprune.data.triplets import Triplets
 from gaprune.models.blocks import blocks
 from gaprune.models.hidden import embedding_norm
 from gaprune.models.linear_layers import LinearLayer, linear_layers
-from gaprune.models.load import evaluating
+from gaprune.models.modes import evaluating
 from gaprune.models.prompts import Prompts, Role
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream

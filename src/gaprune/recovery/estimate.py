@@ -11,7 +11,7 @@ import torch
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.models.encode import encode
-from gaprune.models.load import shortened
+from gaprune.models.modes import shortened
 from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
 from gaprune.recovery.masked_training import in_float32
 from gaprune.recovery.text_data import TextData

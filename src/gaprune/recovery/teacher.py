@@ -18,7 +18,7 @@ from torch import Tensor
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ModelError, OutputError
 from gaprune.models.encode import encode
-from gaprune.models.load import shortened
+from gaprune.models.modes import shortened
 from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
 from gaprune.util.files import locked
 from gaprune.util.progress import stage

@@ -17,7 +17,7 @@ from gaprune.data.triplets import Triplets
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks
 from gaprune.models.encode import encode
-from gaprune.models.load import padded_inputs
+from gaprune.models.modes import padded_inputs
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.losses import info_nce
 from gaprune.util.progress import track

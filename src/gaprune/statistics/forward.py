@@ -11,7 +11,7 @@ from torch import Tensor
 from gaprune.config.measurement import Precision
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import transformer_of
-from gaprune.models.load import computing
+from gaprune.models.modes import computing
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.statistics.batches import Batch
 from gaprune.statistics.hooks import HookContext, TokenRows

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.load import evaluating
+from gaprune.models.modes import evaluating
 from gaprune.statistics.hooks import HookContext
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplets
 from gaprune.models.linear_layers import LinearLayer
-from gaprune.models.load import padded_inputs
+from gaprune.models.modes import padded_inputs
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.checkpoint import Checkpoint, CheckpointStore, StatisticsFiles, write_statistics
 from gaprune.statistics.measurement import Measurement, by_backward

@@ -13,10 +13,31 @@ from gaprune.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["COMPRESSED", "format_of", "read_lines", "read_text"]
+__all__ = ["COMPRESSED", "format_of", "is_pointer", "read_lines", "read_text", "refuse_pointer"]
 
 COMPRESSED = (".gz", ".bz2", ".zst")
 """Endings of compressed files, which are read like others."""
+
+
+_POINTER = b"version https://git-lfs"
+
+
+def is_pointer(path: Path) -> bool:
+    """Return whether a file stands for one that Git LFS keeps, as in a clone that was made without it."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as content:
+        return content.read(len(_POINTER)) == _POINTER
+
+
+def refuse_pointer(path: Path) -> None:
+    """Refuse a file of :func:`is_pointer`.
+
+    Raises:
+        DataError: If it is one.
+    """
+    if is_pointer(path):
+        raise DataError("is a pointer of Git LFS, not the file itself.", "Run git lfs pull in the clone.", source=path)
 
 
 def format_of(path: Path) -> str:
@@ -35,6 +56,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     number = 0
     try:
+        refuse_pointer(path)
         with _opened(path) as stream:
             if stream.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 lines: Iterator[str] = io.TextIOWrapper(stream, "utf-16", newline="\n")

@@ -19,6 +19,9 @@ __all__ = ["COUNTS", "SetReport", "describe"]
 _OFTEN_CUT = 0.05
 """Share of cut texts above which they are a problem."""
 
+_MISSING = {"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"}
+"""What programs write in the place of a missing text."""
+
 _AGAIN = "query of an earlier triplet; in one batch the positive of one is a negative of the other"
 _SENTENCES = {
     "positive_is_negative": ("has its positive among its negatives", "have their positive among their negatives"),
@@ -29,6 +32,10 @@ _SENTENCES = {
     "query_is_positive": ("has its query as its positive", "have their query as their positive"),
     "duplicate_triplets": ("is a duplicate", "are duplicates"),
     "duplicate_queries": (f"has the {_AGAIN}", f"have the {_AGAIN}"),
+    "missing_text": (
+        "has 'nan', 'None' or 'null' for a text, which may be missing",
+        "have 'nan', 'None' or 'null' for a text, which may be missing",
+    ),
 }
 """Predicates for one triplet and for several, by the name of the number in the report."""
 
@@ -45,6 +52,7 @@ COUNTS = {
     "positive_is_negative": "positive among own negatives",
     "negative_is_positive": "negative is a positive elsewhere",
     "query_is_positive": "positive is the query",
+    "missing_text": "a text is 'nan', 'None' or 'null'",
 }
 """Names of the counts of a set, and their labels; texts are compared without case, spacing and punctuation."""
 
@@ -119,6 +127,9 @@ def _places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, list[str
         ],
         "negative_is_positive": [item.source for item in triplets if contradicts(item)],
         "query_is_positive": [item.source for item in triplets if normal[item.query] == normal[item.positive]],
+        "missing_text": [
+            item.source for item in triplets if _MISSING & {text.strip() for text in (item.query, *item.passages)}
+        ],
         "duplicate_triplets": repeated(whole, sources),
         "duplicate_queries": repeated([normal[item.query] for item in triplets], sources),
     }

@@ -27,8 +27,10 @@ _NUMBERED = re.compile(r"(?:negative|neg)_?(\d+)", re.IGNORECASE)
 _LISTS = {"pos", "positives", "neg", "negatives"}
 """Columns in which a cell of CSV may hold a list."""
 
-_PAIRS = {"sentence1", "sentence2"}
-_RATINGS = {"score", "scores", "label", "labels", "similarity", "similarity_score"}
+_LABELS = {"label", "labels"}
+_RATINGS = {"score", "scores", "similarity", "similarity_score"} | _LABELS
+_RATED = {"sentence1": _RATINGS, "sentence2": _RATINGS, "passage": _LABELS, "answer": _LABELS}
+"""Columns of a text that need not match the other, by their names, and the columns that would say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,8 @@ def find_columns(record: Record, columns: Mapping[str, str]) -> Columns:
             the record is a rated pair.
     """
     query, positive = (_required(record, part, columns) for part in ("query", "positive"))
-    if _PAIRS & {query.strip().lower(), positive.strip().lower()} - set(columns.values()):
-        _refuse_ratings(record, query, positive)
+    for name in {query, positive} - set(columns.values()):
+        _refuse_ratings(record, query, positive, _RATED.get(name.strip().lower(), set()))
     negatives = _negatives(record, columns)
     lists = {name for name in (positive, *negatives) if name.strip().lower() in _LISTS}
     lists |= {columns[part] for part in columns if part == "negatives"}
@@ -123,11 +125,11 @@ def _required(record: Record, part: str, columns: Mapping[str, str]) -> str:
     return found
 
 
-def _refuse_ratings(record: Record, query: str, positive: str) -> None:
-    ratings = [name for name in record.fields if name.strip().lower() in _RATINGS]
+def _refuse_ratings(record: Record, query: str, positive: str, names: Collection[str]) -> None:
+    ratings = [name for name in record.fields if name.strip().lower() in names]
     if ratings:
         raise record.error(
-            f"holds a pair of sentences that {ratings[0]!r} rates, which need not match.",
+            f"holds a pair of texts that {ratings[0]!r} rates, which need not match.",
             f"Write only the pairs that match, without {ratings[0]!r}; or, if all match, map the columns: "
             f"{_mapping('query', query)}, and positive to {positive}.",
         )

@@ -73,8 +73,8 @@ def read_saved(folder: Path, *, split: str | None) -> Iterator[Record]:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         remedy = "Save it again, or give the triplets as .jsonl."
         raise DataError(f"is not a data set that can be read: {reason}.", remedy, source=folder) from error
-    splits = saved if isinstance(saved, datasets.DatasetDict) else {split or "train": saved}
-    rows = splits.get(split or "train")
+    splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
+    rows = splits.get(split or "train") if split or len(splits) > 1 else next(iter(splits.values()))
     if rows is None:
         remedy = f"Name one of {', '.join(splits)} (split=...)."
         raise DataError(f"has no split {split or 'train'!r}.", remedy, source=folder)

@@ -117,6 +117,9 @@ def read_pairs(files: JudgedFiles) -> Iterator[Record]:
     for query, text in found.queries.items():
         for document in found.grades[query]:
             row = found.rows[query, document]
+            if not found.documents[document]:
+                problem = f"the document {document!r}, which this line calls relevant, is empty."
+                raise row.error(problem, f"Fill it in {files.documents.name}, or remove the line.")
             yield Record(row.file, row.number, {"query": text, "positive": found.documents[document]})
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.errors import DataError
 from gaprune.util.json_lines import Record
+from gaprune.util.text_files import refuse_pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ def read_parquet(path: Path) -> Iterator[Record]:
                     number += 1
                     yield Record(path, number, fields, is_line=False)
     except (pyarrow.ArrowException, OSError) as error:
+        refuse_pointer(path)
         reason = str(error).splitlines()[0]
         remedy = "Write the file again, or give the triplets as .jsonl."
         raise DataError(f"is not a readable Parquet file: {reason}", remedy, source=path) from error

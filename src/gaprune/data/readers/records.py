@@ -9,7 +9,7 @@ import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gaprune.data.readers.columns import Columns, find_columns
+from gaprune.data.readers.columns import Columns, find_columns, is_triplet
 from gaprune.data.triplets import Triplet
 from gaprune.util.json_lines import Record
 
@@ -53,7 +53,8 @@ def parse_records(
 def _as_triplets(record: Record) -> Record:
     """Return a set of texts of the same meaning as a query and its positives."""
     texts = record.fields["set"]
-    if set(record.fields) != {"set"} or not isinstance(texts, list):
+    others = {name: value for name, value in record.fields.items() if name != "set"}
+    if not isinstance(texts, list) or is_triplet(Record(record.file, record.number, others)):
         return record
     if len(texts) < 2:
         raise record.error(f"the set holds {len(texts)} texts.", "Give every set two texts or more.")

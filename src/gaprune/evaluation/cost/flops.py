@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gaprune.models.load import padded_inputs
+from gaprune.models.modes import padded_inputs
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

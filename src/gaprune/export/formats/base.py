@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gaprune.errors import ConfigError
+from gaprune.models.checks import check_adapter
+from gaprune.models.load import load_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,7 @@ class Request:
         weights_only: Whether the weights alone are.
         parent: Folder or hub id of the model's parent, if it is named.
         reader: The program that the export is made for, if one is named.
+        trust_remote_code: Whether code that comes with the models may run.
     """
 
     folder: Path
@@ -37,6 +40,17 @@ class Request:
     weights_only: bool = False
     parent: str | Path | None = None
     reader: Reader | None = None
+    trust_remote_code: bool = False
+
+    def load(self, name: str | Path, **options: Any) -> SentenceTransformer:
+        """Load a model on the CPU, refusing one that carries an adapter.
+
+        Raises:
+            ModelError: If it does, or cannot be loaded.
+        """
+        model = load_model(name, device="cpu", trust_remote_code=self.trust_remote_code, **options)
+        check_adapter(model)
+        return model
 
 
 class ExportFormat(ABC):

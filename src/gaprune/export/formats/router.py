@@ -16,7 +16,6 @@ from gaprune.export.model_files import write_model
 from gaprune.export.provenance import Provenance
 from gaprune.models.encode import encode
 from gaprune.models.fingerprints import weights_fingerprint
-from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts, resolve_prompts
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class RouterFolder(ExportFormat):
     def check_model(self, model: SentenceTransformer) -> None:
         """Load the parent, and refuse one in whose index the model cannot search."""
         recorded = self._recorded and self._recorded.parent
-        self._parent = load_model(self._name, device="cpu", revision=recorded.revision if recorded else None)
+        self._parent = self.request.load(self._name, revision=recorded.revision if recorded else None)
         if recorded and recorded.dtype is None and weights_fingerprint(self._parent) != recorded.weights_sha256:
             raise ModelError(
                 f"parent: {self._name} has other weights than gaprune.json says.", "Name the parent with --parent."
@@ -83,7 +82,7 @@ class RouterFolder(ExportFormat):
 
     def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:  # noqa: ARG002
         """Write both models, each in its own folder and type of numbers, and the router around them."""
-        child = load_model(self.request.folder, device="cpu")
+        child = self.request.load(self.request.folder)
         self._prompts = Prompts(resolve_prompts(child).query, resolve_prompts(self._parent).passage)
         types, structure = {}, {}
         for route, each in ((_QUERY, child), (_DOCUMENT, self._parent)):
@@ -113,7 +112,7 @@ class RouterFolder(ExportFormat):
 
         The cosine of such a pair is the mean of the cosines of both.
         """
-        opened = load_model(folder, device="cpu")
+        opened = self.request.load(folder)
         prompts = resolve_prompts(opened)
         if prompts != self._prompts:
             raise ModelError(f"The router reads the prompts {prompts}, not {self._prompts}.", "Please report this.")

@@ -10,7 +10,6 @@ from gaprune.export.formats.base import ExportFormat
 from gaprune.export.formats.registry import register
 from gaprune.export.model_files import write_model
 from gaprune.models.encode import encode
-from gaprune.models.load import load_model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,7 +43,7 @@ class TorchFolder(ExportFormat):
         self, model: SentenceTransformer, folder: Path, texts: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the embeddings by the folder, opened again, and by the model."""
-        opened = load_model(folder, device="cpu")
+        opened = self.request.load(folder)
         return encode(opened, texts, None, ""), encode(model, texts, None, "")
 
     def usage(self) -> str:
