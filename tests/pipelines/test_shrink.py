@@ -1,5 +1,6 @@
 """Shrinking by one dial: from documents or triplets to a judged model, continued after a kill, refused in time."""
 
+import errno
 import json
 import random
 
@@ -11,6 +12,7 @@ from gaprune.config.removal import Target
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError
 from gaprune.evaluation.cost.speed import Speed
+from gaprune.export import folder as writing
 from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
 from gaprune.pipelines import meet_target, shrink, shrink_plan
@@ -53,7 +55,7 @@ def arguments(place, folder_of):
         "model": parent,
         "domain": domain,
         "general": triplets_file(place / "general.jsonl", made),
-        "parameters": int(0.95 * count),
+        "parameters": int(0.6 * count),
         "recipe": QUICK,
     }
 
@@ -67,6 +69,9 @@ def test_the_child_is_an_ordinary_model_and_meets_the_target(shrunk, arguments):
     child = SentenceTransformer(str(shrunk.out), device="cpu")
     parameters = sum(each.numel() for each in child.parameters())
     assert parameters == shrunk.provenance.sparsity.parameters <= arguments["parameters"]
+    *others, last = shrunk.provenance.method.pruning.removed
+    assert others
+    assert last.kind == "vocabulary", "rows of tokens that no text uses cost nothing, and go first"
     assert child.encode("the bank").shape == (child.get_embedding_dimension(),)
 
 
@@ -120,17 +125,6 @@ def _interrupted(*_args, **_options):
     raise KeyboardInterrupt
 
 
-def test_a_run_that_was_ended_continues_with_the_stage_it_was_in(arguments, place, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(shrink, "recover", _interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            gaprune.shrink(**arguments, out=place / "ended")
-    monkeypatch.setattr(shrink, "prepare_domain", _interrupted)
-    monkeypatch.setattr(shrink, "meet_target", _interrupted)
-    monkeypatch.setattr(shrink_plan, "_PASSES_OVER_ALL", 1e9)  # a bad estimate of what is done already stops nothing
-    assert gaprune.shrink(**arguments, out=place / "ended").out == place / "ended"
-
-
 def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys):
     recipe = {**QUICK, "recover": {"steps": 2, "batch_size": 8, "minutes": 1e-6}}
     found = gaprune.shrink(**{**arguments, "recipe": recipe}, out=place / "late").provenance
@@ -139,15 +133,37 @@ def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, pla
     assert found.recoveries[0].training.steps > 0
 
 
-def test_a_full_disk_keeps_finished_stages_and_writes_nothing_half(arguments, place, monkeypatch):
-    def full(*_args, **_options):
-        raise OSError("No space left on device")
+def test_a_disk_that_is_full_in_any_stage(arguments, place, monkeypatch):
+    """Nothing is half-written, finished stages are kept, and the same command continues with the stage it was in."""
 
-    monkeypatch.setattr(shrink, "meet_target", full)
-    with pytest.raises(OutputError, match=r"'pruned'.*No space left"):
-        gaprune.shrink(**arguments, out=place / "full")
-    assert not (place / "full").exists()
-    assert [each.name for each in (place / "full.stages").iterdir()] == ["data"]
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def saved(*args, **options):
+        with monkeypatch.context() as within:
+            within.setattr(writing, "write_model", full)
+            return writing.save(*args, **options)
+
+    out, finished = place / "full", set()
+    for stage, step, fails in (
+        ("data", "prepare_domain", full),
+        ("pruned", "meet_target", full),
+        ("trained", "recover", full),
+        ("full", "save", saved),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(shrink, step, fails)
+            with pytest.raises(OutputError, match=rf"{stage}.*No space left.*\n.*[Mm]ake room"):
+                gaprune.shrink(**arguments, out=out)
+        assert not out.exists()
+        kept = {each.name for each in (place / "full.stages").iterdir()}
+        assert {name for name in kept if not name.startswith("training-")} == finished
+        finished |= {stage}
+    for done in ("prepare_domain", "meet_target", "recover"):
+        monkeypatch.setattr(shrink, done, _interrupted)
+    monkeypatch.setattr(shrink_plan, "_PASSES_OVER_ALL", 1e9)  # a bad estimate of what is done already stops nothing
+    assert gaprune.shrink(**arguments, out=out).out == out
+    assert not (place / "full.stages").exists()
 
 
 class TestSpeed:

@@ -15,7 +15,7 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
-from gaprune.errors import ConfigError, TimeTooShortError
+from gaprune.errors import ConfigError, ModelError, TimeTooShortError, require_extra
 from gaprune.evaluation.quality.changed import ChangedQueries, changed_queries
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -27,6 +27,7 @@ from gaprune.export.provenance import Provenance
 from gaprune.export.records import Shrink
 from gaprune.models.checks import check_layers
 from gaprune.models.load import load_model
+from gaprune.models.vocabulary import vocabulary
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from gaprune.pipelines.export import export_model
 from gaprune.pipelines.meet_target import Met, check_runtime, meet_target
@@ -34,6 +35,7 @@ from gaprune.pipelines.preflight import check_outside
 from gaprune.pipelines.recover import recover
 from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
 from gaprune.pipelines.stages import Stages, fingerprint_of
+from gaprune.pruning.tokenizers import VOCABULARY_EXTRA
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.report.card import model_card
 from gaprune.report.markdown import put_section
@@ -153,6 +155,8 @@ def _check(asked: ShrinkOptions) -> Path:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (out=...).")
     _check_stages(asked)
     check_runtime(asked.runtime)
+    if asked.target.kind != "speedup":
+        require_extra(*VOCABULARY_EXTRA)
     destination = check_destination(asked.out, overwrite=asked.overwrite)
     if asked.runtime != "torch":
         check_destination(_exported_folder(asked), overwrite=asked.overwrite)
@@ -188,7 +192,20 @@ def _prune(
 ) -> None:
     plan.check(asked)
     options = {"domain": data.domain, "general": data.general, "triplets": plan.triplets, "seed": asked.seed}
+    options |= {"vocabulary": data.texts} if _removes_tokens(parent, asked) else {}
     meet_target(parent, asked.target, folder, runtime=asked.runtime, options={**options, **asked.prune})
+
+
+def _removes_tokens(parent: SentenceTransformer, asked: ShrinkOptions) -> bool:
+    """Return whether tokens that no text uses are removed: they make a model smaller, and no faster."""
+    if asked.target.kind == "speedup" or {"vocabulary", "tokens"} & asked.prune.keys():
+        return False
+    try:
+        vocabulary(parent)
+    except ModelError as error:
+        say(f"All tokens are kept: {error.problem}")
+        return False
+    return True
 
 
 def _train(
