@@ -238,7 +238,7 @@ class TestCompare:
             empty,
         )
         assert (done.code, done.out) == (0, "")
-        assert sorted(path.name for path in empty.iterdir()) == ["comparison.json", "comparison.md"]
+        assert sorted(path.name for path in empty.iterdir()) == ["comparison.json", "comparison.md", "report.html"]
 
     def test_everything_from_a_recipe(self, gaprune, files, tmp_path):
         (tmp_path / "r.yaml").write_text(

@@ -82,6 +82,15 @@ def test_scores_in_the_parents_index_equal_plain_loops(child, model, tasks):
     assert found["Labels"].index is None, "a classification searches nothing"
 
 
+def test_a_change_from_the_parent_has_an_interval(child, model, tasks):
+    for score in evaluate(child, tasks, parent=model, prompts=PROMPTS).scores:
+        assert score.interval[0] <= score.change <= score.interval[1]
+    itself = evaluate(model, tasks, parent=model, prompts=PROMPTS)
+    assert {score.interval for score in itself.scores} == {(0.0, 0.0)}
+    read = Evaluation.from_dict(json.loads(json.dumps(itself.as_dict())))
+    assert [score.interval for score in read.scores] == [(0.0, 0.0)] * len(tasks)
+
+
 def test_a_parent_evaluated_before_gives_the_same_without_being_asked_again(child, model, tasks, monkeypatch):
     whole = evaluate(child, tasks, parent=model)
     before = evaluate(model, tasks, keep_vectors=True)

@@ -9,8 +9,7 @@ import pytest
 from gaprune.errors import OutputError
 from gaprune.evaluation.comparison import Summary
 from gaprune.evaluation.curves import Curves, Panel
-from gaprune.report import figures
-from gaprune.report.figures import write_figures
+from gaprune.report.figures import draw_curves, write_figures
 
 LINES = {
     "dai": [(0.5, Summary(0.6, 0.01, -0.1)), (0.7, Summary(0.4, None, -0.3))],
@@ -31,7 +30,7 @@ def test_files(tmp_path):
 
 
 def test_what_is_drawn():
-    drawn = figures._drawn(CURVES)
+    drawn = draw_curves(CURVES)
     finance, general = drawn.axes
     assert (finance.get_title(), finance.get_xlabel(), general.get_title()) == ("finance", "sparsity", "general")
     lines = {line.get_label(): line for line in finance.lines}

@@ -52,7 +52,7 @@ def compare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for comparison.md, .json and figures.", rich_help_panel=GROUPS[-1]),
+        typer.Option(help="Folder for report.html, comparison.md, .json and figures.", rich_help_panel=GROUPS[-1]),
     ] = None,
     figures: Annotated[bool, typer.Option(help="Draw curves into --out.", rich_help_panel=GROUPS[-1])] = True,
     quiet: QuietFlag = False,
@@ -61,6 +61,7 @@ def compare(
     """Prune by several criteria, or put other models beside one, and print the table of their quality."""
     from gaprune.evaluation.curves import make_curves
     from gaprune.pipelines.compare import compare as verb
+    from gaprune.report.comparison import comparison_page
     from gaprune.report.figures import write_figures
     from gaprune.report.markdown import markdown_table
     from gaprune.report.tables import COMPARISON, plain_table
@@ -68,7 +69,7 @@ def compare(
     names = [name.strip() for name in criteria.split(",") if name.strip()]
     sweeps = {option: values.split(",") for option, values in pairs(sweep, "sweep").items()}
     if out is not None:
-        for name in ("comparison.json", "comparison.md"):
+        for name in ("comparison.json", "comparison.md", "report.html"):
             check_file(out / name, overwrite=True)
     with silence(quiet, as_json):
         result = verb(
@@ -84,7 +85,8 @@ def compare(
     if out is not None:
         write_json(out / "comparison.json", result.as_dict())
         write_text(out / "comparison.md", markdown_table(result.header(), result.rows()))
+        write_text(out / "report.html", comparison_page(result))
         if figures:
             write_figures(make_curves(result), out)
-        remark(f"Written to {out}.", quiet=quiet or as_json)
+        remark(f"Written to {out}; its page is {out / 'report.html'}.", quiet=quiet or as_json)
     answer(result.as_dict(), plain_table(COMPARISON, result.header(), result.rows()), quiet=quiet, as_json=as_json)

@@ -10,9 +10,11 @@ from gaprune.errors import OutputError
 from gaprune.util.files import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from gaprune.evaluation.curves import Curves, Panel
 
-__all__ = ["write_figures"]
+__all__ = ["draw_curves", "write_figures"]
 
 _FORMATS = ("png", "svg")
 _WIDTH, _HEIGHT = 4.5, 3.5
@@ -31,7 +33,7 @@ def write_figures(figures: Sequence[Curves], folder: Path) -> list[Path]:
     # Without a date and random names, so that files of the same numbers can be compared.
     with mpl.rc_context({"svg.hashsalt": "gaprune"}):
         for curves in figures:
-            figure = _drawn(curves)
+            figure = draw_curves(curves)
             for ending in _FORMATS:
                 path = folder / f"{curves.name}.{ending}"
                 metadata: dict[str, Any] = {"Date": None} if ending == "svg" else {"Software": None}
@@ -46,7 +48,7 @@ def write_figures(figures: Sequence[Curves], folder: Path) -> list[Path]:
     return written
 
 
-def _drawn(curves: Curves) -> Any:
+def draw_curves(curves: Curves) -> Figure:
     """Return the figure: a row of panels for each sparsity that is fixed, a column for each domain."""
     from matplotlib.figure import Figure
 
@@ -70,7 +72,9 @@ def _drawn(curves: Curves) -> Any:
 
 def _draw(axis: Any, panel: Panel, places: Mapping[str, int]) -> None:
     """Draw a panel; a curve looks the same in all panels, by its place among the names of all."""
-    axis.axhline(panel.dense, color="black", linestyle="--", linewidth=1, label="dense")
+    import matplotlib as mpl
+
+    axis.axhline(panel.dense, color=mpl.rcParams["text.color"], linestyle="--", linewidth=1, label="dense")
     for label, points in panel.lines.items():
         axis.errorbar(
             [x for x, _ in points],

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.export.records import Structured
 from gaprune.report.answer import answer_text
 from gaprune.report.front_matter import short_name
+from gaprune.report.html import Part, Section, recipe_text, render
 from gaprune.report.index import INDEX_COLUMNS, SIZE_COLUMNS, index_rows, index_text, size_rows
 from gaprune.report.pictures import removed_picture, training_picture
 from gaprune.report.rows import (
@@ -37,35 +34,12 @@ _MIX_COLUMNS = (
     "layers", "FFN neurons per layer", "tokens", "parameters", "speedup",
     "estimated degradation",
 )  # fmt: skip
+_INTERVALS = (
+    "In brackets: the 95 % interval of the change over the queries or texts of a task. If it holds 0, the change can be "
+    "chance."
+)
 _PLACES = {"out", "tasks", "scores", "checkpoint", "overwrite", "resume"}
 """Options that name places of the run that was recorded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A part of a section, in this order: a heading, paragraphs, a picture (SVG), a table, and code."""
-
-    heading: str = ""
-    lines: Sequence[str] = ()
-    picture: str = ""
-    header: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    marked: int | None = None
-    code: str = ""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to show."""
-        return not (self.lines or self.picture or self.rows or self.code)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A section of the page."""
-
-    id: str
-    title: str
-    parts: Sequence[Part]
 
 
 def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -> str:
@@ -73,8 +47,6 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
 
     It has a section for everything that the provenance holds, and none for what it does not hold.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     evaluation = provenance.scores
     sections = [
         Section("answer", "The answer", _answer(provenance, evaluation)),
@@ -88,16 +60,8 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
         Section("provenance", "Provenance", _provenance(provenance)),
         Section("recipe", "Recipe", _recipes(provenance)),
     ]
-    shown = [Section(each.id, each.title, [part for part in each.parts if not part.is_empty]) for each in sections]
-    template = Environment(
-        loader=PackageLoader("gaprune", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("page.html")
     title = f"{short_name(provenance.parent.name)}, {'pruned' if provenance.method.criterion else 'fine-tuned'}"
-    return template.render(title=title, sections=[each for each in shown if each.parts])
+    return render(title, sections)
 
 
 def _answer(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
@@ -110,7 +74,11 @@ def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part
     found = provenance.parent_index
     index = [] if found is None else [index_text(found, short_name(provenance.parent.name))]
     return [
-        Part(header=EVALUATION_COLUMNS, rows=evaluation_rows(evaluation)),
+        Part(
+            lines=[_INTERVALS] if any(each.interval is not None for each in evaluation.scores) else [],
+            header=EVALUATION_COLUMNS,
+            rows=evaluation_rows(evaluation),
+        ),
         Part(heading="In the parent's index", lines=index, header=INDEX_COLUMNS, rows=index_rows(evaluation)),
         Part(heading="Size of the index", header=SIZE_COLUMNS, rows=size_rows(evaluation)),
     ]
@@ -232,20 +200,8 @@ def _recipes(provenance: Provenance) -> list[Part]:
     parts = []
     if provenance.recipe:
         heading = "gaprune prune --recipe prune.yaml --out DIR"
-        parts.append(Part(heading=heading, lines=[paths], code=_yaml(provenance.recipe, Recipe)))
+        parts.append(Part(heading=heading, lines=[paths], code=recipe_text(provenance.recipe, Recipe, _PLACES)))
     for each in provenance.recoveries:
         heading = "gaprune recover DIR --recipe recover.yaml --out DIR2"
-        parts.append(Part(heading=heading, code=_yaml(each.options, RecoveryOptions)))
+        parts.append(Part(heading=heading, code=recipe_text(each.options, RecoveryOptions, _PLACES)))
     return parts
-
-
-def _yaml(recorded: Mapping[str, Any], options: type[CommandOptions]) -> str:
-    from ruamel.yaml import YAML
-
-    usual = options().model_dump(mode="json")
-    chosen = {name: each for name, each in recorded.items() if name not in _PLACES and each != usual.get(name)}
-    file = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.dump(chosen, file)
-    return file.getvalue() if chosen else ""

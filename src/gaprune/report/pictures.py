@@ -9,15 +9,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gaprune.export.records import Structured
+from gaprune.report.figures import draw_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+    from gaprune.evaluation.curves import Curves
     from gaprune.export.provenance import Provenance
     from gaprune.export.records import Recovery, Removed
     from gaprune.recovery.recover_model import Point
 
-__all__ = ["removed_picture", "training_picture"]
+__all__ = ["curves_picture", "removed_picture", "training_picture"]
 
 _INK = "#010203"
 """Stands for the colour of the page's text."""
@@ -132,16 +135,31 @@ def _short(name: str) -> str:
     return name if len(name) <= _LONGEST else f"…{name[1 - _LONGEST :]}"
 
 
+def curves_picture(curves: Curves) -> str:
+    """Return a figure of a comparison."""
+    return _svg(curves.name, partial(draw_curves, curves))
+
+
 def _drawn(name: str, height: float, draw: Callable[[Axes], None]) -> str:
-    """Return the element ``svg`` that ``draw`` fills; the same drawing gives the same text, with ids of this name."""
+    """Return the element ``svg`` with one pair of axes, which ``draw`` fills."""
+
+    def make() -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        draw(figure.subplots())
+        return figure
+
+    return _svg(name, make)
+
+
+def _svg(name: str, make: Callable[[], Figure]) -> str:
+    """Return a figure as the element ``svg``; the same drawing gives the same text, with ids of this name."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
 
     file = io.StringIO()
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        draw(figure.subplots())
-        figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+        make().savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     drawn = file.getvalue()
     drawn = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", drawn[drawn.index("<svg") :])
     drawn = re.sub(r' (width|height)="[\d.]+pt"', "", drawn, count=2)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gaprune.export.records import Calibration, DataSet, DistillationData, Recovery, Structured, Unstructured
 from gaprune.report.front_matter import short_name
 from gaprune.report.sentences import constants_text, negatives_text, percent, reconstruction_text, target_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
     from gaprune.export.records import Sparsity
 
-__all__ = ["DATA_COLUMNS", "EVALUATION_COLUMNS", "data_rows", "evaluation_rows", "method_rows", "recovery_rows"]
+__all__ = [
+    "DATA_COLUMNS", "EVALUATION_COLUMNS", "change_text", "data_rows", "evaluation_rows", "method_rows",
+    "recovery_rows",
+]  # fmt: skip
 
 Rows = list[tuple[str, str]]
 
 DATA_COLUMNS = ("kind", "name", "triplets", "negatives", "SHA-256")
-EVALUATION_COLUMNS = ("domain", "task", "metric", "this model", "parent", "change")
+EVALUATION_COLUMNS = ("domain", "task", "metric", "this model", "parent", "change [95 %]")
 
 
 def method_rows(provenance: Provenance) -> Rows:
@@ -115,8 +120,17 @@ def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return a row for each task and mean, under :data:`EVALUATION_COLUMNS`."""
     rows = []
     for row in evaluation.rows():
-        values = [row["value"], row["parent"], row["change"]]
+        values = [row["value"], row["parent"]]
         name = "mean" if row["kind"] == "mean" else str(row["task"])
         cells = ["" if value is None else f"{value:.4f}" for value in values]
-        rows.append((str(row["domain"] or "all"), name, str(row["metric"]), *cells))
+        rows.append((str(row["domain"] or "all"), name, str(row["metric"]), *cells, change_text(row)))
     return rows
+
+
+def change_text(row: Mapping[str, Any]) -> str:
+    """Return the change of a score from the parent, with its interval where there is one."""
+    if row["change"] is None:
+        return ""
+    interval = row.get("interval")
+    shown = "" if interval is None else f" [{interval[0]:+.4f}, {interval[1]:+.4f}]"
+    return f"{row['change']:+.4f}{shown}"

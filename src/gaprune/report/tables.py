@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from gaprune.report.index import INDEX_COLUMNS, SIZE_COLUMNS, index_rows, index_text, size_rows
+from gaprune.report.rows import change_text
 from gaprune.report.sentences import percent
 
 if TYPE_CHECKING:
@@ -34,16 +35,17 @@ def _table(title: str, *columns: str, text: int = 1) -> Table:
 def evaluation_table(evaluation: Evaluation, title: str = "Quality") -> Table:
     """Return the scores by task with the means, beside the parent's if there are any."""
     beside = any(score.parent is not None for score in evaluation.scores)
-    columns = ("domain", "task", "metric", "score", *(("parent", "change") if beside else ()), "seconds")
+    columns = ("domain", "task", "metric", "score", *(("parent", "change [95 %]") if beside else ()), "seconds")
     table = _table(title, *columns, text=3)
     for row in evaluation.rows():
         is_mean = row["kind"] == "mean"
-        values = [row["value"], *((row["parent"], row["change"]) if beside else ())]
+        values = [row["value"], *((row["parent"],) if beside else ())]
         table.add_row(
             str(row["domain"] or "all"),
             "mean" if is_mean else str(row["task"]),
             str(row["metric"]),
             *("" if value is None else f"{value:.4f}" for value in values),
+            *((change_text(row),) if beside else ()),
             f"{row['seconds']:.1f}",
             style="bold" if is_mean else None,
         )

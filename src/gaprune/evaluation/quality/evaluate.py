@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.bootstrap import paired_bootstrap
+from gaprune.evaluation.quality.pairs import PairTask
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.search import SearchTask
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
@@ -72,12 +74,16 @@ def evaluate(
 
 def _beside(child: Evaluation, parent: Evaluation, tasks: Sequence[Task]) -> Evaluation:
     """Return the scores of a child with its parent's, and those of its queries in the parent's index."""
-    its = {score.key: score.vectors for score in parent.scores}
+    its = {score.key: score for score in parent.scores}
     scores, dimensions = [], None
     for task, score in zip(tasks, child.against(parent).scores, strict=True):
-        index, mine, other = None, score.vectors, its[score.key]
+        index, interval, mine, other = None, None, score.vectors, its[score.key].vectors
+        measured = score.items is not None and its[score.key].items is not None
+        if measured and not isinstance(task, PairTask):  # a thousand correlations take seconds
+            found = paired_bootstrap([task], child, parent)
+            interval = found.low, found.high
         if isinstance(task, SearchTask) and mine is not None and other is not None:
             dimensions = mine.passages.shape[1], other.passages.shape[1]
             index = task.in_index(mine, other) if dimensions[0] == dimensions[1] else None
-        scores.append(replace(score, index=index))
+        scores.append(replace(score, index=index, interval=interval))
     return Evaluation(tuple(scores), dimensions)

@@ -33,6 +33,7 @@ class Score:
         value: The metric; 1 is best, 0 is worst (-1 for correlations).
         seconds: Time the model took.
         parent: The parent's value in the same task, if it was evaluated.
+        interval: The 95 % interval of ``change`` over the queries or texts of the task (paired bootstrap).
         details: Further metrics by name.
         fingerprint: Identifies the task's data.
         index: The score of the model's queries against the parent's passages.
@@ -47,6 +48,7 @@ class Score:
     value: float
     seconds: float
     parent: float | None = None
+    interval: tuple[float, float] | None = None
     details: Mapping[str, float] = field(default_factory=dict)
     fingerprint: str = ""
     index: IndexScore | None = None
@@ -140,7 +142,7 @@ class Evaluation:
             raise ConfigError("The parent was not evaluated.", "Evaluate with parent=.")
         return Evaluation(
             tuple(
-                replace(score, value=value, parent=None, details={}, items=None)
+                replace(score, value=value, parent=None, interval=None, details={}, items=None)
                 for score, value in zip(self.scores, values, strict=True)
                 if value is not None
             )
@@ -175,7 +177,8 @@ class Evaluation:
     def rows(self) -> list[dict[str, str | float | None]]:
         """Return the table: tasks by domain, the mean of each domain, and (for several domains) the mean of all.
 
-        Each row has ``domain``, ``task``, ``kind``, ``metric``, ``value``, ``parent``, ``change`` and ``seconds``;
+        Each row has ``domain``, ``task``, ``kind``, ``metric``, ``value``, ``parent``, ``change``, ``interval``
+        and ``seconds``;
         rows of means have the kind ``mean`` and an empty task and metric.
         """
         rows: list[dict[str, str | float | None]] = []
@@ -189,7 +192,7 @@ class Evaluation:
 
     @staticmethod
     def _row(score: Score) -> dict[str, str | float | None]:
-        columns = ("domain", "task", "kind", "metric", "value", "parent", "change", "seconds")
+        columns = ("domain", "task", "kind", "metric", "value", "parent", "change", "interval", "seconds")
         return {name: getattr(score, name) for name in columns}
 
     @staticmethod
@@ -203,6 +206,7 @@ class Evaluation:
             metric="",
             value=part.mean(),
             parent=part.parent_mean(),
+            interval=members[0].interval if len(members) == 1 else None,
             seconds=seconds,
         )
 
@@ -212,7 +216,11 @@ class Evaluation:
         index = content.get("parent_index")
         return cls(
             scores=tuple(
-                Score(**{**each, "index": IndexScore(**each["index"]) if each.get("index") else None})
+                Score(
+                    **each
+                    | {"index": IndexScore(**each["index"]) if each.get("index") else None}
+                    | {"interval": tuple(each["interval"]) if each.get("interval") else None}
+                )
                 for each in content["scores"]
             ),
             dimensions=(index["dimensions"], index["parent_dimensions"]) if index else None,

@@ -1,0 +1,94 @@
+"""The page about a comparison of criteria."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gaprune.config.recipe import Recipe
+from gaprune.evaluation.curves import make_curves
+from gaprune.report.front_matter import short_name
+from gaprune.report.html import Part, Section, recipe_text, render
+from gaprune.report.pictures import curves_picture
+from gaprune.report.tables import COMPARISON
+
+if TYPE_CHECKING:
+    from gaprune.evaluation.comparison import Comparison
+
+__all__ = ["comparison_page"]
+
+_SPREAD = "± is the standard deviation over samples of the calibration data."
+_TITLES = {"sparsity": "By sparsity", "triplets": "By number of triplets"}
+_ELSEWHERE = {"triplets", "tasks", "overwrite"}
+"""Options of the recipe that are arguments of the command or name places of the run."""
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """Return the page as HTML: who is best, the table, the curves, the data, and how to make it again."""
+    parent = comparison.settings.get("parent", {})
+    several = any(comparison.summary(*each.key[:2], domain, each.triplets).spread is not None
+                  for each in comparison.cells for domain in comparison.domains)  # fmt: skip
+    table = Part(
+        lines=[f"{COMPARISON}.", *([_SPREAD] if several else [])], header=comparison.header(), rows=comparison.rows()
+    )
+    curves = [
+        Part(heading=_TITLES.get(each.name.removeprefix("by-"), f"By {each.x}"), picture=curves_picture(each))
+        for each in make_curves(comparison)
+    ]
+    sections = [
+        Section("answer", "The answer", [Part(lines=list(_best(comparison)))]),
+        Section("quality", "Quality", [table]),
+        Section("curves", "Curves", curves),
+        Section("data", "Data", [_data(comparison.settings)]),
+        Section("provenance", "Provenance", [_provenance(comparison.settings)]),
+        Section("recipe", "Recipe", [_recipe(comparison)]),
+    ]
+    return render(f"{short_name(str(parent.get('name', 'model')))}, criteria compared", sections)
+
+
+def _best(comparison: Comparison) -> Iterator[str]:
+    """Yield the best criterion at each sparsity, in a sentence."""
+    for sparsity in comparison.sparsities:
+        parts = []
+        for domain in comparison.domains:
+            found = [(comparison.summary(*cell.key[:2], domain, cell.triplets).mean, cell.criterion)
+                     for cell in comparison.cells if cell.sparsity == sparsity]  # fmt: skip
+            value, name = max(found)
+            where = f"in {domain}" if domain else "over all tasks"
+            parts.append(
+                f"{where} {name} is best with {value:.4f} (the dense parent has {comparison.dense.mean(domain):.4f})"
+            )
+        yield f"At a sparsity of {sparsity:g}, {', and '.join(parts)}."
+
+
+def _data(settings: Mapping[str, Any]) -> Part:
+    rows = [
+        (str(sample.get("seed")), kind, str(data["name"]), f"{data['triplets']:,}", str(data["sha256"])[:16])
+        for sample in settings.get("calibration", ())
+        for kind in ("domain", "general")
+        if (data := sample.get(kind))
+    ]
+    return Part(header=("seed", "kind", "name", "triplets", "SHA-256"), rows=rows)
+
+
+def _provenance(settings: Mapping[str, Any]) -> Part:
+    parent, versions = settings.get("parent", {}), settings.get("versions", {})
+    rows = [
+        ("parent", str(parent.get("name") or "")),
+        ("commit", str(parent.get("commit") or parent.get("revision") or "")),
+        ("SHA-256 of the parent's weights", str(parent.get("weights_sha256") or "")),
+        ("versions", ", ".join(f"{package} {number}" for package, number in versions.items())),
+    ]
+    return Part(rows=[row for row in rows if row[1]])
+
+
+def _recipe(comparison: Comparison) -> Part:
+    settings = comparison.settings
+    names = ",".join(dict.fromkeys(variant.base for variant in comparison.variants.by_name.values()))
+    counts = [str(count) for count in settings.get("triplets", ()) if count is not None]
+    triplets = f" --triplets {','.join(counts)}" if counts else ""
+    return Part(
+        heading=f"gaprune compare --recipe compare.yaml --criteria {names}{triplets} --tasks TASKS --out DIR",
+        lines=["Of every path only the last part is recorded: put the folder before it."],
+        code=recipe_text(settings, Recipe, _ELSEWHERE),
+    )

@@ -1,0 +1,71 @@
+"""A page of sections as one HTML file that loads nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gaprune.config.options import CommandOptions
+
+__all__ = ["Part", "Section", "recipe_text", "render"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a section, in this order: a heading, paragraphs, a picture (SVG), a table, and code."""
+
+    heading: str = ""
+    lines: Sequence[str] = ()
+    picture: str = ""
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    marked: int | None = None
+    code: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return not (self.lines or self.picture or self.rows or self.code)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page."""
+
+    id: str
+    title: str
+    parts: Sequence[Part]
+
+
+def render(title: str, sections: Sequence[Section]) -> str:
+    """Return the page as HTML; empty parts, and sections of nothing but these, are left out."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    shown = [Section(each.id, each.title, [part for part in each.parts if not part.is_empty]) for each in sections]
+    template = Environment(
+        loader=PackageLoader("gaprune", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("page.html")
+    return template.render(title=title, sections=[each for each in shown if each.parts])
+
+
+def recipe_text(recorded: Mapping[str, Any], options: type[CommandOptions], without: Collection[str]) -> str:
+    """Return the recorded options that are not the default, but those of the names ``without``, as YAML to copy."""
+    from ruamel.yaml import YAML
+
+    usual = options().model_dump(mode="json")
+    chosen = {
+        name: recorded[name]
+        for name in recorded
+        if name in usual and name not in without and recorded[name] != usual[name]
+    }
+    file = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(chosen, file)
+    return file.getvalue() if chosen else ""
