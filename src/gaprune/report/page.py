@@ -35,8 +35,8 @@ _MIX_COLUMNS = (
     "estimated degradation",
 )  # fmt: skip
 _INTERVALS = (
-    "In brackets: the 95 % interval of the change over the queries or texts of a task. If it holds 0, the change can be "
-    "chance."
+    "In brackets: the 95 % interval of the change over the queries or texts of a task. If it holds 0, the change can "
+    "be chance."
 )
 _PLACES = {"out", "tasks", "scores", "checkpoint", "overwrite", "resume"}
 """Options that name places of the run that was recorded."""
