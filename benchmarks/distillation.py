@@ -2,12 +2,15 @@
 
     python benchmarks/distillation.py --speed
     python benchmarks/distillation.py --mixing [--domain finance] [--steps 50]
+    python benchmarks/distillation.py --texts [--domain finance] [--tokens 150000] [--only NAME,...]
 
 --speed times all-MiniLM-L6-v2 on texts of finance in processor time: embedding, as for the parent's embeddings, and a
 step of training, as for the child; batches are sorted by characters here, so a third of the positions is padding.
 --mixing fine-tunes half of its FFN neurons with other weights of the alignment to the parent, and judges by triplets
 that are neither calibrated nor trained on: queries against all of their passages, nDCG@10. Nothing is chosen on
-evaluation tasks. Results are lines of benchmarks/results/distillation.jsonl; finished cells are not made again.
+evaluation tasks. --texts distils on the texts of calibration triplets, after pruning for three times fewer operations,
+by other learning rates, batches and weights of the loss, and keeps cosine and nDCG on held-out texts over tokens.
+Results are lines of benchmarks/results/distillation.jsonl; finished cells are not made again.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import torch
 import gaprune
 from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplet
+from gaprune.data.write import write_triplets
 from gaprune.models.demo import demo_model
 from gaprune.models.encode import encode
 from gaprune.models.load import load_model
@@ -46,6 +50,20 @@ COMMON = {
     "batch_size": 16, "max_length": 48, "bf16": True, "triplets": 3600, "held_out": 0.01, "device": "cpu", "seed": 0,
 }  # fmt: skip
 JUDGED = 400
+SMALLER = {
+    "target": "speedup=3", "triplets": 96, "layer_triplets": 24, "reconstruction_triplets": 64, "max_length": 64,
+    "seed": 0,
+}  # fmt: skip
+ON_TEXTS: dict[str, dict[str, Any]] = {
+    "1e-4, 32 pairs": {"learning_rate": 1e-4},
+    "3e-4, 32 pairs": {"learning_rate": 3e-4},
+    "1e-3, 32 pairs": {"learning_rate": 1e-3},
+    "3e-4, 8 pairs": {"learning_rate": 3e-4, "batch_size": 8},
+    "1e-3, 8 pairs": {"learning_rate": 1e-3, "batch_size": 8},
+    "3e-4, 32 pairs, cosine alone": {"learning_rate": 3e-4, "similarity_weight": 0.0},
+}
+TEXTS, HELD_OUT = 1500, 0.06
+"""Triplets whose texts are distilled on, and the share of the passages that are held out."""
 
 
 def main() -> None:
@@ -53,6 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speed", action="store_true")
     parser.add_argument("--mixing", action="store_true")
+    parser.add_argument("--texts", action="store_true")
+    parser.add_argument("--tokens", type=int, default=150_000)
+    parser.add_argument("--only", help="names of cells of --texts, separated by semicolons")
     parser.add_argument("--domain", default="finance")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "gaprune-recovery")
@@ -62,6 +83,11 @@ def main() -> None:
     for cell, options in CELLS.items() if args.mixing else ():
         if cell not in done:
             lines.add(mixed(cell, options, args))
+    kept = {(line["cell"], line["domain"], line["tokens"]) for line in lines if "tokens" in line}
+    only = args.only.split(";") if args.only else list(ON_TEXTS)
+    for cell in only if args.texts else ():
+        if (cell, args.domain, args.tokens) not in kept:
+            lines.add(on_texts(cell, args))
     if args.speed:
         for line in speeds():
             lines.add(line)
@@ -88,6 +114,27 @@ def mixed(cell: str, options: dict[str, Any] | None, args: argparse.Namespace) -
         "cosine_of_passages": float((mine[1] * its[1]).sum(1).mean()),
         "options": None if options is None else {**COMMON, **options, "parent": "all-MiniLM-L6-v2"},
         "machine": machine(), "processor_seconds": time.process_time() - start,
+    }  # fmt: skip
+
+
+def on_texts(cell: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Return how a distillation on texts went."""
+    start, bed = time.process_time(), testbed() / "calibration"
+    child, texts = args.work / f"{args.domain} speedup 3", args.work / f"{args.domain} texts.jsonl"
+    if not child.exists():
+        data = {"domain": bed / f"{args.domain}.jsonl", "general": bed / "general.jsonl"}
+        gaprune.prune(demo_model(), **data, recipe={**SMALLER, "device": "cpu"}, out=child)
+    if not texts.exists():
+        write_triplets(read_triplets(bed / f"{args.domain}.jsonl").take(TEXTS, seed=3), texts)
+    options = {
+        "texts": texts, "parent": demo_model(), "tokens": args.tokens, "max_length": 64, "held_out": HELD_OUT,
+        "patience": 100, "device": "cpu", "seed": 0, **ON_TEXTS[cell],
+    }  # fmt: skip
+    training = gaprune.recover(child, recipe=options).training
+    return {
+        "cell": cell, "domain": args.domain, "steps": training.steps, "best_step": training.best_step,
+        "tokens": args.tokens, "looks": [each.model_dump(mode="json") for each in training.distillation],
+        "machine": machine(), "processor_seconds": round(time.process_time() - start, 1),
     }  # fmt: skip
 
 

@@ -114,7 +114,9 @@ def test_held_out_queries_are_in_no_training_data(arguments, place, monkeypatch)
     assert queries
     assert not queries & _column(data / "domain.jsonl", "query")
     passages = _column(data / "tasks/domain/HeldOut/corpus.jsonl", "text")
-    assert not (queries - passages) & _column(data / "texts.jsonl", "text")
+    pairs, others = data / "texts" / "pairs.jsonl", _column(data / "texts" / "passages.jsonl", "text")
+    assert not (queries - passages) & (others | _column(pairs, "query") | _column(pairs, "positive"))
+    assert others
 
 
 def _column(file, name):

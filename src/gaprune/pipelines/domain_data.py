@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -33,7 +32,8 @@ class DomainData(Record):
     Args:
         domain: Triplets to learn from.
         general: General triplets to learn from.
-        texts: Texts of the domain for distillation, one JSON object with a ``text`` per line.
+        texts: Folder of the texts of the domain for distillation: the triplets to learn from, whose queries are read
+            as queries, and the other passages.
         tasks: Folder of held-out retrieval tasks.
         training_triplets: Number of triplets to learn from.
         held_out_queries: Number of held-out queries of the domain.
@@ -88,15 +88,14 @@ def prepare_domain(folder: Path, domain: str | Path, general: str | Path, *, hel
     places = _places(folder)
     write_triplets(training, places["domain"])
     write_triplets(training_general, places["general"])
-    texts = list(dict.fromkeys(_texts(training, triplets)))
-    write_text(places["texts"], "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
+    texts = _write_texts(places["texts"], training, triplets)
     for name, held, all_triplets in (("domain", queries, triplets), ("general", general_queries, others)):
         passages = (passage for item in all_triplets for passage in item.passages)
         write_retrieval_task(places["tasks"] / name / "HeldOut", held, passages)
     summary = {
         "training_triplets": len(training),
         "held_out_queries": len(queries),
-        "text_count": len(texts),
+        "text_count": texts,
         "is_labelled": is_labelled,
         "warnings": [*warnings, *problems.problems],
     }
@@ -104,7 +103,7 @@ def prepare_domain(folder: Path, domain: str | Path, general: str | Path, *, hel
 
 
 def _places(folder: Path) -> dict[str, Path]:
-    files = {"domain": "domain.jsonl", "general": "general.jsonl", "texts": "texts.jsonl", "tasks": "tasks"}
+    files = {"domain": "domain.jsonl", "general": "general.jsonl", "texts": "texts", "tasks": "tasks"}
     return {name: folder / file for name, file in files.items()}
 
 
@@ -115,12 +114,15 @@ def _from_documents(domain: str | Path, seed: int) -> Triplets:
     return made.triplets
 
 
-def _texts(training: Triplets, triplets: Triplets) -> Iterator[str]:
-    """Yield every passage, and the queries that are not held out."""
-    for item in triplets:
-        yield from item.passages
-    for item in training:
-        yield item.query
+def _write_texts(folder: Path, training: Triplets, triplets: Triplets) -> int:
+    """Write the texts to distil on and return their number: no held-out query, but every passage."""
+    write_triplets(training, folder / "pairs.jsonl")
+    known = {text for item in training for text in (item.query, *item.passages)}
+    others = dict.fromkeys(text for item in triplets for text in item.passages if text not in known)
+    if others:
+        lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in others)
+        write_text(folder / "passages.jsonl", "".join(lines))
+    return len(known) + len(others)
 
 
 def _too_few(queries: int) -> str:

@@ -34,6 +34,9 @@ _PASSES = 3
 _PATIENCE = 3
 """Looks at the held-out texts without an improvement after which a distillation stops, by default."""
 
+_LOOKS, _PASSES_OF_A_STEP = 0.1, 3
+"""Looks at held-out texts cost at most this share of the training, whose steps cost so many forward passes."""
+
 _HEAD = 4096
 """Passages, each with a query, that a linear head is fitted on, if embeddings have another width than the parent's."""
 
@@ -155,7 +158,10 @@ def _distilled(
     """Distil on texts that are planned, for at most ``seconds``, the parent's embeddings included."""
     start = time.monotonic()
     steps = len(texts.packed.batches)
-    every = options.evaluate_every if options.differs("evaluate_every") else max(options.evaluate_every, steps // 20)
+    every = options.evaluate_every
+    if not options.differs("evaluate_every"):
+        rare = round(len(texts.held_out or ()) / (_LOOKS * _PASSES_OF_A_STEP * options.batch_size))
+        every = max(every, steps // 20, rare)
     asked = options.model_copy(
         update={
             "distil": True, "contrastive_weight": 0.0, "fixed_targets": False, "steps": steps, "evaluate_every": every,
