@@ -59,7 +59,7 @@ def open_others(
     Texts are cut where the recipe cuts them, or earlier where a model's own limit is lower.
     """
     from gaprune.models.exported_module import open_model
-    from gaprune.models.load import shortened
+    from gaprune.models.modes import shortened
 
     for name, source in against.items():
         say(f"Comparing with {name}.")
