@@ -4,7 +4,7 @@ CONSTRAINTS ?= constraints.txt
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo quick test readers check docs format clean
+.PHONY: demo quick test readers check docs dist format clean
 
 demo: $(STAMP)
 	$(VENV)/bin/gaprune demo --out demo-output --overwrite
@@ -28,6 +28,11 @@ check: $(STAMP)
 # The site, strictly and without the network, into site/.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
+# The wheel and the source distribution, into dist/: the wheel is built from the source distribution.
+dist: $(STAMP)
+	$(PY) -c "from setuptools.build_meta import build_sdist; build_sdist('dist')"
+	$(PY) -m pip wheel --quiet --no-deps --wheel-dir dist dist/*.tar.gz
 
 format: $(STAMP)
 	$(VENV)/bin/ruff check --fix .
