@@ -339,7 +339,8 @@ class TestData:
         done = gaprune(
             "data", "check", files.domain, "--general", files.general, "--tasks", files.tasks, "--model", files.model
         )
-        assert done.code == 0
+        assert done.code == 1
+        assert "evaluation task" in done.err
         assert "triplets" in done.out
         plain = gaprune("data", "check", files.domain, "--json")
         assert plain.json["sets"][0]["name"] == "domain.jsonl"
@@ -366,8 +367,13 @@ class TestData:
         path = tmp_path / "twice.jsonl"
         path.write_text(files.domain.read_text(encoding="utf-8") * 2, encoding="utf-8")
         done = gaprune("data", "check", path)
-        assert done.code == 0
+        assert done.code == 1
         assert "problem: " in done.out
+        assert "would spoil a run: domain (twice.jsonl): 7 triplets are duplicates" in done.err
+        options = ("--criterion", "wanda", "--sparsity", 0.5, "--no-reconstruct", "--set", "device=cpu")
+        pruned = gaprune("prune", files.model, "--domain", path, *options, "--out", tmp_path / "out")
+        assert pruned.code == 0
+        assert "7 triplets are duplicates" in pruned.err
 
     @pytest.mark.parametrize("quiet", [True, False])
     def test_sample(self, gaprune, files, empty, quiet):

@@ -39,9 +39,10 @@ def check(
 ) -> None:
     """Report size, lengths, duplicates and overlaps of calibration data before they are used.
 
-    The exit code is 2 if the data cannot be used: a positive is among its own negatives, there is nothing that could
-    be a negative, of its own or of another triplet, or the texts have the prompt already that the model puts before
-    them.
+    The exit code is 1 if there are problems with which a run would end in a misleading result: texts of the evaluation
+    tasks, or many contradictions, duplicates or missing texts. It is 2 if the data cannot be used: a positive is among
+    its own negatives, there is nothing that could be a negative, of its own or of another triplet, or the texts have
+    the prompt already that the model puts before them.
     """
     from gaprune.data.checks.check import check as check_data
     from gaprune.evaluation.quality.discovery import find_tasks
@@ -67,6 +68,9 @@ def check(
             f"the data cannot be used as they are: {' '.join(report.unusable)}",
             "Correct or remove these triplets; all other problems are for you to judge.",
         )
+    if report.spoiling:
+        remark(f"{len(report.spoiling)} of these problems would spoil a run: {' '.join(report.spoiling)}")
+        raise typer.Exit(1)
 
 
 def sample(

@@ -12,6 +12,8 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion
 from gaprune.criteria.names import split_name
 from gaprune.criteria.needs import Needs
+from gaprune.data.checks.check import check
+from gaprune.data.triplets import Triplets
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.portable import Parent
 from gaprune.export.records import Method, Recovery, Structured, Unstructured
@@ -125,7 +127,10 @@ def prepare(
     if model is None:
         require_model(recipe)
     needs = removal.needs(created.values())
-    data = data or read_data(recipe, needs, domain=domain, general=general)
+    if data is None:
+        data = read_data(recipe, needs, domain=domain, general=general)
+        if data.domain is not None and is_first:
+            _say_problems(data.domain, tasks)
     recovery = plan_recovery(recipe, domain=domain, general=general) if recipe.recover else None
     checkpoint = checkpoint_of(recipe, {})
     if checkpoint is not None:
@@ -143,6 +148,13 @@ def prepare(
         recovery = recovery.prepare(parent.model, parent.identity)
     tasks = tasks if is_first else ()
     return Prepared(recipe, removal, created, needs, parent, calibration, recovery, tasks, outputs, speed)
+
+
+def _say_problems(domain: Triplets, tasks: Sequence[Task]) -> None:
+    """Say in a line what ``gaprune data check`` would find that spoils the run."""
+    found = check(domain, evaluation={task.name: list(task.texts()) for task in tasks})
+    if problems := [*found.unusable, *found.spoiling]:
+        say(f"The data have problems that can spoil this run (gaprune data check): {' '.join(problems)}")
 
 
 def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParent:

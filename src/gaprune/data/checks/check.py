@@ -33,6 +33,8 @@ class CheckReport:
         unit: Unit of lengths, ``tokens`` or ``words``.
         limit: The model's limit in tokens; ``None`` without a model or a limit.
         problems: Problems to look at, as sentences with places.
+        spoiling: Those of them with which a run goes to its end and its result misleads: texts of evaluation tasks;
+            contradictions, duplicates or missing texts in a twentieth of the triplets or more.
         unusable: The problems that make the data unusable: a positive among its own negatives (the loss would pull
             and push at once), a set without negatives in which all positives are the same text, or texts that begin
             with the prompt that the model puts before them.
@@ -43,6 +45,7 @@ class CheckReport:
     unit: str
     limit: int | None
     problems: list[str] = field(default_factory=list)
+    spoiling: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
@@ -91,17 +94,21 @@ def check(
     sets = {"domain": domain} if general is None else {"domain": domain, "general": general}
     reports: list[SetReport] = []
     problems: list[str] = []
+    spoiling: list[str] = []
     unusable: list[str] = []
     known: dict[str, dict[str, str]] = {}
     for role, triplets in sets.items():
         texts = {text for item in triplets for text in (item.query, *item.passages)}
         normal = {text: normalise(text) for text in texts}
-        report, found, fatal = describe(role, triplets, normal, counter, limit=limit, prompts=prompts or Prompts())
+        report, found, spoilt, fatal = describe(
+            role, triplets, normal, counter, limit=limit, prompts=prompts or Prompts()
+        )
         reports.append(report)
         if tokenizer_model is not None and prompts is not None:
             doubtful, twice = prompt_problems(tokenizer_model, prompts, triplets)
             found, fatal = [*found, *doubtful, *twice], [*fatal, *twice]
         problems += (problem for problem in found if problem not in problems)
+        spoiling += spoilt
         unusable += fatal
         known[role] = places(triplets, normal)
     overlaps = []
@@ -111,8 +118,9 @@ def check(
         of_task = dict.fromkeys(map(normalise, held_out), "")
         overlaps += [overlap(known[role], of_task, names=(role, task), evaluation=True) for role in sets]
     problems += [each.problem for each in overlaps if each.count]
+    spoiling += [each.problem for each in overlaps if each.count and each.is_evaluation]
     unit = "words" if tokenizer_model is None else "tokens"
-    return CheckReport(tuple(reports), tuple(overlaps), unit, limit, problems, unusable)
+    return CheckReport(tuple(reports), tuple(overlaps), unit, limit, problems, spoiling, unusable)
 
 
 def _limit(model: SentenceTransformer | None) -> int | None:

@@ -19,6 +19,9 @@ __all__ = ["COUNTS", "SetReport", "describe"]
 _OFTEN_CUT = 0.05
 """Share of cut texts above which they are a problem."""
 
+_SPOILT = 0.05
+"""Share of triplets with the same problem from which on it spoils a run."""
+
 _MISSING = {"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"}
 """What programs write in the place of a missing text."""
 
@@ -81,8 +84,8 @@ class SetReport:
 
 def describe(
     role: str, triplets: Triplets, normal: Mapping[str, str], counter: Counter, *, limit: int | None, prompts: Prompts
-) -> tuple[SetReport, list[str], list[str]]:
-    """Return the numbers of a set, its problems as sentences, and those of them that make it unusable."""
+) -> tuple[SetReport, list[str], list[str], list[str]]:
+    """Return the numbers of a set, its problems, those that spoil a run, and those that make it unusable."""
     places = _places(triplets, normal)
     lengths = _lengths(triplets, counter, limit, prompts)
     counts = _counts(triplets, normal) | {kind: len(found) for kind, found in places.items()}
@@ -93,9 +96,12 @@ def describe(
     if counts["duplicate_queries"] == counts["duplicate_triplets"]:
         del places["duplicate_queries"]
     problems = fatal + _sentences(places) + _often_cut(lengths)
+    frequent = {kind: found for kind, found in places.items() if len(found) >= _SPOILT * len(triplets)}
+    spoiling = _sentences({kind: found for kind, found in frequent.items() if kind != "duplicate_queries"})
     prefix = f"{role} ({triplets.name}): "
     report = SetReport(role, triplets.name, {name: counts[name] for name in COUNTS}, lengths)
-    return report, [prefix + problem for problem in problems], [prefix + problem for problem in fatal]
+    said, spoilt, refused = ([prefix + each for each in found] for found in (problems, spoiling, fatal))
+    return report, said, spoilt, refused
 
 
 def _counts(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, int]:
