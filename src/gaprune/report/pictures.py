@@ -90,6 +90,7 @@ def _distillation(looks: Sequence[Point], best: int, axis: Axes) -> None:
         beside.set_ylim(bottom=0)
         beside.spines["right"].set_visible(True)
     axis.axvline(next(each.tokens for each in looks if each.step == best), color=_INK, linewidth=0.8, linestyle=":")
+    axis.locator_params(axis="x", nbins=5)
     axis.set_xlabel("tokens (dotted: those after which the model has its weights)")
     axis.set_ylabel("on held-out texts")
     axis.figure.legend(handles=lines, loc="outside upper left", ncols=3, fontsize=7, frameon=False)
