@@ -84,6 +84,12 @@ def test_prompts_of_other_names_are_said(bert, toy_triplets, own, given, named):
     assert all("not used" in sentence and "query_prompt" in sentence for sentence in doubtful)
 
 
+def test_the_options_that_are_proposed_use_each_prompt_for_its_role(bert, toy_triplets):
+    bert.prompts = {"retrieval.passage": "d: ", "retrieval.query": "s: "}
+    (said,), _ = prompt_problems(bert, resolve_prompts(bert), toy_triplets)
+    assert "--set query_prompt=retrieval.query --set passage_prompt=retrieval.passage" in said
+
+
 def test_a_prompt_is_given_by_its_name(bert):
     bert.prompts = {"search_query": "s: ", "search_document": "d: "}
     assert resolve_prompts(bert, query="search_query", passage="search_document") == Prompts("s: ", "d: ")

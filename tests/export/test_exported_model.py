@@ -82,6 +82,7 @@ def test_a_default_prompt(exported, folder_of, tmp_path):
     ("inputs", "options", "said"),
     [
         (["a", 3], {}, "inputs: item 1 is 3, of type int"), (["a", None], {}, "item 1 is None"),
+        ({"text": "a"}, {}, "of type dict"), ({"a"}, {}, "of type set"), (3, {}, "inputs: 3 is of type int"),
         (["a"], {"batch_size": 0}, "batch_size: 0 is below 1"), (["a"], {"truncate_dim": -1}, "truncate_dim: -1"),
         (["a"], {"prompt_name": "quary"}, r"no prompt 'quary'\. Did you mean 'query'"),
     ],

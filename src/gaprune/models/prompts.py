@@ -81,5 +81,8 @@ def unused_prompts(model: SentenceTransformer, prompts: Prompts) -> list[str]:
     if not unused:
         return []
     found = f"the model has prompts that are not used: {', '.join(map(repr, unused))}. "
-    others = f"for others, set query_prompt and passage_prompt (--set query_prompt={unused[0]})."
+    of_queries = [name for name in unused if name not in of_passages]
+    named = {"query_prompt": of_queries, "passage_prompt": [name for name in unused if name in of_passages]}
+    options = " ".join(f"--set {option}={found[0]}" for option, found in named.items() if found)
+    others = f"for others, set query_prompt and passage_prompt ({options})."
     return [f"{found}Only those named query and document are found by their names; {others}"]

@@ -79,6 +79,11 @@ class RouterFolder(ExportFormat):
         for each, name in ((model, self.request.folder), (self._parent, self._name)):
             if type(each[0]).__name__ == "Router":
                 raise ModelError(f"{name} is a router already.", "Name the folders of two models.")
+            if any("--" not in str(code) for code in getattr(each[0].config, "auto_map", {}).values()):
+                raise ModelError(
+                    f"{name} comes with code of its own, which sentence-transformers does not find inside a router.",
+                    "Keep both folders: embed queries with the one and documents with the other.",
+                )
 
     def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:  # noqa: ARG002
         """Write both models, each in its own folder and type of numbers, and the router around them."""
