@@ -114,6 +114,16 @@ class TestRefused:
             tower = eval(said, {"SentenceTransformer": SentenceTransformer, "model": model})  # noqa: S307
             check_layers(tower)
 
+    def test_routes_of_different_sizes(self, folder_of, tmp_path):
+        bert = load_model(folder_of("bert"), device="cpu")
+        heads = Router.for_query_document(query_modules=[Dense(32, 8)], document_modules=[Dense(32, 16)])
+        model = SentenceTransformer(modules=[bert[0], bert[1], heads], device="cpu")
+        model.save(str(tmp_path / "model"), create_model_card=False)
+        with pytest.raises(ModelError, match="queries have 8 dimensions, those of passages 16"):
+            gaprune.prune(model, sparsity=0.5, criterion="magnitude")
+        with pytest.raises(ModelError, match="queries have 8 dimensions"):
+            gaprune.export_model(tmp_path / "model", to="onnx", out=tmp_path / "out")
+
     def test_an_adapter_and_nothing_is_written(self, folder_of, toy_triplets, tmp_path):
         peft = pytest.importorskip("peft")
         model = load_model(folder_of("bert"), device="cpu")

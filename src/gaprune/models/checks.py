@@ -9,9 +9,11 @@ from torch import nn
 
 from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, blocks, transformer_of
+from gaprune.models.encode import encode
 from gaprune.models.load import MERGE, most_tokens
 from gaprune.models.obstacles import obstacles_in
-from gaprune.models.probe import probe
+from gaprune.models.probe import embedding, probe
+from gaprune.models.prompts import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +22,15 @@ if TYPE_CHECKING:
 
     from gaprune.models.linear_layers import LinearLayer
 
-__all__ = ["check_adapter", "check_blocks", "check_layers", "check_measurable", "check_modules", "unstreamed"]
+__all__ = [
+    "check_adapter",
+    "check_blocks",
+    "check_layers",
+    "check_measurable",
+    "check_modules",
+    "check_routes",
+    "unstreamed",
+]
 
 
 def check_modules(model: SentenceTransformer) -> None:
@@ -48,6 +58,7 @@ def check_modules(model: SentenceTransformer) -> None:
                 f".sub_modules[{list(routes)[-1]!r}]{', *list(model)[1:]' if len(model) > 1 else ''}]).save('tower').",
             )
     check_adapter(model)
+    check_routes(model)
     transformer = transformer_of(model)
     if not isinstance(transformer, PreTrainedModel):
         raise ModelError(
@@ -76,6 +87,25 @@ def check_adapter(model: SentenceTransformer) -> None:
     for name, module in model.named_modules():
         if isinstance(getattr(module, "base_layer", None), nn.Module):
             raise ModelError(f"{name} carries an adapter (PEFT), which alone would be saved.", MERGE)
+
+
+def check_routes(model: SentenceTransformer) -> None:
+    """Refuse a model with a Router whose queries cannot be compared with its passages.
+
+    Raises:
+        ModelError: If there is no route for one of them, or their embeddings have other sizes.
+    """
+    from sentence_transformers.base.modules import Router
+
+    if any(isinstance(each, Router) for each in model.modules()):
+        with embedding():
+            query, passage = (encode(model, ["a short text"], role, "").shape[1] for role in TASKS)
+        if query != passage:
+            raise ModelError(
+                f"Embeddings of queries have {query} dimensions, those of passages {passage}; they cannot be compared"
+                " with each other.",
+                "Give both routes of the Router heads of one size.",
+            )
 
 
 def _check_stacks(transformer: nn.Module) -> None:

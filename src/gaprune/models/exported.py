@@ -8,7 +8,8 @@ and ``tokenizers`` alone.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -130,9 +131,10 @@ class ExportedModel:
                 below 1.
         """
         single = isinstance(inputs, str)
-        if isinstance(inputs, Mapping | Set) or not np.iterable(inputs):
+        if isinstance(inputs, Mapping | AbstractSet) or not np.iterable(inputs):
             raise ConfigError(
-                f"inputs: {inputs!r:.60} is of type {type(inputs).__name__}.", "Give a string, or a sequence of strings."
+                f"inputs: {inputs!r:.60} is of type {type(inputs).__name__}.",
+                "Give a string, or a sequence of strings.",
             )
         texts = [inputs] if isinstance(inputs, str) else list(inputs)
         _check(texts, batch_size=batch_size, truncate_dim=truncate_dim)

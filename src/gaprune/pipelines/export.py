@@ -19,6 +19,7 @@ from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, versions
 from gaprune.export.readers import reader_named
 from gaprune.export.records import Export
+from gaprune.models.checks import check_routes
 from gaprune.models.formats import graph_of
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.dimensions import shorten
@@ -110,6 +111,7 @@ def export_model(
     model = request.load(folder, dtype="float32")
     shortened = None if dimensions is None else shorten(model, folder, dimensions, own)
     target.check_model(model)
+    check_routes(model)
     if made_for is not None:
         made_for.check(model)
     texts = Texts.draw(own, resolve_prompts(model))
