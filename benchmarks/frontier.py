@@ -48,8 +48,8 @@ from testbed import DOMAINS, RESULTS, ROOT, Lines, for_encoding, machine, put_ta
 BUDGETS = {"0": 0, "100 steps": 0, "1M tokens + 100 steps": 10**6, "5M tokens + 100 steps": 5 * 10**6}
 """Tokens of distillation by the name of the budget."""
 UNTRAINED = "0"
-OF_PARENT, AT_POINTS = ("A", "B", "C", "J"), ("F", "D", "E", "G", "H", "I")
-INT8 = ("F", "D", "E")
+OF_PARENT, FIRST, THEN = ("A", "B", "C", "J"), ("F", "D", "E"), ("H", "I", "G")
+INT8 = ("F",)
 RIVALS = ("BCDE", "CDE", "G", "H", "I", "B", "A")
 """Arms of which the best one is what F is compared with."""
 Cell = tuple[str, str, str, float, str, int, str]
@@ -133,17 +133,17 @@ class Frontier:
 
     def cells(self, parent: str) -> Iterator[Cell]:
         """Yield the cells of a parent in the order they are run."""
-        only = set(filter(None, self.args.only.split(","))) or {*OF_PARENT, *AT_POINTS}
+        only = set(filter(None, self.args.only.split(","))) or {*OF_PARENT, *FIRST, *THEN}
         for seed in range(self.args.seeds):
             if seed == 0:
                 yield from self.of_parent(parent, only, ("0",), 0)
-            for point in self.points:
-                for domain, arm, budget in product(self.domains, AT_POINTS, self.budgets):
+            for point, some in product(self.points, (FIRST, THEN)):
+                for domain, arm, budget in product(self.domains, some, self.budgets):
                     if arm in only:
                         yield parent, domain, arm, point, budget, seed, "fp32"
                         if arm in INT8:
                             yield parent, domain, arm, point, budget, seed, "int8"
-                if point == self.points[0]:
+                if (point, some) == (self.points[0], FIRST):
                     yield from self.of_parent(parent, only, [x for x in self.budgets if x != UNTRAINED], seed)
 
     def of_parent(self, parent: str, only: set[str], budgets: Sequence[str], seed: int) -> Iterator[Cell]:
@@ -164,7 +164,7 @@ class Frontier:
             for point in missing:
                 candidates = arms.shapes_at(point, latency, top)
                 losses = {}
-                for shape in candidates[:3]:
+                for shape in candidates[:2]:
                     name = (parent, "finance", "F", point, UNTRAINED, 0, "fp32")
                     child, seconds = timed(arms.made, "F", self.model(parent), shape, "finance", 0)
                     losses[shape] = arms.held_out_loss(child, "finance")
