@@ -269,11 +269,13 @@ class Frontier:
 
     def judged(self, cell: Cell, model: SentenceTransformer) -> Evaluation:
         """Return the scores of a model beside its parent's."""
-        parent, domain, arm, *_, form = cell
+        parent, domain, arm, _, budget, _, form = cell
         name, tasks = f"{parent} {domain}", self.tasks(domain)
         if name not in self.parents:
             dense = evaluate(for_encoding(self.model(parent)), tasks, label="Parent", keep_vectors=True)
             self.parents[name] = dense
+        if (arm, budget) == ("A", UNTRAINED):
+            return self.parents[name]
         encodes = model if arm == "J" or form == "int8" else for_encoding(model)
         return evaluate(encodes, tasks, parent=self.parents[name])
 
