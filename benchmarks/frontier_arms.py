@@ -45,6 +45,8 @@ PRUNED = {"F": "dai", "G": "random", "H": "dai", "I": "dai"}
 RATES = {"A": (5e-5,), "J": (1e-3, 1e-2, 5e-2)}
 """Learning rates that are tried, if not the usual ones; that of the parent is from benchmarks/tuning.py."""
 USUAL_RATES = (1e-4, 2e-4, 4e-4)
+STEPS, TRIAL = 100, 25
+"""Steps of training, and of trying a learning rate."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,20 @@ def sample(kind: str, seed: int) -> Triplets:
 
 
 def trained(
-    arm: str, model: SentenceTransformer, parent: SentenceTransformer, domain: str, seed: int, tokens: int, rate: float
+    arm: str,
+    model: SentenceTransformer,
+    parent: SentenceTransformer,
+    domain: str,
+    seed: int,
+    tokens: int,
+    rate: float,
+    steps: int = STEPS,
 ) -> tuple[SentenceTransformer, float]:
-    """Return a model after distillation on so many tokens, if any, and 100 steps; and its held-out loss."""
+    """Return a model after distillation on so many tokens, if any, and so many steps; and its held-out loss."""
     if arm == "J":
         return train_static(model, domain, seed, rate)
-    options: dict[str, Any] = {**COMMON, "general_share": 0.0, "learning_rate": rate, "seed": seed}
+    options: dict[str, Any] = {**COMMON, "general_share": 0.0, "learning_rate": rate, "seed": seed, "steps": steps}
+    options |= {"evaluate_every": steps} if steps < STEPS else {}
     del options["device"]  # that of the loaded model
     if tokens:
         options |= {"texts": testbed() / "calibration" / f"{domain}.jsonl", "tokens": tokens, "parent": parent}

@@ -236,42 +236,36 @@ def over_int8(found: Found, key: Key) -> list[str] | None:
     return ["4", about(key), text, "holds" if holds else "fails"]
 
 
+PLANNED = {
+    "parents": ("all-MiniLM-L6-v2", "all-mpnet-base-v2"),
+    "points": (2.0, 3.0, 4.0),
+    "budgets": ("0", "100 steps", "1M tokens + 100 steps", "5M tokens + 100 steps"),
+    "arms": "DEFGHI",
+}
+
+
 def missing(found: Found) -> str:
     """Return which cells the plan names that were not run."""
-    planned = {
-        (parent, domain, arm, point, budget, "fp32")
-        for parent, domain, point, budget, arm in product(
-            ("all-MiniLM-L6-v2", "all-mpnet-base-v2"),
-            DOMAINS,
-            (2.0, 3.0, 4.0),
-            ("0", "100 steps", "1M tokens + 100 steps", "5M tokens + 100 steps"),
-            "DEFGHI",
-        )
-    }
-    absent: dict[tuple[str, str, float, str], list[str]] = {}
-    for parent, domain, arm, point, budget, _ in sorted(planned - set(found.cells)):
-        absent.setdefault((parent, domain, point, budget), []).append(arm)
+    listed = []
+    for of in product(PLANNED["parents"], DOMAINS):
+        absent: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for point in PLANNED["points"]:
+            arms = (
+                (budget, "".join(x for x in PLANNED["arms"] if (*of, x, point, budget, "fp32") not in found.cells))
+                for budget in PLANNED["budgets"]
+            )
+            absent.setdefault(tuple(each for each in arms if each[1]), []).append(f"{point:g} x")
+        for budgets, points in absent.items():
+            whole = [budget for budget, arms in budgets if arms == PLANNED["arms"]]
+            texts = [f"{budget}: {', '.join(arms)}" for budget, arms in budgets if arms != PLANNED["arms"]]
+            texts += [f"{' and '.join(whole)}: all arms"] if whole else []
+            if len(whole) == len(PLANNED["budgets"]):
+                texts = ["everything"]
+            if texts:
+                listed.append(f"- {', '.join(of)}, at {', '.join(points)}: {'; '.join(texts)}")
     seeds = max((len(each) for each in found.cells.values()), default=0)
-    listed = [
-        f"- {parent}, {domain}, {point:g} x, {budget}: {', '.join(each)}"
-        for (parent, domain, point, budget), each in absent.items()
-    ]
-    text = "\n".join(merged(absent) if len(listed) > 12 else listed)
-    return (
-        f"### Not run\n\nSeeds: {seeds} of 3. The decoder, and the other cells of the plan below, have not been run; "
-        f"nothing is known of them.\n\n{text}\n"
-    )
-
-
-def merged(absent: dict[tuple[str, str, float, str], list[str]]) -> list[str]:
-    """Return the missing cells, whole budgets and points together."""
-    by_arms: dict[tuple[str, str, str], list[str]] = {}
-    for (parent, domain, point, budget), each in absent.items():
-        by_arms.setdefault((parent, domain, f"{budget}: {', '.join(each)}"), []).append(f"{point:g} x")
-    by_points: dict[tuple[str, str, str], list[str]] = {}
-    for (parent, domain, rest), points in by_arms.items():
-        by_points.setdefault((parent, domain, ", ".join(points)), []).append(rest)
-    return [f"- {p}, {d}, at {points}: {'; '.join(rest)}" for (p, d, points), rest in by_points.items()]
+    known = f"Seeds: {seeds} of 3. Nothing is known of a decoder, and of these cells of the plan:"
+    return "\n".join(["### Not run", "", known, "", *listed, ""])
 
 
 # Picture
