@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -649,6 +650,12 @@ class TestTripletsInPython:
     def test_anything_else_is_refused(self, bert):
         with pytest.raises(DataError, match=r"^domain: item 1 is a tuple, not a Triplet\."):
             gaprune.prune(bert, domain=[("q", "p", "n")])
+        with pytest.raises(DataError, match=r"^domain: item 1 is a str, not a Triplet\."):
+            gaprune.prune(bert, domain=pd.DataFrame([("q", "p")], columns=["query", "positive"]))
+
+    def test_a_model_of_transformers_is_no_model(self, bert):
+        with pytest.raises(ModelError, match="a BertModel, not a SentenceTransformer"):
+            gaprune.prune(bert.transformers_model, criterion="magnitude", sparsity=0.5)
 
 
 class TestHubData:

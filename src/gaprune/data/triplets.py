@@ -52,7 +52,7 @@ class Triplets(Sequence[Triplet]):
     """
 
     def __init__(self, items: Sequence[Triplet], name: str) -> None:
-        if not items:
+        if len(items) == 0:  # what is no list may have no truth, such as a DataFrame
             raise DataError("holds no triplet.", "Give a file with at least one triplet.", source=name)
         for number, item in enumerate(items, start=1):
             if not isinstance(item, Triplet):

@@ -26,8 +26,15 @@ def transformer_of(model: SentenceTransformer) -> PreTrainedModel:
     """Return the transformer inside ``model``.
 
     Raises:
-        ModelError: If its first module is not a transformer.
+        ModelError: If ``model`` is of another class, or its first module is not a transformer.
     """
+    from sentence_transformers import SentenceTransformer
+
+    if not isinstance(model, SentenceTransformer):
+        raise ModelError(
+            f"The model is a {type(model).__name__}, not a SentenceTransformer.",
+            "Give its folder, a hub id, or what SentenceTransformer(...) returns.",
+        )
     transformer = model.transformers_model
     if transformer is None:
         raise ModelError(
