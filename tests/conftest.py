@@ -49,6 +49,8 @@ _SLOW = (
     "criteria/test_criteria_registry.py::test_package_imports",
     "criteria/test_criteria_units.py",
     "docs/test_docs_commands.py::test_it_runs",
+    "docs/test_examples.py::test_it_runs",
+    "report/test_browser.py",
     "evaluation/test_mteb_benchmarks.py",
     "export/test_exported_model.py",
     "export/test_graph.py",

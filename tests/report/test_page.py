@@ -157,6 +157,14 @@ def test_the_answer_comes_first():
         assert said in found.text
 
 
+def test_a_parent_that_finds_nothing():
+    scores = evaluation()
+    scores["scores"][0] |= {"parent": 0.0}
+    made = shrunk()
+    found = Parsed(report_page(made.model_copy(update={"evaluation": scores})))
+    assert "an nDCG@10 of 0.750 (its parent has 0)" in found.text
+
+
 def test_numbers_are_those_of_the_provenance():
     text = Parsed(report_page(shrunk())).text
     for number in ("0.7500", "-0.0500", "8.00 ms", "4.00 ms", "9,004", "4 of 6", "2.20", "900 of mine.jsonl"):

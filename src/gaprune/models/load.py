@@ -70,7 +70,11 @@ def load_model(
             "Name the folder it was made from. evaluate, bench, inspect and ExportedModel take exported ones.",
         )
     if folder.is_dir() and not any(folder.glob("*.json")):
-        raise ModelError(f"The folder {folder} holds no model (no .json configuration).", "Name a model's own folder.")
+        inside = ", ".join(sorted(str(each.parent) for each in folder.glob("*/modules.json")))
+        hint = f": {inside}." if inside else "."
+        raise ModelError(
+            f"The folder {folder} holds no model (no .json configuration).", f"Name a model's own folder{hint}"
+        )
     try:
         with CONSTRUCTION:
             model = SentenceTransformer(
@@ -82,7 +86,11 @@ def load_model(
             )
     except (OSError, ValueError, TypeError, LookupError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ModelError(f"The model {name} cannot be loaded: {reason}", _way_out(folder, str(error))) from error
+        known = folder.exists() or "not found" in reason
+        absent = "" if known else "there is no such folder, and as a hub id: "
+        raise ModelError(
+            f"The model {name} cannot be loaded: {absent}{reason}", _way_out(folder, str(error))
+        ) from error
     check_complete(model, name)
     if folder.is_dir() and not (folder / "modules.json").is_file():
         modules = ", ".join(type(each).__name__ for each in model)

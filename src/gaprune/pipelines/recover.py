@@ -229,7 +229,9 @@ def _read_base(asked: RecoveryOptions, teacher: SentenceTransformer | None) -> P
         return base
     remedy = "Name the dense model with --parent (parent=...)."
     if base is None and (asked.distil or asked.texts):
-        raise ConfigError("parent: nothing says what to distil from.", remedy)
+        raise ConfigError(
+            f"parent: nothing says what to distil from: {asked.model or 'the model'} has no gaprune.json.", remedy
+        )
     if base is not None and (asked.distil or asked.texts or asked.tasks) and base.parent.find(asked.model) is None:
         raise ConfigError(f"parent: gaprune.json names {base.parent.name}, a local model that is not found.", remedy)
     return base

@@ -79,10 +79,11 @@ def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
     found, sizes = provenance.shrink, provenance.sparsity
     if found is None:
         raise ValueError("this model was not made by shrink")
-    mine, its = evaluation.mean("domain"), evaluation.parent_mean("domain") or 0.0
+    mine, its = evaluation.mean("domain"), evaluation.parent_mean("domain")
+    quality = f"{mine / its:.1%} of its nDCG@10" if its else f"an nDCG@10 of {mine:.3f} (its parent has 0)"
     return (
         f"{sizes.parent_parameters / sizes.parameters:.1f} times smaller and {found.speed.speedup:.1f} times faster "
-        f"than its parent ({found.runtime}, measured), with {mine / its:.1%} of its nDCG@10 on "
+        f"than its parent ({found.runtime}, measured), with {quality} on "
         f"{found.held_out_queries} held-out queries of the domain."
     )
 

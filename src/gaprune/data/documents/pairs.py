@@ -65,14 +65,21 @@ def make_pairs(
 
 
 def without_ambiguous(pairs: Sequence[Pair]) -> tuple[list[Pair], Counter[str]]:
-    """Return the pairs without queries that were made for several passages; the user's own queries are kept."""
+    """Return the pairs without repetitions, and without queries that were made for several passages.
+
+    The user's own queries are kept.
+    """
     answers = Counter(query for query, _ in {(normalise(pair.query), normalise(pair.whole)) for pair in pairs})
     dropped: Counter[str] = Counter()
-    unique = []
+    unique, seen = [], set()
     for pair in pairs:
+        both = normalise(pair.query), normalise(pair.positive)
         if pair.kind != "query" and answers[normalise(pair.query)] > 1:
             dropped[f"{pair.kind}: the same query for several passages"] += 1
+        elif pair.kind != "query" and both in seen:
+            dropped[f"{pair.kind}: the same pair of another kind"] += 1
         else:
+            seen.add(both)
             unique.append(pair)
     return unique, dropped
 

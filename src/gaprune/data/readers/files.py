@@ -17,6 +17,10 @@ _ABOUT = {"dataset_infos.json", "dataset_info.json"}
 """Files about the data set that the hub keeps beside its data."""
 
 
+_DOCUMENTS = {".htm", ".html", ".markdown", ".md", ".pdf", ".txt"}
+_MADE = " Plain documents become triplets by `gaprune data from-texts`; `gaprune shrink` takes them as they are."
+
+
 def files_in(folder: Path, endings: Collection[str], *, recursive: bool = False) -> list[Path]:
     """Return the files of these formats in a folder, sorted by name; hidden ones are ignored."""
     return [
@@ -43,13 +47,16 @@ def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursi
         if format_of(path) not in endings:
             ending = f"the ending {path.suffix!r}" if path.suffix else "a file without an ending"
             remedy = f"Use one of {formats}; compressed, with {' or '.join(COMPRESSED)} after it."
+            remedy += _MADE if kind == "triplet" and path.suffix.lower() in _DOCUMENTS else ""
             raise DataError(f"{ending} is not a {kind} format.", remedy, source=path)
         return [path]
     files = files_in(path, endings, recursive=recursive)
     if not files:
         below = sorted({entry.parent.name for entry in path.glob("*/*") if format_of(entry) in endings})
         hint = f", or name one of the folders in it that have some: {', '.join(below)}" if below else ""
-        raise DataError(f"the folder holds no {kind} file.", f"Put files ({formats}) in it{hint}.", source=path)
+        documents = kind == "triplet" and any(entry.suffix.lower() in _DOCUMENTS for entry in path.rglob("*"))
+        remedy = f"Put files ({formats}) in it{hint}.{_MADE if documents else ''}"
+        raise DataError(f"the folder holds no {kind} file.", remedy, source=path)
     return files
 
 
