@@ -36,7 +36,8 @@ import frontier_arms as arms
 import gaprune
 from footprint import encoding_with
 from frontier_arms import Shape
-from frontier_report import picture, report
+from frontier_picture import picture
+from frontier_report import report
 from frontier_tasks import chosen_tasks
 from gaprune.evaluation.quality.bootstrap import paired_bootstrap
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -51,7 +52,7 @@ BUDGETS = {"0": 0, "100 steps": 0, "1M tokens + 100 steps": 10**6, "5M tokens + 
 UNTRAINED = "0"
 OF_PARENT, FIRST, THEN = ("A", "B", "C", "J"), ("F", "D", "E"), ("H", "I", "G")
 INT8 = ("F",)
-RIVALS = ("BCDE", "CDE", "G", "H", "I", "B", "A")
+RIVALS = ("CDE", "G", "H", "I", "B")
 """Arms of which the best one is what F is compared with."""
 Cell = tuple[str, str, str, float, str, int, str]
 """Parent, domain, arm, cost point (0 for arms with a cost of their own), budget, seed, form."""
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--points", default="2,3", help="how many times faster, comma-separated")
     parser.add_argument("--budgets", default="0,100 steps", help=f"comma-separated, of: {', '.join(BUDGETS)}")
     parser.add_argument("--domain", choices=DOMAINS, help="this domain alone")
-    parser.add_argument("--only", default="", help="these arms alone, comma-separated")
+    parser.add_argument("--only", default="", help="these arms alone, comma-separated; no costs, no intervals")
     parser.add_argument("--seeds", type=int, default=1, help="samples of the triplets")
     parser.add_argument(
         "--tasks", type=Path, help="folder with a folder of tasks for each domain and for general ones"
@@ -120,8 +121,9 @@ class Frontier:
                 self.add("cell", cell=cell, tasks=tasks_name(self.args), **line)
                 sys.stderr.write(f"{cell}: {line['means']} in {time.process_time() - start:.0f} s\n")
                 gc.collect()
-            self.costs(parent, shapes or self.shapes(parent))
-            self.differences(parent)
+            if not self.args.only:
+                self.costs(parent, shapes or self.shapes(parent))
+                self.differences(parent)
 
     def of(self, kind: str, **fields: Any) -> list[dict[str, Any]]:
         """Return the lines of a kind with these fields."""
