@@ -308,7 +308,8 @@ class Frontier:
     def costs(self, parent: str, shapes: dict[tuple[str, float], Shape]) -> None:
         """Measure what every shape costs beside the parent, in one process, in fp32 and in int8."""
         wanted = [("A", 0.0), *(("C", 0.0),) * (parent != "all-MiniLM-L6-v2"), ("J", 0.0)]
-        wanted += [(arm, point) for point in self.points for arm in ("F", "D", "E")]
+        finished = {tuple(line["cell"][2:4]) for line in self.of("cell") if line["cell"][0] == parent}
+        wanted += [each for each in product(FIRST, self.points) if each in finished]
         if all(self.of("cost", parent=parent, arm=arm, point=point) for arm, point in wanted):
             return
         domain, opened = self.domains[0], {}
