@@ -55,6 +55,8 @@ SMALLER = {
     "seed": 0,
 }  # fmt: skip
 ON_TEXTS: dict[str, dict[str, Any]] = {
+    "1e-5, 32 pairs": {"learning_rate": 1e-5},
+    "3e-5, 32 pairs": {"learning_rate": 3e-5},
     "1e-4, 32 pairs": {"learning_rate": 1e-4},
     "3e-4, 32 pairs": {"learning_rate": 3e-4},
     "1e-3, 32 pairs": {"learning_rate": 1e-3},

@@ -177,9 +177,9 @@ class TestSpeed:
         from gaprune.evaluation.cost.flops import count_flops
 
         def found(error=1.0):
-            def measured(child, parent, *, rounds):
+            def measured(child, parent, *, texts, **_options):
                 ratio = count_flops(parent.model).per_token(16) / count_flops(child.model).per_token(16)
-                each = ratio**0.5 * (error if rounds == meet_target._ROUNDS else 1)
+                each = ratio**0.5 * (error if texts == 32 else 1)
                 return Speed(latency=each, throughput=each, milliseconds=(1, 1), texts_per_second=(1, 1))
 
             monkeypatch.setattr(meet_target, "measure_speed", measured)

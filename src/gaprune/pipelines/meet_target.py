@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from gaprune.config.recipe import Recipe
 from gaprune.config.removal import Target
@@ -36,8 +37,8 @@ _TOLERANCE = 0.05
 
 _ATTEMPTS = 3
 
-_ROUNDS = 8
-"""How often parent and result are timed."""
+_ROUNDS, _FEW_TEXTS = 5, 8
+"""How often parent and result are timed, and how many passages a batch has for the table, on a processor."""
 
 _FILE = "met.json"
 
@@ -106,7 +107,9 @@ def meet_target(
     attempts: list[Attempt] = []
     with _measuring(parent, runtime, folder) as measure:
         fewest = int(options.get("round_to") or Recipe.model_fields["round_to"].default)
-        table = SpeedTable(parent, measure, fewest=fewest) if target.kind == "speedup" else None
+        texts = _FEW_TEXTS if parent.device.type == "cpu" or runtime != "torch" else 32
+        timed = partial(measure, texts=texts)
+        table = SpeedTable(parent, timed, fewest=fewest) if target.kind == "speedup" else None
         while len(attempts) < _ATTEMPTS:
             try:
                 result = prune(parent, target=target, speed=table, **options)
@@ -118,7 +121,7 @@ def meet_target(
             shape = Shape.of(result.model)
             if attempts and shape == attempts[-1].shape:
                 break
-            speed = measure(result.model, _ROUNDS)
+            speed = measure(result.model, _ROUNDS, texts=32)
             expected = None if table is None else table.speedup(shape)
             attempts.append(Attempt(shape=shape, expected=expected, speed=speed))
             say(f"Pruned for {target}; measured: {speed.speedup:.2f} times as fast.")
@@ -140,13 +143,21 @@ def _distance(speed: Speed, target: Target) -> float:
     return abs(math.log(speed.speedup / target.limit)) if target.kind == "speedup" else 0.0
 
 
+class _Measure(Protocol):
+    """Measures a model beside its parent, in so many rounds, on batches of so many passages."""
+
+    def __call__(self, model: SentenceTransformer, rounds: int, *, texts: int) -> Speed: ...
+
+
 @contextmanager
-def _measuring(
-    parent: SentenceTransformer, runtime: Runtime, beside: Path
-) -> Iterator[Callable[[SentenceTransformer, int], Speed]]:
-    """Give the function that measures a model beside its parent in a runtime, in so many rounds."""
+def _measuring(parent: SentenceTransformer, runtime: Runtime, beside: Path) -> Iterator[_Measure]:
+    """Give the function that measures a model beside its parent in a runtime."""
     if runtime == "torch":
-        yield lambda model, rounds: measure_speed(TorchModel(model), TorchModel(parent), rounds=rounds)
+
+        def measure_here(model: SentenceTransformer, rounds: int, *, texts: int) -> Speed:
+            return measure_speed(TorchModel(model), TorchModel(parent), rounds=rounds, texts=texts)
+
+        yield measure_here
         return
 
     def exported(model: SentenceTransformer, folder: Path) -> ExportedModel:
@@ -157,8 +168,8 @@ def _measuring(
     with temporary_folder(beside) as folder:
         its = exported(parent, folder)
 
-        def measure(model: SentenceTransformer, rounds: int) -> Speed:
+        def measure(model: SentenceTransformer, rounds: int, *, texts: int) -> Speed:
             with temporary_folder(folder) as other:
-                return measure_speed(exported(model, other), its, rounds=rounds)
+                return measure_speed(exported(model, other), its, rounds=rounds, texts=texts)
 
         yield measure

@@ -29,8 +29,8 @@ _PASSES_OVER_ALL, _PASSES_OF_A_LAYER, _FEW = 6.0, 3.5, 64
 """Forward passes that a pruning costs: over all calibration texts for measuring and reconstruction, and for each layer
 of the parent over those of at most so many triplets of each data set, for the search."""
 
-_BATCHES = 45
-"""Batches of 32 texts of 128 tokens, in the time of the parent, that measuring speeds takes."""
+_BATCHES, _TEXTS = 70, 8
+"""Measuring speeds takes the time of the parent for so many batches, of so many texts of 128 tokens."""
 
 _TIMED = 64
 _FEWEST_MINUTES = 1.0
@@ -79,7 +79,7 @@ class ShrinkPlan(Record):
         yield from (f"Warning: {each}" for each in data.warnings)
         yield (
             f"Plan for {asked.target} within {asked.minutes:g} minutes: pruning about {self.pruning_minutes:.1f}, "
-            f"training about {self.training_minutes:.1f}, judging about {self.judging_minutes:.1f} minutes."
+            f"training at most {self.training_minutes:.1f}, judging about {self.judging_minutes:.1f} minutes."
         )
 
 
@@ -97,7 +97,7 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
     passes = _PASSES_OVER_ALL * count + _PASSES_OF_A_LAYER * len(blocks(parent)) * few
     pruning = passes * 2 * per_triplet * per_text
     if asked.speedup is not None:
-        pruning += _BATCHES * measure_batch(TorchModel(parent)) / 60
+        pruning += _BATCHES * measure_batch(TorchModel(parent), _TEXTS) / 60
     judging = 2 * per_text * _lines_of(data)
     return ShrinkPlan(
         triplets=count,

@@ -12,8 +12,8 @@ from gaprune.util.records import Record
 
 __all__ = ["Speed", "measure_batch", "measure_speed"]
 
-_WORKLOADS = {"latency": (1, 32), "throughput": (32, 128)}
-"""Batch size and tokens per text: one query, and a batch of passages."""
+_LENGTHS = {"latency": 32, "throughput": 128}
+"""Tokens per text: of one query, and of a batch of passages."""
 
 
 class Speed(Record):
@@ -37,17 +37,18 @@ class Speed(Record):
         return math.sqrt(self.latency * self.throughput)
 
 
-def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10) -> Speed:
+def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10, texts: int = 32) -> Speed:
     """Measure the speed of a child beside its parent.
 
     Args:
         child: The smaller model.
         parent: The model that it came from.
         rounds: How often each is timed.
+        texts: Texts of the batch of passages; fewer take less time.
     """
     found = {}
-    for name in _WORKLOADS:
-        ((mine,), (its,)) = time_models([child, parent], _workload(name, [child, parent], rounds))
+    for name in _LENGTHS:
+        ((mine,), (its,)) = time_models([child, parent], _workload(name, [child, parent], rounds, texts))
         found[name] = (its, mine)
     single, batch = found["latency"], found["throughput"]
     return Speed(
@@ -58,13 +59,14 @@ def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10) -> Speed
     )
 
 
-def measure_batch(model: Encoder) -> float:
-    """Return the seconds that a model takes for a batch of passages, after one to warm up."""
-    ((timing,),) = time_models([model], _workload("throughput", [model], 2))
+def measure_batch(model: Encoder, texts: int) -> float:
+    """Return the seconds that a model takes for a batch of so many passages, after one to warm up."""
+    ((timing,),) = time_models([model], _workload("throughput", [model], 2, texts))
     return min(timing.seconds)
 
 
-def _workload(name: str, models: Sequence[Encoder], rounds: int) -> Workload:
-    batch_size, length = _WORKLOADS[name]
+def _workload(name: str, models: Sequence[Encoder], rounds: int, texts: int) -> Workload:
+    length = _LENGTHS[name]
+    batch_size = 1 if name == "latency" else texts
     longest = min(each.max_length or math.inf for each in models)
     return Workload.build({"batch_sizes": (batch_size,), "lengths": (int(min(length, longest)),), "rounds": rounds})
