@@ -19,8 +19,8 @@ from gaprune.data.samples import sample_evaluation, sample_triplets
 from gaprune.models.demo import demo_model
 
 
-def main(model: Path, folder: Path, *, width: float = 0.5, tokens: str = "60K", **options: Any) -> None:
-    """Prune ``model`` for the notes, distil from the parent on them, and judge on questions that a chemist wrote."""
+def main(model: Path, folder: Path, *, width: float = 0.5, tokens: str = "20K", **options: Any) -> None:
+    """Prune ``model`` for the notes, distil from the parent on them, and judge on the questions of the samples."""
     notes = write_notes(folder / "notes")
     made = triplets_from_texts(notes, seed=0)
     print(f"{len(list(notes.iterdir()))} notes gave {len(made.triplets)} triplets, for example:")
@@ -49,4 +49,4 @@ def write_notes(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main(demo_model(), Path(tempfile.mkdtemp()), triplets=96, reconstruction_triplets=32)
+    main(demo_model(), Path(tempfile.mkdtemp()), triplets=64, reconstruction_triplets=24)
