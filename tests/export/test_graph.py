@@ -102,7 +102,7 @@ def test_int8(exported, folder_of, to, weights_only):
 
 def test_static_quantisation_that_loses_texts_gives_way_to_weights_alone(folder_of, tmp_path, monkeypatch):
     monkeypatch.setattr(openvino_format, "INT8_FLOOR", Floor(1, 1))
-    result = gaprune.export_model(folder_of("bert"), to="openvino", int8=True, out=tmp_path / "out")
+    result = gaprune.export_model(folder_of("bert"), to="openvino", int8=True, out=tmp_path / "a, b" / "out")
     assert result.record.form.startswith("int8 weights, activations in floating point; note: static quantisation")
     assert result.record.cosine_min > 0.99
 

@@ -61,7 +61,7 @@ embeddings = model(feed)["sentence_embedding"]"""
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             dense = Path(beside) / "dense.onnx"
             trace(model, dense)
-            graph = openvino.convert_model(dense)
+            graph = openvino.Core().read_model(dense)  # convert_model splits a path at commas
             if self.request.int8 and self.request.weights_only:
                 graph, form = _compressed(graph), _WEIGHTS_ALONE
             elif self.request.int8:
