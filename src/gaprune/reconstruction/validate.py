@@ -98,8 +98,7 @@ def reconstruct(
     def degradation(model: SentenceTransformer) -> dict[str, float]:
         return {kind: reference.degradation(model) for kind, reference in references.items()}
 
-    pruned = child_of(start.model, False)
-    before = degradation(pruned)
+    before = degradation(child_of(start.model, False))  # not kept: a copy of it beside two others would be the peak
 
     def rank(after: Mapping[str, float]) -> tuple[bool, float]:
         return not _agrees(before, after), sum(shares[kind] * each for kind, each in after.items())
@@ -139,7 +138,7 @@ def reconstruct(
         degradation_reconstructed={} if best is None else dict(best.degradation),
         problem=problem if best is None else None,
     )
-    return (best.model if best is not None and kept else pruned), report
+    return (best.model if best is not None and kept else child_of(start.model, False)), report
 
 
 def _agrees(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
