@@ -1,6 +1,10 @@
-"""Memory and time of a whole run, score, prune (mlp 0.5) and save, on random bf16 models of published dimensions.
+"""Memory and time of a whole run, score, prune and save, on random bf16 models of published dimensions.
 
     python benchmarks/scale.py [--sizes 0.6B 4B] [--triplets 4 8 16] [--criterion dai] [--scratch DIR] [--plot FILE]
+    python benchmarks/scale.py --width 0.5 --sizes 0.6B --triplets 12
+
+Half of the MLP's weights become zero, without reconstruction; with ``--width``, neurons are removed and the rest is
+reconstructed, which needs 12 triplets or more.
 
 Every run is a process of its own, whose peak is what the system says (VmHWM). Models are written to a scratch folder
 tensor by tensor and deleted afterwards; 4B needs 40 GB there. Runs are kept in benchmarks/results/scale.jsonl; those
@@ -19,11 +23,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -37,7 +42,7 @@ import gaprune
 from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_triplets
 from gaprune.data.write import write_triplets
-from gaprune.pipelines import preflight, prepare, prune, unstructured
+from gaprune.pipelines import preflight, prepare, prune, structured, unstructured
 from gaprune.pruning import measure
 from gaprune.pruning.removable import weights
 from gaprune.report.markdown import markdown_table
@@ -85,6 +90,19 @@ SIZES = {
 }
 TARGETS = {"0.6B": 5 * GIB, "4B": 16 * GIB}
 """What the peak has to stay under."""
+STAGES: tuple[tuple[Any, str, str], ...] = (
+    (preflight, "load_model", "load"),
+    (prepare, "check_finite", "check"),
+    (prepare.Parent, "of", "fingerprint"),
+    (unstructured, "_measure_and_score", "measure and score"),
+    (structured, "reconstruct", "reconstruct"),
+    (unstructured, "reconstruct", "reconstruct"),
+    (measure, "measure", "measure"),
+    (unstructured.Scores, "decide", "decide"),
+    (weights, "apply", "apply"),
+    (prune.Result, "save", "save"),
+)
+"""What is timed: where it is called from, its name there, and what it is called here."""
 BUDGETS = {"0.6B": "2GB", "4B": "6GB"}
 """What measuring may take beside the model."""
 
@@ -146,8 +164,9 @@ def peak() -> int:
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
 
-def child(options: Mapping[str, Any]) -> None:
-    """Run once, with the clock and the peak taken after every stage, and print what was found as JSON."""
+@contextmanager
+def clocked() -> Iterator[dict[str, dict[str, float]]]:
+    """Yield seconds, processor seconds and the peak memory so far after every stage of a run inside the block."""
     stages: dict[str, dict[str, float]] = {}
 
     @contextmanager
@@ -161,7 +180,7 @@ def child(options: Mapping[str, Any]) -> None:
             "peak": peak(),
         }
 
-    def clock(owner: Any, name: str, label: str) -> None:
+    def clock(owner: Any, name: str, label: str) -> Any:
         function: Callable[..., Any] = getattr(owner, name)
 
         @wraps(function)
@@ -169,21 +188,22 @@ def child(options: Mapping[str, Any]) -> None:
             with stage(label):
                 return function(*args, **kwargs)
 
-        setattr(owner, name, timed)
+        return mock.patch.object(owner, name, timed)
 
-    clock(preflight, "load_model", "load")
-    clock(prepare, "check_finite", "check")
-    clock(prepare.Parent, "of", "fingerprint")
-    clock(unstructured, "_measure_and_score", "measure and score")
-    clock(measure, "measure", "measure")
-    clock(unstructured.Scores, "decide", "decide")
-    clock(weights, "apply", "apply")
-    clock(prune.Result, "save", "save")
+    with ExitStack() as stack:
+        for owner, name, label in STAGES:
+            stack.enter_context(clock(owner, name, label))
+        with stage("all"):
+            yield stages
+
+
+def child(options: Mapping[str, Any]) -> None:
+    """Run once, with the clock and the peak taken after every stage, and print what was found as JSON."""
     start = peak()
-    with stage("all"):
+    with clocked() as stages:
         result = gaprune.prune(recipe=options)
-    found = {"start": start, "peak": peak(), "stages": stages, "zeros": result.change.zeros}
-    sys.stdout.write(json.dumps(found | {"parameters": result.footprint.parameters}) + "\n")
+    found = {"start": start, "peak": peak(), "stages": stages, "parameters": result.footprint.parameters}
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 def measured(name: str, triplets: int, args: argparse.Namespace, model: Path) -> dict[str, Any]:
@@ -192,10 +212,14 @@ def measured(name: str, triplets: int, args: argparse.Namespace, model: Path) ->
         data = Path(scratch) / "triplets.jsonl"
         write_triplets(read_triplets(sample_triplets("finance")).take(triplets, seed=0), data)
         options = {
-            "model": str(model), "domain": str(data), "criterion": args.criterion, "sparsity": 0.5, "targets": "mlp",
-            "max_length": 32, "batch_size": args.batch_size, "device": "cpu", "out": str(Path(scratch) / "pruned"),
-            "memory_budget": budget_of(name), "reconstruct": False,
+            "model": str(model), "domain": str(data), "criterion": args.criterion, "max_length": 32,
+            "batch_size": args.batch_size, "device": "cpu", "out": str(Path(scratch) / "pruned"),
+            "memory_budget": budget_of(name),
         }  # fmt: skip
+        if args.width is None:
+            options |= {"sparsity": 0.5, "targets": "mlp", "reconstruct": False}
+        else:
+            options["width"] = args.width
         environment = os.environ | {"TMPDIR": scratch}
         done = subprocess.run(  # noqa: S603 (this file)
             [sys.executable, __file__, "--child", json.dumps(options)],
@@ -214,10 +238,11 @@ def budget_of(name: str) -> str:
 
 def cell_key(name: str, triplets: int, args: argparse.Namespace) -> dict[str, Any]:
     """Return what makes a cell the one it is."""
-    return {
+    key = {
         "size": name, "dimensions": asdict(SIZES[name]), "triplets": triplets, "criterion": args.criterion,
         "batch_size": args.batch_size, "memory_budget": budget_of(name),
     }  # fmt: skip
+    return key if args.width is None else key | {"width": args.width}
 
 
 def straightness(points: list[tuple[float, float]]) -> str:
@@ -288,6 +313,7 @@ def main() -> None:
     parser.add_argument("--triplets", nargs="+", type=int, default=[4], help="one or more numbers; all with each size")
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--criterion", default="dai")
+    parser.add_argument("--width", type=float, help="fraction of the neurons to remove, with reconstruction")
     parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()), help="where the models are made")
     parser.add_argument("--plot", type=Path, help="draw time over parameters to this file; needs matplotlib")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
@@ -300,6 +326,7 @@ def main() -> None:
     for name in args.sizes:
         wanted = [cell_key(name, triplets, args) for triplets in args.triplets]
         known = [cell for cell in lines if cell["machine"] == machine()]
+        known = [cell for cell in known if cell.get("width") == args.width]
         done = [cell for key in wanted for cell in known if cell.items() >= key.items()]
         if len(done) < len(wanted):
             with tempfile.TemporaryDirectory(dir=args.scratch) as folder:

@@ -96,6 +96,8 @@ _SLOW = (
     "statistics/test_processes.py",
     "test_fuzz.py",
     "test_imports.py",
+    "test_devices.py",
+    "test_gpu_script.py",
 )
 """Beginnings of the names of tests that ``make quick`` leaves out, by measured durations."""
 
