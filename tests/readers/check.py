@@ -89,6 +89,7 @@ READERS = {
         "transformers.js in int8",
         cuts=False,
         home="transformers.js 4.3",
+        tolerance=1e-2,
     ),
     # llama.cpp's server in Python; it rounds to 16 bits in attention, and scales embeddings to length one
     "llama.cpp": Reader(
