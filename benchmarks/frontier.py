@@ -306,14 +306,15 @@ class Frontier:
         return path
 
     def costs(self, parent: str, shapes: dict[tuple[str, float], Shape]) -> None:
-        """Measure what every shape costs beside the parent, in one process, in fp32 and in int8."""
+        """Measure what every new shape costs beside the parent, all in one process, in fp32 and in int8."""
         wanted = [("A", 0.0), *(("C", 0.0),) * (parent != "all-MiniLM-L6-v2"), ("J", 0.0)]
         finished = {tuple(line["cell"][2:4]) for line in self.of("cell") if line["cell"][0] == parent}
         wanted += [each for each in product(FIRST, self.points) if each in finished]
-        if all(self.of("cost", parent=parent, arm=arm, point=point) for arm, point in wanted):
+        missing = [each for each in wanted if not self.of("cost", parent=parent, arm=each[0], point=each[1])]
+        if not missing:
             return
         domain, opened = self.domains[0], {}
-        for arm, point in wanted:
+        for arm, point in dict.fromkeys([("A", 0.0), *missing]):
             cell = (parent, domain, arm, point, UNTRAINED, 0, "fp32")
             model, _ = self.made(cell, shapes)
             forms: dict[str, Encoder] = {"fp32": (arms.StaticModel if arm == "J" else TorchModel)(model)}
@@ -329,6 +330,8 @@ class Frontier:
         batch = arms.timings([opened[each] for each in order], rounds=3, batch=(32, 128))
         base, base_batch = single[-1].median, batch[-1].median
         for (arm, point, form), one, many in zip(order, single, batch, strict=True):
+            if (arm, point) not in missing:
+                continue
             self.add(
                 "cost", parent=parent, arm=arm, point=point, form=form, latency=base / one.median,
                 throughput=base_batch / many.median, milliseconds=1000 * one.median,
