@@ -34,7 +34,6 @@ from sentence_transformers import SentenceTransformer
 
 import frontier_arms as arms
 import gaprune
-from footprint import encoding_with
 from frontier_arms import Shape
 from frontier_picture import picture
 from frontier_report import report
@@ -44,6 +43,7 @@ from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.evaluation.quality.task import Task
 from gaprune.models.encoders import Encoder, TorchModel
+from gaprune.models.exported_module import open_model
 from gaprune.models.load import load_model
 from testbed import DOMAINS, RESULTS, ROOT, Lines, for_encoding, machine, put_table, testbed
 
@@ -283,10 +283,8 @@ class Frontier:
         return evaluate(encodes, tasks, parent=self.parents[name])
 
     def as_form(self, cell: Cell, model: SentenceTransformer) -> SentenceTransformer:
-        """Return a model that embeds by its int8 export."""
-        exported = gaprune.ExportedModel(self.exported(self.folder(cell), model), threads=1)
-        exported.max_length = arms.MAX_LENGTH
-        return encoding_with(model, exported)
+        """Return the int8 export of a model."""
+        return open_model(self.exported(self.folder(cell), model), max_length=arms.MAX_LENGTH)
 
     @staticmethod
     def exported(folder: Path, model: SentenceTransformer) -> Path:
