@@ -50,7 +50,8 @@ def picture(lines: list[dict[str, Any]]) -> str:
     for (row, budget), (column, group) in product(enumerate(BUDGETS), enumerate(of)):
         body = "\n".join(panel(points_of(found, group, budget), f"{', '.join(group)}, {BUDGETS[budget]}"))
         parts.append(f'<g transform="translate({WIDTH * column} {HEIGHT * row})">\n{body}\n</g>')
-    parts += legend_of(width, HEIGHT * len(BUDGETS) + 12)
+    shown = [arm for arm in NAMES if any(key[2] == arm for key in found.cells)]
+    parts += legend_of(shown, width, HEIGHT * len(BUDGETS) + 12)
     return "\n".join([*parts, "</svg>\n"])
 
 
@@ -109,11 +110,11 @@ def mark(arm: str, x: float, y: float, *, int8: bool = False, hollow: bool = Fal
     return f'{shape}<text class="small" x="{x + size + 3:.1f}" y="{y + 4:.1f}">{arm}</text>'
 
 
-def legend_of(width: int, top: int) -> Iterator[str]:
+def legend_of(shown: list[str], width: int, top: int) -> Iterator[str]:
     """Yield the names of the arms, and what the marks mean."""
-    for place, (arm, name) in enumerate(NAMES.items()):
-        x, y = 20 + width / 4 * (place % 4), top + 10 + 22 * (place // 4)
+    for place, arm in enumerate(shown):
+        x, y, name = 20 + width / 4 * (place % 4), top + 10 + 22 * (place // 4), NAMES[arm]
         yield mark(arm, x, y, int8=arm == "B") + f'<text class="small" x="{x + 22:.1f}" y="{y + 4:.1f}">{name}</text>'
-    x, y = 20 + width / 2, top + 14 + 22 * (len(NAMES) // 4)
+    x, y = 20 + width / 2, top + 14 + 22 * 2
     text = "square: int8, ONNX Runtime; disc: PyTorch; hollow: untrained"
     yield f'<text class="small" x="{x:.1f}" y="{y:.1f}">{text}</text>'
