@@ -14,7 +14,7 @@ from gaprune.cli.listing import rows_of
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 
-FOREIGN = {"--nproc-per-node", "--force-reinstall", "--version", "--help"}
+FOREIGN = {"--embeddings", "--model-id", "--nproc-per-node", "--force-reinstall", "--version", "--help"}
 PACKAGE = Path(gaprune.__file__).parent
 FLAGS = {row["flag"] for name in COMMANDS for row in rows_of(name)}
 SETTINGS = {*Recipe.model_fields, *RecoveryOptions.model_fields, "NAME", "name"}

@@ -28,7 +28,6 @@ from gaprune.models.exported import ExportedModel
 from gaprune.models.formats import format_of
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
-from gaprune.pipelines import export as exporting
 from toys import triplets_file
 
 TEXTS = ["cash", "the bank raised the rate of interest on every loan " * 9, "a dog", "Zürich ?!", "which asset"]
@@ -190,7 +189,7 @@ class TestErrors:
 
     def test_checked_before_the_model_is_loaded(self, folder_of, exported, tmp_path, monkeypatch):
         done = exported("bert", "onnx").path
-        monkeypatch.setattr(exporting, "load_model", lambda *_args, **_options: pytest.fail("loaded"))
+        monkeypatch.setattr(Request, "load", lambda *_args, **_options: pytest.fail("loaded"))
         bert = folder_of("bert")
         with pytest.raises(ConfigError, match=r"to: 'onx' is not a format\. Did you mean 'onnx'"):
             gaprune.export_model(bert, to="onx", out=tmp_path / "out")

@@ -274,7 +274,7 @@ def test_a_row_without_a_token(folder_of):
 
 
 def test_a_tokenizer_of_another_type(folder_of, tmp_path):
-    vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3}
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "bank": 4}
     words = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))  # noqa: S106 (no password)
     parent = load_model(dataclasses.replace(FAMILIES["bert"], tokenizer=lambda: words)(tmp_path), device="cpu")
     with pytest.raises(ModelError) as caught:

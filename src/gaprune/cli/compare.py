@@ -15,8 +15,8 @@ from gaprune.util.files import check_file, write_json, write_text
 __all__ = ["compare"]
 
 _VISIBLE = (
-    "domain", "general", "trust_remote_code", "sparsity", "granularity", "targets", "width", "heads",
-    "hidden", "depth", "vocabulary", "target", "reconstruct", "tasks",
+    "domain", "general", "trust_remote_code", "sparsity", "granularity", "targets", "width", "hidden",
+    "depth", "vocabulary", "target", "reconstruct", "tasks",
 )  # fmt: skip
 """Options with a flag of their own."""
 

@@ -18,11 +18,13 @@ from gaprune.export.portable import Options, Parent
 from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Shrink, Sparsity
 from gaprune.util.records import Record
 
-__all__ = ["PROVENANCE_FILE", "Provenance", "now", "versions"]
+__all__ = ["PROVENANCE_FILE", "SCHEMA", "Provenance", "now", "versions"]
 
 PROVENANCE_FILE = "gaprune.json"
 
-_SCHEMA = 1
+SCHEMA = 2
+"""Version of the format of all records; others are refused."""
+
 _PACKAGES = ("gaprune", "torch", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -56,7 +58,7 @@ class Provenance(Record):
         export: The export, if this is the folder of one.
     """
 
-    version: int = Field(default=_SCHEMA, validation_alias="schema", serialization_alias="schema")
+    version: int = Field(default=SCHEMA, validation_alias="schema", serialization_alias="schema")
     made: str | None = None
     versions: dict[str, str]
     parent: Parent
@@ -121,10 +123,10 @@ class Provenance(Record):
             raise ModelError(f"{path} cannot be read: {error}", damaged) from error
         if not isinstance(content, dict):
             raise ModelError(f"{path} is not what GAPrune writes.", damaged)
-        if content.get("schema") != _SCHEMA:
+        if content.get("schema") != SCHEMA:
             found = f"has schema {content['schema']!r}" if "schema" in content else "has no schema version"
             raise ModelError(
-                f"{path} {found}; this GAPrune reads schema {_SCHEMA}.",
+                f"{path} {found}; this GAPrune reads schema {SCHEMA}.",
                 "Use the GAPrune that wrote it, or prune the parent again. The model itself opens without this file.",
             )
         try:

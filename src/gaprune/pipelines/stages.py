@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gaprune.errors import OutputError
+from gaprune.export.provenance import SCHEMA
 from gaprune.util.files import temporary_beside, write_json
 from gaprune.util.progress import say
 
@@ -23,7 +24,8 @@ _STAGE_FILE = "stage.json"
 class Stages:
     """The finished stages of one run, in the order in which they are asked for.
 
-    A stage is made again if its inputs differ, or if a stage before it was made again.
+    A stage is made again if its inputs differ, if its records are of another version, or if a stage before it was made
+    again.
 
     Args:
         folder: Folder that holds one folder for each stage.
@@ -31,7 +33,7 @@ class Stages:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._key = ""
+        self._key = f"schema {SCHEMA}"
 
     def once(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """Return the folder of a stage; ``make`` fills it, unless an earlier run finished it with the same inputs.
