@@ -1,7 +1,7 @@
 """What a pruned model is worth beside what people would take instead: equal cost, equal data, equal training.
 
     python benchmarks/frontier.py [--parents NAME,NAME] [--points 2,3] [--budgets "0,100 steps"] [--seeds 1]
-        [--domain finance] [--tasks FOLDER] [--whole] [--minutes M] [--only F,D] [--table] [--write]
+        [--domain finance] [--tasks FOLDER] [--models FOLDER] [--whole] [--minutes M] [--only F,D] [--table] [--write]
 
 Arms: A the parent; B the parent in int8; C a smaller model off the shelf; D every second layer kept; E the parent's
 first layers with a linear head that is fitted to its embeddings (distilled on vectors alone); F GAPrune; G random
@@ -70,6 +70,7 @@ def main() -> None:
     parser.add_argument(
         "--tasks", type=Path, help="folder with a folder of tasks for each domain and for general ones"
     )
+    parser.add_argument("--models", type=Path, help="folder of the genuine models other than all-MiniLM-L6-v2")
     parser.add_argument("--whole", action="store_true", help="whole tasks instead of a fixed part of each")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no cell after so long")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
@@ -183,7 +184,7 @@ class Frontier:
     def model(self, parent: str) -> SentenceTransformer:
         """Return the parent; the last one is kept."""
         if self.parent is None or self.parent[0] != parent:
-            self.parent = parent, arms.opened(parent)
+            self.parent = parent, arms.opened(arms.place(parent, self.args.models))
         return self.parent[1]
 
     # Making models
@@ -215,9 +216,9 @@ class Frontier:
         if arm == "A":
             return self.model(parent), 0.0
         if arm == "C":
-            return arms.opened("all-MiniLM-L6-v2"), 0.0
+            return arms.opened(arms.place("all-MiniLM-L6-v2", None)), 0.0
         if arm == "J":
-            model, seconds = timed(arms.static, parent)
+            model, seconds = timed(arms.static, arms.place(parent, self.args.models))
         else:
             shape = shapes["D" if arm == "E" else "F" if arm in arms.PRUNED else arm, point]
             model, seconds = timed(arms.made, arm, self.model(parent), shape, domain, seed)

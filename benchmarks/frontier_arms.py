@@ -40,7 +40,6 @@ from testbed import testbed
 MAX_LENGTH, TRIPLETS = 64, 256
 LONG = 256
 """Tokens at which texts are cut where time is measured."""
-PARENTS = {"all-MiniLM-L6-v2": demo_model, "all-mpnet-base-v2": lambda: "/work/models/all-mpnet-base-v2"}
 PRUNED = {"F": "dai", "G": "random", "H": "dai", "I": "dai"}
 RATES = {"A": (5e-5,), "J": (1e-3, 1e-2, 5e-2)}
 """Learning rates that are tried, if not the usual ones; that of the parent is from benchmarks/tuning.py."""
@@ -57,9 +56,18 @@ class Shape:
     neurons: int
 
 
-def opened(parent: str) -> SentenceTransformer:
+def place(parent: str, models: Path | None) -> Path:
+    """Return the folder of a parent: all-MiniLM-L6-v2 comes with a package, others lie in ``models``."""
+    if parent == "all-MiniLM-L6-v2":
+        return demo_model()
+    if models is None:
+        raise SystemExit(f"Name the folder that holds {parent}: frontier.py --models FOLDER")
+    return models / parent
+
+
+def opened(folder: Path) -> SentenceTransformer:
     """Return a parent, its texts cut at the length of all evaluations."""
-    return load_model(PARENTS[parent](), device="cpu", max_length=MAX_LENGTH)
+    return load_model(folder, device="cpu", max_length=MAX_LENGTH)
 
 
 def whole(model: SentenceTransformer) -> Shape:
@@ -116,13 +124,11 @@ def made(arm: str, parent: SentenceTransformer, shape: Shape, domain: str, seed:
     raise ValueError(arm)
 
 
-def static(parent: str) -> SentenceTransformer:
+def static(folder: Path) -> SentenceTransformer:
     """Return the static embeddings of a parent, by model2vec."""
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
-    model = SentenceTransformer(
-        modules=[StaticEmbedding.from_distillation(str(PARENTS[parent]()), device="cpu")], device="cpu"
-    )
+    model = SentenceTransformer(modules=[StaticEmbedding.from_distillation(str(folder), device="cpu")], device="cpu")
     limit(model, MAX_LENGTH)
     return model
 

@@ -45,7 +45,7 @@ def test_a_model_and_another_without_pruning(alone, folder_of, shallow, tasks):
     header, rows = alone.header(), alone.rows()
     assert header[0] == "model"
     assert {"latency", "texts/s", "finance: difference"} <= set(header)
-    assert [row[0] for row in rows] == ["dense", "shallow"]
+    assert [row[0] for row in rows] == [folder_of("bert").name, "shallow"], "the first may be a pruned model"
     assert json.loads(json.dumps(alone.as_dict()))["others"][0]["differences"].keys() == {"finance", "general"}
 
 

@@ -124,6 +124,11 @@ class Comparison:
         return self.dense.domains
 
     @property
+    def name(self) -> str:
+        """Name of the model that the comparison starts from; ``model`` if it was given in memory."""
+        return str(self.settings.get("model") or "model")
+
+    @property
     def searched(self) -> tuple[str, ...]:
         """Domains with tasks that all models were scored in with the parent's passages."""
         found = (domain for domain in self.domains if self.cells)
@@ -187,7 +192,16 @@ class Comparison:
         first = ["criterion" if self.cells else "model", "change", "triplets", "reconstruct", "sparsity"]
         rows = [
             [*first, *domains, *searched, *beside],
-            ["dense", "", "", "", "0", *dense, *in_index, *(["1.00 x"] * 2 + [""] * len(domains) if beside else [])],
+            [
+                "dense" if self.cells else self.name,
+                "",
+                "",
+                "",
+                "0",
+                *dense,
+                *in_index,
+                *(["1.00 x"] * 2 + [""] * len(domains) if beside else []),
+            ],
             *self._summaries(),
             *map(self._other, self.others),
         ]

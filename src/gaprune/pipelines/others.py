@@ -85,7 +85,7 @@ def names_of(
     """Return the models by their names in the table: that of the folder, or the whole path if two are alike.
 
     Raises:
-        ConfigError: If a model is named twice, or a folder that looks like a path does not exist.
+        ConfigError: If a model is named twice.
     """
     found: dict[str, str | Path | SentenceTransformer] = {}
     folders = [Path(each).name for each in against if isinstance(each, str | Path)]

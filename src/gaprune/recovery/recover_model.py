@@ -49,7 +49,7 @@ class Point(Record):
         training_cosine: Mean cosine to the parent's embeddings in training since the last look, to four digits.
         held_out_cosine: Mean cosine to the parent's embeddings on held-out texts.
         held_out_ndcg: nDCG@10 of the held-out queries among the held-out passages; a query's own passage is relevant.
-            ``None`` in earlier records.
+            ``None`` if it was not computed.
     """
 
     step: int

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["COMPARISON", "evaluation_parts", "evaluation_table", "footprint_table", "plain_table"]
 
-COMPARISON = "Mean score by domain (change from the dense parent)"
+COMPARISON = "Mean score by domain (change from the model in the first row)"
 """Title of the table of a comparison."""
 
 _BAR = 12
