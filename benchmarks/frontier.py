@@ -354,7 +354,7 @@ class Frontier:
                 continue
             tasks = [task for task in self.tasks(cell[1]) if task.domain == cell[1]]
             mine, its = (self.evaluation(each, cells[each], tasks) for each in (cell, best))
-            found = paired_bootstrap(tasks, mine, its)
+            found = paired_bootstrap(tasks, [mine], its)
             self.add("difference", tasks=name, cell=cell, against=group, best=best, **found.model_dump())
 
     def tasks(self, domain: str) -> list[Task]:

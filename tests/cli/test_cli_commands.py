@@ -239,6 +239,14 @@ class TestCompare:
         )
         assert (done.code, done.out) == (0, "")
         assert sorted(path.name for path in empty.iterdir()) == ["comparison.json", "comparison.md", "report.html"]
+        page = (empty / "report.html").read_bytes()
+        (empty / "report.html").unlink()
+        assert gaprune("report", empty).code == 0
+        assert (empty / "report.html").read_bytes() == page
+        (empty / "gaprune.json").touch()
+        done = gaprune("compare", files.model, "--criteria", "magnitude", "--tasks", files.tasks, "--out", empty)
+        assert done.code == 2
+        assert "holds a model" in done.err
 
     def test_everything_from_a_recipe(self, gaprune, files, tmp_path):
         (tmp_path / "r.yaml").write_text(

@@ -82,7 +82,8 @@ def test_scores_in_the_parents_index_equal_plain_loops(child, model, tasks):
     assert found["Labels"].index is None, "a classification searches nothing"
 
 
-def test_a_change_from_the_parent_has_an_interval(child, model, tasks):
+def test_a_change_from_the_parent_has_an_interval(child, model, tasks, tmp_path, write, graded_pairs):
+    tasks = [*tasks, *find_tasks(write(tmp_path / "pairs" / "Graded.jsonl", graded_pairs))]
     for score in evaluate(child, tasks, parent=model, prompts=PROMPTS).scores:
         assert score.interval[0] <= score.change <= score.interval[1]
     itself = evaluate(model, tasks, parent=model, prompts=PROMPTS)

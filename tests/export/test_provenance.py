@@ -11,9 +11,10 @@ import torch
 import provenances
 from gaprune.errors import ModelError
 from gaprune.export.portable import Parent, portable
-from gaprune.export.provenance import SCHEMA, Provenance, versions
+from gaprune.export.provenance import Provenance, versions
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.load import load_model
+from gaprune.util.records import SCHEMA
 
 
 class TestFingerprint:

@@ -127,8 +127,7 @@ class TestTable:
         said = json.loads(json.dumps(found.as_dict()))
         assert said["dense"] == json.loads(json.dumps(found.dense.as_dict()))
         assert len(said["cells"]) == len(found.cells)
-        first = said["cells"][0]
-        assert first["means"] == {name: found.cells[0].evaluation.mean(name) for name in ("finance", "general")}
+        assert Comparison.model_validate(said) == found
         assert said["settings"]["sparsity"] == list(SPARSITIES)
         assert not {"criterion", "seed", "out", "scores"} & said["settings"].keys()
 
@@ -152,7 +151,8 @@ class TestTable:
             )
             return Evaluation((score,))
 
-        found = Comparison(evaluation(0.0), [Cell("dai", 0.5, 0, evaluation(0.25, 0.0))], {})
+        cell = Cell(criterion="dai", sparsity=0.5, seed=0, evaluation=evaluation(0.25, 0.0))
+        found = Comparison(settings={}, dense=evaluation(0.0), cells=(cell,))
         assert found.summary("dai", 0.5, "").relative is None
         assert found.rows() == [["dense", "0", "0.0000"], ["dai", "0.5", "0.2500"]]
         assert found.header()[-1] == "all tasks"
@@ -260,8 +260,8 @@ class TestVariants:
 
     def test_json(self, varied):
         said = json.loads(json.dumps(varied[0].as_dict()))
-        assert said["variants"][self.NAMES[1]] == {"base": self.NAMES[0], "change": "without tempering"}
-        assert said["sweeps"] == [
+        assert said["variants"]["by_name"][self.NAMES[1]] == {"base": self.NAMES[0], "change": "without tempering"}
+        assert said["variants"]["sweeps"] == [
             {"base": self.NAMES[0], "option": "tempering", "points": [[0.5, self.NAMES[0]], [1.0, self.NAMES[2]]]}
         ]
         assert said["settings"]["triplets"] == [3, 5]

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
 import gaprune
 from gaprune.errors import ConfigError
-from gaprune.evaluation.quality.bootstrap import paired_bootstrap
-from gaprune.evaluation.quality.discovery import find_tasks
-from gaprune.evaluation.quality.evaluate import evaluate
-from gaprune.models.load import load_model
+from gaprune.evaluation.comparison import Comparison
 from toys import GENERAL, tasks_folder
 
 
@@ -51,20 +47,31 @@ def test_a_model_and_another_without_pruning(alone, folder_of, shallow, tasks):
 
 def test_the_difference_is_that_of_the_means_within_its_interval(alone):
     (other,) = alone.others
-    for domain, found in other.beside.differences.items():
+    for domain, found in other.differences.items():
         assert found.value == pytest.approx(other.evaluation.mean(domain) - alone.dense.mean(domain))
         assert found.low <= found.value <= found.high
-    assert other.beside.speed.latency > 0
+    assert other.speed.latency > 0
 
 
 def test_beside_criteria_every_row_has_cost_and_interval(folder_of, shallow, tasks):
     found = gaprune.compare(
-        folder_of("bert"), criteria=["magnitude"], against=[shallow], tasks=tasks, general=GENERAL, device="cpu"
+        folder_of("bert"),
+        criteria=["random", "magnitude"],
+        seeds=2,
+        against=[shallow],
+        tasks=tasks,
+        device="cpu",
     )
-    assert [row[0] for row in found.rows()] == ["dense", "magnitude", "shallow"]
+    assert [row[0] for row in found.rows()] == ["dense", "random", "magnitude", "shallow"]
     assert len({len(row) for row in found.rows()} | {len(found.header())}) == 1
-    assert found.cells[0].beside is not None
+    assert all(cell.speed is not None for cell in found.cells)
     assert found.settings["against"] == ["shallow"]
+    assert [each.criterion for each in found.differences] == ["random", "magnitude"]
+    for each in found.differences:
+        for domain, difference in each.by_domain.items():
+            mean = found.summary(each.criterion, each.sparsity, domain).mean
+            assert difference.value == pytest.approx(mean - found.dense.mean(domain))
+    assert Comparison.model_validate_json(json.dumps(found.as_dict())) == found
 
 
 def test_options_of_pruning_without_criteria_are_refused(folder_of, shallow, tasks):
@@ -73,31 +80,3 @@ def test_options_of_pruning_without_criteria_are_refused(folder_of, shallow, tas
             gaprune.compare(folder_of("bert"), against=[shallow], tasks=tasks, device="cpu", **options)
     with pytest.raises(ConfigError, match="twice"):
         gaprune.compare(folder_of("bert"), against=[shallow, shallow], tasks=tasks, device="cpu")
-
-
-def test_the_interval_is_that_of_a_plain_loop_over_resamples(folder_of, shallow, tasks):
-    found = find_tasks(tasks)
-    first, second = (evaluate(load_model(each, device="cpu"), found) for each in (shallow, folder_of("bert")))
-    task = next(each for each in found if each.kind == "retrieval")
-    first, second = (gaprune_only(each, task) for each in (first, second))
-    mine, its = first.scores[0].items, second.scores[0].items
-    random = np.random.default_rng(3)
-    draws = [
-        np.mean([mine[row] for row in rows]) - np.mean([its[row] for row in rows])
-        for rows in random.integers(len(mine), size=(50, len(mine)))
-    ]
-    interval = paired_bootstrap([task], first, second, resamples=50, seed=3)
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(draws, (0.025, 0.975))))
-
-
-def gaprune_only(evaluation, task):
-    """Return the score of one task."""
-    return type(evaluation)(tuple(score for score in evaluation.scores if score.key == task.key))
-
-
-def test_metrics_of_pairs_are_computed_again_for_every_resample(folder_of, tasks):
-    found = find_tasks(tasks)
-    scored = evaluate(load_model(folder_of("bert"), device="cpu"), found)
-    for task, score in zip(found, scored.scores, strict=True):
-        every = np.arange(len(score.items))
-        assert task.resampled(score.items, every[None])[0] == pytest.approx(score.value, abs=1e-9), task.name

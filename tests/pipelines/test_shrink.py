@@ -85,7 +85,7 @@ def test_the_record_says_what_was_done_and_measured(shrunk):
     assert any(str(found.held_out_queries) in warning for warning in found.warnings)
     assert found.speed.speedup > 0
     assert [each.options["tokens"] for each in provenance.recoveries] == [2000]
-    assert {score["domain"] for score in provenance.evaluation["scores"]} == {"domain", "general"}
+    assert {score.domain for score in provenance.evaluation.scores} == {"domain", "general"}
     card = (shrunk.out / "README.md").read_text(encoding="utf-8")
     assert f"{provenance.sparsity.parameters:,}" in card
     assert "held-out queries" in card

@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 from test_page import HOSTILE, Parsed
 
+import gaprune
 from gaprune.config.recipe import Recipe
-from gaprune.evaluation.comparison import Cell, Comparison
+from gaprune.errors import ModelError
+from gaprune.evaluation.comparison import COMPARISON_FILE, Cell, Comparison
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.evaluation.variants import Variant, Variants
 from gaprune.report.comparison import comparison_page
+from gaprune.util.files import write_json
 from provenances import data
 
 
@@ -27,7 +30,7 @@ def comparison() -> Comparison:
         ("wanda", 0.7): (0.55, 0.51),
     }
     cells = [
-        Cell(name, sparsity, seed, scored(value), triplets=64)
+        Cell(criterion=name, sparsity=sparsity, seed=seed, evaluation=scored(value), triplets=64)
         for (name, sparsity), found in values.items()
         for seed, value in enumerate(found)
     ]
@@ -38,7 +41,8 @@ def comparison() -> Comparison:
         "calibration": [{"seed": 0, "domain": data("mine.jsonl", 64), "general": None}],
         "versions": {"gaprune": "0.1.0"},
     }
-    return Comparison(scored(0.8), cells, settings, Variants({name: Variant(name) for name in ("dai", "wanda")}))
+    variants = Variants(by_name={name: Variant(base=name) for name in ("dai", "wanda")})
+    return Comparison(settings=settings, dense=scored(0.8), cells=cells, variants=variants)
 
 
 def test_the_page_is_whole_and_loads_nothing(comparison):
@@ -49,6 +53,18 @@ def test_the_page_is_whole_and_loads_nothing(comparison):
     assert "<script" not in page
     assert len(found.ids) == len(set(found.ids))
     assert comparison_page(comparison) == page
+
+
+def test_it_is_made_again_from_the_folder(comparison, tmp_path):
+    write_json(tmp_path / COMPARISON_FILE, comparison.as_dict())
+    assert gaprune.write_report(tmp_path).read_text(encoding="utf-8") == comparison_page(comparison)
+
+
+@pytest.mark.parametrize("change", [{"schema": 1}, {"cells": 1}, {"dense": {}}])
+def test_records_that_gaprune_did_not_write_are_refused(comparison, tmp_path, change):
+    write_json(tmp_path / COMPARISON_FILE, comparison.as_dict() | change)
+    with pytest.raises(ModelError, match=rf"comparison\.json .*{next(iter(change))}"):
+        gaprune.write_report(tmp_path)
 
 
 def test_the_best_criterion_of_each_sparsity_is_named(comparison):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,14 +68,14 @@ class Parsed(HTMLParser):
         return " ".join(self.texts)
 
 
-def evaluation() -> dict:
+def evaluation() -> Evaluation:
     index = IndexScore(value=0.72, query_cosine=0.9, passage_cosine=0.8, overlap=0.7)
     score = Score(
         task="HeldOut", domain="domain", kind="retrieval", metric="nDCG@10", value=0.75, seconds=1.0, parent=0.8
     )
     scores = (Score(**{**vars(score), "index": index}),)
     sizes = (SizeScore(dimensions=384, reduction="", numbers="float", bytes=1536.0, value=0.75),)
-    return Evaluation(scores, (384, 384), sizes).as_dict()
+    return Evaluation(scores, (384, 384), sizes)
 
 
 def target() -> dict:
@@ -158,10 +159,9 @@ def test_the_answer_comes_first():
 
 
 def test_a_parent_that_finds_nothing():
-    scores = evaluation()
-    scores["scores"][0] |= {"parent": 0.0}
-    made = shrunk()
-    found = Parsed(report_page(made.model_copy(update={"evaluation": scores})))
+    (score,) = evaluation().scores
+    scores = Evaluation((replace(score, parent=0.0),), (384, 384))
+    found = Parsed(report_page(shrunk().model_copy(update={"evaluation": scores})))
     assert "an nDCG@10 of 0.750 (its parent has 0)" in found.text
 
 

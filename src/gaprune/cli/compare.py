@@ -10,6 +10,7 @@ import typer
 from gaprune.cli.options import GROUPS, JsonFlag, QuietFlag, pairs, silence, with_options
 from gaprune.cli.output import answer, remark
 from gaprune.config.recipe import Recipe
+from gaprune.errors import OutputError
 from gaprune.util.files import check_file, write_json, write_text
 
 __all__ = ["compare"]
@@ -59,9 +60,12 @@ def compare(
     as_json: JsonFlag = False,
 ) -> None:
     """Prune by several criteria, or put other models beside one, and print the table of their quality."""
+    from gaprune.evaluation.comparison import COMPARISON_FILE
     from gaprune.evaluation.curves import make_curves
+    from gaprune.export.folder import PAGE_FILE
+    from gaprune.export.provenance import PROVENANCE_FILE
     from gaprune.pipelines.compare import compare as verb
-    from gaprune.report.comparison import comparison_page
+    from gaprune.pipelines.report import write_report
     from gaprune.report.figures import write_figures
     from gaprune.report.markdown import markdown_table
     from gaprune.report.tables import COMPARISON, plain_table
@@ -69,7 +73,9 @@ def compare(
     names = [name.strip() for name in criteria.split(",") if name.strip()]
     sweeps = {option: values.split(",") for option, values in pairs(sweep, "sweep").items()}
     if out is not None:
-        for name in ("comparison.json", "comparison.md", "report.html"):
+        if (out / PROVENANCE_FILE).exists():
+            raise OutputError(f"{out} holds a model, whose page would be replaced.", "Choose another --out.")
+        for name in (COMPARISON_FILE, "comparison.md", PAGE_FILE):
             check_file(out / name, overwrite=True)
     with silence(quiet, as_json):
         result = verb(
@@ -83,10 +89,10 @@ def compare(
             recipe=options,
         )
     if out is not None:
-        write_json(out / "comparison.json", result.as_dict())
+        write_json(out / COMPARISON_FILE, result.as_dict())
         write_text(out / "comparison.md", markdown_table(result.header(), result.rows()))
-        write_text(out / "report.html", comparison_page(result))
+        page = write_report(out)
         if figures:
             write_figures(make_curves(result), out)
-        remark(f"Written to {out}; its page is {out / 'report.html'}.", quiet=quiet or as_json)
+        remark(f"Written to {out}; its page is {page}.", quiet=quiet or as_json)
     answer(result.as_dict(), plain_table(COMPARISON, result.header(), result.rows()), quiet=quiet, as_json=as_json)

@@ -13,10 +13,10 @@ __all__ = ["report"]
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder that shrink, prune, recover or export wrote.")],
+    folder: Annotated[Path, typer.Argument(help="Folder that shrink, prune, recover, export or compare wrote.")],
     is_opened: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Write report.html again: what was removed, measured and lost, on a page that works offline.
+    """Write report.html again from the records in a folder: a page that works offline.
 
     Example: gaprune report pruned --open
     """

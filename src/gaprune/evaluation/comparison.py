@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import product
+from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, NamedTuple, Self
+
+from pydantic import Field
 
 from gaprune.errors import ConfigError
 from gaprune.evaluation.cost.speed import Speed
@@ -14,65 +16,50 @@ from gaprune.evaluation.quality.bootstrap import Difference
 from gaprune.evaluation.quality.index import ParentIndex
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.variants import Variant, Variants
+from gaprune.util.records import SCHEMA, Record, read_record
 
-__all__ = ["Beside", "Cell", "Comparison", "Other", "Summary"]
+__all__ = ["COMPARISON_FILE", "Cell", "Comparison", "Differences", "Other", "Summary"]
 
-
-@dataclass(frozen=True)
-class Beside:
-    """How a model compares with the one that a comparison starts from.
-
-    Args:
-        speed: How many times faster it is, both measured in turn.
-        differences: How much higher its mean over the tasks of each domain is.
-    """
-
-    speed: Speed
-    differences: Mapping[str, Difference]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        differences = {domain: each.model_dump(mode="json") for domain, each in self.differences.items()}
-        return {"speed": self.speed.model_dump(mode="json"), "differences": differences}
+COMPARISON_FILE = "comparison.json"
 
 
-@dataclass(frozen=True)
-class Other:
+class Other(Record):
     """A model that was made elsewhere, on the same tasks.
 
     Args:
         name: Of its folder, or its hub id.
         evaluation: Its scores, with those of the model that the comparison starts from.
-        beside: Its cost, and the differences.
+        speed: How many times faster it is than that model, both measured in turn.
+        differences: How much higher its mean over the tasks of each domain is.
     """
 
     name: str
     evaluation: Evaluation
-    beside: Beside
+    speed: Speed
+    differences: dict[str, Difference]
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(Record):
     """The evaluation of one pruned model.
 
     Args:
         criterion: Name of the criterion, with the constants of a variant.
         sparsity: Fraction removed of the selected weights; for a target, the fraction asked for of the parent's
             parameters, bytes or operations.
-        seed: Seed of the calibration sample.
-        evaluation: Its scores, with the dense parent's beside them.
         triplets: Triplets of each kind that were asked for; ``None`` for all there are, or if the criterion uses none.
+        seed: Seed of the calibration sample.
         reconstructed: Whether the reconstruction was kept; ``None`` if none was tried.
-        beside: Cost and differences, if there are other models to compare with.
+        evaluation: Its scores, with the dense parent's beside them.
+        speed: How many times faster it is than the parent, if there are other models to compare with.
     """
 
     criterion: str
     sparsity: float
-    seed: int
-    evaluation: Evaluation
     triplets: int | None = None
+    seed: int
     reconstructed: bool | None = None
-    beside: Beside | None = None
+    evaluation: Evaluation
+    speed: Speed | None = None
 
     @property
     def key(self) -> tuple[str, float, int | None]:
@@ -80,8 +67,28 @@ class Cell:
         return self.criterion, self.sparsity, self.triplets
 
 
-@dataclass(frozen=True)
-class Summary:
+class Differences(Record):
+    """How much higher the mean of a criterion over its seeds is than the parent's.
+
+    Args:
+        criterion: As in the cells that are meant.
+        sparsity: As there.
+        triplets: As there.
+        by_domain: For the tasks of each domain; the intervals cover the items of the tasks, not the choice of seeds.
+    """
+
+    criterion: str
+    sparsity: float
+    triplets: int | None = None
+    by_domain: dict[str, Difference]
+
+    @property
+    def key(self) -> tuple[str, float, int | None]:
+        """As that of the cells."""
+        return self.criterion, self.sparsity, self.triplets
+
+
+class Summary(NamedTuple):
     """One criterion at one sparsity and number of triplets over the seeds, for one domain of tasks.
 
     Args:
@@ -100,23 +107,39 @@ class Summary:
         return f"{self.mean:.4f}{spread}{relative}"
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Record):
     """Criteria side by side, and other models beside them.
 
     Args:
+        version: Version of this format, ``schema`` in the file.
+        settings: What the numbers depend on.
         dense: Scores of the model that the comparison starts from, which the criteria prune.
         cells: Pruned models.
-        settings: What the numbers depend on.
         variants: What the criteria are variants of.
+        differences: Of criteria from the parent, if there are other models to compare with.
         others: Models that were made elsewhere.
     """
 
+    version: int = Field(default=SCHEMA, validation_alias="schema", serialization_alias="schema")
+    settings: dict[str, Any]
     dense: Evaluation
-    cells: Sequence[Cell]
-    settings: Mapping[str, Any]
-    variants: Variants = field(default_factory=Variants)
-    others: Sequence[Other] = ()
+    cells: tuple[Cell, ...] = ()
+    variants: Variants = Variants()
+    differences: tuple[Differences, ...] = ()
+    others: tuple[Other, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Return the comparison that ``gaprune compare`` wrote to ``folder``; ``None`` if there is none.
+
+        Raises:
+            ModelError: If the file cannot be read, or is of another version.
+        """
+        path = folder / COMPARISON_FILE
+        if not path.is_file():
+            return None
+        again = "Compare again with gaprune compare --out."
+        return read_record(cls, path, damaged=again, older=again)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -223,34 +246,29 @@ class Comparison:
         for domain in self.searched:
             found = other.evaluation.parent_index(domain)
             indexes.append("" if found is None or found.value is None else f"{found.value:.4f}")
-        return [other.name, "", "", "", "", *values, *indexes, *self._beside([other.beside])]
+        beside = self._beside([other.speed], other.differences)
+        return [other.name, "", "", "", "", *values, *indexes, *beside]
 
-    def _beside(self, found: Sequence[Beside]) -> list[str]:
-        """Return cost and differences, as means over seeds."""
+    def _beside(self, speeds: Sequence[Speed], differences: Mapping[str, Difference]) -> list[str]:
+        """Return cost, as the mean over seeds, and differences."""
         if not self.others:
             return []
-        speeds = [
-            f"{fmean(values):.2f} x"
-            for values in zip(*((x.speed.latency, x.speed.throughput) for x in found), strict=True)
-        ]
-        differences = []
-        for domain in self.domains:
-            each = [one.differences[domain] for one in found]
-            mean = {name: fmean(getattr(one, name) for one in each) for name in ("value", "low", "high")}
-            differences.append(str(Difference(**mean)))
-        return [*speeds, *differences]
+        means = [fmean(each) for each in zip(*((x.latency, x.throughput) for x in speeds), strict=True)]
+        return [*(f"{mean:.2f} x" for mean in means), *(str(differences[domain]) for domain in self.domains)]
 
     def _summaries(self) -> Iterator[list[str]]:
         for sparsity, criterion, triplets in product(self.sparsities, self.criteria, self.triplets):
             if self.has(criterion, sparsity, triplets):
-                variant = self.variants.by_name.get(criterion, Variant(criterion))
+                variant = self.variants.by_name.get(criterion, Variant(base=criterion))
                 count = "" if triplets is None else f"{triplets:,}"
                 outcome = self._reconstruction(criterion, sparsity, triplets)
                 values = [str(self.summary(criterion, sparsity, domain, triplets)) for domain in self.domains]
                 indexes = [self._in_index((criterion, sparsity, triplets), domain) for domain in self.searched]
-                found = [x.beside for x in self.cells if x.key == (criterion, sparsity, triplets) and x.beside]
+                key = criterion, sparsity, triplets
+                speeds = [cell.speed for cell in self.cells if cell.key == key and cell.speed]
+                found = next((each.by_domain for each in self.differences if each.key == key), {})
                 row = [variant.base, variant.change, count, outcome, f"{sparsity:g}", *values, *indexes]
-                yield [*row, *self._beside(found)]
+                yield [*row, *self._beside(speeds, found)]
 
     def _indexes(self, domain: str, key: tuple[str, float, int | None] | None = None) -> list[ParentIndex]:
         """Return how the cells with this key, or all, search the parent's index in a domain."""
@@ -273,32 +291,5 @@ class Comparison:
         return "kept" if kept == tried else f"kept in {kept} of {tried}" if kept else "rolled back"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as plain data for JSON."""
-        return {
-            "settings": dict(self.settings),
-            "dense": self.dense.as_dict(),
-            "variants": {name: asdict(variant) for name, variant in self.variants.by_name.items()},
-            "sweeps": [asdict(sweep) for sweep in self.variants.sweeps],
-            "cells": [self._cell(cell) for cell in self.cells],
-            "others": [self._plain(other.name, other) for other in self.others],
-        }
-
-    def _plain(self, name: str, found: Cell | Other) -> dict[str, Any]:
-        """Return what criteria and other models have in common."""
-        return {
-            "name": name,
-            "means": {domain: found.evaluation.mean(domain) for domain in self.domains},
-            "evaluation": found.evaluation.as_dict(),
-            **(found.beside.as_dict() if found.beside else {}),
-        }
-
-    def _cell(self, cell: Cell) -> dict[str, Any]:
-        plain = self._plain(cell.criterion, cell)
-        return {
-            "criterion": plain.pop("name"),
-            "sparsity": cell.sparsity,
-            "triplets": cell.triplets,
-            "seed": cell.seed,
-            "reconstructed": cell.reconstructed,
-            **plain,
-        }
+        """Return plain data for JSON."""
+        return self.model_dump(mode="json", by_alias=True)

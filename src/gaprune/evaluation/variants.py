@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from pydantic import Field
 
 from gaprune.criteria.base import Criterion, Granularity
 from gaprune.criteria.names import with_option
 from gaprune.criteria.needs import DataKind
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError, suggest
+from gaprune.util.records import Record
 
 __all__ = ["Sweep", "Variant", "Variants", "make_variants"]
 
 
-@dataclass(frozen=True)
-class Variant:
+class Variant(Record):
     """A criterion as it is compared."""
 
     base: str
     change: str = ""
 
 
-@dataclass(frozen=True)
-class Sweep:
+class Sweep(Record):
     """A constant of one criterion and the names of the variants that have its values.
 
     Args:
@@ -37,8 +37,7 @@ class Sweep:
     points: tuple[tuple[float | str | bool, str], ...]
 
 
-@dataclass(frozen=True)
-class Variants:
+class Variants(Record):
     """All criteria of a comparison.
 
     Args:
@@ -46,7 +45,7 @@ class Variants:
         sweeps: Which of them belong together as values of one constant.
     """
 
-    by_name: Mapping[str, Variant] = field(default_factory=dict)
+    by_name: dict[str, Variant] = Field(default_factory=dict)
     sweeps: tuple[Sweep, ...] = ()
 
 
@@ -70,21 +69,21 @@ def make_variants(
     by_name: dict[str, Variant] = {}
     found: list[Sweep] = []
     for base, criterion in created.items():
-        by_name[base] = Variant(base)
+        by_name[base] = Variant(base=base)
         for name, option in _ablations(base, criterion, granularities) if ablate else ():
-            by_name[name] = Variant(base, f"without {option}")
+            by_name[name] = Variant(base=base, change=f"without {option}")
         for option, values in sweeps.items():
             if option in type(criterion).model_fields:
                 found.append(_sweep(base, criterion, option, values))
                 for value, name in found[-1].points:
-                    by_name.setdefault(name, Variant(base, f"{option}={value}"))
+                    by_name.setdefault(name, Variant(base=base, change=f"{option}={value}"))
     if ablate and not any(variant.change.startswith("without") for variant in by_name.values()):
         raise ConfigError(
             f"ablate: {', '.join(created)} {'has' if len(created) == 1 else 'have'} no term that is on for "
             f"{' and '.join(granularities) or 'tokens'}.",
             "Switch one on (dai:alpha=0.2), name another criterion, or leave --ablate (ablate=True) out.",
         )
-    return Variants(by_name, tuple(found))
+    return Variants(by_name=by_name, sweeps=tuple(found))
 
 
 def _ablations(base: str, criterion: Criterion, granularities: Collection[Granularity]) -> Iterator[tuple[str, str]]:
@@ -102,7 +101,7 @@ def _sweep(base: str, criterion: Criterion, option: str, values: Sequence[object
         name = with_option(base, option, value)
         points.setdefault(getattr(create(name), option), name)
     numbers = all(isinstance(value, int | float) for value in points)
-    return Sweep(base, option, tuple(sorted(points.items()) if numbers else points.items()))
+    return Sweep(base=base, option=option, points=tuple(sorted(points.items()) if numbers else points.items()))
 
 
 def _check_option(option: str, created: Mapping[str, Criterion]) -> None:

@@ -9,21 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field
 
-from gaprune.errors import ModelError
 from gaprune.evaluation.quality.index import ParentIndex
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.export.portable import Options, Parent
 from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Shrink, Sparsity
-from gaprune.util.records import Record
+from gaprune.util.records import SCHEMA, Record, read_record
 
-__all__ = ["PROVENANCE_FILE", "SCHEMA", "Provenance", "now", "versions"]
+__all__ = ["PROVENANCE_FILE", "Provenance", "now", "versions"]
 
 PROVENANCE_FILE = "gaprune.json"
-
-SCHEMA = 2
-"""Version of the format of all records; others are refused."""
 
 _PACKAGES = ("gaprune", "torch", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy")
 
@@ -69,30 +65,14 @@ class Provenance(Record):
     max_length: int | None = None
     recipe: Options = Field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
-    evaluation: dict[str, Any] | None = None
+    evaluation: Evaluation | None = None
     shrink: Shrink | None = None
     export: Export | None = None
-
-    @field_validator("evaluation")
-    @classmethod
-    def _is_readable(cls, found: dict[str, Any] | None) -> dict[str, Any] | None:
-        try:
-            if found is not None:
-                Evaluation.from_dict(found)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"not the scores of an evaluation ({error})") from error
-        return found
-
-    @property
-    def scores(self) -> Evaluation | None:
-        """The evaluation with its methods, if the model was evaluated."""
-        return None if self.evaluation is None else Evaluation.from_dict(self.evaluation)
 
     @property
     def parent_index(self) -> ParentIndex | None:
         """Whether the model can search the index of its parent, if that was measured."""
-        found = (self.evaluation or {}).get("parent_index")
-        return None if found is None else ParentIndex.model_validate(found)
+        return None if self.evaluation is None else self.evaluation.parent_index()
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -116,22 +96,9 @@ class Provenance(Record):
         path = Path(folder) / PROVENANCE_FILE
         if not path.is_file():
             return None
-        damaged = "Restore the folder, or delete this file: the model opens without it."
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path} cannot be read: {error}", damaged) from error
-        if not isinstance(content, dict):
-            raise ModelError(f"{path} is not what GAPrune writes.", damaged)
-        if content.get("schema") != SCHEMA:
-            found = f"has schema {content['schema']!r}" if "schema" in content else "has no schema version"
-            raise ModelError(
-                f"{path} {found}; this GAPrune reads schema {SCHEMA}.",
-                "Use the GAPrune that wrote it, or prune the parent again. The model itself opens without this file.",
-            )
-        try:
-            return cls.model_validate(content)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ModelError(f"{path} is not what GAPrune writes: {where}: {first['msg']}.", damaged) from error
+        return read_record(
+            cls,
+            path,
+            damaged="Restore the folder, or delete this file: the model opens without it.",
+            older="Use the GAPrune that wrote it, or prune the parent again. The model opens without this file.",
+        )

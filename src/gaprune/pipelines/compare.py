@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -15,9 +15,10 @@ from gaprune.criteria.base import Criterion
 from gaprune.criteria.needs import Needs
 from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError
-from gaprune.evaluation.comparison import Cell, Comparison
+from gaprune.evaluation.comparison import Cell, Comparison, Differences, Other
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.evaluation.variants import Variants, make_variants
 from gaprune.export.portable import portable
@@ -25,7 +26,14 @@ from gaprune.export.provenance import versions
 from gaprune.export.records import Structured
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
-from gaprune.pipelines.others import beside, loading_of, names_of, open_others, refuse_pruning_options
+from gaprune.pipelines.others import (
+    differences_from,
+    loading_of,
+    names_of,
+    open_others,
+    refuse_pruning_options,
+    speed_beside,
+)
 from gaprune.pipelines.preflight import require_model
 from gaprune.pipelines.prepare import Prepared, prepare
 from gaprune.pipelines.prune import evaluate_parent, results
@@ -142,16 +150,31 @@ def compare(
             if on_result is not None:
                 on_result(result)
             cell = _cell(result, count if plan.needs[result.recipe.criterion] else None)
-            if rivals and dense is not None:
-                measured = beside(result.model, cell.evaluation, run.parent.model, dense, found)
-                cell = replace(cell, beside=measured)
+            if rivals:
+                cell = cell.model_copy(update={"speed": speed_beside(result.model, run.parent.model)})
             cells.append(cell)
             del result  # free its model before the next is made
-    others = []
-    if run is not None and dense is not None:
-        others = list(open_others(rivals, run.parent.model, dense, found, built))
-    settings = _settings(plan, samples, run) | {"against": list(rivals)}
-    return Comparison(cells[0].evaluation.of_parent(), cells, settings, plan.variants, others)
+    others: list[Other] = []
+    differences: list[Differences] = []
+    if rivals and run is not None and dense is not None:
+        others += open_others(rivals, run.parent.model, dense, found, built)
+        differences += _differences(cells, dense, found)
+    return Comparison(
+        settings=_settings(plan, samples, run) | {"against": list(rivals)},
+        dense=cells[0].evaluation.of_parent(),
+        cells=tuple(cells),
+        variants=plan.variants,
+        differences=tuple(differences),
+        others=tuple(others),
+    )
+
+
+def _differences(cells: Sequence[Cell], dense: Evaluation, tasks: Sequence[Task]) -> Iterator[Differences]:
+    """Yield the differences of every criterion from the parent, over its seeds."""
+    for criterion, sparsity, triplets in dict.fromkeys(cell.key for cell in cells):
+        found = [cell.evaluation for cell in cells if cell.key == (criterion, sparsity, triplets)]
+        by_domain = differences_from(dense, found, tasks)
+        yield Differences(criterion=criterion, sparsity=sparsity, triplets=triplets, by_domain=by_domain)
 
 
 def _find_tasks(recipe: Recipe, given: Sequence[Task] | None) -> list[Task]:
@@ -182,9 +205,8 @@ def _only_others(
     )
     others = list(open_others(rivals, model, dense, tasks, recipe))
     settings = portable(recipe.model_dump(mode="json", include={"model", "tasks", "max_length"}))
-    return Comparison(
-        dense.without_vectors(), (), settings | {"against": list(rivals), "versions": versions()}, others=others
-    )
+    settings |= {"against": list(rivals), "versions": versions()}
+    return Comparison(settings=settings, dense=dense.without_vectors(), others=tuple(others))
 
 
 @dataclass(frozen=True)
@@ -302,10 +324,10 @@ def _cell(result: Result, triplets: int | None) -> Cell:
         raise ConfigError("tasks: there is none to compare on.", "Name a folder of evaluation tasks.")
     reconstruction = result.method.reconstruction
     return Cell(
-        result.recipe.criterion,
-        _asked(result),
-        result.recipe.seed,
-        result.evaluation,
-        triplets,
+        criterion=result.recipe.criterion,
+        sparsity=_asked(result),
+        triplets=triplets,
+        seed=result.recipe.seed,
         reconstructed=None if reconstruction is None else reconstruction.kept,
+        evaluation=result.evaluation,
     )

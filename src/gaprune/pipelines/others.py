@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from gaprune.config.recipe import Recipe
 from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError
-from gaprune.evaluation.comparison import Beside, Other
-from gaprune.evaluation.cost.speed import measure_speed
-from gaprune.evaluation.quality.bootstrap import paired_bootstrap
+from gaprune.evaluation.comparison import Other
+from gaprune.evaluation.cost.speed import Speed, measure_speed
+from gaprune.evaluation.quality.bootstrap import Difference, paired_bootstrap
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
@@ -22,7 +22,7 @@ from gaprune.util.progress import say
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["beside", "loading_of", "names_of", "open_others", "refuse_pruning_options"]
+__all__ = ["differences_from", "loading_of", "names_of", "open_others", "refuse_pruning_options", "speed_beside"]
 
 _WITHOUT_CRITERIA = {
     *LOADING, "model", "tasks", "max_length", "query_prompt", "passage_prompt", "evaluation_batch_size",
@@ -30,21 +30,19 @@ _WITHOUT_CRITERIA = {
 """Options that have an effect if nothing is pruned."""
 
 
-def beside(
-    model: SentenceTransformer,
-    found: Evaluation,
-    parent: SentenceTransformer,
-    dense: Evaluation,
-    tasks: Sequence[Task],
-) -> Beside:
-    """Return the cost of ``model`` beside ``parent``, both timed in turn, and the differences of their scores."""
+def speed_beside(model: SentenceTransformer, parent: SentenceTransformer) -> Speed:
+    """Return how many times faster ``model`` is than ``parent``, both timed in turn."""
     from gaprune.models.exported_module import encoder_of  # loads PyTorch
 
-    differences = {
+    return measure_speed(encoder_of(model), encoder_of(parent))
+
+
+def differences_from(dense: Evaluation, found: Sequence[Evaluation], tasks: Sequence[Task]) -> dict[str, Difference]:
+    """Return by domain how much higher a model scores than ``dense``, as the mean over its evaluations ``found``."""
+    return {
         domain: paired_bootstrap([task for task in tasks if task.domain == domain], found, dense)
         for domain in dense.domains
     }
-    return Beside(measure_speed(encoder_of(model), encoder_of(parent)), differences)
 
 
 def open_others(
@@ -71,7 +69,12 @@ def open_others(
             found = evaluate(
                 model, tasks, prompts=prompts, batch_size=recipe.evaluation_batch_size, parent=dense, label=name
             )
-            yield Other(name, found, beside(model, found, parent, dense, tasks))
+            yield Other(
+                name=name,
+                evaluation=found,
+                speed=speed_beside(model, parent),
+                differences=differences_from(dense, [found], tasks),
+            )
 
 
 def loading_of(recipe: Recipe) -> dict[str, Any]:

@@ -94,10 +94,9 @@ class Recovered(Pushable):
 
     def provenance(self) -> Provenance:
         """Return the provenance of this model: its pruning, and every recovery in turn."""
-        evaluation = None if self.evaluation is None else self.evaluation.as_dict()
         recoveries = (*self.base.recoveries, *self.records)
         return self.base.model_copy(
-            update={"sparsity": self._sparsity(), "recoveries": recoveries, "evaluation": evaluation}
+            update={"sparsity": self._sparsity(), "recoveries": recoveries, "evaluation": self.evaluation}
         )
 
     def _sparsity(self) -> Sparsity:

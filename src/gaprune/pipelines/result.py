@@ -153,7 +153,7 @@ class Result(Pushable):
             max_length=self.recipe.max_length,
             recipe=self.recipe.model_dump(mode="json"),
             recoveries=tuple(self.recoveries),
-            evaluation=None if self.evaluation is None else self.evaluation.as_dict(),
+            evaluation=self.evaluation,
         )
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:

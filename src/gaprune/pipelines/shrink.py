@@ -261,7 +261,7 @@ def _finish(
     judged = evaluate(child, tasks, parent=its, label="Judging", keep_vectors=True)
     evaluation, queries = judged.without_vectors(), _changed(tasks, judged, its)
     out = Path(str(asked.out))
-    measured = {"shrink": record, "evaluation": evaluation.as_dict()}
+    measured = {"shrink": record, "evaluation": evaluation}
     provenance = made.model_copy(update=measured).seen_from(out, asked.model)
     card = put_section(model_card(provenance, evaluation), "shrink", shrink_markdown(provenance, evaluation))
     save(

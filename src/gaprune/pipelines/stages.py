@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gaprune.errors import OutputError
-from gaprune.export.provenance import SCHEMA
 from gaprune.util.files import temporary_beside, write_json
 from gaprune.util.progress import say
+from gaprune.util.records import SCHEMA
 
 __all__ = ["Stages", "fingerprint_of"]
 

@@ -47,7 +47,7 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
 
     It has a section for everything that the provenance holds, and none for what it does not hold.
     """
-    evaluation = provenance.scores
+    evaluation = provenance.evaluation
     sections = [
         Section("answer", "The answer", _answer(provenance, evaluation)),
         Section("quality", "Quality", _quality(provenance, evaluation)),

@@ -9,7 +9,7 @@ import numpy as np
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["Difference", "paired_bootstrap"]
 
 _RESAMPLES = 1000
+_NUMBERS = 2**22
+"""Of an array of draws at most, which is 32 MiB."""
 
 
 class Difference(Record):
@@ -33,16 +35,23 @@ class Difference(Record):
 
 
 def paired_bootstrap(
-    tasks: Sequence[Task], first: Evaluation, second: Evaluation, *, resamples: int = _RESAMPLES, seed: int = 0
+    tasks: Sequence[Task],
+    first: Sequence[Evaluation],
+    second: Evaluation,
+    *,
+    resamples: int = _RESAMPLES,
+    seed: int = 0,
 ) -> Difference:
-    """Return the difference of the mean over tasks between two models, and its 95 % interval.
+    """Return the difference of the mean over tasks between a model and another, and its 95 % interval.
 
-    Queries, pairs and texts of each task are drawn with replacement, the same for both models. The interval says how
-    the difference varies with the items of these tasks; it covers neither other tasks nor another training.
+    Queries, pairs and texts of each task are drawn with replacement, the same for all models. Of a model that was made
+    several times, say from several calibration samples, every draw gives the mean of its metrics. The interval says
+    how the difference varies with the items of these tasks; it covers neither other tasks nor another sample.
 
     Args:
         tasks: The tasks.
-        first: Scores of one model in them, as :func:`gaprune.evaluation.quality.evaluate.evaluate` returns them.
+        first: Scores in them, as :func:`gaprune.evaluation.quality.evaluate.evaluate` returns them, each time that the
+            model was made.
         second: Scores of the other model.
         resamples: How often items are drawn.
         seed: Of the draws.
@@ -52,17 +61,30 @@ def paired_bootstrap(
 
     Source: Efron and Tibshirani (1993), chapter 13 (percentile interval).
     """
-    first.require_tasks(score.key for score in second.scores)
+    for each in first:
+        each.require_tasks(score.key for score in second.scores)
     random = np.random.default_rng(seed)
     differences = np.zeros(resamples)
     for task in tasks:
-        mine, its = (_items(task, each) for each in (first, second))
-        rows = random.integers(len(mine), size=(resamples, len(mine)))
-        differences += (task.resampled(mine, rows) - task.resampled(its, rows)) / len(tasks)
+        mine, its = [_items(task, each) for each in first], _items(task, second)
+        for part, drawn in _draws(random, len(its), resamples):
+            mean = np.mean([task.resampled(each, drawn) for each in mine], axis=0)
+            differences[part] += (mean - task.resampled(its, drawn)) / len(tasks)
     keys = {task.key for task in tasks}
-    means = [np.mean([score.value for score in each.scores if score.key in keys]) for each in (first, second)]
+    means = [np.mean([score.value for score in each.scores if score.key in keys]) for each in (*first, second)]
     low, high = np.nanquantile(differences, (0.025, 0.975))
-    return Difference(value=float(means[0] - means[1]), low=float(low), high=float(high))
+    return Difference(value=float(np.mean(means[:-1]) - means[-1]), low=float(low), high=float(high))
+
+
+def _draws(random: np.random.Generator, items: int, resamples: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield how often each item is in each resample, ``(part of the resamples, items)``, and which part that is."""
+    step = max(1, _NUMBERS // items)
+    for start in range(0, resamples, step):
+        rows = random.integers(items, size=(min(step, resamples - start), items))
+        yield (
+            slice(start, start + len(rows)),
+            np.array([np.bincount(row, minlength=items) for row in rows], np.float64),
+        )
 
 
 def _items(task: Task, evaluation: Evaluation) -> NDArray[np.float64]:

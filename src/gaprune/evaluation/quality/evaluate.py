@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.bootstrap import paired_bootstrap
-from gaprune.evaluation.quality.pairs import PairTask
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.search import SearchTask
 from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
@@ -78,9 +77,8 @@ def _beside(child: Evaluation, parent: Evaluation, tasks: Sequence[Task]) -> Eva
     scores, dimensions = [], None
     for task, score in zip(tasks, child.against(parent).scores, strict=True):
         index, interval, mine, other = None, None, score.vectors, its[score.key].vectors
-        measured = score.items is not None and its[score.key].items is not None
-        if measured and not isinstance(task, PairTask):  # a thousand correlations take seconds
-            found = paired_bootstrap([task], child, parent)
+        if score.items is not None and its[score.key].items is not None:
+            found = paired_bootstrap([task], [child], parent)
             interval = found.low, found.high
         if isinstance(task, SearchTask) and mine is not None and other is not None:
             dimensions = mine.passages.shape[1], other.passages.shape[1]

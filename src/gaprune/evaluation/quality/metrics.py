@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["correlations", "embed", "first", "graded_ndcg", "pair_classification", "recall", "retrieval_metrics"]
+__all__ = [
+    "correlations", "embed", "first", "graded_ndcg", "pair_classification", "recall", "resampled_precision",
+    "resampled_spearman", "retrieval_metrics",
+]  # fmt: skip
 
 
 def embed(
@@ -74,6 +77,55 @@ def pair_classification(similarities: Sequence[float], labels: Sequence[int]) ->
         "accuracy": float((true * matching + (1 - false) * (1 - matching)).max()),
         "F1": float((2 * precision * recall / (precision + recall).clip(min=1e-12)).max()),
     }
+
+
+def resampled_spearman(
+    similarities: NDArray[np.float64], scores: NDArray[np.float64], drawn: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return Spearman's correlation of every resample of pairs, ``(resamples,)``.
+
+    It is 0 where all similarities are equal, and NaN where all scores are.
+
+    Args:
+        similarities: Of each pair, ``(pairs,)``.
+        scores: Of each pair, ``(pairs,)``.
+        drawn: How often each pair is in each resample, ``(resamples, pairs)``.
+    """
+    mine, its = (_centred_ranks(each, drawn) for each in (similarities, scores))
+    squares = [(drawn * each**2).sum(axis=1) for each in (mine, its)]
+    product = (drawn * mine * its).sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: NDArray[np.float64] = product / np.sqrt(squares[0] * squares[1])
+    return np.where(squares[1] == 0, np.nan, np.where(squares[0] == 0, 0.0, found))
+
+
+def _centred_ranks(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean rank of each value in each resample, less the mean of all ranks, ``(resamples, values)``."""
+    different, place = np.unique(values, return_inverse=True)
+    sizes = np.zeros((len(different), len(drawn)))
+    np.add.at(sizes, place, drawn.T)
+    ranks = sizes.cumsum(axis=0) - (sizes + len(values)) / 2
+    return ranks.T[:, place]
+
+
+def resampled_precision(
+    similarities: NDArray[np.float64], labels: NDArray[np.float64], drawn: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the average precision of every resample of pairs, ``(resamples,)``; NaN where no pair matches.
+
+    Args:
+        similarities: Of each pair, ``(pairs,)``.
+        labels: 1 for each pair that matches and 0 for the others, ``(pairs,)``.
+        drawn: How often each pair is in each resample, ``(resamples, pairs)``.
+    """
+    order = np.argsort(-similarities)
+    thresholds = np.flatnonzero(np.diff(similarities[order], append=np.nan))  # the last pair of each similarity
+    found = drawn[:, order].cumsum(axis=1)[:, thresholds]
+    matching = (drawn * labels)[:, order].cumsum(axis=1)[:, thresholds]
+    precision = matching / found.clip(min=1)
+    with np.errstate(invalid="ignore"):
+        average: NDArray[np.float64] = (np.diff(matching, axis=1, prepend=0) * precision).sum(axis=1) / matching[:, -1]
+    return average
 
 
 def first(queries: Tensor, documents: Tensor, k: int) -> list[list[int]]:

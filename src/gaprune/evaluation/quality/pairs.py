@@ -59,18 +59,6 @@ class PairTask(Task):
         found = self.similarities(model, batch_size)
         return Measured(self.metrics_of(found, self.scores), np.array(found))
 
-    def resampled(self, items: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the metric of every resample; NaN for one whose pairs all have the same score."""
-        scores = np.array(self.scores)
-        return np.array(
-            [
-                self.metrics_of(items[each].tolist(), scores[each].tolist())[self.metric]
-                if np.ptp(scores[each])
-                else np.nan
-                for each in rows
-            ]
-        )
-
 
 class SimilarityTask(PairTask):
     """Rank pairs by similarity (STS)."""
@@ -84,6 +72,12 @@ class SimilarityTask(PairTask):
 
         return correlations(similarities, scores)
 
+    def resampled(self, items: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return Spearman's correlation of every resample; NaN for one whose pairs all have the same score."""
+        from gaprune.evaluation.quality.metrics import resampled_spearman
+
+        return resampled_spearman(items, np.array(self.scores), drawn)
+
 
 class PairClassificationTask(PairTask):
     """Separate pairs that match from pairs that do not."""
@@ -96,6 +90,12 @@ class PairClassificationTask(PairTask):
         from gaprune.evaluation.quality.metrics import pair_classification
 
         return pair_classification(similarities, [int(score) for score in scores])
+
+    def resampled(self, items: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the average precision of every resample; NaN for one without a matching pair."""
+        from gaprune.evaluation.quality.metrics import resampled_precision
+
+        return resampled_precision(items, np.array(self.scores), drawn)
 
 
 def load_pairs(path: Path, domain: str = "") -> PairTask:

@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core.core_schema import (
+    CoreSchema,
+    no_info_plain_validator_function,
+    plain_serializer_function_ser_schema,
+)
 
 from gaprune.errors import ConfigError, suggest
 from gaprune.evaluation.quality.index import IndexScore, ParentIndex, SizeScore, Vectors
@@ -226,6 +231,19 @@ class Evaluation:
             dimensions=(index["dimensions"], index["parent_dimensions"]) if index else None,
             sizes=tuple(SizeScore(**each) for each in content.get("sizes", ())),
         )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: object) -> CoreSchema:
+        """Let records have an evaluation as a field: written by :meth:`as_dict`, read by :meth:`from_dict`."""
+
+        def read(found: Any) -> Evaluation:
+            try:
+                return found if isinstance(found, Evaluation) else cls.from_dict(found)
+            except (AttributeError, KeyError, TypeError) as error:
+                raise ValueError(f"not the scores of an evaluation ({error})") from error
+
+        written = plain_serializer_function_ser_schema(cls.as_dict)
+        return no_info_plain_validator_function(read, serialization=written)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores as plain data for JSON."""

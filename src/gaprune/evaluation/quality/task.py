@@ -82,15 +82,14 @@ class Task(ABC):
     def measure(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Measured:
         """Return what ``model`` does in this task."""
 
-    def resampled(self, items: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    def resampled(self, items: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the metric of every resample, ``(resamples,)``.
 
         Args:
             items: A number for each item, as :meth:`measure` returns them.
-            rows: Places of the items of each resample, ``(resamples, items)``.
+            drawn: How often each item is in each resample, ``(resamples, items)``.
         """
-        means: NDArray[np.float64] = items[rows].mean(axis=1)
-        return means
+        return drawn @ items / len(items)
 
     def evaluate(self, model: SentenceTransformer, *, prompts: Prompts, batch_size: int) -> Score:
         """Score ``model`` in this task.
