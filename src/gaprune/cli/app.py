@@ -13,8 +13,6 @@ from gaprune.cli.commands import COMMANDS
 from gaprune.cli.listing import options
 from gaprune.errors import GapruneError
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(name="gaprune", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 data = typer.Typer(help="Check, sample and make calibration triplets.", no_args_is_help=True)
 for name, function in COMMANDS.items():

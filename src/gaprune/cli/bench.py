@@ -11,8 +11,6 @@ from gaprune.cli.options import JsonFlag, QuietFlag, TrustRemoteCode, silence, w
 from gaprune.cli.output import answer, remark
 from gaprune.evaluation.cost.workload import Workload
 
-__all__ = ["bench"]
-
 _FIELDS = Workload.model_fields
 
 

@@ -21,8 +21,6 @@ from gaprune.cli import (
     shrink,
 )
 
-__all__ = ["COMMANDS"]
-
 COMMANDS: dict[str, Callable[..., None]] = {
     "shrink": shrink.shrink,
     "prune": prune.prune,

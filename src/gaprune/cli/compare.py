@@ -13,8 +13,6 @@ from gaprune.config.recipe import Recipe
 from gaprune.errors import OutputError
 from gaprune.util.files import check_file, write_json, write_text
 
-__all__ = ["compare"]
-
 _VISIBLE = (
     "domain", "general", "trust_remote_code", "sparsity", "granularity", "targets", "width", "hidden",
     "depth", "vocabulary", "target", "reconstruct", "tasks",

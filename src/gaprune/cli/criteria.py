@@ -7,8 +7,6 @@ from rich.table import Table
 from gaprune.cli.options import JsonFlag
 from gaprune.cli.output import show, show_json
 
-__all__ = ["criteria"]
-
 
 def criteria(as_json: JsonFlag = False) -> None:
     """List the importance criteria with their formulas, constants and sources."""

@@ -14,8 +14,6 @@ from gaprune.data.documents.pairs import KINDS
 from gaprune.errors import DataError
 from gaprune.util.files import check_file
 
-__all__ = ["check", "from_texts", "sample"]
-
 Column = Annotated[
     list[str] | None, typer.Option(metavar="NAME=COLUMN", help="Column of query, positive, negative(s). Repeatable.")
 ]

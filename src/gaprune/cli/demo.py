@@ -14,8 +14,6 @@ from gaprune.data.samples import SampleDomain, sample_evaluation, sample_triplet
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["demo"]
-
 _USE = """\
 from sentence_transformers import SentenceTransformer
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from gaprune.cli.options import JsonFlag
 from gaprune.cli.output import answer
 
-__all__ = ["doctor"]
-
 
 def doctor(as_json: JsonFlag = False) -> None:
     """Show versions, hardware, number formats and extras: what this installation and this machine can do."""

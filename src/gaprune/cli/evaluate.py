@@ -12,8 +12,6 @@ from gaprune.cli.output import answer
 from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.util.files import check_file, write_json
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model to evaluate: a folder or a hub id.")],

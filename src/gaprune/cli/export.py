@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from gaprune.export.archive import Packed
     from gaprune.pipelines.export import Exported
 
-__all__ = ["export", "unpack"]
-
 _MB = 1e6
 
 

@@ -10,8 +10,6 @@ import typer
 from gaprune.cli.options import Device, JsonFlag, TrustRemoteCode
 from gaprune.cli.output import show, show_json
 
-__all__ = ["inspect"]
-
 
 def inspect(
     model: Annotated[str, typer.Argument(help="Model: a folder or a hub id.")],

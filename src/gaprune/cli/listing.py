@@ -21,8 +21,6 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["options", "rows_of"]
-
 _TYPED: dict[str, type[CommandOptions]] = {
     "shrink": ShrinkOptions,
     "prune": Recipe,

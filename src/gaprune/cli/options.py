@@ -20,11 +20,6 @@ from gaprune.config.options import CommandOptions
 from gaprune.errors import ConfigError, suggest
 from gaprune.util.progress import quiet
 
-__all__ = [
-    "GROUPS", "Device", "JsonFlag", "Overwrite", "QuietFlag", "TrustRemoteCode", "first_speaks", "is_mapping", "pairs",
-    "silence", "with_default", "with_options",
-]  # fmt: skip
-
 GROUPS = (
     "Input",
     "What to remove",

@@ -11,8 +11,6 @@ from rich.console import Console, RenderableType
 
 from gaprune.util.progress import say
 
-__all__ = ["answer", "opening", "remark", "show", "show_json"]
-
 _WIDTH = 140
 """Columns if stdout is a file or a pipe, so that names of layers are not cut."""
 

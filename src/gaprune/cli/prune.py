@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from gaprune.export.provenance import Provenance
     from gaprune.pipelines.result import Result
 
-__all__ = ["prune"]
-
 _VISIBLE = (
     "domain", "general", "triplets", "trust_remote_code", "sparsity", "granularity", "targets", "width",
     "hidden", "depth", "vocabulary", "target", "criterion", "scores", "reconstruct", "recover", "checkpoint", "resume",

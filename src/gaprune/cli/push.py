@@ -9,8 +9,6 @@ import typer
 
 from gaprune.cli.output import show
 
-__all__ = ["push"]
-
 
 def push(
     folder: Annotated[Path, typer.Argument(help="Folder that prune, recover or export wrote.")],

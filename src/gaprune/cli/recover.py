@@ -11,8 +11,6 @@ from gaprune.cli.output import answer, opening
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
 
-__all__ = ["recover"]
-
 _VISIBLE = (
     "domain", "general", "texts", "trust_remote_code", "tokens", "minutes", "steps", "batch_size", "learning_rate",
     "bf16", "distil", "parent", "resume", "tasks", "out", "overwrite",

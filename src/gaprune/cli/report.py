@@ -9,8 +9,6 @@ import typer
 
 from gaprune.cli.output import show
 
-__all__ = ["report"]
-
 
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder that shrink, prune, recover, export or compare wrote.")],

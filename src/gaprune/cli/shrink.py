@@ -10,8 +10,6 @@ from gaprune.cli.options import silence, with_options
 from gaprune.cli.output import opening, show
 from gaprune.config.shrink import ShrinkOptions
 
-__all__ = ["shrink"]
-
 _VISIBLE = ("domain", "general", "speedup", "size", "parameters", "runtime", "minutes", "out", "overwrite")
 """Options with a flag of their own."""
 

@@ -8,8 +8,6 @@ from pydantic import Field
 
 from gaprune.config.options import Options, Source
 
-__all__ = ["CLUSTERS", "ITERATIONS", "LONGEST", "SHORTEST", "DataOptions"]
-
 CLUSTERS = 5000
 """Triplets to sample from each data set, one per cluster, as in the paper."""
 

@@ -13,8 +13,6 @@ from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["given_options", "load_recipe"]
-
 _PACKAGED = {file.stem: file for file in (Path(__file__).parent / "recipes").glob("*.yaml")}
 """Recipes that come with the package, by name."""
 

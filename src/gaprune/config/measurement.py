@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from gaprune.config.options import Options, Size, Source
 
-__all__ = ["FisherKind", "MeasurementOptions", "Negatives", "Placement", "Precision", "Sampling"]
-
 FisherKind = Literal["triplet", "batch"]
 Negatives = Literal["in-batch", "explicit"]
 Placement = Literal["whole", "offload", "shard"]

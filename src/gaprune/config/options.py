@@ -13,11 +13,6 @@ from pydantic_core import ErrorDetails
 
 from gaprune.errors import ConfigError, suggest
 
-__all__ = [
-    "ENCODING_BATCH_SIZE", "CommandOptions", "Counts", "Fractions", "Number", "Options", "OutputOptions", "Size",
-    "Source", "Values", "Words", "explain",
-]  # fmt: skip
-
 ENCODING_BATCH_SIZE = 64
 """Texts encoded at a time in an evaluation, by default."""
 

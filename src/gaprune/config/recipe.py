@@ -12,8 +12,6 @@ from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Options,
 from gaprune.config.reconstruction import ReconstructionOptions
 from gaprune.config.removal import RemovalOptions
 
-__all__ = ["Allocation", "Recipe"]
-
 Allocation = Literal["global", "layer", "matrix", "row"]
 
 

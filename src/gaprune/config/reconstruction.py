@@ -8,8 +8,6 @@ from pydantic import Field, model_validator
 
 from gaprune.config.options import Options, Values
 
-__all__ = ["ReconstructionOptions"]
-
 
 class ReconstructionOptions(Options):
     """How kept weights are changed to make up for pruned ones."""

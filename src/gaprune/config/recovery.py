@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 from gaprune.config.data import DataOptions
 from gaprune.config.options import CommandOptions, Number, Options, OutputOptions, Source, Words
 
-__all__ = ["MOST_HELD_OUT", "RecoveryOptions"]
-
 MOST_HELD_OUT = 512
 """Maximum number of held-out triplets: each evaluation embeds them again."""
 

@@ -10,8 +10,6 @@ from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, Valida
 
 from gaprune.config.options import Counts, Fractions, Options, Size, Source, Words
 
-__all__ = ["RemovalOptions", "Target", "TargetKind", "Unit"]
-
 Unit = Literal["width", "heads", "hidden", "depth", "vocabulary"]
 TargetKind = Literal["speedup", "size", "parameters"]
 

@@ -9,8 +9,6 @@ from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 from gaprune.config.options import CommandOptions, Options, Source
 from gaprune.config.removal import Target
 
-__all__ = ["ParameterLimit", "Runtime", "ShrinkOptions", "SizeLimit", "Speedup"]
-
 Runtime = Literal["torch", "onnx", "openvino"]
 
 _TARGETS = ("speedup", "size", "parameters")

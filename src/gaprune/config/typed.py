@@ -15,11 +15,6 @@ from gaprune.config.recipe import Allocation
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
 
-__all__ = [
-    "CompareOptions", "LoadingOptions", "ModelOptions", "PruneManyOptions", "PruneOptions", "RecoverOptions",
-    "ShrinkKeywords",
-]  # fmt: skip
-
 Place = str | Path
 Words = str | Sequence[str]
 Numbers = float | str | Sequence[float]

@@ -14,8 +14,6 @@ from gaprune.criteria.needs import DataKind
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["Activation"]
-
 
 @register("activation")
 class Activation(Calibrated, WeightCriterion, UnitCriterion, LayerCriterion):

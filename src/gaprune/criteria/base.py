@@ -22,11 +22,6 @@ from gaprune.criteria.needs import DataKind, Needs
 from gaprune.errors import ConfigError
 from gaprune.statistics.degradation import PRESERVATION
 
-__all__ = [
-    "Criterion", "Granularity", "LayerCriterion", "Solution", "UnitCriterion", "UpdatingCriterion", "WeightCriterion",
-    "for_layers", "for_units", "for_weights", "needs_of",
-]  # fmt: skip
-
 Granularity = Literal["weights", "units", "layers"]
 
 

@@ -12,8 +12,6 @@ from gaprune.criteria.inputs import UnitInputs, WeightInputs
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["Calibrated"]
-
 
 class Calibrated(Criterion):
     """Mixin that names the statistics of a criterion once and asks for them on the chosen data."""

@@ -21,8 +21,6 @@ from gaprune.criteria.swaps import greedy_order, refine_by_swaps
 from gaprune.statistics.degradation import PRESERVATION
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["DomainAlignmentImportance"]
-
 
 @register("dai")
 class DomainAlignmentImportance(WeightCriterion, UnitCriterion, LayerCriterion):

@@ -17,8 +17,6 @@ from gaprune.criteria.needs import Needs
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["PaperDai"]
-
 
 @register("dai-paper")
 class PaperDai(WeightCriterion):

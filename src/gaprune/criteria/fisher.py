@@ -12,8 +12,6 @@ from gaprune.criteria.inputs import UnitInputs, WeightInputs
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["Fisher"]
-
 
 @register("fisher")
 class Fisher(Calibrated, WeightCriterion, UnitCriterion):

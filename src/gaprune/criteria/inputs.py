@@ -11,8 +11,6 @@ from gaprune.errors import MeasurementError
 from gaprune.statistics.degradation import LayerEffect
 from gaprune.statistics.sums import LinearStatistics
 
-__all__ = ["LayerInputs", "UnitInputs", "WeightInputs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class _Measured:

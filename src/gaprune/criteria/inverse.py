@@ -7,8 +7,6 @@ from torch import Tensor
 
 from gaprune.errors import MeasurementError
 
-__all__ = ["damped_inverse", "inverse_factor"]
-
 _MASSIVE = 1e4
 """Inputs with a mean square so many times the median do not count for the ridge."""
 

@@ -10,8 +10,6 @@ from gaprune.criteria.base import LayerCriterion, UnitCriterion, WeightCriterion
 from gaprune.criteria.inputs import LayerInputs, UnitInputs, WeightInputs
 from gaprune.criteria.registry import register
 
-__all__ = ["Magnitude"]
-
 
 @register("magnitude")
 class Magnitude(WeightCriterion, UnitCriterion, LayerCriterion):

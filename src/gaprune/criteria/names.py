@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from gaprune.errors import ConfigError
 
-__all__ = ["split_name", "with_option"]
-
 
 def split_name(text: str) -> tuple[str, dict[str, str]]:
     """Return the name of a criterion and the constants that follow it.

@@ -8,8 +8,6 @@ from typing import Literal
 
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["DataKind", "Needs"]
-
 DataKind = Literal["domain", "general"]
 """A kind of calibration data."""
 

@@ -12,8 +12,6 @@ from gaprune.criteria.inputs import WeightInputs
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["OptimalBrainDamage"]
-
 
 @register("obd")
 class OptimalBrainDamage(Calibrated, WeightCriterion):

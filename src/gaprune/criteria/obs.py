@@ -7,8 +7,6 @@ from torch import Tensor
 
 from gaprune.criteria.inverse import damped_inverse
 
-__all__ = ["obs_order"]
-
 _RIDGE = 0.01
 """Ridge of the reconstruction that is foreseen, relative to the mean variance of the inputs.
 

@@ -13,8 +13,6 @@ from gaprune.criteria.base import LayerCriterion, UnitCriterion, WeightCriterion
 from gaprune.criteria.inputs import LayerInputs, UnitInputs, WeightInputs
 from gaprune.criteria.registry import register
 
-__all__ = ["Random"]
-
 
 @register("random")
 class Random(WeightCriterion, UnitCriterion, LayerCriterion):

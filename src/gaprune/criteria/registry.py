@@ -23,8 +23,6 @@ from gaprune.criteria.calibrated import Calibrated
 from gaprune.criteria.names import split_name
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["available", "create", "register"]
-
 Kind = TypeVar("Kind", bound=type[Criterion])
 
 _PACKAGE = __name__.rpartition(".")[0]

@@ -17,8 +17,6 @@ from gaprune.statistics.sums import Statistic
 from gaprune.util.pattern import check_pattern, pattern_mask
 from gaprune.util.threshold import lowest
 
-__all__ = ["SparseGPT"]
-
 
 @register("sparsegpt")
 class SparseGPT(Calibrated, UpdatingCriterion):

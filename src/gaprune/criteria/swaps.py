@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-__all__ = ["greedy_order", "refine_by_swaps"]
-
 _CPU_PIECE = 1 << 20
 """Weights refined at a time on a CPU. Smaller pieces spend more time on starting operations."""
 

@@ -12,8 +12,6 @@ from gaprune.criteria.inputs import UnitInputs, WeightInputs
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["Taylor"]
-
 
 @register("taylor")
 class Taylor(Calibrated, WeightCriterion, UnitCriterion):

@@ -13,8 +13,6 @@ from gaprune.criteria.inputs import UnitInputs, WeightInputs
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["Wanda"]
-
 
 @register("wanda")
 class Wanda(Calibrated, WeightCriterion, UnitCriterion):

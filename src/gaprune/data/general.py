@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["DEFAULT_GENERAL", "read_general"]
-
 DEFAULT_GENERAL = "sentence-transformers/all-nli"
 """Public general data on the hub: AllNLI triplets (SNLI and MultiNLI)."""
 

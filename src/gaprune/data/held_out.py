@@ -11,8 +11,6 @@ from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import DataError
 from gaprune.util.files import write_text
 
-__all__ = ["FEWEST_TO_JUDGE", "hold_out_queries", "write_retrieval_task"]
-
 FEWEST_TO_JUDGE = 50
 """With fewer queries, a mean of nDCG has a standard error of about five points, and a judgement means little."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts
 
-__all__ = ["mine_negatives"]
-
 _NAMED = 5
 """Number of pairs named in an error."""
 

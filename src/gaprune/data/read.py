@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from gaprune.util.json_lines import Record
 
-__all__ = ["check_source", "read_records", "read_triplets"]
-
 _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".json": read_json,
     ".jsonl": read_jsonl,

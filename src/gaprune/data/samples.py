@@ -7,8 +7,6 @@ from typing import Literal, get_args
 
 from gaprune.errors import ConfigError, DataError, suggest
 
-__all__ = ["SampleDomain", "sample_evaluation", "sample_triplets"]
-
 SampleDomain = Literal["finance", "chemistry", "general"]
 
 _SAMPLES = Path(__file__).resolve().parent / "sample_texts"

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts
 
-__all__ = ["sample", "sample_representative"]
-
 _LARGE = 50_000
 """From this many queries on, k-means uses mini-batches."""
 

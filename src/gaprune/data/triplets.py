@@ -15,8 +15,6 @@ from gaprune.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from gaprune.models.prompts import Role
 
-__all__ = ["Triplet", "Triplets"]
-
 
 @dataclass(frozen=True, slots=True)
 class Triplet:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["normalise", "shared_words", "words"]
-
 _MARKS = re.compile(
     r"(?!(?<!\w)-\d)"  # keep the sign of a number,
     r"(?!(?<=\d)[.,]\d)"  # and the separators between its digits

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplet, Triplets
 
-__all__ = ["write_triplets"]
-
 
 def write_triplets(
     triplets: Triplets,

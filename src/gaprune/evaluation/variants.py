@@ -13,8 +13,6 @@ from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError, suggest
 from gaprune.util.records import Record
 
-__all__ = ["Sweep", "Variant", "Variants", "make_variants"]
-
 
 class Variant(Record):
     """A criterion as it is compared."""

@@ -25,8 +25,6 @@ from gaprune.export.folder import writing
 from gaprune.util.files import check_file, replacing
 from gaprune.util.tensor_store import StoredTensors
 
-__all__ = ["Packed", "pack", "unpack"]
-
 _MANIFEST = "archive.json"
 _FORMAT = {"format": "gaprune-archive", "version": 2}
 _PIECE = 1 << 23  # bytes of a file that are in memory at a time; a multiple of every word

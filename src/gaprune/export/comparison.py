@@ -16,8 +16,6 @@ from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError
 from gaprune.models.prompts import Prompts
 
-__all__ = ["FP32_FLOOR", "INT8_FLOOR", "Agreement", "Floor", "Texts"]
-
 _SAMPLES = 16
 """Sample triplets per domain on each side: to calibrate on, and held out."""
 

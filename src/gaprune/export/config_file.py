@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["rewrite_config"]
-
 _Json = dict[str, Any]
 
 _THETAS = {"modernbert": ("global_rope_theta", "local_rope_theta")}

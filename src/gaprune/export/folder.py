@@ -19,8 +19,6 @@ from gaprune.util.files import check_parent, temporary_beside
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PAGE_FILE", "QUERIES_FILE", "check_destination", "read_queries", "save", "writing"]
-
 PAGE_FILE = "report.html"
 """Name of the page in the folder of a model."""
 QUERIES_FILE = "queries.json"

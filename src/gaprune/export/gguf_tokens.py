@@ -15,8 +15,6 @@ from gaprune.models.blocks import transformer_of
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["QWEN2", "add_tokens", "kind_of"]
-
 _BERT_ROLES = {"bos": "cls_token_id", "eos": "sep_token_id", "unk": "unk_token_id", "sep": "sep_token_id"} | {
     "pad": "pad_token_id",
     "mask": "mask_token_id",

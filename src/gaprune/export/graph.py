@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["OUTPUTS", "batches", "is_large", "quiet_exporters", "routes_of", "tokens", "trace"]
-
 OUTPUTS = ("last_hidden_state", "sentence_embedding", "document_embedding")
 """Names of the outputs: token embeddings, as optimum reads them, sentence embeddings (of queries, if a Router tells
 them from documents), and those of documents."""

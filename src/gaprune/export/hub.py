@@ -10,8 +10,6 @@ from typing import Any
 from gaprune.errors import ModelError, OutputError
 from gaprune.export.folder import PAGE_FILE, QUERIES_FILE
 
-__all__ = ["FOLDER", "Pushable", "push"]
-
 FOLDER = "path/to/this/folder"
 """What cards call the place of the model."""
 

@@ -19,8 +19,6 @@ from gaprune.export.tokenizer_files import rewrite_tokenizer
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["longest_text", "write_model"]
-
 _Json = dict[str, Any]
 
 _POOLING = {

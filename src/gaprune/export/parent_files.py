@@ -14,8 +14,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CardMetadata", "FindFile", "parent_card", "parent_files"]
-
 FindFile = Callable[[str], Path | None]
 """Finds a file of the parent by its name."""
 

@@ -17,8 +17,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Options", "Parent", "portable"]
-
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SOURCES = frozenset({"model", "parent", "domain", "general"})
 """Options that name a hub id or a path."""

@@ -17,8 +17,6 @@ from gaprune.export.portable import Options, Parent
 from gaprune.export.records import Calibration, Export, Method, Prompts, Recovery, Shrink, Sparsity
 from gaprune.util.records import SCHEMA, Record, read_record
 
-__all__ = ["PROVENANCE_FILE", "Provenance", "now", "versions"]
-
 PROVENANCE_FILE = "gaprune.json"
 
 _PACKAGES = ("gaprune", "torch", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy")

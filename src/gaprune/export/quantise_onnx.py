@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["counts", "matrices_by_error", "write_dynamic", "write_weights_only"]
-
 _BLOCK = 64
 """Weights that share a scale in the weight-only form."""
 

@@ -12,8 +12,6 @@ from gaprune.models.blocks import transformer_of
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["READERS", "Reader", "reader_named"]
-
 
 @dataclass(frozen=True)
 class Reader:

@@ -14,11 +14,6 @@ from gaprune.reconstruction.validate import Reconstruction
 from gaprune.recovery.recover_model import Training
 from gaprune.util.records import Record
 
-__all__ = [
-    "Calibration", "CalibrationData", "DataSet", "DistillationData", "Export", "Method", "PassageSet", "Prompts",
-    "PruningRound", "Recovery", "RecoveryData", "Removed", "Sparsity", "Structured", "Texts", "Unstructured",
-]  # fmt: skip
-
 
 class DataSet(Record):
     """A set of triplets: its name, size, and the fingerprint of its texts."""

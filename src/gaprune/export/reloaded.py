@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_reloaded"]
-
 _TEXTS = ("net income of the quarter", "a dog runs over green grass, and a cat sleeps in the sun", "7 %")
 _SINGLE, _HALF = 1e-3, 0.03
 """Most length of the difference of two embeddings, relative to the embedding, for fp32 and for types of two bytes."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["rewrite_tokenizer"]
-
 _VOCABULARIES = (
     "vocab.txt", "vocab.json", "merges.txt", "added_tokens.json",
     "sentencepiece.bpe.model", "spiece.model", "tokenizer.model", "spm.model",

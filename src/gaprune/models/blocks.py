@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["block_path", "blocks", "layer_fields", "removable_layers", "transformer_of"]
-
 _PER_LAYER = ("layer_types",)
 """Fields of a configuration with one entry for each block."""
 

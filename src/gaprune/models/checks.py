@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.linear_layers import LinearLayer
 
-__all__ = [
-    "check_adapter",
-    "check_blocks",
-    "check_layers",
-    "check_measurable",
-    "check_modules",
-    "check_routes",
-    "unstreamed",
-]
-
 
 def check_modules(model: SentenceTransformer) -> None:
     """Refuse a model that is more than one transformer with modules after it, of which a part would be left alone.

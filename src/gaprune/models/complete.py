@@ -10,8 +10,6 @@ from gaprune.errors import ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_complete"]
-
 _COMPLETE = "Give a complete folder of the model; if it was copied or downloaded, do so again."
 
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from gaprune.errors import ModelError, require_extra
 
-__all__ = ["DEMO_SHA256", "demo_model"]
-
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the weights of sentence-transformers/all-MiniLM-L6-v2."""
 

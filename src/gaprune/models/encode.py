@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
-__all__ = ["encode"]
-
 _CHUNK = 1024
 """Number of texts between two steps of the progress bar."""
 

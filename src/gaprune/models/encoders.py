@@ -18,8 +18,6 @@ from gaprune.models.modes import padded_inputs
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Encoder", "TorchModel", "open_encoder"]
-
 _BATCH_SIZE = 32
 
 

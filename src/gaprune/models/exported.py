@@ -24,8 +24,6 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ExportedModel"]
-
 _BATCH_SIZE = 32
 
 _Run = Callable[[Mapping[str, NDArray[np.int64]], str], NDArray[np.float32]]

@@ -16,8 +16,6 @@ from gaprune.models.formats import format_of
 from gaprune.models.load import load_model
 from gaprune.models.modes import limit_length
 
-__all__ = ["encoder_of", "open_model"]
-
 
 def open_model(name: str | Path, **loading: Any) -> SentenceTransformer:
     """Return a model that encodes, from a folder of any format or the hub; the options are those of ``load_model``.

@@ -17,8 +17,6 @@ from gaprune.models.prompts import TASKS
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["modules_fingerprint", "reached", "weights_fingerprint"]
-
 _VOLATILE = ("_name_or_path", "architectures", "dtype", "transformers_version", "use_cache")
 """Fields of a configuration that say where a model came from or how it is stored."""
 

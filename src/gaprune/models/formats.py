@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["GRAPHS", "Format", "format_of", "graph_of"]
-
 Format = Literal["torch", "onnx", "openvino"]
 
 GRAPHS: Mapping[Format, tuple[str, ...]] = {

@@ -15,8 +15,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-__all__ = ["WIDTHS", "Kind", "kinds_in"]
-
 Kind = Literal["mlp", "attention", "unknown", "other"]
 
 _NAMES: Mapping[Kind, re.Pattern[str]] = {

@@ -22,8 +22,6 @@ from gaprune.models.probe import probe
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Kind", "LinearLayer", "linear_layers"]
-
 
 @dataclass(frozen=True, eq=False)
 class LinearLayer:

@@ -16,8 +16,6 @@ from gaprune.util.text_files import is_pointer
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CONSTRUCTION", "MERGE", "load_model", "most_tokens"]
-
 # transformers replaces methods of its classes while it constructs a model (no_init_weights, no_tie_weights).
 # Two threads that do so at the same time would leave the replacements behind, and later models untied.
 CONSTRUCTION = threading.RLock()

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["computing", "evaluating", "limit_length", "padded_inputs", "shortened"]
-
 
 @contextmanager
 def evaluating(model: SentenceTransformer) -> Iterator[None]:

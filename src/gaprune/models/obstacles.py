@@ -15,8 +15,6 @@ from gaprune.errors import ModelError
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Obstacle", "obstacles_in"]
-
 
 @dataclass(frozen=True)
 class Obstacle:

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["decide_precision", "product_type"]
-
 _CLOSE = 0.999
 """Least cosine between the embeddings of a text in bfloat16 and in float32 with which bfloat16 is used."""
 

@@ -23,8 +23,6 @@ from gaprune.models.modes import padded_inputs
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Call", "Probe", "embedding", "probe"]
-
 _TEXTS = ("one text", "another text, which is longer")
 
 

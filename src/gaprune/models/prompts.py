@@ -11,8 +11,6 @@ from gaprune.errors import ConfigError, suggest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PASSAGE_PROMPT_NAMES", "TASKS", "Prompts", "Role", "resolve_prompts", "unused_prompts"]
-
 Role = Literal["query", "passage"]
 
 TASKS: dict[Role, str] = {"query": "query", "passage": "document"}

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from gaprune.errors import SelectionError, suggest
 from gaprune.models.linear_layers import LinearLayer
 
-__all__ = ["select"]
-
 _WORDS = {"mlp": ("mlp",), "attention": ("attention",), "all": ("mlp", "attention")}
 _TARGETS = "mlp, attention, all, a layer's name or re:PATTERN"
 

@@ -15,13 +15,11 @@ from torch import nn
 
 from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, transformer_of
-from gaprune.models.kinds import WIDTHS
-from gaprune.models.linear_layers import Kind, LinearLayer, linear_layers
+from gaprune.models.kinds import WIDTHS, Kind
+from gaprune.models.linear_layers import LinearLayer, linear_layers
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-__all__ = ["Producer", "UnitGroup", "UnitKind", "unit_groups"]
 
 UnitKind = Literal["width", "heads", "hidden"]
 

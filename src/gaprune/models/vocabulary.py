@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-__all__ = ["Vocabulary", "VocabularyKind", "vocabulary"]
-
 VocabularyKind = Literal["WordPiece", "BPE", "Unigram"]
 
 

@@ -10,8 +10,6 @@ from gaprune.config.files import given_options
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError, suggest
 
-__all__ = ["LOADING", "build_recipe", "loading_options", "no_effect", "refuse_loading_options", "split_source"]
-
 LOADING = ("revision", "trust_remote_code", "device", "dtype")
 """Options that say how a model is loaded."""
 

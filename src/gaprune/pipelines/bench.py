@@ -23,8 +23,6 @@ from gaprune.report.markdown import put_section
 from gaprune.util.files import folder_bytes, write_text
 from gaprune.util.progress import track
 
-__all__ = ["bench", "check_card", "write_card"]
-
 _DEVICE = "cpu"
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplet
 
-__all__ = ["is_matryoshka", "shorten"]
-
 
 def shorten(model: SentenceTransformer, folder: Path, dimensions: int, triplets: Sequence[Triplet]) -> str:
     """Give ``model`` a head with fewer dimensions, and return how, in words.

@@ -11,8 +11,6 @@ from typing import NamedTuple
 from gaprune.export.provenance import versions
 from gaprune.util.memory import free_bytes, show_bytes
 
-__all__ = ["Finding", "doctor"]
-
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
 _NAME = re.compile(r"[\w.-]+")
 _DEVELOPMENT = {"dev", "docs"}

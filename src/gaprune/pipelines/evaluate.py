@@ -24,8 +24,6 @@ from gaprune.pipelines.arguments import LOADING, loading_options
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["evaluate"]
-
 
 def evaluate(
     model: str | Path | SentenceTransformer,

@@ -28,8 +28,6 @@ from gaprune.report.export_card import export_card
 from gaprune.util.files import folder_bytes
 from gaprune.util.progress import say
 
-__all__ = ["Exported", "export_model"]
-
 
 @dataclass(frozen=True)
 class Exported:

@@ -19,8 +19,6 @@ from gaprune.util.files import folder_bytes
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["inspect"]
-
 
 def inspect(
     model: str | Path | SentenceTransformer, **options: Unpack[ModelOptions]

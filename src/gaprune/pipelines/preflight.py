@@ -17,8 +17,6 @@ from gaprune.util.files import check_file
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_finite", "check_outside", "load_parent", "output_folders", "require_model"]
-
 
 def output_folders(recipe: Recipe) -> dict[str, Path | None]:
     """Return the folder of each result by its name, ``None`` if nothing is written; all of them can be written.

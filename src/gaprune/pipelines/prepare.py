@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from gaprune.pruning.costs import SpeedOfShapes
     from gaprune.reconstruction.validate import Reconstruction
 
-__all__ = ["OpenParent", "Prepared", "PrunedModel", "prepare"]
-
 _FEW = 8
 """Texts on which bfloat16 is compared with float32."""
 

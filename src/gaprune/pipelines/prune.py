@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from gaprune.data.triplets import Triplet
     from gaprune.pruning.costs import SpeedOfShapes
 
-__all__ = ["evaluate_parent", "prune", "prune_many", "results"]
-
 
 def prune(
     model: str | Path | SentenceTransformer | None = None,

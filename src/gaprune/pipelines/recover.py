@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplet
 
-__all__ = ["recover"]
-
 _MAY_DIFFER = {
     "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks", "model", "parent", "device", "minutes",
 }  # fmt: skip

@@ -30,8 +30,6 @@ from gaprune.report.page import report_page
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Recovered", "record", "unpruned", "zeros_among"]
-
 _WHERE = {"model", "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks"}
 """Options that name places and do not change the result."""
 

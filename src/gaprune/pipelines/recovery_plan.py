@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplet
 
-__all__ = ["RecoveryPlan", "plan_recovery", "rounds_to"]
-
 _SHARED = (
     "domain", "general", "subset", "split", "columns", "general_subset", "general_split", "general_columns",
     "query_prompt", "passage_prompt", "max_length", "mine_negatives", "seed",

@@ -21,8 +21,6 @@ from gaprune.errors import ConfigError
 from gaprune.pruning.removable.base import Removable
 from gaprune.pruning.removable.registry import requested
 
-__all__ = ["Removal", "plan_removal"]
-
 _INTERFACES = {"weights": for_weights, "units": for_units, "layers": for_layers}
 
 

@@ -30,8 +30,6 @@ from gaprune.report.sentences import summary
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Result"]
-
 
 @dataclass(frozen=True, repr=False)
 class Result(Pushable):

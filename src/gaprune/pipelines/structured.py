@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["prune_structured", "rank_units"]
-
 
 def rank_units(run: Prepared) -> UnitRanking:
     """Return what ranks the heads and neurons of all results of a run."""

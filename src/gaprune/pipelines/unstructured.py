@@ -32,8 +32,6 @@ from gaprune.util.files import locked, temporary_folder
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["prune_unstructured", "score_weights"]
-
 
 def score_weights(run: Prepared, stack: ExitStack) -> dict[str, Scores]:
     """Return the scores by every criterion: kept ones, or new ones from a single measurement.

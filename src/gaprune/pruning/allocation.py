@@ -13,8 +13,6 @@ from gaprune.pruning.budget import at_least, shares
 from gaprune.util.tensor_store import shapes_of
 from gaprune.util.threshold import lowest_of
 
-__all__ = ["keep_masks", "zeros_per_matrix"]
-
 
 def keep_masks(
     importances: Mapping[str, Tensor],

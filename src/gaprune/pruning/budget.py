@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-__all__ = ["at_least", "budget", "shares"]
-
 
 def budget(sparsity: float, size: int) -> int:
     """Return how many of ``size`` weights a sparsity removes, to the nearest one."""

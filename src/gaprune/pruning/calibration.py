@@ -19,8 +19,6 @@ from gaprune.pruning.calibration_data import CalibrationData
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Calibration", "draw_calibration", "effect_triplets"]
-
 
 @dataclass(frozen=True)
 class Calibration:

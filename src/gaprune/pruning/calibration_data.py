@@ -14,8 +14,6 @@ from gaprune.data.read import check_source, read_triplets
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError
 
-__all__ = ["KINDS", "CalibrationData", "named_data", "read_data"]
-
 KINDS: tuple[DataKind, ...] = get_args(DataKind)
 
 

@@ -16,8 +16,6 @@ from gaprune.pruning.rebuild import rebuild
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["remove_layers", "remove_units"]
-
 
 def remove_units(
     model: SentenceTransformer, groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]

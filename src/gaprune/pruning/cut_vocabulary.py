@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedModel
 
-__all__ = ["cut_vocabulary"]
-
 
 def cut_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> tuple[SentenceTransformer, VocabularyCut]:
     """Return a copy of ``model`` with the rows of ``keep`` and what they need alone, and what was kept and why.

@@ -14,8 +14,6 @@ from gaprune.pruning.token_use import prompt_tokens
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["VocabularyCut", "close_vocabulary", "rank_tokens"]
-
 
 @dataclass(frozen=True)
 class VocabularyCut:

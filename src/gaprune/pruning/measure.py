@@ -18,8 +18,6 @@ from gaprune.statistics.sums import Statistic, Statistics
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["checkpoint_of", "measure_both"]
-
 
 def measure_both(
     calibration: Calibration,

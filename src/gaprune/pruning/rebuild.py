@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import PreTrainedConfig, PreTrainedModel
 
-__all__ = ["changed_config", "rebuild"]
-
 
 def rebuild(
     model: SentenceTransformer,

@@ -20,8 +20,6 @@ from gaprune.util.pattern import check_pattern, pattern_mask
 from gaprune.util.progress import track
 from gaprune.util.tensor_store import shapes_of
 
-__all__ = ["Scores"]
-
 
 @dataclass(frozen=True)
 class Scores:

@@ -14,8 +14,6 @@ from torch import Tensor
 from gaprune.errors import ConfigError
 from gaprune.util.tensor_store import StoredTensors, writing_tensors
 
-__all__ = ["Header", "reading", "writing"]
-
 _FORMAT = "gaprune-scores-3"
 
 

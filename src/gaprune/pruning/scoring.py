@@ -18,8 +18,6 @@ from gaprune.pruning.scores_file import Header, writing
 from gaprune.statistics.sums import Statistics
 from gaprune.util.progress import track
 
-__all__ = ["score", "writing_scores"]
-
 
 def score(
     linear_layers: Sequence[LinearLayer],

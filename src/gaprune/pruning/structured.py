@@ -13,8 +13,6 @@ from gaprune.pruning.removable.base import RemovedUnits
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["StructuredPruning"]
-
 
 @dataclass(frozen=True)
 class StructuredPruning:

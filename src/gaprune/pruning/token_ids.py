@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
-__all__ = ["named_ids", "renumber"]
-
 
 def named_ids(network: PreTrainedModel) -> set[int]:
     """Return the token ids that the configurations of ``network`` name, rows of its table or not."""

@@ -14,8 +14,6 @@ from gaprune.pruning.token_ids import named_ids
 if TYPE_CHECKING:
     from gaprune.models.vocabulary import Vocabulary
 
-__all__ = ["TokenNeeds", "token_needs"]
-
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["prompt_tokens", "used_tokens"]
-
 _BATCH = 64
 
 

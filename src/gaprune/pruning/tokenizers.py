@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["VOCABULARY_EXTRA", "cut_tokenizer"]
-
 VOCABULARY_EXTRA = ("Cutting a vocabulary", "vocabulary", "skeletoken")
 """What needs the extra, its name, and its module, for :func:`gaprune.errors.require_extra`."""
 

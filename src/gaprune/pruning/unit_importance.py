@@ -28,8 +28,6 @@ from gaprune.statistics.sums import Statistics
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["QuickReconstruction", "UnitRanking", "unit_importances"]
-
 
 class QuickReconstruction(Protocol):
     """Reconstructs a parent on few texts (:class:`gaprune.reconstruction.quick.Quick`)."""

@@ -16,8 +16,6 @@ from gaprune.models.linear_layers import linear_layers
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Pruning", "apply", "check_zeros"]
-
 
 @dataclass(frozen=True)
 class Pruning:

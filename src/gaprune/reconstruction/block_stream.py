@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplets
 
-__all__ = ["BlockStream"]
-
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["add_head", "fit_head", "head_place", "pca_head", "truncation_head"]
-
 _RIDGE = 0.1
 """The best of five powers of ten for 64 to 256 triplets by the cosine of held-out ones (docs/keep-index.md)."""
 

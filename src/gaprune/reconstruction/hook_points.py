@@ -14,8 +14,6 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from torch.utils.hooks import RemovableHandle
 
-__all__ = ["HookPoint", "residual_hook_points"]
-
 _NORM = re.compile("norm", re.IGNORECASE)
 
 

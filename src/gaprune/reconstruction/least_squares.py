@@ -21,8 +21,6 @@ from torch import Tensor
 from gaprune.errors import MeasurementError
 from gaprune.reconstruction.moments import Moments
 
-__all__ = ["UnsolvedError", "fit_columns", "fit_entries"]
-
 _FLOOR = 1e-12
 """Smallest variance by which an input is scaled, relative to the mean over inputs."""
 

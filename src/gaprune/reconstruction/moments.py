@@ -10,8 +10,6 @@ from torch import Tensor
 
 from gaprune.util.products import gram, product
 
-__all__ = ["MomentAccumulator", "Moments"]
-
 
 @dataclass(frozen=True)
 class Moments:

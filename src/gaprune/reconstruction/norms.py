@@ -15,8 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["NormMoments", "fit_norm"]
-
 
 class NormMoments:
     """Means over tokens, in fp64, of ``y``, ``t``, ``y²`` and ``y t`` for each dimension, ``(4, hidden)``."""

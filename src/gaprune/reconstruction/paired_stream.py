@@ -24,8 +24,6 @@ from gaprune.reconstruction.hook_points import HookPoint, residual_hook_points
 from gaprune.reconstruction.moments import MomentAccumulator, Moments
 from gaprune.reconstruction.norms import NormMoments
 
-__all__ = ["PairedBlockStream"]
-
 
 class PairedBlockStream:
     """The texts of one kind in a changing model and in its parent.

@@ -29,8 +29,6 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Quick"]
-
 _Effects = dict[str, dict[int, LayerEffect]]
 
 

@@ -31,10 +31,6 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = [
-    "Start", "block_stream", "fit", "mixed", "reconstruct_blocks", "reconstructed_copy", "shared_streams",
-]  # fmt: skip
-
 _KINDS = ("attention", "mlp", "unknown")
 """The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""
 

@@ -9,8 +9,6 @@ from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError
 from gaprune.pruning.calibration import Calibration
 
-__all__ = ["shares_of", "split"]
-
 _HELD_OUT = 5
 """At most one triplet in so many is held out."""
 

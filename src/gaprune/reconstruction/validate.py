@@ -20,8 +20,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Reconstruction", "reconstruct"]
-
 ChildOf = Callable[["SentenceTransformer", bool], "SentenceTransformer"]
 """Prunes what else is pruned of a model of the shape of the start, which it may change if the argument is true."""
 

@@ -14,10 +14,6 @@ from torch import Tensor, distributed
 
 from gaprune.errors import MeasurementError
 
-__all__ = [
-    "all_reduce_min", "gather", "join_process_group", "launched_processes", "rank", "sum_over_processes", "world_size",
-]  # fmt: skip
-
 _PATIENCE = timedelta(days=2)
 """Longest time that a process waits for the others, which may have longer texts; the end of one is noticed at once."""
 

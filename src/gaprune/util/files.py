@@ -17,11 +17,6 @@ from filelock import FileLock, Timeout
 from gaprune.errors import OutputError
 from gaprune.util.progress import say
 
-__all__ = [
-    "check_file", "check_parent", "folder_bytes", "locked", "replacing", "temporary_beside", "temporary_folder",
-    "write_json", "write_text",
-]  # fmt: skip
-
 _PARTIAL = ".partial"
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["Record", "decode_json", "read_json_lines", "record_of"]
-
 _CORRECT = "Correct the JSON there; every quote, comma and bracket counts."
 
 _LARGEST = 1e300

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["free_bytes", "give_back", "show_bytes"]
-
 
 def show_bytes(count: float) -> str:
     """Return a number of bytes in words, such as ``1.62 GB``: with three digits, which advice needs to be followed."""

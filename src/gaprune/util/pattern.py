@@ -7,8 +7,6 @@ from torch import Tensor
 
 from gaprune.errors import ConfigError
 
-__all__ = ["check_pattern", "pattern_mask"]
-
 
 def check_pattern(inputs: int, pattern: tuple[int, int], *, name: str) -> None:
     """Refuse a linear layer whose inputs do not divide into groups.

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-__all__ = ["gram", "product"]
-
 _BLOCK = 768
 """Columns of a block: of blocks that mirror each other only one is multiplied."""
 

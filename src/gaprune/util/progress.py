@@ -20,8 +20,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Display", "Stage", "is_shown", "quiet", "say", "stage", "track"]
-
 Item = TypeVar("Item")
 
 _EVERY = 30.0

@@ -10,8 +10,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gaprune.errors import ModelError
 
-__all__ = ["SCHEMA", "Record", "read_record"]
-
 SCHEMA = 2
 """Version of the format of all records; others are refused."""
 

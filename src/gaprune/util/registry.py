@@ -6,8 +6,6 @@ import pkgutil
 from importlib import import_module
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-__all__ = ["Registry"]
-
 
 class _Named(Protocol):
     name: ClassVar[str]

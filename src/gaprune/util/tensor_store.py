@@ -22,8 +22,6 @@ from torch import Tensor
 from gaprune.errors import ConfigError, OutputError
 from gaprune.util.files import replacing
 
-__all__ = ["Entry", "Layout", "StoredTensors", "shapes_of", "write_tensors", "writing_tensors"]
-
 Layout = Mapping[str, tuple[torch.dtype, Sequence[int]]]
 """Type and shape of every tensor of a file by its name, in the order of the file."""
 

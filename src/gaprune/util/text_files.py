@@ -13,8 +13,6 @@ from gaprune.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["COMPRESSED", "format_of", "is_pointer", "read_lines", "read_text", "refuse_pointer"]
-
 COMPRESSED = (".gz", ".bz2", ".zst")
 """Endings of compressed files, which are read like others."""
 

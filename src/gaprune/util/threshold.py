@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-__all__ = ["largest", "lowest", "lowest_of"]
-
 _PIECE = 1 << 20
 """Entries counted at a time, so that what is made of them stays in the processor's cache."""
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplets
 
-__all__ = ["CheckReport", "check"]
-
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:

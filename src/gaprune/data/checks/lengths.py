@@ -14,8 +14,6 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Counter", "Lengths", "TokenCounter", "lengths_of", "word_counter"]
-
 Counter = Callable[[Sequence[str], str], list[int]]
 """Takes texts and the prompt before each; returns the length of each."""
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplets
 
-__all__ = ["Overlap", "overlap", "places"]
-
 _NAMED = 5
 """Number of places kept in a report."""
 

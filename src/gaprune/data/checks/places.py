@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
-__all__ = ["repeated", "shortened"]
-
 _NAMED = 3
 """Number of places named in a sentence."""
 

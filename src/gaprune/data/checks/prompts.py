@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["Texts", "check_prompts", "prompt_problems"]
-
 _KNOWN = re.compile(
     r"(?i:query|passage|search_query|search_document|instruct|represent this \w+[^:\n]{0,80}"
     r"|task: [^|:\n]{1,80}\| query|title: [^|:\n]{1,80}\| text): ?"

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from gaprune.data.triplets import Triplet, Triplets
     from gaprune.models.prompts import Prompts
 
-__all__ = ["COUNTS", "SetReport", "describe"]
-
 _OFTEN_CUT = 0.05
 """Share of cut texts above which they are a problem."""
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from gaprune.data.documents.passages import Passage
 from gaprune.data.words import words
 
-__all__ = ["Judge", "points_back"]
-
 _LENGTHS: Mapping[str, tuple[int, float]] = {
     "title": (1, 30),
     "heading": (1, 30),

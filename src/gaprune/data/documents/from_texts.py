@@ -25,8 +25,6 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["MadeTriplets", "TextsReport", "triplets_from_texts"]
-
 
 @dataclass(frozen=True, slots=True)
 class TextsReport:

@@ -6,8 +6,6 @@ from html.parser import HTMLParser
 
 from gaprune.data.documents.markdown import Block
 
-__all__ = ["read_html"]
-
 _LEFT_OUT = {"script", "style", "template", "noscript", "nav", "header", "footer", "aside", "table", "pre", "form"}
 """Elements whose text is not prose of the document."""
 

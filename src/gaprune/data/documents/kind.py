@@ -9,8 +9,6 @@ from gaprune.data.readers.columns import NAMES
 from gaprune.errors import DataError
 from gaprune.util.json_lines import read_json_lines
 
-__all__ = ["holds_documents"]
-
 
 def holds_documents(source: str | Path) -> bool:
     """Return whether ``source`` holds documents from which triplets have to be made, not triplets.

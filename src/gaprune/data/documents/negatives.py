@@ -13,8 +13,6 @@ from gaprune.data.documents.pairs import Pair
 from gaprune.data.documents.search import Search
 from gaprune.data.words import normalise, shared_words, words
 
-__all__ = ["choose_negatives"]
-
 _SHARED = 0.8
 """Passages that share this part of their words with a positive or more are too similar to be its negatives."""
 

@@ -14,8 +14,6 @@ from gaprune.data.documents.passages import Passage
 from gaprune.data.documents.read import Document
 from gaprune.data.words import normalise, words
 
-__all__ = ["KINDS", "Kind", "Pair", "make_pairs", "without_ambiguous"]
-
 Kind = Literal["title", "heading", "sentence", "cloze", "query"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]

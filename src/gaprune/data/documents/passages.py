@@ -11,8 +11,6 @@ from gaprune.data.documents.read import Document, Paragraph
 from gaprune.data.documents.sentences import sentences
 from gaprune.data.words import words
 
-__all__ = ["Passage", "cut"]
-
 _RUN = 8
 """Number of words in a run; near-duplicates have runs in common."""
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from gaprune.data.documents.markdown import Block
 from gaprune.errors import DataError, require_extra
 
-__all__ = ["read_pdf"]
-
 _HYPHEN = re.compile(r"(\w)-\n(\w)")
 """A word that is divided at the end of a line."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from gaprune.data.documents.search import Bm25
     from gaprune.util.json_lines import Record
 
-__all__ = ["read_queries"]
-
 _DOCUMENT = ("document", "document_id", "doc_id", "corpus_id", "corpus-id")
 
 

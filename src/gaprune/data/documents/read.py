@@ -16,8 +16,6 @@ from gaprune.errors import DataError
 from gaprune.util.json_lines import Record, read_json_lines
 from gaprune.util.text_files import format_of, read_text
 
-__all__ = ["DOCUMENT_SUFFIXES", "Document", "Paragraph", "read_documents"]
-
 _LONGEST_TITLE = 15
 """Maximum number of words of a title in plain text."""
 

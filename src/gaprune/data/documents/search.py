@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts
 
-__all__ = ["Bm25", "EmbeddingSearch", "Search"]
-
 
 class Search(Protocol):
     """An index of passages."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["sentences"]
-
 _END = re.compile(
     r"""\n+                                     # a line break
     | [.!?…]+ ["'”’»)\]]* (?=\s)                # a mark, optional closing quotes or brackets, and a space

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from gaprune.util.json_lines import Record
 
-__all__ = ["NAMES", "Columns", "check_mapping", "find_columns", "is_triplet", "recognised"]
-
 NAMES = {
     "query": ("query", "anchor", "question", "sentence1"),
     "positive": ("positive", "pos", "positives", "passage", "answer", "sentence2"),

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["read_csv"]
-
 _LONGEST_CELL = 2**31 - 1
 """Largest limit on the characters of a cell that the csv module accepts on every platform; its own is 131,072."""
 

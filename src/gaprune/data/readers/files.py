@@ -11,8 +11,6 @@ from gaprune.util.text_files import COMPRESSED, format_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["files_in", "files_of", "missing"]
-
 _ABOUT = {"dataset_infos.json", "dataset_info.json"}
 """Files about the data set that the hub keeps beside its data."""
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from gaprune.util.json_lines import Record
 
-__all__ = ["read_folder"]
-
 _SPLIT = re.compile(
     r"(?:^|[-_. ])(train(?:ing)?|test(?:ing)?|dev|val|valid|validation|eval|evaluation)(?=[-_. \d])", re.IGNORECASE
 )

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["SAVED", "read_hub", "read_saved"]
-
 SAVED = ("dataset_dict.json", "state.json")
 """Files that tell a folder written by ``save_to_disk`` of ``datasets``."""
 

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["read_json", "read_jsonl"]
-
 _LIST = ("query", "positive")
 
 

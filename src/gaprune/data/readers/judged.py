@@ -14,8 +14,6 @@ from gaprune.util.text_files import COMPRESSED, format_of, read_lines
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-__all__ = ["JudgedFiles", "Retrieval", "find_judged", "is_judged", "read_judged", "read_pairs"]
-
 _CORPUS = ("corpus.jsonl", "collection.tsv")
 _FEW = 100_000
 """Up to so many names, near ones are looked for."""

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["read_parquet"]
-
 
 def read_parquet(path: Path) -> Iterator[Record]:
     """Yield the rows of a Parquet file.

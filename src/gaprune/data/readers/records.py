@@ -16,8 +16,6 @@ from gaprune.util.json_lines import Record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["parse_records"]
-
 _LIST = re.compile(r"\s*\[\s*(?:['\"]|\]\s*$)")
 """The beginning of a list of texts, not that of a text such as ``[1] Introduction``."""
 

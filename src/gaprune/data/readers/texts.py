@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["read_texts"]
-
 
 def read_texts(path: str | Path) -> list[str]:
     """Read the texts of a corpus, in the order of the files.

@@ -11,8 +11,6 @@ from gaprune.evaluation.cost.latency import Timing
 from gaprune.evaluation.cost.memory import Memory
 from gaprune.models.formats import Format
 
-__all__ = ["Benchmark", "Cost", "Row"]
-
 _MB = 1e6
 
 

@@ -13,8 +13,6 @@ from gaprune.models.modes import padded_inputs
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Flops", "count_flops"]
-
 _EXAMPLES = ("a b", "a b c d", "a b c d e f g h")
 """Texts of different lengths; three of them determine the formula."""
 

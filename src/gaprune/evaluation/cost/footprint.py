@@ -6,15 +6,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from gaprune.models.linear_layers import Kind, linear_layers
+from gaprune.models.kinds import Kind
+from gaprune.models.linear_layers import linear_layers
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
 Key = TypeVar("Key")
-
-__all__ = ["Footprint", "LayerFootprint", "footprint"]
 
 
 @dataclass(frozen=True)

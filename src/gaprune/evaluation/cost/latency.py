@@ -18,8 +18,6 @@ from gaprune.evaluation.cost.workload import Workload, texts_of_length
 from gaprune.models.encoders import Encoder
 from gaprune.util.progress import track
 
-__all__ = ["Timing", "check_lengths", "computing_with", "time_models"]
-
 
 @dataclass(frozen=True)
 class Timing:

@@ -18,8 +18,6 @@ import psutil
 
 from gaprune.errors import ModelError
 
-__all__ = ["Memory", "is_measurable", "measure_memory"]
-
 _LIBRARIES = {
     "torch": ("torch", "sentence_transformers"),
     "onnx": ("tokenizers", "onnxruntime"),

@@ -10,8 +10,6 @@ from gaprune.evaluation.cost.workload import Workload
 from gaprune.models.encoders import Encoder
 from gaprune.util.records import Record
 
-__all__ = ["Speed", "measure_batch", "measure_speed"]
-
 _LENGTHS = {"latency": 32, "throughput": 128}
 """Tokens per text: of one query, and of a batch of passages."""
 

@@ -12,8 +12,6 @@ from gaprune.config.options import CommandOptions, Counts
 from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_triplets
 
-__all__ = ["Workload", "texts_of_length"]
-
 
 class Workload(CommandOptions):
     """What is timed."""

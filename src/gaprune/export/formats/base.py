@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from gaprune.export.readers import Reader
 
-__all__ = ["ExportFormat", "Request"]
-
 
 @dataclass(frozen=True)
 class Request:

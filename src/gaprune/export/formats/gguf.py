@@ -15,8 +15,6 @@ from gaprune.models.blocks import transformer_of
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Gguf"]
-
 _USAGE = """\
 `model.gguf` holds the model, its pooling and its tokenizer. llama.cpp opens it:
 

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["GraphFormat"]
-
 _BATCH_SIZE = 8
 
 _UNLIMITED = 1 << 31

@@ -15,8 +15,6 @@ from gaprune.models.formats import GRAPHS
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["NEAR", "Onnx"]
-
 NEAR = Floor(0.995, 0.98)
 """Matrices are left out of dynamic quantisation until the texts for calibration agree so far; above the floor, as
 other texts agree a little less."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["OpenVino"]
-
 _BATCH_SIZE = 4
 """Texts of similar length that run together during calibration."""
 

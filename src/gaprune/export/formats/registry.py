@@ -6,8 +6,6 @@ from gaprune.errors import ConfigError, suggest
 from gaprune.export.formats.base import ExportFormat
 from gaprune.util.registry import Registry
 
-__all__ = ["available", "format_named", "register"]
-
 _formats = Registry[ExportFormat](__name__.rpartition(".")[0])
 register = _formats.register
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["RouterFolder"]
-
 _ROUTER = "sentence_transformers.models.Router"
 _QUERY, _DOCUMENT = "query", "document"
 """Names of the routes of sentence-transformers, and of the folders of their models."""

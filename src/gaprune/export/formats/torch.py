@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["TorchFolder"]
-
 _USAGE = """\
 ```python
 from sentence_transformers import SentenceTransformer

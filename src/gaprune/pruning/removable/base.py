@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.linear_layers import LinearLayer
 
-__all__ = ["Choice", "Removable", "RemovedUnits"]
-
 
 @dataclass(frozen=True)
 class RemovedUnits:

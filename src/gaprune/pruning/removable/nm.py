@@ -12,8 +12,6 @@ from gaprune.util.pattern import check_pattern
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["NM"]
-
 
 @register
 class NM(Weights):

@@ -10,8 +10,6 @@ from gaprune.config.recipe import Recipe
 from gaprune.pruning.removable.base import Removable
 from gaprune.util.registry import Registry
 
-__all__ = ["available", "register", "requested", "stages"]
-
 _removables = Registry[Removable[Any]](__name__.rpartition(".")[0])
 register = _removables.register
 

@@ -29,8 +29,6 @@ from gaprune.pruning.tokenizers import VOCABULARY_EXTRA
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["RemovedTokens", "Tokens"]
-
 
 @dataclass(frozen=True)
 class RemovedTokens(RemovedUnits):

@@ -23,8 +23,6 @@ from gaprune.util.threshold import lowest
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["RankedUnits", "Units", "kept_of", "most_important"]
-
 
 class RankedUnits(Removable[RemovedUnits]):
     """Units that a criterion ranks, all kinds of them by one measurement."""

@@ -20,8 +20,6 @@ from gaprune.pruning.zeros import Pruning, apply
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Weights"]
-
 
 @register
 class Weights(Removable[Pruning]):
