@@ -36,8 +36,7 @@ from gaprune.models.demo import demo_model
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.selection import select
-from gaprune.pruning.calibration import Calibration, draw_calibration
-from gaprune.pruning.calibration_data import KINDS, CalibrationData
+from gaprune.pruning.calibration import KINDS, Calibration, CalibrationData, draw_calibration
 from gaprune.pruning.measure import measure_both
 from gaprune.pruning.scoring import score
 from gaprune.pruning.zeros import Pruning, apply

@@ -28,8 +28,7 @@ import torch
 
 import gaprune
 from gaprune.data.read import read_triplets
-from gaprune.data.triplets import Triplet
-from gaprune.data.write import write_triplets
+from gaprune.data.triplets import Triplet, write_triplets
 from gaprune.models.demo import demo_model
 from gaprune.models.encode import encode
 from gaprune.models.load import load_model

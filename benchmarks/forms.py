@@ -22,7 +22,7 @@ from torch.nn import functional
 from criteria import WIDTH, Sample, constants
 from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplets
-from gaprune.pruning.calibration_data import KINDS, CalibrationData
+from gaprune.pruning.calibration import KINDS, CalibrationData
 from gaprune.report.markdown import markdown_table
 from gaprune.statistics.losses import info_nce
 from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed

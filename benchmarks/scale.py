@@ -41,7 +41,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 import gaprune
 from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_triplets
-from gaprune.data.write import write_triplets
+from gaprune.data.triplets import write_triplets
 from gaprune.pipelines import preflight, prepare, prune, structured, unstructured
 from gaprune.pruning import measure
 from gaprune.pruning.removable import weights

@@ -13,8 +13,7 @@ import torch
 
 import gaprune
 from gaprune.criteria import registry
-from gaprune.criteria.base import UpdatingCriterion, WeightCriterion
-from gaprune.criteria.calibrated import Calibrated
+from gaprune.criteria.base import Calibrated, UpdatingCriterion, WeightCriterion
 from gaprune.criteria.registry import available, create, register
 from gaprune.errors import ConfigError
 

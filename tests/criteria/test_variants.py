@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gaprune.criteria.names import split_name, with_option
-from gaprune.criteria.registry import available, create
+from gaprune.criteria.registry import available, create, split_name, with_option
 from gaprune.errors import ConfigError
 from gaprune.evaluation.variants import make_variants
 

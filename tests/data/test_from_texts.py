@@ -7,8 +7,8 @@ import pytest
 
 from gaprune.data.documents.from_texts import triplets_from_texts
 from gaprune.data.read import read_triplets
+from gaprune.data.triplets import write_triplets
 from gaprune.data.words import normalise, shared_words, words
-from gaprune.data.write import write_triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.util.progress import quiet
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gaprune.data.documents.kind import holds_documents
+from gaprune.data.documents.read import holds_documents
 from gaprune.data.held_out import hold_out_queries, write_retrieval_task
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import DataError

@@ -3,8 +3,7 @@
 import datasets
 import pytest
 
-from gaprune.data.general import DEFAULT_GENERAL, read_general
-from gaprune.data.read import read_triplets
+from gaprune.data.read import DEFAULT_GENERAL, read_general, read_triplets
 from gaprune.data.samples import sample_triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.util.progress import quiet

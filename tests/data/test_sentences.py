@@ -2,7 +2,7 @@
 
 import pytest
 
-from gaprune.data.documents.sentences import sentences
+from gaprune.data.documents.passages import sentences
 
 
 @pytest.mark.parametrize(

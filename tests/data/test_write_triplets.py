@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from gaprune.data.read import read_triplets
-from gaprune.data.triplets import Triplet, Triplets
-from gaprune.data.write import write_triplets
+from gaprune.data.triplets import Triplet, Triplets, write_triplets
 from gaprune.errors import OutputError
 
 ITEMS = Triplets(

@@ -31,7 +31,7 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.pipelines import prune as pipeline
 from gaprune.pipelines.arguments import build_recipe
-from gaprune.pruning import calibration_data
+from gaprune.pruning import calibration as calibration_data
 from gaprune.pruning import measure as measuring
 from gaprune.pruning.zeros import Pruning, apply
 from toys import GENERAL, nli, tasks_folder, triplets_file

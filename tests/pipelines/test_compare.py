@@ -15,7 +15,7 @@ from gaprune.evaluation.curves import make_curves
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.pipelines import prune as pipeline
 from gaprune.pipelines import result as pruned
-from gaprune.pruning import calibration_data
+from gaprune.pruning import calibration as calibration_data
 from gaprune.pruning import measure as measuring
 from gaprune.report.markdown import markdown_table
 from toys import GENERAL, tasks_folder

@@ -23,11 +23,10 @@ from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pipelines.speed_table import of_shape
 from gaprune.pruning import measure as measuring
-from gaprune.pruning.calibration import draw_calibration
-from gaprune.pruning.calibration_data import CalibrationData
+from gaprune.pruning.calibration import CalibrationData, draw_calibration
 from gaprune.pruning.costs import Shape
 from gaprune.reconstruction.quick import Quick
-from gaprune.reconstruction.split import split
+from gaprune.reconstruction.reconstruct import split
 from gaprune.report.sentences import target_text
 from gaprune.statistics.degradation import ReferenceOutputs, skipping
 from toys import triplets_file

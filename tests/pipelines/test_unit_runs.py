@@ -16,8 +16,7 @@ from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.load import load_model
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
-from gaprune.pruning.calibration import draw_calibration
-from gaprune.pruning.calibration_data import CalibrationData
+from gaprune.pruning.calibration import CalibrationData, draw_calibration
 from gaprune.pruning.cut import remove_layers, remove_units
 from gaprune.reconstruction.quick import Quick
 from gaprune.statistics.degradation import ReferenceOutputs, layer_effects

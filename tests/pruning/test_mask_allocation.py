@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gaprune.pruning.allocation import keep_masks, zeros_per_matrix
-from gaprune.pruning.budget import shares
+from gaprune.pruning.allocation import keep_masks, shares, zeros_per_matrix
 
 SHAPES = {"a": (3, 5), "b": (7, 2), "c": (1, 11), "d": (4, 4), "head": (2, 3)}
 LAYERS = {"a": 0, "b": 1, "c": 0, "d": 1, "head": None}

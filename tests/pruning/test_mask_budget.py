@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 
-from gaprune.pruning.budget import budget, shares
+from gaprune.pruning.allocation import budget, shares
 from gaprune.util.threshold import lowest
 
 

@@ -14,9 +14,8 @@ from gaprune.config.recipe import Recipe
 from gaprune.models.blocks import blocks
 from gaprune.pipelines.result import Result
 from gaprune.pruning.removable import registry
-from gaprune.pruning.removable.base import Removable, RemovedUnits
+from gaprune.pruning.removable.base import Removable, RemovedUnits, StructuredPruning
 from gaprune.pruning.removable.registry import available, register, requested, stages
-from gaprune.pruning.structured import StructuredPruning
 
 SMALL = {"round_to": 8, "layer_triplets": 5, "reconstruct": False}
 HEADS = ("qwen3", "mistral", "llama", "gemma")
@@ -69,7 +68,7 @@ def test_several_amounts_give_a_result_each(bert, toy_triplets, tmp_path):
 def test_general_data_that_the_user_did_not_name(bert, toy_triplets, monkeypatch):
     """A criterion reads the public data; the reconstruction is fitted on domain triplets alone."""
     general = toy_triplets[:5]
-    monkeypatch.setattr("gaprune.pruning.calibration_data.read_general", lambda *_, **__: general)
+    monkeypatch.setattr("gaprune.pruning.calibration.read_general", lambda *_, **__: general)
     for options in ({"criterion": "activation-mix", "depth": 1}, {"criterion": "dai:general_share=0.2", "depth": 1}):
         result = gaprune.prune(bert, domain=toy_triplets, layer_triplets=5, **options)
         assert result.provenance().method.reconstruction is not None

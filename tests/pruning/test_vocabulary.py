@@ -22,8 +22,7 @@ from gaprune.errors import ConfigError, MissingExtraError, ModelError
 from gaprune.models.load import load_model
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning.cut_vocabulary import cut_vocabulary
-from gaprune.pruning.kept_tokens import close_vocabulary, rank_tokens
-from gaprune.pruning.token_use import used_tokens
+from gaprune.pruning.kept_tokens import close_vocabulary, rank_tokens, used_tokens
 
 CORPUS = TEXTS[:2]
 OTHERS = (

@@ -17,8 +17,7 @@ from gaprune.data.samples import sample_triplets
 from gaprune.errors import ModelError
 from gaprune.models.load import load_model
 from gaprune.pruning.cut_vocabulary import cut_vocabulary
-from gaprune.pruning.kept_tokens import close_vocabulary, rank_tokens
-from gaprune.pruning.token_use import used_tokens
+from gaprune.pruning.kept_tokens import close_vocabulary, rank_tokens, used_tokens
 
 STRANGE = "Ω≈ç 😀 中文 naïve \x07 zzzqqq"
 NASTY = (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gaprune.errors import ConfigError
-from gaprune.util.pattern import check_pattern, pattern_mask
+from gaprune.util.threshold import check_pattern, pattern_mask
 
 PATTERNS = [(2, 4), (1, 4), (4, 8), (3, 4), (1, 2)]
 

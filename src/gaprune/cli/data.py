@@ -91,7 +91,7 @@ def sample(
     """Draw representative triplets: k-means over query embeddings, the text nearest to each centre."""
     from gaprune.data.checks.prompts import check_prompts
     from gaprune.data.sampling import sample as sample_data
-    from gaprune.data.write import write_triplets
+    from gaprune.data.triplets import write_triplets
     from gaprune.models.load import load_model
     from gaprune.models.prompts import resolve_prompts
 
@@ -135,7 +135,7 @@ def from_texts(
 ) -> None:
     """Make triplets from plain documents: titles, headings and sentences become queries, offline."""
     from gaprune.data.documents.from_texts import triplets_from_texts
-    from gaprune.data.write import write_triplets
+    from gaprune.data.triplets import write_triplets
     from gaprune.report.tables import plain_table
 
     check_file(out, overwrite=overwrite)

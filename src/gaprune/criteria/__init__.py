@@ -10,9 +10,8 @@ from gaprune.criteria.base import (
     WeightCriterion,
 )
 from gaprune.criteria.inputs import LayerInputs, UnitInputs, WeightInputs
-from gaprune.criteria.names import split_name, with_option
 from gaprune.criteria.needs import Needs
-from gaprune.criteria.registry import available, create, register
+from gaprune.criteria.registry import available, create, register, split_name, with_option
 
 __all__ = [
     "Criterion", "Granularity", "LayerCriterion", "LayerInputs", "Needs", "Solution", "UnitCriterion", "UnitInputs",

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gaprune.criteria.base import LayerCriterion, UnitCriterion, WeightCriterion
-from gaprune.criteria.calibrated import Calibrated
+from gaprune.criteria.base import Calibrated, LayerCriterion, UnitCriterion, WeightCriterion
 from gaprune.criteria.inputs import LayerInputs, UnitInputs, WeightInputs
 from gaprune.criteria.needs import DataKind
 from gaprune.criteria.registry import register

@@ -6,8 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from gaprune.criteria.base import UnitCriterion, WeightCriterion
-from gaprune.criteria.calibrated import Calibrated
+from gaprune.criteria.base import Calibrated, UnitCriterion, WeightCriterion
 from gaprune.criteria.inputs import UnitInputs, WeightInputs
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic

@@ -8,14 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from gaprune.criteria.base import Solution, UpdatingCriterion
-from gaprune.criteria.calibrated import Calibrated
+from gaprune.criteria.base import Calibrated, Solution, UpdatingCriterion
 from gaprune.criteria.inputs import WeightInputs
 from gaprune.criteria.inverse import inverse_factor
 from gaprune.criteria.registry import register
 from gaprune.statistics.sums import Statistic
-from gaprune.util.pattern import check_pattern, pattern_mask
-from gaprune.util.threshold import lowest
+from gaprune.util.threshold import check_pattern, lowest, pattern_mask
 
 
 @register("sparsegpt")

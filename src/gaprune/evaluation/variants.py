@@ -7,9 +7,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pydantic import Field
 
 from gaprune.criteria.base import Criterion, Granularity
-from gaprune.criteria.names import with_option
 from gaprune.criteria.needs import DataKind
-from gaprune.criteria.registry import create
+from gaprune.criteria.registry import create, with_option
 from gaprune.errors import ConfigError, suggest
 from gaprune.util.records import Record
 

@@ -1,4 +1,4 @@
-"""Loading sentence-transformers models from a folder or the hub."""
+"""Loading sentence-transformers models from a folder or the hub, complete ones alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.errors import ConfigError, ModelError
-from gaprune.models.complete import check_complete
 from gaprune.models.formats import graph_of
 from gaprune.models.modes import limit_length
 from gaprune.util.progress import say
@@ -143,3 +142,38 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave device out.") from error
+
+
+_COMPLETE = "Give a complete folder of the model; if it was copied or downloaded, do so again."
+
+
+def check_complete(model: SentenceTransformer, name: str | Path) -> None:
+    """Refuse a loaded model with weights drawn at random that its embeddings depend on, or a tokenizer without tokens.
+
+    transformers marks what it read from the checkpoint. A pooler that nothing reads may be missing.
+
+    Raises:
+        ModelError: If weights or tokens are missing.
+    """
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from gaprune.models.fingerprints import reached
+
+    tokenizer = model.tokenizer
+    if isinstance(tokenizer, PreTrainedTokenizerBase) and len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        raise ModelError(f"The model {name} has a tokenizer without a vocabulary: its files are missing.", _COMPLETE)
+    drawn = {
+        weight: inside
+        for module in model.modules()
+        if isinstance(module, PreTrainedModel)
+        for inside, weight in module.named_parameters()
+        if not getattr(weight, "_is_hf_initialized", False)
+    }
+    needed = reached(model) if drawn else set()
+    missing = [inside for weight, inside in drawn.items() if weight in needed]
+    if missing:
+        raise ModelError(
+            f"The model {name} lacks {len(missing):,} weights that its embeddings depend on, such as {missing[0]}; "
+            "they would be drawn at random.",
+            f"{_COMPLETE} Their names must be those of the architecture in config.json.",
+        )

@@ -39,7 +39,7 @@ from gaprune.pipelines.prepare import Prepared, prepare
 from gaprune.pipelines.prune import evaluate_parent, results
 from gaprune.pipelines.removal import Removal, plan_removal
 from gaprune.pipelines.result import Result
-from gaprune.pruning.calibration_data import CalibrationData, named_data, read_data
+from gaprune.pruning.calibration import CalibrationData, named_data, read_data
 from gaprune.util.distributed import launched_processes
 
 if TYPE_CHECKING:

@@ -8,11 +8,10 @@ from typing import Self
 
 from gaprune.data.checks.check import check
 from gaprune.data.documents.from_texts import triplets_from_texts
-from gaprune.data.documents.kind import holds_documents
+from gaprune.data.documents.read import holds_documents
 from gaprune.data.held_out import FEWEST_TO_JUDGE, hold_out_queries, write_retrieval_task
 from gaprune.data.read import read_triplets
-from gaprune.data.triplets import Triplets
-from gaprune.data.write import write_triplets
+from gaprune.data.triplets import Triplets, write_triplets
 from gaprune.errors import DataError
 from gaprune.util.files import write_text
 from gaprune.util.progress import say

@@ -1,11 +1,11 @@
-"""``gaprune.export_model``: a model for another runtime, checked against the original."""
+"""gaprune.export_model: a model for another runtime or with fewer dimensions, checked against the original."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError, ModelError
@@ -13,20 +13,24 @@ from gaprune.evaluation.cost.flops import count_flops
 from gaprune.evaluation.cost.footprint import footprint
 from gaprune.export.comparison import FP32_FLOOR, INT8_FLOOR, Agreement, Floor, Texts
 from gaprune.export.folder import check_destination, writing
-from gaprune.export.formats.base import Request
-from gaprune.export.formats.registry import format_named
+from gaprune.export.formats.base import Request, format_named
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, versions
 from gaprune.export.readers import reader_named
 from gaprune.export.records import Export
 from gaprune.models.checks import check_routes
 from gaprune.models.formats import graph_of
-from gaprune.models.prompts import resolve_prompts
-from gaprune.pipelines.dimensions import shorten
+from gaprune.models.prompts import Role, resolve_prompts
 from gaprune.pipelines.recovered import unpruned
+from gaprune.reconstruction.head import add_head, pca_head, truncation_head
 from gaprune.report.export_card import export_card
 from gaprune.util.files import folder_bytes
 from gaprune.util.progress import say
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from gaprune.data.triplets import Triplet
 
 
 @dataclass(frozen=True)
@@ -168,3 +172,48 @@ def _check_folders(folder: Path, *, out: str | Path, overwrite: bool) -> Path:
     if folder.resolve().is_relative_to(destination):
         raise ConfigError(f"out: {out} would replace the model {folder}.", "Choose another --out.")
     return destination
+
+
+def shorten(model: SentenceTransformer, folder: Path, dimensions: int, triplets: Sequence[Triplet]) -> str:
+    """Give ``model`` a head with fewer dimensions, and return how, in words.
+
+    The embeddings of a Matryoshka model are truncated; those of another are projected on the first principal
+    components of the embeddings of ``triplets``.
+
+    Args:
+        model: The model, which is changed.
+        folder: Where it was loaded from, which says whether it is a Matryoshka model.
+        dimensions: Fewer than it has.
+        triplets: Triplets of the domain.
+
+    Raises:
+        ConfigError: If ``dimensions`` does not fit, or texts are missing or too few.
+    """
+    own = model.get_embedding_dimension()
+    if is_matryoshka(model, folder):
+        add_head(model, truncation_head(model, dimensions))
+        return f"the first {dimensions} of {own} dimensions"
+    if not triplets:
+        raise ConfigError(
+            "dimensions: the model is no Matryoshka model, so its principal components are needed.",
+            "Name triplets of the domain, on whose texts they are computed: --domain FILE (domain=...).",
+        )
+    texts: dict[Role, list[str]] = {
+        "query": list(dict.fromkeys(each.query for each in triplets)),
+        "passage": list(dict.fromkeys(text for each in triplets for text in each.passages)),
+    }
+    add_head(model, pca_head(model, texts, dimensions, prompts=resolve_prompts(model)))
+    return f"{dimensions} of {own} dimensions by PCA of {sum(map(len, texts.values())):,} texts"
+
+
+def is_matryoshka(model: SentenceTransformer, folder: Path) -> bool:
+    """Return whether a model was trained so that the first dimensions of its embeddings are embeddings themselves.
+
+    Its configuration says so with ``matryoshka_dimensions`` or ``is_matryoshka``, as vLLM reads them, or its card with
+    the loss that sentence-transformers trained it with.
+    """
+    config = getattr(model[0], "config", None)
+    if getattr(config, "matryoshka_dimensions", None) or getattr(config, "is_matryoshka", False):
+        return True
+    card = folder / "README.md"
+    return card.is_file() and "loss:MatryoshkaLoss" in card.read_text(encoding="utf-8", errors="replace")

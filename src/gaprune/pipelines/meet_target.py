@@ -14,8 +14,7 @@ from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
 from gaprune.errors import ConfigError
 from gaprune.evaluation.cost.speed import Speed, measure_speed
-from gaprune.export.formats.base import Request
-from gaprune.export.formats.registry import format_named
+from gaprune.export.formats.base import Request, format_named
 from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel
 from gaprune.pipelines.export import export_model

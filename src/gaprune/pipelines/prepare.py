@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from gaprune.config.measurement import Precision
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion
-from gaprune.criteria.names import split_name
 from gaprune.criteria.needs import Needs
+from gaprune.criteria.registry import split_name
 from gaprune.data.checks.check import check
 from gaprune.data.triplets import Triplets
 from gaprune.evaluation.quality.task import Task
@@ -23,12 +23,11 @@ from gaprune.models.precision import decide_precision
 from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
 from gaprune.pipelines.recovery_plan import RecoveryPlan, plan_recovery
 from gaprune.pipelines.removal import Removal, plan_removal
-from gaprune.pruning.calibration import Calibration, draw_calibration
-from gaprune.pruning.calibration_data import CalibrationData, named_data, read_data
+from gaprune.pruning.calibration import Calibration, CalibrationData, draw_calibration, named_data, read_data
 from gaprune.pruning.measure import checkpoint_of
+from gaprune.pruning.removable.base import StructuredPruning
 from gaprune.pruning.removable.hidden import Hidden
 from gaprune.pruning.search import check_target
-from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.statistics.placement import check_placement
 from gaprune.util.distributed import gather, join_process_group, rank

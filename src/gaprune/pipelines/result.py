@@ -21,7 +21,7 @@ from gaprune.export.records import Calibration, Method, Recovery, Sparsity
 from gaprune.export.records import Prompts as PromptsRecord
 from gaprune.models.prompts import Prompts
 from gaprune.pipelines.recovered import zeros_among
-from gaprune.pruning.structured import StructuredPruning
+from gaprune.pruning.removable.base import StructuredPruning
 from gaprune.pruning.zeros import Pruning
 from gaprune.report.card import model_card
 from gaprune.report.page import report_page

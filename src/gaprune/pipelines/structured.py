@@ -14,17 +14,15 @@ from gaprune.models.units import UnitGroup
 from gaprune.pipelines.prepare import Prepared, PrunedModel
 from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pruning.basis import Basis
-from gaprune.pruning.removable.base import Removable, RemovedUnits
+from gaprune.pruning.removable.base import Removable, RemovedUnits, StructuredPruning
 from gaprune.pruning.removable.hidden import Hidden
 from gaprune.pruning.removable.registry import stages
 from gaprune.pruning.removable.tokens import Tokens
 from gaprune.pruning.removable.units import RankedUnits
 from gaprune.pruning.search import Plan, check_target, search
-from gaprune.pruning.structured import StructuredPruning
 from gaprune.pruning.unit_importance import QuickReconstruction, UnitRanking
 from gaprune.reconstruction.quick import Quick
-from gaprune.reconstruction.reconstruct import Start
-from gaprune.reconstruction.split import split
+from gaprune.reconstruction.reconstruct import Start, split
 from gaprune.reconstruction.validate import Reconstruction, reconstruct
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.criteria.base import UpdatingCriterion, WeightCriterion, for_weights
-from gaprune.criteria.names import split_name
+from gaprune.criteria.registry import split_name
 from gaprune.errors import ConfigError
 from gaprune.export.records import PruningRound, Recovery, Unstructured
 from gaprune.models.fingerprints import modules_fingerprint

@@ -19,7 +19,7 @@ from gaprune.errors import ModelError, require_extra
 from gaprune.models.load import CONSTRUCTION
 from gaprune.models.vocabulary import Vocabulary, vocabulary
 from gaprune.pruning.kept_tokens import VocabularyCut, close_vocabulary
-from gaprune.pruning.token_ids import renumber
+from gaprune.pruning.token_needs import renumber
 from gaprune.pruning.tokenizers import VOCABULARY_EXTRA, cut_tokenizer
 
 if TYPE_CHECKING:

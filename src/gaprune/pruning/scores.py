@@ -16,9 +16,9 @@ from gaprune.criteria.registry import create
 from gaprune.pruning.allocation import keep_masks, zeros_per_matrix
 from gaprune.pruning.scores_file import Header, reading, writing
 from gaprune.pruning.zeros import Pruning
-from gaprune.util.pattern import check_pattern, pattern_mask
 from gaprune.util.progress import track
 from gaprune.util.tensor_store import shapes_of
+from gaprune.util.threshold import check_pattern, pattern_mask
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,15 @@ from gaprune.pruning.calibration import Calibration
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.least_squares import UnsolvedError
 from gaprune.reconstruction.paired_stream import PairedBlockStream
-from gaprune.reconstruction.reconstruct import Start, block_stream, fit, mixed, reconstructed_copy, shared_streams
-from gaprune.reconstruction.split import split
+from gaprune.reconstruction.reconstruct import (
+    Start,
+    block_stream,
+    fit,
+    mixed,
+    reconstructed_copy,
+    shared_streams,
+    split,
+)
 from gaprune.statistics.degradation import LayerEffect, ReferenceOutputs, finite_effect
 from gaprune.util.progress import track
 

@@ -1,4 +1,4 @@
-"""The order in which a model is reconstructed: block by block, with the inputs that the changed blocks really give."""
+"""A model reconstructed block by block on most of the triplets, with the inputs that changed blocks really give."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from torch import Tensor
 
 from gaprune.config.recipe import Recipe
 from gaprune.data.triplets import Triplets
+from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks
 from gaprune.models.hidden import embedding_norm
 from gaprune.models.linear_layers import LinearLayer, linear_layers
 from gaprune.models.modes import evaluating
 from gaprune.models.prompts import Prompts, Role
+from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.head import fit_head, head_place
@@ -25,11 +27,41 @@ from gaprune.reconstruction.least_squares import fit_columns, fit_entries
 from gaprune.reconstruction.moments import Moments
 from gaprune.reconstruction.norms import NormMoments, fit_norm
 from gaprune.reconstruction.paired_stream import PairedBlockStream
-from gaprune.reconstruction.split import shares_of
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+_HELD_OUT = 5
+"""At most one triplet in so many is held out."""
+
+
+def shares_of(kinds: Collection[str], recipe: Recipe) -> dict[str, float]:
+    """Return the share of each kind of texts in the mixture that is fitted."""
+    if "general" not in kinds:
+        return {"domain": 1.0}
+    return {"domain": 1 - recipe.general_share, "general": recipe.general_share}
+
+
+def split(calibration: Calibration, recipe: Recipe) -> tuple[dict[str, Triplets], dict[str, Triplets]]:
+    """Return the triplets to fit on and those to judge on, by kind of data, drawn by the recipe's seed.
+
+    Raises:
+        ConfigError: If there are too few.
+    """
+    fitted: dict[str, Triplets] = {}
+    judged: dict[str, Triplets] = {}
+    for kind, triplets in calibration.of_user().items():
+        last = max(2, min(len(triplets) // _HELD_OUT, recipe.reconstruction_triplets // 2))
+        if len(triplets) <= last:
+            raise ConfigError(
+                f"reconstruct: {len(triplets)} {kind} triplets are too few to fit on some and judge on others.",
+                "Name at least three, or switch reconstruction off: --no-reconstruct (reconstruct=False).",
+            )
+        shuffled = triplets.take(len(triplets), seed=recipe.seed)
+        judged[kind], fitted[kind] = shuffled[:last], shuffled[last:][: recipe.reconstruction_triplets]
+    return fitted, judged
+
 
 _KINDS = ("attention", "mlp", "unknown")
 """The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""

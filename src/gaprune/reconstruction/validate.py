@@ -12,8 +12,7 @@ from torch import Tensor
 from gaprune.config.recipe import Recipe
 from gaprune.pruning.calibration import Calibration
 from gaprune.reconstruction.least_squares import UnsolvedError
-from gaprune.reconstruction.reconstruct import Start, reconstructed_copy
-from gaprune.reconstruction.split import shares_of, split
+from gaprune.reconstruction.reconstruct import Start, reconstructed_copy, shares_of, split
 from gaprune.statistics.degradation import ReferenceOutputs
 from gaprune.util.records import Record
 

@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.pruning.budget import shares
+from gaprune.pruning.allocation import shares
 
 __all__ = ["hold_out", "in_batches", "plan", "row"]
 

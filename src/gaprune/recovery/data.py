@@ -8,9 +8,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from gaprune.config.recovery import MOST_HELD_OUT, RecoveryOptions
-from gaprune.data.general import read_general
 from gaprune.data.mining import mine_negatives
-from gaprune.data.read import read_triplets
+from gaprune.data.read import read_general, read_triplets
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError, require_extra
 from gaprune.models.prompts import Role, resolve_prompts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
-from gaprune.pruning.budget import budget
+from gaprune.pruning.allocation import budget
 
 __all__ = ["Round", "plan_rounds"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
-from gaprune.data.checks.lengths import TokenCounter
-from gaprune.data.general import read_general
+from gaprune.data.checks.statistics import TokenCounter
+from gaprune.data.read import read_general
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.models.prompts import Role, resolve_prompts
 from gaprune.recovery.data import data_set

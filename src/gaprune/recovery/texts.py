@@ -12,10 +12,8 @@ from functools import cached_property
 from pathlib import Path
 
 from gaprune.config.data import LONGEST
-from gaprune.data.documents.kind import holds_documents
-from gaprune.data.documents.passages import cut
-from gaprune.data.documents.read import DOCUMENT_SUFFIXES, read_documents
-from gaprune.data.documents.sentences import sentences
+from gaprune.data.documents.passages import cut, sentences
+from gaprune.data.documents.read import DOCUMENT_SUFFIXES, holds_documents, read_documents
 from gaprune.data.read import read_triplets
 from gaprune.data.readers.files import files_of
 from gaprune.data.triplets import Triplet

@@ -6,10 +6,9 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from gaprune.data.checks.lengths import Counter, Lengths, TokenCounter, word_counter
 from gaprune.data.checks.overlap import Overlap, overlap, places
 from gaprune.data.checks.prompts import prompt_problems
-from gaprune.data.checks.statistics import COUNTS, SetReport, describe
+from gaprune.data.checks.statistics import COUNTS, Counter, Lengths, SetReport, TokenCounter, describe, word_counter
 from gaprune.data.words import normalise
 from gaprune.models.prompts import Prompts
 

@@ -1,18 +1,47 @@
-"""Texts that two sets have in common."""
+"""Texts that two sets have in common, and how sentences name their places."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gaprune.data.checks.places import shortened
-
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from gaprune.data.triplets import Triplets
 
-_NAMED = 5
+_NAMED = 3
+"""Number of places named in a sentence."""
+
+
+def shortened(sources: Iterable[str], total: int | None = None) -> str:
+    """Return the first few of ``sources``, and how many of ``total`` (all of them by default) are not named."""
+    named = [source for source in sources if source]
+    left = (len(named) if total is None else total) - _NAMED
+    return f"{', '.join(named[:_NAMED])}{f' and {left:,} more' if named and left > 0 else ''}"
+
+
+def repeated(keys: Sequence[Hashable], sources: Sequence[str]) -> list[str]:
+    """Return the places of keys that occurred before, each with the place of the first occurrence."""
+    first: dict[Hashable, str] = {}
+    again: list[str] = []
+    for key, source in zip(keys, sources, strict=True):
+        if key in first:
+            again.append(_with_first(source, first[key]) if source else "")
+        else:
+            first[key] = source
+    return again
+
+
+def _with_first(source: str, first: str) -> str:
+    """Return both places; within one file the line of the first is enough."""
+    file, _, line = first.rpartition(":")
+    if file != source.rpartition(":")[0]:
+        return f"{source} (as {first})"
+    return f"{source} (as {'' if line.startswith('record') else 'line '}{line})"
+
+
+_LISTED = 5
 """Number of places kept in a report."""
 
 
@@ -67,5 +96,5 @@ def overlap(left: Mapping[str, str], right: Mapping[str, str], *, names: tuple[s
         is_evaluation=evaluation,
         count=len(common),
         share=len(common) / len(left),
-        sources=tuple(left[text] + (f" = {right[text]}" if right[text] else "") for text in common[:_NAMED]),
+        sources=tuple(left[text] + (f" = {right[text]}" if right[text] else "") for text in common[:_LISTED]),
     )

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from gaprune.config.data import LONGEST, SHORTEST
-from gaprune.data.documents.negatives import choose_negatives
 from gaprune.data.documents.pairs import KINDS, Kind, Pair, make_pairs, without_ambiguous
 from gaprune.data.documents.passages import cut
 from gaprune.data.documents.queries import read_queries
 from gaprune.data.documents.read import read_documents
-from gaprune.data.documents.search import Bm25, EmbeddingSearch, Search
+from gaprune.data.documents.search import Bm25, EmbeddingSearch, Search, choose_negatives
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError, suggest
 from gaprune.models.load import load_model

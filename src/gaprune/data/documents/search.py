@@ -1,14 +1,16 @@
-"""Searching passages, by words (BM25) or by embeddings."""
+"""Searching passages, by words (BM25) or by embeddings, and choosing hard negatives by that."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from gaprune.data.words import words
+from gaprune.data.documents.pairs import Pair
+from gaprune.data.words import normalise, shared_words, words
 from gaprune.models.encode import encode
 
 if TYPE_CHECKING:
@@ -64,3 +66,59 @@ class EmbeddingSearch:
         """Return the cosine similarity of every passage to every query, ``(queries, passages)``."""
         found: npt.NDArray[np.float32] = encode(self._model, queries, "query", self._prompts, normalize=True)
         return found @ self._vectors.T
+
+
+_SHARED = 0.8
+"""Passages that share this part of their words with a positive or more are too similar to be its negatives."""
+
+_LOOKED_AT = 50
+"""Number of passages of a ranking that are considered, besides those that answer the query."""
+
+_SCORES = 2**24
+"""Number of scores held at a time (128 MiB)."""
+
+_CHUNK = 256
+"""Number of queries searched at a time."""
+
+
+def choose_negatives(
+    pairs: Sequence[Pair], passages: Sequence[str], search: Search, *, count: int
+) -> Iterator[tuple[str, ...] | None]:
+    """Yield the ``count`` best-ranked negatives of each pair, or ``None`` if there are fewer.
+
+    A passage is refused if it may answer the query, if it shares 80 % or more of its words with the passage of the
+    positive (of the smaller set of words, so that a text within the other is refused too), or if it contains the
+    query and that is a sentence. If too few passages match the query, those that match the positive follow.
+    """
+    sets = [frozenset(words(passage)) for passage in passages]
+
+    def fitting(pair: Pair, scores: npt.NDArray[Any]) -> list[int]:
+        own = frozenset(words(pair.whole)), frozenset(words(pair.positive))
+        found = (
+            index
+            for index in _ranked(scores, search.floor, count + _LOOKED_AT + len(pair.relevant))
+            if index not in pair.relevant
+            and all(shared_words(sets[index], texts) < _SHARED for texts in own)
+            and not _contains_sentence(passages[index], pair)
+        )
+        return list(islice(found, count))
+
+    block = max(1, min(_CHUNK, _SCORES // len(passages)))
+    for start in range(0, len(pairs), block):
+        some = pairs[start : start + block]
+        for pair, scores in zip(some, search.scores([pair.query for pair in some]), strict=True):
+            chosen = fitting(pair, scores)
+            if len(chosen) < count:
+                chosen += [index for index in fitting(pair, search.scores([pair.positive])[0]) if index not in chosen]
+            yield tuple(passages[index] for index in chosen[:count]) if len(chosen) >= count else None
+
+
+def _ranked(scores: npt.NDArray[Any], floor: float, count: int) -> list[int]:
+    """Return the (at least) ``count`` passages with the highest scores above ``floor``, best first and stable."""
+    least = floor if count >= len(scores) else np.partition(scores, -count)[-count]
+    found = np.flatnonzero((scores >= least) & (scores > floor))
+    return [int(index) for index in found[np.argsort(-scores[found], kind="stable")]]
+
+
+def _contains_sentence(passage: str, pair: Pair) -> bool:
+    return pair.kind in ("sentence", "cloze") and normalise(pair.query) in normalise(passage)

@@ -1,4 +1,4 @@
-"""The interface of every format that a model can be exported to."""
+"""The interface of every format that a model can be exported to, and the registry of the formats."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from gaprune.errors import ConfigError
+from gaprune.errors import ConfigError, suggest
 from gaprune.models.checks import check_adapter
 from gaprune.models.load import load_model
+from gaprune.util.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,7 @@ class ExportFormat(ABC):
     """A format that a model can be exported to; an instance belongs to one export.
 
     To add one, write a class in a module of this folder and decorate it with
-    :func:`gaprune.export.formats.registry.register`. The pipeline calls the methods in the order in which they stand
+    :func:`gaprune.export.formats.base.register`. The pipeline calls the methods in the order in which they stand
     here; then it holds the embeddings against a floor, and writes card and provenance.
     """
 
@@ -115,3 +116,26 @@ class ExportFormat(ABC):
     @abstractmethod
     def usage(self) -> str:
         """Return the part of the card that says how to open the export, in Markdown."""
+
+
+_formats = Registry[ExportFormat](__name__.rpartition(".")[0])
+register = _formats.register
+
+
+def available() -> dict[str, type[ExportFormat]]:
+    """Return every registered class by its name, in alphabetical order."""
+    return {kind.name: kind for kind in sorted(_formats.available(), key=lambda kind: kind.name)}
+
+
+def format_named(name: str | None) -> type[ExportFormat]:
+    """Return the class registered under ``name``.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    known = available()
+    if name is None:
+        raise ConfigError("to: no format is named.", f"Use {', '.join(known)}, or --for (reader).")
+    if name not in known:
+        raise ConfigError(f"to: {name!r} is not a format.{suggest(name, known)}", f"Use {', '.join(known)}.")
+    return known[name]

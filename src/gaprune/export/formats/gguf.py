@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gaprune.errors import ModelError, require_extra
-from gaprune.export.formats.base import ExportFormat
-from gaprune.export.formats.registry import register
+from gaprune.export.formats.base import ExportFormat, register
 from gaprune.export.gguf_tokens import add_tokens, kind_of
 from gaprune.models.blocks import transformer_of
 

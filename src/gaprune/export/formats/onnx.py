@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.export.comparison import Agreement, Floor
+from gaprune.export.formats.base import register
 from gaprune.export.formats.graphs import GraphFormat
-from gaprune.export.formats.registry import register
 from gaprune.models.formats import GRAPHS
 
 if TYPE_CHECKING:

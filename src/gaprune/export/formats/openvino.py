@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gaprune.errors import require_extra
 from gaprune.export.comparison import INT8_FLOOR, Agreement
+from gaprune.export.formats.base import register
 from gaprune.export.formats.graphs import GraphFormat
-from gaprune.export.formats.registry import register
 from gaprune.models.formats import GRAPHS
 
 if TYPE_CHECKING:

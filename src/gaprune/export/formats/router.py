@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from gaprune.errors import ConfigError, ModelError
-from gaprune.export.formats.base import ExportFormat
-from gaprune.export.formats.registry import register
+from gaprune.export.formats.base import ExportFormat, register
 from gaprune.export.model_files import write_model
 from gaprune.export.provenance import Provenance
 from gaprune.models.encode import encode

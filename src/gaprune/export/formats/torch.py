@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from gaprune.export.formats.base import ExportFormat
-from gaprune.export.formats.registry import register
+from gaprune.export.formats.base import ExportFormat, register
 from gaprune.export.model_files import write_model
 from gaprune.models.encode import encode
 

@@ -1,11 +1,13 @@
-"""The interface of everything that can be removed from a model."""
+"""The interface of everything that can be removed from a model, and the outcome of removing structures."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+from torch import Tensor
 
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, needs_of
@@ -121,3 +123,39 @@ class Removable(ABC, Generic[Choice]):
     def outputs(self, model: SentenceTransformer, choice: Choice) -> Mapping[str, Tensor]:  # noqa: ARG002
         """Return kept outputs of linear layers, indices ``(out,)`` by name, if others were cut before it."""
         return {}
+
+
+@dataclass(frozen=True)
+class StructuredPruning:
+    """Everything that was removed."""
+
+    cuts: tuple[RemovedUnits, ...]
+    parent: int
+    selected: int
+    child: int
+
+    @classmethod
+    def of(
+        cls,
+        cuts: Sequence[RemovedUnits],
+        parent: SentenceTransformer,
+        child: SentenceTransformer,
+        *,
+        selected: Iterable[Tensor],
+    ) -> Self:
+        """Return the outcome; every selected parameter counts once, however many kinds it belongs to."""
+        distinct = {id(parameter): parameter.numel() for parameter in selected}
+        return cls(tuple(cuts), _size(parent), sum(distinct.values()), _size(child))
+
+    def __str__(self) -> str:
+        """Return a sentence for people."""
+        return ", ".join(map(str, self.cuts))
+
+    @property
+    def removed(self) -> int:
+        """Number of removed parameters."""
+        return self.parent - self.child
+
+
+def _size(model: SentenceTransformer) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from gaprune.config.recipe import Recipe
 from gaprune.pruning.removable.registry import register
 from gaprune.pruning.removable.weights import Weights
-from gaprune.util.pattern import check_pattern
+from gaprune.util.threshold import check_pattern
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
