@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError, model_validator
 
-from gaprune.config.options import Counts, Fractions, Options, Size, Source, Words
+from gaprune.config.options import Counts, Fractions, Number, Options, Size, Source, Words
 
 Unit = Literal["width", "heads", "hidden", "depth", "vocabulary"]
 TargetKind = Literal["speedup", "size", "parameters"]
@@ -20,9 +19,6 @@ _STRUCTURED = (*_AMOUNTS, "vocabulary", "tokens", "target")
 """Options of structured pruning."""
 
 _WEIGHTS_ONLY = ("sparsity", "granularity", "targets", "ignore")
-
-_COUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([kmb]?)", re.IGNORECASE)
-_POWERS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
 @dataclass(frozen=True)
@@ -55,8 +51,8 @@ class Target:
                 return cls("speedup", float(amount))
             if kind == "size":
                 return cls("size", int(TypeAdapter(Size).validate_python(amount)))
-            if kind == "parameters" and (match := _COUNT.fullmatch(amount)):
-                return cls("parameters", float(match[1]) * _POWERS[match[2].lower()])
+            if kind == "parameters":
+                return cls("parameters", TypeAdapter(Annotated[Number, Field(gt=0)]).validate_python(amount))
         except (ValueError, ValidationError):
             pass
         raise ValueError(f"{value!r} is not a target; write speedup=2 (more than 1), size=25MB or parameters=12M")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gaprune.data.readers.columns import check_mapping
 from gaprune.data.readers.csv_files import read_csv
@@ -16,13 +17,8 @@ from gaprune.data.readers.records import parse_records
 from gaprune.data.samples import sample_triplets
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
+from gaprune.util.json_lines import Record
 from gaprune.util.text_files import format_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
-
-    from gaprune.util.json_lines import Record
 
 _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".json": read_json,

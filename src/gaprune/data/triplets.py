@@ -5,20 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 from gaprune.errors import ConfigError, DataError, OutputError
+from gaprune.models.prompts import Role
 from gaprune.util.files import check_file, write_text
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from gaprune.models.prompts import Role
 
 
 @dataclass(frozen=True, slots=True)

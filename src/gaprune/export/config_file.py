@@ -7,7 +7,7 @@ list of layer types for the number that they follow. It reads the earlier names 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,12 @@ _THETAS = {"modernbert": ("global_rope_theta", "local_rope_theta")}
 _OTHER_THETAS = ("rope_theta", "rope_local_base_freq")
 
 
-def _last_is_full(layer: int, period: int) -> bool:
-    return (layer + 1) % period == 0
-
-
-def _first_is_full(layer: int, period: int) -> bool:
-    return layer % period == 0
-
-
-_PATTERNS: Mapping[str, tuple[tuple[str, ...], Callable[[int, int], bool]]] = {
-    "gemma3_text": (("sliding_window_pattern", "_sliding_window_pattern"), _last_is_full),
-    "cohere2": (("sliding_window_pattern",), _last_is_full),
-    "modernbert": (("global_attn_every_n_layers",), _first_is_full),
+_PATTERNS: Mapping[str, tuple[tuple[str, ...], int]] = {
+    "gemma3_text": (("sliding_window_pattern", "_sliding_window_pattern"), -1),
+    "cohere2": (("sliding_window_pattern",), -1),
+    "modernbert": (("global_attn_every_n_layers",), 0),
 }
-"""Earlier names of the period of full attention by model type, and which layers have it."""
+"""Earlier names of the period of full attention by model type, and which layer of a period has it."""
 
 
 def rewrite_config(folder: Path) -> None:
@@ -41,16 +33,12 @@ def rewrite_config(folder: Path) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     for part in (config, config.get("text_config")):
         if isinstance(part, dict):
-            _add_earlier_names(part)
+            if part.get("dtype"):
+                part["torch_dtype"] = part["dtype"]
+            if part.get("pad_token_id", 0) is None:
+                del part["pad_token_id"]  # TEI expects a number or nothing
+            part.update(_rope(part) | _layer_pattern(part))
     path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _add_earlier_names(config: _Json) -> None:
-    if config.get("dtype"):
-        config["torch_dtype"] = config["dtype"]
-    if config.get("pad_token_id", 0) is None:
-        del config["pad_token_id"]  # TEI expects a number or nothing
-    config |= _rope(config) | _layer_pattern(config)
 
 
 def _rope(config: _Json) -> _Json:
@@ -80,12 +68,12 @@ def _layer_pattern(config: _Json) -> _Json:
     It is ``None`` if the layers that were kept follow none: a reader that computes the layer types from the period
     stops with an error then, where its default would give another model without a word.
     """
-    names, is_full = _PATTERNS.get(config.get("model_type", ""), ((), _last_is_full))
+    names, place = _PATTERNS.get(config.get("model_type", ""), ((), 0))
     types = config.get("layer_types")
     if not (names and types):
         return {}
     known = (config.get(name) for name in names)
     periods = [each for each in known if isinstance(each, int)] + list(range(1, len(types) + 2))
     full = [each == "full_attention" for each in types]
-    fits = (each for each in periods if [is_full(layer, each) for layer in range(len(types))] == full)
+    fits = (each for each in periods if [layer % each == place % each for layer in range(len(types))] == full)
     return dict.fromkeys(names, next(fits, None))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gaprune.export.config_file import rewrite_config
 from gaprune.export.parent_files import parent_files
 from gaprune.export.tokenizer_files import rewrite_tokenizer
+from gaprune.util.files import write_json
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -56,7 +57,7 @@ def write_model(model: SentenceTransformer, folder: Path) -> None:
         if package.startswith("sentence_transformers."):
             entry["type"] = f"sentence_transformers.models.{name}"
             _rewrite_settings(module, name, folder / entry["path"], model)
-    _write(path, entries)
+    write_json(path, entries)
     if (folder / "config.json").is_file():
         rewrite_config(folder)
     if hasattr(model.tokenizer, "backend_tokenizer"):
@@ -79,7 +80,7 @@ def _rewrite_settings(module: Any, name: str, folder: Path, model: SentenceTrans
         return
     settings = rewrite(json.loads(path.read_text(encoding="utf-8")), module, model)
     if settings:
-        _write(path, settings)
+        write_json(path, settings)
     else:
         shutil.rmtree(folder)
 
@@ -123,7 +124,3 @@ def _prompts(path: Path) -> _Json:
     prompts = {name: prompt for name, prompt in (settings.get("prompts") or {}).items() if prompt}
     similarity = settings.get("similarity_fn_name") or "cosine"
     return {"prompts": prompts, "default": settings.get("default_prompt_name"), "similarity": similarity}
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

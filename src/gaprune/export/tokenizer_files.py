@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from gaprune.export.parent_files import FindFile
+from gaprune.util.files import write_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -81,7 +82,7 @@ def _write_settings(folder: Path, parents: Path | None, max_length: int | None) 
         settings["tokenizer_class"] = _CLASSES.get(settings["tokenizer_class"], settings["tokenizer_class"])
     if max_length is not None:
         settings["model_max_length"] = max_length
-    _write(path, settings)
+    write_json(path, settings)
 
 
 def _write_special_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, parents: Path | None) -> None:
@@ -101,7 +102,7 @@ def _write_special_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, pare
     if parents is not None and _contents(json.loads(parents.read_text(encoding="utf-8"))) == _contents(tokens):
         shutil.copyfile(parents, path)
     else:
-        _write(path, tokens)
+        write_json(path, tokens)
 
 
 def _contents(tokens: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +126,3 @@ def _write_vocabulary(tokenizer: Tokenizer, folder: Path, parents: FindFile, *, 
             (folder / vocabulary).unlink(missing_ok=True)
             if theirs is not None and source is not None:
                 shutil.copyfile(source, folder / vocabulary)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

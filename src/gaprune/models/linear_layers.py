@@ -7,7 +7,7 @@ Gemma, with separate or fused projections.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,12 @@ def linear_layers(model: SentenceTransformer) -> list[LinearLayer]:
     """
     transformer = transformer_of(model)
     inside = next(name for name, module in model.named_modules() if module is transformer)
-    places: Mapping[nn.Module, tuple[int | None, Kind]] = _places(transformer)
+    path = block_path(transformer)
+    places: dict[nn.Module, tuple[int | None, Kind]] = {
+        block.get_submodule(within): (index, kind)
+        for index, block in enumerate(transformer.get_submodule(path).children() if path else ())
+        for within, kind in kinds_in(block, transformer.config).items()
+    }
     obstacles = obstacles_in(model)
     outside: tuple[int | None, Kind] = (None, "other")
     found = []
@@ -97,15 +102,3 @@ def _ran(model: SentenceTransformer, found: Sequence[LinearLayer]) -> tuple[froz
         other = {each.name for each, has_rows in ran if not has_rows}
         _KNOWN[key] = writers, frozenset({each.name for each, _ in ran} - other)
     return _KNOWN[key]
-
-
-def _places(transformer: nn.Module) -> dict[nn.Module, tuple[int, Kind]]:
-    """Return the block and the kind of every linear layer in the blocks."""
-    path = block_path(transformer)
-    if not path:
-        return {}
-    return {
-        block.get_submodule(within): (index, kind)
-        for index, block in enumerate(transformer.get_submodule(path).children())
-        for within, kind in kinds_in(block, transformer.config).items()
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -104,20 +103,14 @@ def _names_by_weight(model: SentenceTransformer) -> dict[object, list[str]]:
 
     The same transformer may serve queries and passages as two modules; within it, a name is a name.
     """
+    transformer = model.transformers_model
+    inside = [] if transformer is None else list(transformer.named_parameters(remove_duplicate=False))
+    known = {id(weight) for _, weight in inside}
+    others = (each for each in model.named_parameters(remove_duplicate=False) if id(each[1]) not in known)
     names: dict[object, list[str]] = {}
-    for name, weight in _parameters(model):
+    for name, weight in (*inside, *others):
         names.setdefault(_identity(weight), []).append(name)
     return names
-
-
-def _parameters(model: SentenceTransformer) -> Iterator[tuple[str, Tensor]]:
-    transformer = model.transformers_model
-    inside = set() if transformer is None else set(transformer.parameters())
-    if transformer is not None:
-        yield from transformer.named_parameters(remove_duplicate=False)
-    for name, weight in model.named_parameters(remove_duplicate=False):
-        if weight not in inside:
-            yield name, weight
 
 
 def _identity(weight: Tensor) -> object:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from torch import nn
 
 from gaprune.errors import ModelError
+from gaprune.models.blocks import transformer_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -46,12 +47,12 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
     """Return where ``model`` keeps its vocabulary.
 
     Raises:
-        ModelError: If its transformer is not a class of transformers, its table is not a ``torch.nn.Embedding``, or
+        ModelError: If there is no transformer in it, its table is not a ``torch.nn.Embedding``, or
             its tokenizer is not WordPiece, BPE or Unigram.
     """
     from sentence_transformers.sentence_transformer.modules import WordWeights
 
-    network = _network(model)
+    network = transformer_of(model)
     tokenizer = _tokenizer(model)
     embedding = network.get_input_embeddings()
     if not isinstance(embedding, nn.Embedding):
@@ -88,25 +89,6 @@ def vocabulary(model: SentenceTransformer) -> Vocabulary:
         network=network,
         tokenizer=tokenizer,
     )
-
-
-def _network(model: SentenceTransformer) -> PreTrainedModel:
-    from sentence_transformers.base.modules import Transformer
-    from transformers import PreTrainedModel
-
-    first = model[0]
-    if not isinstance(first, Transformer):
-        raise ModelError(
-            f"The model's first module is a {type(first).__name__}, not a transformer.",
-            "Choose a model whose modules start with a Transformer.",
-        )
-    network = first.model
-    if not isinstance(network, PreTrainedModel):
-        raise ModelError(
-            f"The transformer is a {type(network).__name__}, not a model of transformers in torch.",
-            "Merge adapters into the model first, and load it with the torch backend.",
-        )
-    return network
 
 
 def _tokenizer(model: SentenceTransformer) -> PreTrainedTokenizerFast:

@@ -26,11 +26,7 @@ class Finding(NamedTuple):
 
 def doctor() -> list[Finding]:
     """Return versions, hardware, number formats and extras of this installation."""
-    return [*_versions(), *_hardware(), *_extras()]
-
-
-def _versions() -> list[Finding]:
-    return [Finding(name, number) for name, number in versions().items()]
+    return [*(Finding(name, number) for name, number in versions().items()), *_hardware(), *_extras()]
 
 
 def _hardware() -> list[Finding]:

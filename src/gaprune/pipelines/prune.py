@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
@@ -21,6 +21,8 @@ from gaprune.pipelines.prepare import Prepared, PrunedModel, prepare
 from gaprune.pipelines.result import Result
 from gaprune.pipelines.structured import prune_structured, rank_units
 from gaprune.pipelines.unstructured import prune_unstructured, score_weights
+from gaprune.pruning.scores import Scores
+from gaprune.pruning.unit_importance import UnitRanking
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -108,21 +110,18 @@ def results(run: Prepared, *, inplace: bool = False, dense: Evaluation | None = 
     dense = evaluate_parent(run) if dense is None else dense
     jobs = list(product(run.criteria, run.removal.singles))
     with ExitStack() as stack:
-        prune_one = _structured(run) if run.removal.is_structured else _unstructured(run, stack)
-        for job in jobs:
-            last = inplace and job == jobs[-1]
-            yield _finish(run, prune_one(*job, last), *job, dense)
+        units = rank_units(run) if run.removal.is_structured else None
+        scores = {} if units else score_weights(run, stack)
+        for name, result in jobs:
+            last = inplace and (name, result) == jobs[-1]
+            yield _finish(run, _prune(run, name, result, units or scores[name], inplace=last), name, result, dense)
             gc.collect()  # models hold themselves in cycles; this frees the last one before the next is made
 
 
-def _structured(run: Prepared) -> Callable[[str, str, bool], PrunedModel]:
-    units = rank_units(run)
-    return lambda name, result, _inplace: prune_structured(run, name, result, units)
-
-
-def _unstructured(run: Prepared, stack: ExitStack) -> Callable[[str, str, bool], PrunedModel]:
-    scores = score_weights(run, stack)
-    return lambda name, result, inplace: prune_unstructured(run, name, result, scores[name], inplace=inplace)
+def _prune(run: Prepared, name: str, result: str, by: UnitRanking | Scores, *, inplace: bool) -> PrunedModel:
+    if isinstance(by, UnitRanking):
+        return prune_structured(run, name, result, by)
+    return prune_unstructured(run, name, result, by, inplace=inplace)
 
 
 def evaluate_parent(run: Prepared) -> Evaluation | None:

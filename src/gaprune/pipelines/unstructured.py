@@ -55,7 +55,12 @@ def score_weights(run: Prepared, stack: ExitStack) -> dict[str, Scores]:
             _measure_and_score(run, {name: paths[name] for name in new}, origins)
     scores = {name: Scores.load(path) for name, path in paths.items()}
     for name in scores.keys() - new:
-        _require_same(paths[name], scores[name].origin, origins[name])
+        different = [key for key, value in origins[name].items() if scores[name].origin.get(key) != value]
+        if different:
+            raise ConfigError(
+                f"scores: {paths[name]} does not match this run; different: {', '.join(different)}.",
+                "Name another file, or delete this one to measure again.",
+            )
     return scores
 
 
@@ -74,7 +79,8 @@ def prune_unstructured(run: Prepared, name: str, result: str, scores: Scores, *,
     """
     weights = _weights_of(run, result)
     first, *later = rounds_to(run.recipe, weights.amount)
-    pruning = _choose(run, name, weights, run.parent.model, first.sparsity, scores)
+    basis = Basis(name, run.criteria[name], run.calibration, scores=scores)
+    pruning = weights.choose(run.parent.model, first.sparsity, basis)
     model, report = _zero(run, name, weights, run.parent.model, pruning, inplace=inplace)
     recoveries = _recover(run, model, pruning, report, first)
     for each in later:
@@ -142,13 +148,6 @@ def _measure_and_score(run: Prepared, paths: Mapping[str, Path], origins: Mappin
             write(layers, domain, general)
 
 
-def _choose(
-    run: Prepared, name: str, weights: Weights, model: SentenceTransformer, to: float, scores: Scores
-) -> Pruning:
-    """Return which weights are kept at the sparsity ``to``."""
-    return weights.choose(model, to, Basis(name, run.criteria[name], run.calibration, scores=scores))
-
-
 def _choose_again(
     run: Prepared, name: str, weights: Weights, model: SentenceTransformer, to: float, before: Pruning
 ) -> Pruning:
@@ -159,7 +158,8 @@ def _choose_again(
         path = folder / "scores.safetensors"
         with writing_scores(path, layers, criterion, name, seed=recipe.seed) as write:
             write(layers, *measure_both(run.calibration, model, layers, criterion.weight_needs, recipe, {}))
-        return _choose(run, name, weights, model, to, Scores.load(path).after(before.keep))
+        scores = Scores.load(path).after(before.keep)
+        return weights.choose(model, to, Basis(name, criterion, run.calibration, scores=scores))
 
 
 def _criterion(run: Prepared, name: str) -> WeightCriterion:
@@ -170,12 +170,13 @@ def _origin(run: Prepared, name: str) -> dict[str, Any]:
     """Return everything that the scores of a criterion depend on, as plain data."""
     recipe, data, criterion = run.recipe, run.calibration, _criterion(run, name)
     parent, needs = run.parent.model, criterion.weight_needs
+    weights = _weights_of(run, next(iter(run.removal.singles)))
     origin: dict[str, Any] = {
         "parent": run.parent.identity.weights_sha256,
         "criterion": split_name(name)[0],
         "criterion options": criterion.model_dump(),
         "modules": modules_fingerprint(parent),
-        "linear layers": _layer_names(run),
+        "linear layers": [layer.name for layer in weights.selected(parent)],
         "seed": recipe.seed if criterion.depends_on_seed else None,
     }
     if needs:
@@ -194,29 +195,13 @@ def _origin(run: Prepared, name: str) -> dict[str, Any]:
     return origin
 
 
-def _layer_names(run: Prepared) -> list[str]:
-    weights = _weights_of(run, next(iter(run.removal.singles)))
-    return [layer.name for layer in weights.selected(run.parent.model)]
-
-
-def _require_same(path: Path, kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse scores that were made from something else, naming what differs."""
-    different = [key for key in wanted if kept.get(key) != wanted[key]]
-    if different:
-        raise ConfigError(
-            f"scores: {path} does not match this run; different: {', '.join(different)}.",
-            "Name another file, or delete this one to measure again.",
-        )
-
-
 def _record(run: Prepared, name: str, weights: Weights) -> Unstructured:
     """Return how the weights were chosen, for the provenance."""
-    recipe = run.recipe
-    origin = json.dumps(_origin(run, name), sort_keys=True)
+    recipe, origin = run.recipe, _origin(run, name)
     return Unstructured(
         granularity=recipe.granularity,
         allocation=None if weights.pattern else recipe.allocation or _criterion(run, name).default_allocation,
         targets=recipe.targets,
-        linear_layers=tuple(_layer_names(run)),
-        scores_origin_sha256=hashlib.sha256(origin.encode()).hexdigest(),
+        linear_layers=tuple(origin["linear layers"]),
+        scores_origin_sha256=hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest(),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -85,7 +85,7 @@ def keep_masks(
         )
     keep: dict[str, Tensor] = {}
     for names, count in zip(groups.values(), counts, strict=True):
-        pruned = lowest_of(partial(_each, importances, names), count)
+        pruned = lowest_of(partial(map, importances.__getitem__, names), count)
         keep |= {name: ~mask for name, mask in zip(names, pruned, strict=True)}
     return {name: keep[name] for name in importances}
 
@@ -93,10 +93,6 @@ def keep_masks(
 def zeros_per_matrix(sizes: Mapping[str, int], sparsity: float) -> dict[str, int]:
     """Return how many weights each linear layer loses under the allocation ``matrix``."""
     return dict(zip(sizes, shares(sparsity, list(sizes.values())), strict=True))
-
-
-def _each(importances: Mapping[str, Tensor], names: Sequence[str]) -> Iterator[Tensor]:
-    return (importances[name] for name in names)
 
 
 def _by_row(

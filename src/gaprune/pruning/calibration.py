@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from gaprune.config.data import CLUSTERS
 from gaprune.config.recipe import Recipe
@@ -19,8 +19,6 @@ from gaprune.models.prompts import Prompts, resolve_prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-KINDS: tuple[DataKind, ...] = get_args(DataKind)
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,11 @@ class CalibrationData:
 
 def named_data(recipe: Recipe, *, domain: object, general: object) -> frozenset[DataKind]:
     """Return the kinds of data that the user names, in memory or in the recipe."""
-    given = {"domain": (domain, recipe.domain), "general": (general, recipe.general)}
-    return frozenset(kind for kind in KINDS if any(each is not None for each in given[kind]))
+    given: dict[DataKind, tuple[object, ...]] = {
+        "domain": (domain, recipe.domain),
+        "general": (general, recipe.general),
+    }
+    return frozenset(kind for kind, sources in given.items() if any(each is not None for each in sources))
 
 
 def read_data(

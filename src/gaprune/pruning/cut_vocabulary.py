@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from gaprune.errors import ModelError, require_extra
-from gaprune.models.load import CONSTRUCTION
 from gaprune.models.vocabulary import Vocabulary, vocabulary
 from gaprune.pruning.kept_tokens import VocabularyCut, close_vocabulary
+from gaprune.pruning.rebuild import filled, skeleton
 from gaprune.pruning.token_needs import renumber
 from gaprune.pruning.tokenizers import VOCABULARY_EXTRA, cut_tokenizer
 
@@ -52,35 +52,23 @@ def cut_vocabulary(model: SentenceTransformer, keep: Collection[int]) -> tuple[S
     return child, replace(cut, kept=tuple(kept))
 
 
-@torch.no_grad()
 def _cut_network(place: Vocabulary, kept: list[int]) -> PreTrainedModel:
     """Return a new transformer with the rows ``kept``, made from a configuration that says so."""
-    from transformers.initialization import no_init_weights
-
     parent = place.network
     new = {old: each for each, old in enumerate(kept)}
     config = copy.deepcopy(parent.config)
     renumber(config, new)
     config.get_text_config().vocab_size = len(kept)
-    with CONSTRUCTION, torch.random.fork_rng(devices=[]), no_init_weights():
-        child: PreTrainedModel = type(parent)(config)
+    child = skeleton(parent, config)
     shapes = {name: tensor.shape for name, tensor in child.state_dict().items()}
     index = torch.tensor(kept)
     weights = {name: _rows(name, tensor, shapes.get(name), index) for name, tensor in parent.state_dict().items()}
-    try:
-        child.load_state_dict(weights, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ModelError(
-            f"A {type(parent).__name__} made from its own configuration is another model: {error}",
-            "Leave this model's vocabulary whole, and please report it.",
-        ) from error
-    child.tie_weights()
+    child = filled(child, parent, weights)
     if len(child.get_input_embeddings().get_parameter("weight")) != len(kept):
         raise ModelError(
             f"The configuration of this {type(parent).__name__} does not say how many rows {place.table} has.",
             "Leave this model's vocabulary whole, and please report it.",
         )
-    _follow(parent, child)
     if getattr(parent, "generation_config", None) is not None:
         child.generation_config = copy.deepcopy(parent.generation_config)
         renumber(child.generation_config, new)
@@ -88,25 +76,12 @@ def _cut_network(place: Vocabulary, kept: list[int]) -> PreTrainedModel:
 
 
 def _rows(name: str, tensor: Tensor, shape: torch.Size | None, index: Tensor) -> Tensor:
-    """Return a copy of ``tensor``, with the rows of ``index`` alone where the new model has as many."""
+    """Return ``tensor``, or the rows of ``index`` alone where the new model has as many."""
     if shape is None or shape == tensor.shape:
-        return tensor.clone()
+        return tensor
     if shape != (len(index), *tensor.shape[1:]):
         raise ModelError(
             f"{name} is {tuple(tensor.shape)} and would be {tuple(shape)} with {len(index)} tokens.",
             "Leave this model's vocabulary whole, and please report it.",
         )
     return tensor[index.to(tensor.device)]
-
-
-def _follow(parent: PreTrainedModel, child: PreTrainedModel) -> None:
-    """Give ``child`` what no checkpoint holds: buffers such as rotary frequencies, modes, and what is trained."""
-    own = dict(child.named_buffers())
-    for name, buffer in parent.named_buffers():
-        own[name].data = buffer.clone()
-    frozen = {name: each.requires_grad for name, each in parent.named_parameters()}
-    for name, each in child.named_parameters():
-        each.requires_grad_(frozen[name])
-    modes = dict(parent.named_modules())
-    for name, module in child.named_modules():
-        module.training = modes[name].training

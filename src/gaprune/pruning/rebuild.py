@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gaprune.errors import ModelError
 from gaprune.models.blocks import transformer_of
@@ -34,24 +34,50 @@ def rebuild(
     """
     old = transformer_of(model)
     config = changed_config(old.config, changes)
-    with CONSTRUCTION, torch.device("meta"):
-        new: PreTrainedModel = type(old)(config)
     state = {
-        after: tensors.get(before, tensor).detach().clone(memory_format=torch.contiguous_format)
+        after: tensors.get(before, tensor)
         for before, tensor in old.state_dict().items()
         if (after := rename(before)) is not None
     }
+    return copy.deepcopy(model, {id(old): filled(skeleton(old, config), old, state, rename), id(old.config): config})
+
+
+def skeleton(old: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
+    """Return a transformer of the class of ``old`` with another configuration, whose tensors hold no numbers."""
+    with CONSTRUCTION, torch.device("meta"):
+        return type(old)(config)
+
+
+def filled(
+    new: PreTrainedModel,
+    old: PreTrainedModel,
+    state: Mapping[str, Tensor],
+    rename: Callable[[str], str | None] = lambda name: name,
+) -> PreTrainedModel:
+    """Return ``new``, of :func:`skeleton`, with copies of the tensors of ``state``, and all that no checkpoint holds.
+
+    Raises:
+        ModelError: If the tensors do not fit the configuration.
+    """
+    copies = {name: each.detach().clone(memory_format=torch.contiguous_format) for name, each in state.items()}
     try:
-        new.load_state_dict(state, assign=True)
+        new.load_state_dict(copies, assign=True)
     except RuntimeError as error:
         raise ModelError(
             f"{type(old).__name__}: the kept weights do not fit the smaller configuration: {error}",
             "Remove something else; please report this family.",
         ) from error
-    _fill_buffers(new, old, rename)
+    buffers = {rename(name): buffer for name, buffer in old.named_buffers()}  # positions, rotary frequencies
+    for name, buffer in list(new.named_buffers()):
+        if buffer.is_meta:
+            path, _, last = name.rpartition(".")
+            new.get_submodule(path).register_buffer(last, buffers[name].clone(), persistent=False)
     new.tie_weights()
+    trained = {rename(name): each.requires_grad for name, each in old.named_parameters()}
+    for name, each in new.named_parameters():
+        each.requires_grad_(trained[name])
     new.train(old.training)
-    return copy.deepcopy(model, {id(old): new, id(old.config): config})
+    return new
 
 
 def changed_config(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreTrainedConfig:
@@ -70,12 +96,3 @@ def changed_config(config: PreTrainedConfig, changes: Mapping[str, Any]) -> PreT
             f"{type(config).__name__} does not allow {asked}: {reason}", "Remove more or fewer units."
         ) from error
     return changed
-
-
-def _fill_buffers(new: nn.Module, old: nn.Module, rename: Callable[[str], str | None]) -> None:
-    """Give ``new`` the buffers that no checkpoint holds (positions, rotary frequencies)."""
-    known = {rename(name): buffer for name, buffer in old.named_buffers()}
-    for name, buffer in list(new.named_buffers()):
-        if buffer.is_meta:
-            path, _, last = name.rpartition(".")
-            new.get_submodule(path).register_buffer(last, known[name].clone(), persistent=False)

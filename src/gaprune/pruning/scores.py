@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
@@ -13,12 +15,14 @@ from torch import Tensor
 from gaprune.config.recipe import Allocation
 from gaprune.criteria.base import UpdatingCriterion, WeightCriterion, for_weights
 from gaprune.criteria.registry import create
+from gaprune.errors import ConfigError
 from gaprune.pruning.allocation import keep_masks, zeros_per_matrix
-from gaprune.pruning.scores_file import Header, reading, writing
 from gaprune.pruning.zeros import Pruning
 from gaprune.util.progress import track
-from gaprune.util.tensor_store import shapes_of
+from gaprune.util.tensor_store import StoredTensors, shapes_of, writing_tensors
 from gaprune.util.threshold import check_pattern, pattern_mask
+
+_FORMAT = "gaprune-scores-3"
 
 
 @dataclass(frozen=True)
@@ -130,15 +134,52 @@ class Scores:
         importances = _PrunedFirst(self.importances, previously_kept)
         return replace(self, importances=importances, previously_kept=previously_kept)
 
+    @contextmanager
+    def writing(
+        self, path: Path, shapes: Mapping[str, Sequence[int]], *, with_second_moments: bool
+    ) -> Iterator[Callable[[str, Tensor, Tensor | None], None]]:
+        """Write scores as safetensors layer by layer; the file takes its name when it is complete.
+
+        Of these scores all is written but their tensors.
+
+        Args:
+            path: The file.
+            shapes: ``(out, in)`` of every linear layer by name.
+            with_second_moments: Whether each has second moments ``(in, in)``.
+
+        Yields:
+            The function that writes importance and second moments of the layer of a name, in any order.
+
+        Raises:
+            OutputError: If the file cannot be written, or the disk has too little room, which is found before the
+                block.
+        """
+        layout: dict[str, tuple[torch.dtype, Sequence[int]]] = {}
+        for name, shape in shapes.items():
+            layout[f"importance.{name}"] = torch.float32, shape
+            if with_second_moments:
+                layout[f"second_moments.{name}"] = torch.float32, (shape[1], shape[1])
+        said = {"options": self.options, "layers": self.layers, "origin": self.origin}
+        metadata = {"format": _FORMAT, "criterion": self.criterion}
+        metadata |= {key: json.dumps(dict(value)) for key, value in said.items()}
+        remedy = "Make room, or name a file on another disk: --scores FILE."
+        with writing_tensors(path, layout, metadata, remedy=remedy) as write:
+
+            def put(name: str, importance: Tensor, second_moments: Tensor | None) -> None:
+                write(f"importance.{name}", importance)
+                if second_moments is not None:
+                    write(f"second_moments.{name}", second_moments)
+
+            yield put
+
     def save(self, path: str | Path) -> None:
-        """Write the scores as safetensors; the file takes its name when it is complete.
+        """Write the scores to a file.
 
         Raises:
             OutputError: If the file cannot be written.
         """
-        header = Header(self.criterion, self.options, self.layers, self.origin)
         shapes = shapes_of(self.importances)
-        with writing(Path(path), header, shapes, with_second_moments=bool(self.second_moments)) as write:
+        with self.writing(Path(path), shapes, with_second_moments=bool(self.second_moments)) as write:
             for name, values in self.importances.items():
                 write(name, values, self.second_moments.get(name))
 
@@ -149,8 +190,18 @@ class Scores:
         Raises:
             ConfigError: If the file is missing, damaged or not a scores file.
         """
-        header, importances, second_moments = reading(Path(path))
-        return cls(header.criterion, header.options, importances, header.layers, second_moments, header.origin)
+        remedy = "Name another file; if this one held scores, delete it, and they are measured again."
+        stored = StoredTensors(Path(path), kind=_FORMAT, remedy=remedy)
+        try:
+            said = stored.metadata
+            options, layers, origin = (json.loads(said[key]) for key in ("options", "layers", "origin"))
+            importances = stored.renamed({name: f"importance.{name}" for name in layers})
+            criterion = said["criterion"]
+        except (KeyError, json.JSONDecodeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error} is missing or damaged.", remedy) from error
+        keys = {name: f"second_moments.{name}" for name in layers}
+        second_moments = stored.renamed({name: key for name, key in keys.items() if key in stored})
+        return cls(criterion, options, importances, layers, second_moments, origin)
 
 
 class _PrunedFirst(Mapping[str, Tensor]):

@@ -14,7 +14,6 @@ from gaprune.criteria.inputs import WeightInputs
 from gaprune.errors import MeasurementError
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.pruning.scores import Scores
-from gaprune.pruning.scores_file import Header, writing
 from gaprune.statistics.sums import Statistics
 from gaprune.util.progress import track
 
@@ -65,9 +64,10 @@ def writing_scores(
         OutputError: If the file cannot be written, or the disk has too little room, which is found before the block.
         MeasurementError: If a weight or an importance is not finite.
     """
-    header = Header(name, criterion.model_dump(), {layer.name: layer.layer for layer in linear_layers}, origin or {})
+    layers = {layer.name: layer.layer for layer in linear_layers}
+    scores = Scores(name, criterion.model_dump(), {}, layers, origin=origin or {})
     shapes = {layer.name: layer.module.weight.shape for layer in linear_layers}
-    with writing(Path(path), header, shapes, with_second_moments=criterion.uses_second_moments) as write:
+    with scores.writing(Path(path), shapes, with_second_moments=criterion.uses_second_moments) as write:
 
         def add(group: Sequence[LinearLayer], domain: Statistics | None, general: Statistics | None) -> None:
             for layer in track(group, f"Scoring ({name})"):

@@ -164,7 +164,7 @@ def write_text(path: str | Path, text: str) -> Path:
 
 def write_json(path: str | Path, content: Any) -> Path:
     """Write ``content`` as JSON to ``path``, as :func:`write_text` does."""
-    return write_text(path, json.dumps(content, indent=2) + "\n")
+    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def folder_bytes(folder: str | Path) -> int:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import codecs
 import io
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gaprune.errors import DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 COMPRESSED = (".gz", ".bz2", ".zst")
 """Endings of compressed files, which are read like others."""

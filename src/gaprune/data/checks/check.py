@@ -87,7 +87,8 @@ def check(
         ModelError: If the model has no tokenizer.
     """
     counter: Counter = word_counter if tokenizer_model is None else TokenCounter(tokenizer_model)
-    limit = _limit(tokenizer_model)
+    limit = None if tokenizer_model is None else tokenizer_model.max_seq_length
+    limit = None if limit is None or math.isinf(limit) else int(limit)  # static embeddings have none
     sets = {"domain": domain} if general is None else {"domain": domain, "general": general}
     reports: list[SetReport] = []
     problems: list[str] = []
@@ -118,9 +119,3 @@ def check(
     spoiling += [each.problem for each in overlaps if each.count and each.is_evaluation]
     unit = "words" if tokenizer_model is None else "tokens"
     return CheckReport(tuple(reports), tuple(overlaps), unit, limit, problems, spoiling, unusable)
-
-
-def _limit(model: SentenceTransformer | None) -> int | None:
-    """Return the model's limit in tokens, ``None`` if it has none (static embeddings)."""
-    limit = None if model is None else model.max_seq_length
-    return None if limit is None or math.isinf(limit) else int(limit)

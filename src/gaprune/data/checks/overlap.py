@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping, Sequence
-
-    from gaprune.data.triplets import Triplets
+from gaprune.data.triplets import Triplets
 
 _NAMED = 3
 """Number of places named in a sentence."""

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gaprune.data.documents.pairs import Pair
 from gaprune.data.documents.passages import Passage
+from gaprune.data.documents.read import Document
+from gaprune.data.documents.search import Bm25
 from gaprune.data.read import read_records
 from gaprune.data.readers.columns import NAMES, recognised
 from gaprune.errors import DataError, suggest
-
-if TYPE_CHECKING:
-    from gaprune.data.documents.read import Document
-    from gaprune.data.documents.search import Bm25
-    from gaprune.util.json_lines import Record
+from gaprune.util.json_lines import Record
 
 _DOCUMENT = ("document", "document_id", "doc_id", "corpus_id", "corpus-id")
 

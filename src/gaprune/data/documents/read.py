@@ -99,18 +99,13 @@ def _read_plain(path: Path, name: str) -> Iterator[Document]:
     yield _document(name, first if titled else "", blocks[1:] if titled else blocks, path)
 
 
-def _read_markdown(path: Path, name: str) -> Iterator[Document]:
-    title, blocks = read_markdown(_with_newlines(read_text(path)))
-    yield _document(name, title, blocks, path)
-
-
-def _read_html(path: Path, name: str) -> Iterator[Document]:
-    title, blocks = read_html(_with_newlines(read_text(path)))
-    yield _document(name, title, blocks, path)
-
-
-def _read_pdf(path: Path, name: str) -> Iterator[Document]:
-    title, blocks = read_pdf(path)
+def _read_formatted(path: Path, name: str) -> Iterator[Document]:
+    ending = format_of(path)
+    if ending == ".pdf":
+        title, blocks = read_pdf(path)
+    else:
+        read = read_html if ending in (".html", ".htm") else read_markdown
+        title, blocks = read(_with_newlines(read_text(path)))
     yield _document(name, title, blocks, path)
 
 
@@ -125,11 +120,7 @@ def _read_json_lines(path: Path, name: str) -> Iterator[Document]:
 
 _READERS: dict[str, Callable[[Path, str], Iterator[Document]]] = {
     ".txt": _read_plain,
-    ".md": _read_markdown,
-    ".markdown": _read_markdown,
-    ".html": _read_html,
-    ".htm": _read_html,
-    ".pdf": _read_pdf,
+    **dict.fromkeys((".md", ".markdown", ".html", ".htm", ".pdf"), _read_formatted),
     ".jsonl": _read_json_lines,
 }
 

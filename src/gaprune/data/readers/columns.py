@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from gaprune.errors import ConfigError, DataError, suggest
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-
-    from gaprune.util.json_lines import Record
+from gaprune.util.json_lines import Record
 
 NAMES = {
     "query": ("query", "anchor", "question", "sentence1"),

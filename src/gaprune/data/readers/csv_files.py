@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import StringIO
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from gaprune.errors import DataError
 from gaprune.util.json_lines import Record
 from gaprune.util.progress import say
 from gaprune.util.text_files import format_of, read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 _LONGEST_CELL = 2**31 - 1
 """Largest limit on the characters of a cell that the csv module accepts on every platform; its own is 131,072."""

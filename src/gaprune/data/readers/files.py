@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gaprune.errors import DataError, suggest
 from gaprune.util.text_files import COMPRESSED, format_of
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
 
 _ABOUT = {"dataset_infos.json", "dataset_info.json"}
 """Files about the data set that the hub keeps beside its data."""

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gaprune.data.readers.files import files_in, files_of
 from gaprune.data.readers.hub import SAVED, read_saved
 from gaprune.data.readers.judged import find_judged, is_judged, read_pairs
 from gaprune.errors import ConfigError, DataError
+from gaprune.util.json_lines import Record
 from gaprune.util.progress import say
 from gaprune.util.text_files import format_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-
-    from gaprune.util.json_lines import Record
 
 _SPLIT = re.compile(
     r"(?:^|[-_. ])(train(?:ing)?|test(?:ing)?|dev|val|valid|validation|eval|evaluation)(?=[-_. \d])", re.IGNORECASE

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from gaprune.errors import DataError
 from gaprune.util.json_lines import Record
 from gaprune.util.progress import is_shown
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 SAVED = ("dataset_dict.json", "state.json")
 """Files that tell a folder written by ``save_to_disk`` of ``datasets``."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from gaprune.errors import DataError
 from gaprune.util.json_lines import Record, decode_json, record_of
 from gaprune.util.text_files import read_lines, read_text
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 _LIST = ("query", "positive")
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gaprune.errors import DataError, suggest
 from gaprune.util.json_lines import Record, read_json_lines
 from gaprune.util.text_files import COMPRESSED, format_of, read_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
 
 _CORPUS = ("corpus.jsonl", "collection.tsv")
 _FEW = 100_000

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
 
 from gaprune.errors import DataError
 from gaprune.util.json_lines import Record
 from gaprune.util.text_files import refuse_pointer
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 def read_parquet(path: Path) -> Iterator[Record]:

@@ -6,15 +6,12 @@ import ast
 import json
 import re
 import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from gaprune.data.readers.columns import Columns, find_columns, is_triplet
 from gaprune.data.triplets import Triplet
 from gaprune.util.json_lines import Record
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 _LIST = re.compile(r"\s*\[\s*(?:['\"]|\]\s*$)")
 """The beginning of a list of texts, not that of a text such as ``[1] Introduction``."""

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from gaprune.data.readers.files import files_of
 from gaprune.data.readers.records import parse_records
 from gaprune.errors import DataError
 from gaprune.util.json_lines import read_json_lines
 from gaprune.util.text_files import format_of, read_lines
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
 
 
 def read_texts(path: str | Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from gaprune.export.provenance import Provenance
 from gaprune.models.encode import encode
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.prompts import Prompts, resolve_prompts
+from gaprune.util.files import write_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -101,10 +102,10 @@ class RouterFolder(ExportFormat):
             "parameters": {"default_route": _DOCUMENT, "allow_empty_key": True, "route_mappings": {}},
         }
         modules = [{"idx": 0, "name": "0", "path": "", "type": _ROUTER}]
-        _write(folder / "modules.json", modules)
-        _write(folder / "router_config.json", router)
+        write_json(folder / "modules.json", modules)
+        write_json(folder / "router_config.json", router)
         settings = settings | {"prompts": prompts, "default_prompt_name": None}
-        _write(folder / "config_sentence_transformers.json", settings)
+        write_json(folder / "config_sentence_transformers.json", settings)
         return "both models as they are"
 
     def embeddings(
@@ -126,7 +127,3 @@ class RouterFolder(ExportFormat):
     def usage(self) -> str:
         """Return how both sides are encoded."""
         return _USAGE.format(parent=Path(self._name).name)
-
-
-def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
