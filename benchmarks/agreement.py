@@ -16,10 +16,9 @@ from gaprune.criteria.registry import create
 from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_triplets
 from gaprune.models.demo import demo_model
-from gaprune.models.linear_layers import linear_layers
+from gaprune.models.linear_layers import linear_layers, select
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
-from gaprune.models.selection import select
 from gaprune.pruning.scoring import score
 from gaprune.report.markdown import markdown_table
 from gaprune.statistics.measure import measure

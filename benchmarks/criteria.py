@@ -33,9 +33,8 @@ from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.task import Task
 from gaprune.models.demo import demo_model
-from gaprune.models.linear_layers import linear_layers
+from gaprune.models.linear_layers import linear_layers, select
 from gaprune.models.load import load_model
-from gaprune.models.selection import select
 from gaprune.pruning.calibration import KINDS, Calibration, CalibrationData, draw_calibration
 from gaprune.pruning.measure import measure_both
 from gaprune.pruning.scoring import score

@@ -40,10 +40,9 @@ from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplets
 from gaprune.models.blocks import blocks
 from gaprune.models.demo import demo_model
-from gaprune.models.linear_layers import LinearLayer, linear_layers
+from gaprune.models.linear_layers import LinearLayer, linear_layers, select
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts, resolve_prompts
-from gaprune.models.selection import select
 from gaprune.statistics.batches import batches_of
 from gaprune.statistics.forward import Embedder
 from gaprune.statistics.gradients import frozen, gradients_from

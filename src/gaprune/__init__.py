@@ -30,33 +30,10 @@ if TYPE_CHECKING:
     from gaprune.pruning.scores import Scores
 
 __all__ = [
-    "Benchmark",
-    "Exported",
-    "ExportedModel",
-    "GapruneError",
-    "Recipe",
-    "Recovered",
-    "RecoveryOptions",
-    "Result",
-    "Scores",
-    "Shrunk",
-    "Triplet",
-    "Triplets",
-    "bench",
-    "compare",
-    "evaluate",
-    "export_model",
-    "find_tasks",
-    "inspect",
-    "pack",
-    "prune",
-    "prune_many",
-    "read_triplets",
-    "recover",
-    "shrink",
-    "unpack",
-    "write_report",
-]
+    "Benchmark", "Exported", "ExportedModel", "GapruneError", "Recipe", "Recovered", "RecoveryOptions", "Result",
+    "Scores", "Shrunk", "Triplet", "Triplets", "bench", "compare", "evaluate", "export_model", "find_tasks", "inspect",
+    "pack", "prune", "prune_many", "read_triplets", "recover", "shrink", "unpack", "write_report",
+]  # fmt: skip
 
 _MODULES = {
     "config.recipe": ("Recipe",),

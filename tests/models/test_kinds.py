@@ -6,8 +6,7 @@ import pytest
 
 import gaprune
 from gaprune.errors import ModelError, SelectionError
-from gaprune.models.linear_layers import linear_layers
-from gaprune.models.selection import select
+from gaprune.models.linear_layers import linear_layers, select
 from toys import GENERAL
 from unusual import mix
 

@@ -13,9 +13,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 import gaprune
 from gaprune.errors import ModelError
 from gaprune.models.checks import check_blocks, check_layers
-from gaprune.models.linear_layers import linear_layers
+from gaprune.models.linear_layers import linear_layers, select
 from gaprune.models.load import load_model
-from gaprune.models.selection import select
 from toys import GENERAL
 from unusual import OBSTACLES, build_albert
 

@@ -4,8 +4,7 @@ import pytest
 
 from families import FAMILIES
 from gaprune.errors import SelectionError
-from gaprune.models.linear_layers import linear_layers
-from gaprune.models.selection import select
+from gaprune.models.linear_layers import linear_layers, select
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import gaprune
 from gaprune.config.removal import Target
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError
-from gaprune.evaluation.cost.speed import Speed
+from gaprune.evaluation.cost.latency import Speed
 from gaprune.export import folder as writing
 from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gaprune.evaluation.cost.speed import Speed
+from gaprune.evaluation.cost.latency import Speed
 from gaprune.pipelines.speed_table import SpeedTable
 from gaprune.pruning.costs import Shape
 

@@ -13,9 +13,16 @@ import gaprune
 from gaprune.config.recipe import Recipe
 from gaprune.models.blocks import blocks
 from gaprune.pipelines.result import Result
-from gaprune.pruning.removable import registry
-from gaprune.pruning.removable.base import Removable, RemovedUnits, StructuredPruning
-from gaprune.pruning.removable.registry import available, register, requested, stages
+from gaprune.pruning.removable import base as registry
+from gaprune.pruning.removable.base import (
+    Removable,
+    RemovedUnits,
+    StructuredPruning,
+    available,
+    register,
+    requested,
+    stages,
+)
 
 SMALL = {"round_to": 8, "layer_triplets": 5, "reconstruct": False}
 HEADS = ("qwen3", "mistral", "llama", "gemma")

@@ -15,9 +15,8 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.criteria.magnitude import Magnitude
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError, MeasurementError, OutputError
-from gaprune.models.linear_layers import linear_layers
+from gaprune.models.linear_layers import linear_layers, select
 from gaprune.models.prompts import Prompts
-from gaprune.models.selection import select
 from gaprune.pruning.allocation import keep_masks
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.scoring import score, writing_scores

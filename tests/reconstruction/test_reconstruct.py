@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from gaprune.models.blocks import removable_layers
-from gaprune.models.linear_layers import linear_layers
+from gaprune.models.linear_layers import linear_layers, select
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
-from gaprune.models.selection import select
 from gaprune.models.units import unit_groups
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream

@@ -53,31 +53,23 @@ def demo(
         remark(f"Making all-MiniLM-L6-v2 {speedup:g} times faster for {domain}.", quiet=quiet)
         smaller = _shrink(model, out, domain, speedup, overwrite=overwrite)
         if not quiet:
-            show(*smaller, f"The smaller model is in {out}. Use it as any other:\n", _USE.format(out=out))
+            show(smaller, f"The smaller model is in {out}. Use it as any other:\n", _USE.format(out=out))
         remark(f"Comparing criteria: {sparsity:.0%} of all linear weights, without reconstruction.", quiet=quiet)
         comparison = _compare(model, domain, sparsity, triplets)
     if not quiet:
         show(comparison)
 
 
-def _shrink(
-    model: Path, out: Path, domain: SampleDomain, speedup: float, *, overwrite: bool
-) -> tuple[RenderableType, ...]:
-    """Return what is shown of the smaller model."""
+def _shrink(model: Path, out: Path, domain: SampleDomain, speedup: float, *, overwrite: bool) -> RenderableType:
+    """Return the table of the smaller model."""
     from gaprune.pipelines.shrink import shrink
     from gaprune.report.shrink import HEADER, answer_sentence, shrink_rows
     from gaprune.report.tables import plain_table
 
-    result = shrink(
-        model,
-        domain=sample_triplets(domain),
-        out=out,
-        speedup=speedup,
-        overwrite=overwrite,
-        recipe=_QUICK,
-    )
+    texts = sample_triplets(domain)
+    result = shrink(model, domain=texts, out=out, speedup=speedup, overwrite=overwrite, recipe=_QUICK)
     title = answer_sentence(result.provenance, result.evaluation)
-    return (plain_table(title, HEADER, shrink_rows(result.provenance, result.evaluation)),)
+    return plain_table(title, HEADER, shrink_rows(result.provenance, result.evaluation))
 
 
 def _compare(model: Path, domain: SampleDomain, sparsity: float, triplets: int) -> RenderableType:

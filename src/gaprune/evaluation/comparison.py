@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 from pydantic import Field
 
 from gaprune.errors import ConfigError
-from gaprune.evaluation.cost.speed import Speed
+from gaprune.evaluation.cost.latency import Speed
 from gaprune.evaluation.quality.bootstrap import Difference
 from gaprune.evaluation.quality.index import ParentIndex
 from gaprune.evaluation.quality.scores import Evaluation

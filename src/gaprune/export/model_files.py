@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.export.config_file import rewrite_config
-from gaprune.export.parent_files import parent_files
+from gaprune.export.portable import parent_files
 from gaprune.export.tokenizer_files import rewrite_tokenizer
 from gaprune.util.files import write_json
 

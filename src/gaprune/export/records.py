@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gaprune.evaluation.cost.footprint import Footprint
-from gaprune.evaluation.cost.speed import Speed
+from gaprune.evaluation.cost.latency import Speed
 from gaprune.export.portable import Options, Parent
 from gaprune.pruning.search import TargetChoice
 from gaprune.reconstruction.validate import Reconstruction

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from gaprune.export.parent_files import FindFile
+from gaprune.export.portable import FindFile
 from gaprune.util.files import write_json
 
 if TYPE_CHECKING:

@@ -80,17 +80,17 @@ def removable_layers(model: SentenceTransformer) -> list[int]:
     return [index for index, shape in enumerate(shapes) if shape == usual]
 
 
-def layer_fields(config: PreTrainedConfig, stay: Sequence[int]) -> dict[str, Any]:
-    """Return the fields of ``config`` that change when only the blocks ``stay`` are kept, with their new values.
+def layer_fields(config: PreTrainedConfig, kept: Sequence[int]) -> dict[str, Any]:
+    """Return the fields of ``config`` that change when only the blocks ``kept`` are left, with their new values.
 
     Raises:
         ModelError: If the configuration has another list with one entry for each block.
     """
     count = config.num_hidden_layers
-    changes: dict[str, Any] = {"num_hidden_layers": len(stay)}
+    changes: dict[str, Any] = {"num_hidden_layers": len(kept)}
     for field, value in config.to_dict().items():
         if field in _PER_LAYER and isinstance(value, list):
-            changes[field] = [value[index] for index in stay]
+            changes[field] = [value[index] for index in kept]
         elif isinstance(value, list) and len(value) == count > 1 and field not in _OF_ALL_LAYERS and field[0] != "_":
             raise ModelError(
                 f"{type(config).__name__}.{field} has as many entries as the model has blocks, and it is not known "

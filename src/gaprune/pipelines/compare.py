@@ -25,7 +25,7 @@ from gaprune.export.portable import portable
 from gaprune.export.provenance import versions
 from gaprune.export.records import Structured
 from gaprune.models.prompts import resolve_prompts
-from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
+from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, require_model, split_source
 from gaprune.pipelines.others import (
     differences_from,
     loading_of,
@@ -34,7 +34,6 @@ from gaprune.pipelines.others import (
     refuse_pruning_options,
     speed_beside,
 )
-from gaprune.pipelines.preflight import require_model
 from gaprune.pipelines.prepare import Prepared, prepare
 from gaprune.pipelines.prune import evaluate_parent, results
 from gaprune.pipelines.removal import Removal, plan_removal

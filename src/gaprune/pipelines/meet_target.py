@@ -13,7 +13,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
 from gaprune.errors import ConfigError
-from gaprune.evaluation.cost.speed import Speed, measure_speed
+from gaprune.evaluation.cost.latency import Speed, measure_speed
 from gaprune.export.formats.base import Request, format_named
 from gaprune.models.encoders import TorchModel
 from gaprune.models.exported import ExportedModel

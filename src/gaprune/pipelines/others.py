@@ -10,7 +10,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError
 from gaprune.evaluation.comparison import Other
-from gaprune.evaluation.cost.speed import Speed, measure_speed
+from gaprune.evaluation.cost.latency import Speed, measure_speed
 from gaprune.evaluation.quality.bootstrap import Difference, paired_bootstrap
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation

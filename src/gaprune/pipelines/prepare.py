@@ -20,7 +20,7 @@ from gaprune.export.records import Method, Recovery, Structured, Unstructured
 from gaprune.models.checks import check_blocks, check_layers, check_measurable, unstreamed
 from gaprune.models.modes import limit_length
 from gaprune.models.precision import decide_precision
-from gaprune.pipelines.preflight import check_finite, load_parent, output_folders, require_model
+from gaprune.pipelines.arguments import check_finite, load_parent, output_folders, require_model
 from gaprune.pipelines.recovery_plan import RecoveryPlan, plan_recovery
 from gaprune.pipelines.removal import Removal, plan_removal
 from gaprune.pruning.calibration import Calibration, CalibrationData, draw_calibration, named_data, read_data

@@ -23,8 +23,7 @@ from gaprune.models.formats import format_of
 from gaprune.models.load import load_model
 from gaprune.models.modes import shortened
 from gaprune.models.prompts import resolve_prompts
-from gaprune.pipelines.arguments import no_effect, split_source
-from gaprune.pipelines.preflight import check_finite, check_outside
+from gaprune.pipelines.arguments import check_finite, check_outside, no_effect, split_source
 from gaprune.pipelines.recovered import Recovered, record, unpruned
 from gaprune.recovery.arguments import check_training
 from gaprune.recovery.checkpoints import Checkpoints
@@ -119,7 +118,9 @@ def recover(
                 each for data in (unlabelled, triplets) if data for each in (data.domain, data.general, data.held_out)
             ]
             check_prompts(child, prompts, (*used, *tasks))
-            identity = _identify(asked, child)
+            identity = Parent.of(child, asked.model or _IN_MEMORY)
+            if asked.model is not None:
+                identity = identity.seen_from(Path(asked.model), asked.model)
             dense, distilled = _open_parent(asked, base, teacher)
             check_width(child, dense, asked)
             run = {
@@ -233,12 +234,6 @@ def _read_base(asked: RecoveryOptions, teacher: SentenceTransformer | None) -> P
     if base is not None and (asked.distil or asked.texts or asked.tasks) and base.parent.find(asked.model) is None:
         raise ConfigError(f"parent: gaprune.json names {base.parent.name}, a local model that is not found.", remedy)
     return base
-
-
-def _identify(asked: RecoveryOptions, child: SentenceTransformer) -> Parent:
-    if asked.model is None:
-        return Parent.of(child, _IN_MEMORY)
-    return Parent.of(child, asked.model).seen_from(Path(asked.model), asked.model)
 
 
 def _load_child(asked: RecoveryOptions, loaded: SentenceTransformer | None) -> SentenceTransformer:

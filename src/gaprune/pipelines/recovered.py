@@ -18,9 +18,8 @@ from gaprune.export.hub import Pushable
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, now, versions
 from gaprune.export.records import Method, Recovery, Sparsity, Structured, Unstructured
-from gaprune.models.linear_layers import linear_layers
+from gaprune.models.linear_layers import linear_layers, select
 from gaprune.models.prompts import Prompts
-from gaprune.models.selection import select
 from gaprune.recovery.recover_model import Training
 from gaprune.recovery.retrain import Stage
 from gaprune.recovery.text_data import TextData

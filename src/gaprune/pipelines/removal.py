@@ -18,8 +18,7 @@ from gaprune.criteria.base import (
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.criteria.registry import create
 from gaprune.errors import ConfigError
-from gaprune.pruning.removable.base import Removable
-from gaprune.pruning.removable.registry import requested
+from gaprune.pruning.removable.base import Removable, requested
 
 _INTERFACES = {"weights": for_weights, "units": for_units, "layers": for_layers}
 

@@ -28,10 +28,10 @@ from gaprune.export.records import Shrink
 from gaprune.models.checks import check_layers
 from gaprune.models.load import load_model
 from gaprune.models.vocabulary import vocabulary
+from gaprune.pipelines.arguments import check_outside
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from gaprune.pipelines.export import export_model
 from gaprune.pipelines.meet_target import Met, check_runtime, meet_target
-from gaprune.pipelines.preflight import check_outside
 from gaprune.pipelines.recover import recover
 from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
 from gaprune.pipelines.stages import Stages, fingerprint_of

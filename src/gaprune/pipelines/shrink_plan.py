@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError
-from gaprune.evaluation.cost.speed import measure_batch
+from gaprune.evaluation.cost.latency import measure_batch
 from gaprune.models.blocks import blocks
 from gaprune.models.encode import encode
 from gaprune.models.encoders import TorchModel

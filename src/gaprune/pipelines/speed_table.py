@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gaprune.evaluation.cost.speed import Speed
+from gaprune.evaluation.cost.latency import Speed
 from gaprune.models.blocks import removable_layers
 from gaprune.models.hidden import head_size, heads_of
 from gaprune.models.units import unit_groups

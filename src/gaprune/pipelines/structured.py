@@ -14,9 +14,8 @@ from gaprune.models.units import UnitGroup
 from gaprune.pipelines.prepare import Prepared, PrunedModel
 from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pruning.basis import Basis
-from gaprune.pruning.removable.base import Removable, RemovedUnits, StructuredPruning
+from gaprune.pruning.removable.base import Removable, RemovedUnits, StructuredPruning, stages
 from gaprune.pruning.removable.hidden import Hidden
-from gaprune.pruning.removable.registry import stages
 from gaprune.pruning.removable.tokens import Tokens
 from gaprune.pruning.removable.units import RankedUnits
 from gaprune.pruning.search import Plan, check_target, search
@@ -137,7 +136,7 @@ def _remove_and_reconstruct(
             other = each.cut(other, choice)
         return other
 
-    gone = tuple(layer for cut in cuts for layer in cut.removed_layers)
-    start = Start(model, gone, outputs)
+    removed_layers = tuple(layer for cut in cuts for layer in cut.removed_layers)
+    start = Start(model, removed_layers, outputs)
     model, report = reconstruct(run.parent.model, start, keep | columns, cut, run.calibration, run.recipe)
     return model, cuts, report

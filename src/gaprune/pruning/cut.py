@@ -82,21 +82,21 @@ def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> Senten
     """
     count = len(blocks(model))
     fixed = sorted(set(layers) - set(removable_layers(model)))
-    stay = [index for index in range(count) if index not in layers]
+    kept = [index for index in range(count) if index not in layers]
     if fixed and fixed[0] in range(count):
         raise ModelError(
             f"Layer {fixed[0]} of this {type(transformer_of(model)).__name__} is built differently from the others, "
             "so none can take its place.",
             "Remove other layers.",
         )
-    if fixed or not stay:
+    if fixed or not kept:
         raise SelectionError(
             f"The model has layers 0 to {count - 1}; "
             + (f"there is no layer {fixed[0]}." if fixed else "at least one must be kept."),
             "Remove fewer layers.",
         )
     path = block_path(transformer_of(model))
-    places = {before: after for after, before in enumerate(stay)}
+    places = {before: after for after, before in enumerate(kept)}
 
     def rename(name: str) -> str | None:
         if not name.startswith(f"{path}."):
@@ -104,4 +104,4 @@ def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> Senten
         index, _, within = name.removeprefix(f"{path}.").partition(".")
         return f"{path}.{places[int(index)]}.{within}" if int(index) in places else None
 
-    return rebuild(model, layer_fields(transformer_of(model).config, stay), {}, rename)
+    return rebuild(model, layer_fields(transformer_of(model).config, kept), {}, rename)

@@ -97,10 +97,10 @@ class _Closure:
     """Kept ids, each counted under the first reason that keeps it."""
 
     def __init__(self, model: SentenceTransformer, place: Vocabulary, keep: Collection[int]) -> None:
-        strangers = sorted(each for each in keep if not 0 <= each < place.rows)
-        if strangers:
+        unknown = sorted(each for each in keep if not 0 <= each < place.rows)
+        if unknown:
             raise ConfigError(
-                f"The token id {strangers[0]} is not a row of the model's table of {place.rows}.",
+                f"The token id {unknown[0]} is not a row of the model's table of {place.rows}.",
                 "Give ids that the model's own tokenizer counted.",
             )
         self._place = place

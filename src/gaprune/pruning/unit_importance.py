@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from gaprune.config.recipe import Recipe
-from gaprune.config.reconstruction import ReconstructionOptions
+from gaprune.config.recipe import Recipe, ReconstructionOptions
 from gaprune.criteria.base import UnitCriterion
 from gaprune.criteria.inputs import UnitInputs
 from gaprune.criteria.needs import Needs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -204,14 +203,12 @@ def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list
 
 def mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Moments]:
     """Return the moments of the mixture by name."""
-
-    def add(
-        first: tuple[float, Mapping[str, Moments]], second: tuple[float, Mapping[str, Moments]]
-    ) -> tuple[float, Mapping[str, Moments]]:
-        total = first[0] + second[0]
-        return total, {name: each.mixed(second[1][name], second[0] / total) for name, each in first[1].items()}
-
-    return dict(reduce(add, parts)[1])
+    found: dict[str, Moments] = {}
+    total = 0.0
+    for share, moments in parts:
+        total += share
+        found = {name: found[name].mixed(each, share / total) if found else each for name, each in moments.items()}
+    return found
 
 
 def _fit_norm_after(linear: LinearLayer, streams: Sequence[tuple[float, PairedBlockStream]], ridge: float) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from gaprune.models.linear_layers import LinearLayer, linear_layers
-from gaprune.models.selection import select
+from gaprune.models.linear_layers import LinearLayer, linear_layers, select
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -114,7 +114,7 @@ def check_pattern(inputs: int, pattern: tuple[int, int], *, name: str) -> None:
 
 
 def pattern_mask(importance: Tensor, pattern: tuple[int, int], *, name: str) -> Tensor:
-    """Return which weights stay so that every group of M consecutive inputs keeps its N most important.
+    """Return which weights are kept so that every group of M consecutive inputs keeps its N most important.
 
     Raises:
         ConfigError: If the inputs are not a multiple of M.
@@ -123,6 +123,6 @@ def pattern_mask(importance: Tensor, pattern: tuple[int, int], *, name: str) -> 
     outputs, inputs = importance.shape
     check_pattern(inputs, pattern, name=name)
     order = importance.view(outputs, -1, group).argsort(dim=2, stable=True)
-    goes = torch.arange(group, device=importance.device).expand_as(order) < group - keep
-    removed = torch.zeros_like(goes).scatter_(2, order, goes)
+    is_lowest = torch.arange(group, device=importance.device).expand_as(order) < group - keep
+    removed = torch.zeros_like(is_lowest).scatter_(2, order, is_lowest)
     return ~removed.view(outputs, inputs)

@@ -1,10 +1,11 @@
-"""The interface of everything that can be removed from a model, and the outcome of removing structures."""
+"""The interface and the registry of everything that can be removed from a model, and the outcome of removing it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from torch import Tensor
@@ -13,6 +14,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, needs_of
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.pruning.basis import Basis
+from gaprune.util.registry import Registry
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -159,3 +161,28 @@ class StructuredPruning:
 
 def _size(model: SentenceTransformer) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+_removables = Registry[Removable[Any]](__name__.rpartition(".")[0])
+register = _removables.register
+
+
+def available() -> list[type[Removable[Any]]]:
+    """Return every registered class in the order in which things are removed."""
+    return sorted(_removables.available(), key=lambda kind: (kind.order, kind.name))
+
+
+def requested(recipe: Recipe) -> list[Removable[Any]]:
+    """Return what a recipe asks to remove, in order: structures, or else single weights.
+
+    Raises:
+        GapruneError: One of its kinds if an option cannot be used.
+    """
+    asked = [kind for kind in available() if kind.is_asked(recipe)]
+    structures = [kind for kind in asked if kind.is_structured]
+    return [kind(recipe) for kind in structures or asked]
+
+
+def stages(removables: Sequence[Removable[Any]]) -> list[list[Removable[Any]]]:
+    """Return the same in groups that are chosen from one model and one measurement."""
+    return [list(stage) for _, stage in groupby(removables, key=lambda each: each.order)]

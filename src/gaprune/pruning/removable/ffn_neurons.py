@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from gaprune.config.recipe import Recipe
-from gaprune.pruning.removable.registry import register
+from gaprune.pruning.removable.base import register
 from gaprune.pruning.removable.units import Units
 
 __all__ = ["FFNNeurons"]

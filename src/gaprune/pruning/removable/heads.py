@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from gaprune.pruning.removable.registry import register
+from gaprune.pruning.removable.base import register
 from gaprune.pruning.removable.units import Units
 
 __all__ = ["Heads"]

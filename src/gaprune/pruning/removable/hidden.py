@@ -14,8 +14,7 @@ from gaprune.models.hidden import head_size, heads_of, hidden_groups
 from gaprune.models.units import UnitGroup
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.cut_hidden import check_cut, kept_outputs, remove_hidden
-from gaprune.pruning.removable.base import RemovedUnits
-from gaprune.pruning.removable.registry import register
+from gaprune.pruning.removable.base import RemovedUnits, register
 from gaprune.pruning.removable.units import RankedUnits, kept_of, most_important
 
 if TYPE_CHECKING:

@@ -17,8 +17,7 @@ from gaprune.models.checks import check_blocks
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.calibration import effect_triplets
 from gaprune.pruning.cut import remove_layers
-from gaprune.pruning.removable.base import Removable, RemovedUnits
-from gaprune.pruning.removable.registry import register
+from gaprune.pruning.removable.base import Removable, RemovedUnits, register
 from gaprune.statistics.degradation import LayerEffect, layer_effects
 from gaprune.util.distributed import gather
 

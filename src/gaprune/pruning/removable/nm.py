@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from gaprune.config.recipe import Recipe
-from gaprune.pruning.removable.registry import register
+from gaprune.pruning.removable.base import register
 from gaprune.pruning.removable.weights import Weights
 from gaprune.util.threshold import check_pattern
 

@@ -21,8 +21,7 @@ from gaprune.pruning.basis import Basis
 from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.cut_vocabulary import cut_vocabulary
 from gaprune.pruning.kept_tokens import VocabularyCut, close_vocabulary, rank_tokens, used_tokens
-from gaprune.pruning.removable.base import Removable, RemovedUnits
-from gaprune.pruning.removable.registry import register
+from gaprune.pruning.removable.base import Removable, RemovedUnits, register
 from gaprune.pruning.tokenizers import VOCABULARY_EXTRA
 
 if TYPE_CHECKING:

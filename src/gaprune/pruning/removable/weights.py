@@ -9,12 +9,10 @@ from torch import Tensor
 
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Granularity
-from gaprune.models.linear_layers import LinearLayer, linear_layers
-from gaprune.models.selection import select
+from gaprune.models.linear_layers import LinearLayer, linear_layers, select
 from gaprune.pruning.allocation import budget
 from gaprune.pruning.basis import Basis
-from gaprune.pruning.removable.base import Removable
-from gaprune.pruning.removable.registry import register
+from gaprune.pruning.removable.base import Removable, register
 from gaprune.pruning.zeros import Pruning, apply
 
 if TYPE_CHECKING:
