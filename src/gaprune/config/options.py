@@ -29,10 +29,6 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, int | float) else value
 
 
-def _text(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value
-
-
 def _size(value: object) -> object:
     """Refuse words after a size, which :class:`ByteSize` would ignore."""
     if isinstance(value, str) and not re.fullmatch(r"\s*[\d.]+\s*\w*\s*", value):
@@ -60,7 +56,7 @@ Values = Annotated[tuple[float, ...], BeforeValidator(_listed)]
 Fractions = Annotated[tuple[Annotated[float, AfterValidator(_fraction)], ...], BeforeValidator(_listed)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)]
 Size = Annotated[ByteSize, BeforeValidator(_size), Field(gt=0)]
-Source = Annotated[str, BeforeValidator(_text)]
+Source = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
 
 
 class Options(BaseModel):

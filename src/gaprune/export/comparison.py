@@ -95,14 +95,12 @@ class Texts:
         for triplets, limit in (*((each, _SAMPLES) for each in samples), (mixed, _OWN)):
             for number, side in enumerate(sides):
                 side.extend(triplets[number::2][:limit])
-        held_out, others = (_with_prompts(chosen, prompts) for chosen in sides)
-        held_out = list(dict.fromkeys([*_ODD, *held_out]))
-        return cls(tuple(text for text in [*_OTHER_ODD, *others] if text not in held_out), tuple(held_out))
-
-
-def _with_prompts(triplets: Sequence[Triplet], prompts: Prompts) -> list[str]:
-    texts = ((prompts.query + each.query, prompts.passage + each.positive) for each in triplets)
-    return list(dict.fromkeys(text for pair in texts for text in pair))
+        held_out, others = (
+            [text for each in chosen for text in (prompts.query + each.query, prompts.passage + each.positive)]
+            for chosen in sides
+        )
+        kept = dict.fromkeys([*_ODD, *held_out])
+        return cls(tuple(text for text in dict.fromkeys([*_OTHER_ODD, *others]) if text not in kept), tuple(kept))
 
 
 @dataclass(frozen=True)

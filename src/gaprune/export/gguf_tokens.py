@@ -42,8 +42,8 @@ def kind_of(model: SentenceTransformer) -> tuple[str, str] | None:
     """
     settings = _settings(model)
     pieces, normalizer = settings.get("model") or {}, settings.get("normalizer") or {}
-    types = (pieces.get("type"), normalizer.get("type"))
-    if types == ("WordPiece", "BertNormalizer") and _type(settings) == "BertPreTokenizer":
+    types, splits = (pieces.get("type"), normalizer.get("type")), settings.get("pre_tokenizer") or {}
+    if types == ("WordPiece", "BertNormalizer") and splits.get("type") == "BertPreTokenizer":
         return ("bert", _PRE["bert"]) if pieces["continuing_subword_prefix"] == "##" else None
     plain = not any(pieces.get(name) for name in ("continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"))
     if types[0] != "BPE" or not plain:
@@ -51,7 +51,7 @@ def kind_of(model: SentenceTransformer) -> tuple[str, str] | None:
     if pieces.get("byte_fallback"):
         escapes = normalizer.get("pattern") == {"String": " "} and normalizer.get("content") == _SPACE
         return ("llama", _PRE["llama"]) if types[1] == "Replace" and escapes and _is_complete(pieces) else None
-    pre = _words(settings.get("pre_tokenizer") or {})
+    pre = _words(splits)
     return ("gpt2", pre) if pre and types[1] in (None, "NFC") else None
 
 
@@ -163,11 +163,6 @@ def _is_complete(pieces: dict[str, Any]) -> bool:
 def _merges(pieces: dict[str, Any]) -> list[tuple[str, str]]:
     pairs = (merge if isinstance(merge, list) else merge.split(" ") for merge in pieces["merges"])
     return [(first, second) for first, second in pairs]
-
-
-def _type(settings: dict[str, Any]) -> str | None:
-    found: str | None = (settings.get("pre_tokenizer") or {}).get("type")
-    return found
 
 
 def _settings(model: SentenceTransformer) -> dict[str, Any]:

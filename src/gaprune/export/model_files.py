@@ -62,7 +62,9 @@ def write_model(model: SentenceTransformer, folder: Path) -> None:
         rewrite_config(folder)
     if hasattr(model.tokenizer, "backend_tokenizer"):
         rewrite_tokenizer(model.tokenizer, folder, max_length=longest_text(model), parents=parents)
-    _keep_prompts_file(folder, parents("config_sentence_transformers.json"))
+    path, theirs = folder / "config_sentence_transformers.json", parents("config_sentence_transformers.json")
+    if theirs is not None and _prompts(path) == _prompts(theirs):
+        shutil.copyfile(theirs, path)
 
 
 def longest_text(model: SentenceTransformer) -> int | None:
@@ -110,13 +112,6 @@ _REWRITES: Mapping[str, Callable[[_Json, Any, SentenceTransformer], _Json]] = {
     "Dense": _after_pooling,
     "Normalize": _after_pooling,
 }
-
-
-def _keep_prompts_file(folder: Path, parents: Path | None) -> None:
-    """Keep the parent's file of prompts if it says the same."""
-    path = folder / "config_sentence_transformers.json"
-    if parents is not None and _prompts(path) == _prompts(parents):
-        shutil.copyfile(parents, path)
 
 
 def _prompts(path: Path) -> _Json:

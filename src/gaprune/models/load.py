@@ -92,7 +92,10 @@ def load_model(
     if folder.is_dir() and not (folder / "modules.json").is_file():
         modules = ", ".join(type(each).__name__ for each in model)
         say(f"{folder} has no modules.json; sentence-transformers opens it with its usual modules: {modules}.")
-    _fit_positions(model)
+    most = most_tokens(model)
+    if most is not None and (model.max_seq_length or most + 1) > most:
+        say(f"Texts are truncated to {most} tokens: the model says {model.max_seq_length}, but has no more positions.")
+        model.max_seq_length = most
     limit_length(model, max_length)
     return model
 
@@ -124,14 +127,6 @@ def most_tokens(model: SentenceTransformer) -> int | None:
         and table.padding_idx is not None
     ]
     return min(found, default=None)
-
-
-def _fit_positions(model: SentenceTransformer) -> None:
-    """Let a model that would take longer texts than it has positions for truncate them."""
-    most = most_tokens(model)
-    if most is not None and (model.max_seq_length or most + 1) > most:
-        say(f"Texts are truncated to {most} tokens: the model says {model.max_seq_length}, but has no more positions.")
-        model.max_seq_length = most
 
 
 def _check_device(device: str) -> None:

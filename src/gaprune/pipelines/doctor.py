@@ -64,14 +64,12 @@ def _extras() -> list[Finding]:
         extra, name = _EXTRA.search(requirement), _NAME.match(requirement)
         if extra and name and extra[1] not in _DEVELOPMENT:
             packages.setdefault(extra[1], []).append(name[0])
-    return [_extra(extra, names) for extra, names in sorted(packages.items())]
-
-
-def _extra(extra: str, names: list[str]) -> Finding:
-    missing = [name for name in names if _version(name) is None]
-    if missing:
-        return Finding(f"extra {extra}", f"not installed ({', '.join(missing)})", f"pip install 'gaprune[{extra}]'")
-    return Finding(f"extra {extra}", ", ".join(f"{name} {_version(name)}" for name in names))
+    found = []
+    for extra, names in sorted(packages.items()):
+        missing = ", ".join(name for name in names if _version(name) is None)
+        said = f"not installed ({missing})" if missing else ", ".join(f"{name} {_version(name)}" for name in names)
+        found.append(Finding(f"extra {extra}", said, f"pip install 'gaprune[{extra}]'" if missing else ""))
+    return found
 
 
 def _version(package: str) -> str | None:

@@ -178,7 +178,10 @@ def reconstruct_blocks(
             for linear in stage:
                 fit(linear, moments[linear.name], keep[linear.name], ridge)
                 if norms and linear.writes_residual:
-                    _fit_norm_after(linear, streams, ridge)
+                    found = [(share, stream.norm_after(linear)) for share, stream in streams]
+                    parts = [(share, each[1]) for share, each in found if each is not None]
+                    if found[0][1] is not None:
+                        fit_norm(found[0][1][0], _mixed_means(parts), ridge=ridge)
         for _, stream in streams:
             stream.advance()
 
@@ -209,13 +212,6 @@ def mixed(parts: Sequence[tuple[float, Mapping[str, Moments]]]) -> dict[str, Mom
         total += share
         found = {name: found[name].mixed(each, share / total) if found else each for name, each in moments.items()}
     return found
-
-
-def _fit_norm_after(linear: LinearLayer, streams: Sequence[tuple[float, PairedBlockStream]], ridge: float) -> None:
-    found = [(share, stream.norm_after(linear)) for share, stream in streams]
-    parts = [(share, each[1]) for share, each in found if each is not None]
-    if found[0][1] is not None:
-        fit_norm(found[0][1][0], _mixed_means(parts), ridge=ridge)
 
 
 def _mixed_means(parts: Sequence[tuple[float, NormMoments]]) -> Tensor:

@@ -37,12 +37,7 @@ def join_process_group() -> None:
     # gloo for numbers on the host, which agreeing needs on machines with accelerators too
     with _others():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
-    atexit.register(_leave)
-
-
-def _leave() -> None:
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    atexit.register(lambda: distributed.destroy_process_group() if distributed.is_initialized() else None)
 
 
 def world_size() -> int:

@@ -13,6 +13,7 @@ from gaprune.util.text_files import read_lines
 
 _CORRECT = "Correct the JSON there; every quote, comma and bracket counts."
 
+_KINDS = {str: "a text", bool: "true or false", list: "a list", type(None): "null"}
 _LARGEST = 1e300
 """Numbers from here on, infinity and NaN cannot be scores."""
 
@@ -120,13 +121,9 @@ def record_of(value: object, path: Path, number: int, *, is_line: bool = True) -
     if isinstance(value, dict):
         return Record(path, number, value, is_line=is_line)
     raise Record(path, number, {}, is_line=is_line).error(
-        f"is {_kind(value)}, not an object.", 'Write every record as an object: {"name": "text", ...}.'
+        f"is {_KINDS.get(type(value), 'a number')}, not an object.",
+        'Write every record as an object: {"name": "text", ...}.',
     )
-
-
-def _kind(value: object) -> str:
-    names = {str: "a text", bool: "true or false", list: "a list", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def decode_json(text: str, path: Path, first_line: int) -> Any:

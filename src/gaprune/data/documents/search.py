@@ -94,12 +94,13 @@ def choose_negatives(
 
     def fitting(pair: Pair, scores: npt.NDArray[Any]) -> list[int]:
         own = frozenset(words(pair.whole)), frozenset(words(pair.positive))
+        is_sentence = pair.kind in ("sentence", "cloze")
         found = (
             index
             for index in _ranked(scores, search.floor, count + _LOOKED_AT + len(pair.relevant))
             if index not in pair.relevant
             and all(shared_words(sets[index], texts) < _SHARED for texts in own)
-            and not _contains_sentence(passages[index], pair)
+            and not (is_sentence and normalise(pair.query) in normalise(passages[index]))
         )
         return list(islice(found, count))
 
@@ -118,7 +119,3 @@ def _ranked(scores: npt.NDArray[Any], floor: float, count: int) -> list[int]:
     least = floor if count >= len(scores) else np.partition(scores, -count)[-count]
     found = np.flatnonzero((scores >= least) & (scores > floor))
     return [int(index) for index in found[np.argsort(-scores[found], kind="stable")]]
-
-
-def _contains_sentence(passage: str, pair: Pair) -> bool:
-    return pair.kind in ("sentence", "cloze") and normalise(pair.query) in normalise(passage)

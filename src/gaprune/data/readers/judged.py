@@ -143,7 +143,12 @@ def _texts(path: Path, wanted: Collection[str] | None = None, *, is_corpus: bool
             raise record.error(
                 f"the id {identifier!r} was already used in line {lines[identifier]}.", "Give every line its own _id."
             )
-        texts[identifier] = _title_and_text(record) if is_corpus else record.text("text")
+        if is_corpus:
+            title = record.check_text("title", record.fields.get("title") or "", may_be_empty=True)
+            text = record.check_text("text", record.field("text"), may_be_empty=True)
+            texts[identifier] = f"{title} {text}".strip()
+        else:
+            texts[identifier] = record.text("text")
         lines[identifier] = record.number
     if record is None:
         raise DataError("the file is empty.", "Write one JSON object per line, or remove the task.", source=path)
@@ -157,11 +162,6 @@ def _rows_of_two(path: Path) -> Iterator[Record]:
             problem = f"has {len(cells)} columns separated by tabs, not 2."
             raise Record(path, number, {}).error(problem, "Write the id, a tab and the text.")
         yield Record(path, number, {"_id": cells[0].strip(), "text": cells[1].strip()})
-
-
-def _title_and_text(record: Record) -> str:
-    title = record.check_text("title", record.fields.get("title") or "", may_be_empty=True)
-    return f"{title} {record.check_text('text', record.field('text'), may_be_empty=True)}".strip()
 
 
 def _judgements(path: Path) -> Iterator[tuple[Record, str, str, float]]:
