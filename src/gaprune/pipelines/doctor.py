@@ -65,10 +65,10 @@ def _extras() -> list[Finding]:
         if extra and name and extra[1] not in _DEVELOPMENT:
             packages.setdefault(extra[1], []).append(name[0])
     found = []
-    for extra, names in sorted(packages.items()):
-        missing = ", ".join(name for name in names if _version(name) is None)
-        said = f"not installed ({missing})" if missing else ", ".join(f"{name} {_version(name)}" for name in names)
-        found.append(Finding(f"extra {extra}", said, f"pip install 'gaprune[{extra}]'" if missing else ""))
+    for title, names in sorted(packages.items()):
+        missing = ", ".join(each for each in names if _version(each) is None)
+        said = f"not installed ({missing})" if missing else ", ".join(f"{each} {_version(each)}" for each in names)
+        found.append(Finding(f"extra {title}", said, f"pip install 'gaprune[{title}]'" if missing else ""))
     return found
 
 

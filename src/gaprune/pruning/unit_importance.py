@@ -133,7 +133,7 @@ def unit_importances(
         inputs = [
             UnitInputs(
                 name=group.name,
-                weight=group.consumer.module.weight.detach().float().unflatten(1, (group.units, -1)),
+                weight=_by_unit(group),
                 producer_square=_producer_square(group),
                 domain=_of(domain, group.name),
                 general=_of(general, group.name),
@@ -155,6 +155,11 @@ def _shared(groups: Sequence[UnitGroup]) -> list[list[UnitGroup]]:
     """Return the groups whose units are ranked together."""
     kinds = {group.kind: [each for each in groups if each.kind == group.kind] for group in groups if group.shared}
     return [*kinds.values(), *([group] for group in groups if not group.shared)]
+
+
+def _by_unit(group: UnitGroup) -> Tensor:
+    weight = group.consumer.module.weight.detach().float()
+    return weight.view(len(weight), group.units, group.consumer.columns_per_unit)
 
 
 def _of(statistics: Statistics | None, name: str) -> Any:
