@@ -11,6 +11,8 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Options, OutputOptions, Source, Values
 from gaprune.config.removal import RemovalOptions
 
+Allocation = Literal["global", "layer", "matrix", "row"]
+
 
 class ReconstructionOptions(Options):
     """How kept weights are changed to make up for pruned ones."""
@@ -49,9 +51,6 @@ class ReconstructionOptions(Options):
                 if self.differs(option):
                     raise ValueError(f"{option}: reconstruction is switched off, so this has no effect; leave it out")
         return self
-
-
-Allocation = Literal["global", "layer", "matrix", "row"]
 
 
 class ParentOptions(Options):

@@ -21,6 +21,10 @@ from gaprune.config.options import explain
 from gaprune.criteria.base import Calibrated, Criterion
 from gaprune.errors import ConfigError, suggest
 
+Kind = TypeVar("Kind", bound=type[Criterion])
+_PACKAGE = __name__.rpartition(".")[0]
+_registered: dict[str, type[Criterion]] = {}
+
 
 def split_name(text: str) -> tuple[str, dict[str, str]]:
     """Return the name of a criterion and the constants that follow it.
@@ -52,12 +56,6 @@ def _written(value: object) -> str:
     """Return the value as text that reads as the same value."""
     short = f"{value:g}" if isinstance(value, float) else str(value)
     return short if not isinstance(value, float) or float(short) == value else repr(value)
-
-
-Kind = TypeVar("Kind", bound=type[Criterion])
-
-_PACKAGE = __name__.rpartition(".")[0]
-_registered: dict[str, type[Criterion]] = {}
 
 
 def register(name: str) -> Callable[[Kind], Kind]:

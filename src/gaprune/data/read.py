@@ -28,6 +28,11 @@ _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".parquet": read_parquet,
 }
 
+DEFAULT_GENERAL = "sentence-transformers/all-nli"
+"""Public general data on the hub: AllNLI triplets (SNLI and MultiNLI)."""
+
+_SUBSET = "triplet"
+
 
 def read_triplets(
     source: str | Path,
@@ -121,12 +126,6 @@ def _looks_like_path(source: str | Path) -> bool:
         or text.count("/") > 1
         or ("/" in text and Path(text).parent.is_dir())
     )
-
-
-DEFAULT_GENERAL = "sentence-transformers/all-nli"
-"""Public general data on the hub: AllNLI triplets (SNLI and MultiNLI)."""
-
-_SUBSET = "triplet"
 
 
 def read_general(

@@ -26,6 +26,16 @@ _OWN_TAGS = ("base_model:", "dataset_size:", "loss:", "region:", "license:", "ar
 
 _FORMATS = frozenset({"generated_from_trainer", "gguf", "onnx", "openvino", "pytorch", "safetensors", "tf", "jax"})
 
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_SOURCES = frozenset({"model", "parent", "domain", "general"})
+"""Options that name a hub id or a path."""
+
+_PLACES = frozenset({"out", "tasks", "vocabulary", "scores", "checkpoint", "checkpoints", "teacher_cache"})
+"""Options that name a path."""
+
+_CLIMBS = 2
+"""A parent is found again at most this many folders above its child."""
+
 
 def _many(value: Any) -> tuple[str, ...]:
     return () if value is None else tuple(map(str, value)) if isinstance(value, list | tuple) else (str(value),)
@@ -76,15 +86,6 @@ def parent_card(model: SentenceTransformer) -> CardMetadata:
         return CardMetadata()
     tags = tuple(tag for tag in card.tags if tag not in _FORMATS and not tag.startswith(_OWN_TAGS))
     return card.model_copy(update={"tags": tags})
-
-
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-_SOURCES = frozenset({"model", "parent", "domain", "general"})
-"""Options that name a hub id or a path."""
-_PLACES = frozenset({"out", "tasks", "vocabulary", "scores", "checkpoint", "checkpoints", "teacher_cache"})
-"""Options that name a path."""
-_CLIMBS = 2
-"""A parent is found again at most this many folders above its child."""
 
 
 def _is_local(name: str) -> bool:

@@ -23,6 +23,9 @@ from gaprune.models.probe import probe
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+_WORDS = {"mlp": ("mlp",), "attention": ("attention",), "all": ("mlp", "attention")}
+_TARGETS = "mlp, attention, all, a layer's name or re:PATTERN"
+
 
 @dataclass(frozen=True, eq=False)
 class LinearLayer:
@@ -103,10 +106,6 @@ def _ran(model: SentenceTransformer, found: Sequence[LinearLayer]) -> tuple[froz
         other = {each.name for each, has_rows in ran if not has_rows}
         _KNOWN[key] = writers, frozenset({each.name for each, _ in ran} - other)
     return _KNOWN[key]
-
-
-_WORDS = {"mlp": ("mlp",), "attention": ("attention",), "all": ("mlp", "attention")}
-_TARGETS = "mlp, attention, all, a layer's name or re:PATTERN"
 
 
 def select(

@@ -23,6 +23,8 @@ MERGE = "Merge the adapter into the weights (docs/models.md) and give the merged
 
 _ADAPTER = "adapter_config.json"
 
+_COMPLETE = "Give a complete folder of the model; if it was copied or downloaded, do so again."
+
 
 def load_model(
     name: str | Path,
@@ -137,9 +139,6 @@ def _check_device(device: str) -> None:
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for a device
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"device: {device!r} cannot be used: {reason}", "Use cpu, or leave device out.") from error
-
-
-_COMPLETE = "Give a complete folder of the model; if it was copied or downloaded, do so again."
 
 
 def check_complete(model: SentenceTransformer, name: str | Path) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from gaprune.models.vocabulary import Vocabulary
 
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
 
 def named_ids(network: PreTrainedModel) -> set[int]:
     """Return the token ids that the configurations of ``network`` name, rows of its table or not."""
@@ -55,9 +57,6 @@ def _own(config: PreTrainedConfig | GenerationConfig) -> Iterator[tuple[str, Any
 def _parts(config: PreTrainedConfig | GenerationConfig) -> list[PreTrainedConfig | GenerationConfig]:
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
     return [config] if text is config else [config, text]
-
-
-_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _HELD_OUT = 5
 """At most one triplet in so many is held out."""
 
+_KINDS = ("attention", "mlp", "unknown")
+"""The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""
+
 
 def shares_of(kinds: Collection[str], recipe: Recipe) -> dict[str, float]:
     """Return the share of each kind of texts in the mixture that is fitted."""
@@ -60,10 +63,6 @@ def split(calibration: Calibration, recipe: Recipe) -> tuple[dict[str, Triplets]
         shuffled = triplets.take(len(triplets), seed=recipe.seed)
         judged[kind], fitted[kind] = shuffled[:last], shuffled[last:][: recipe.reconstruction_triplets]
     return fitted, judged
-
-
-_KINDS = ("attention", "mlp", "unknown")
-"""The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""
 
 
 @dataclass(frozen=True)

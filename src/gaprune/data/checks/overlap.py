@@ -10,6 +10,9 @@ from gaprune.data.triplets import Triplets
 _NAMED = 3
 """Number of places named in a sentence."""
 
+_LISTED = 5
+"""Number of places kept in a report."""
+
 
 def shortened(sources: Iterable[str], total: int | None = None) -> str:
     """Return the first few of ``sources``, and how many of ``total`` (all of them by default) are not named."""
@@ -36,10 +39,6 @@ def _with_first(source: str, first: str) -> str:
     if file != source.rpartition(":")[0]:
         return f"{source} (as {first})"
     return f"{source} (as {'' if line.startswith('record') else 'line '}{line})"
-
-
-_LISTED = 5
-"""Number of places kept in a report."""
 
 
 @dataclass(frozen=True, slots=True)

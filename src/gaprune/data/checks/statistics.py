@@ -25,6 +25,48 @@ Counter = Callable[[Sequence[str], str], list[int]]
 
 _CHUNK = 1024
 
+_OFTEN_CUT = 0.05
+"""Share of cut texts above which they are a problem."""
+
+_SPOILT = 0.05
+"""Share of triplets with the same problem from which on it spoils a run."""
+
+_MISSING = {"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"}
+"""What programs write in the place of a missing text."""
+
+_AGAIN = "query of an earlier triplet; in one batch the positive of one is a negative of the other"
+_SENTENCES = {
+    "positive_is_negative": ("has its positive among its negatives", "have their positive among their negatives"),
+    "negative_is_positive": (
+        "has a negative that is a positive of the same query elsewhere",
+        "have a negative that is a positive of the same query elsewhere",
+    ),
+    "query_is_positive": ("has its query as its positive", "have their query as their positive"),
+    "duplicate_triplets": ("is a duplicate", "are duplicates"),
+    "duplicate_queries": (f"has the {_AGAIN}", f"have the {_AGAIN}"),
+    "missing_text": (
+        "has 'nan', 'None' or 'null' for a text, which may be missing",
+        "have 'nan', 'None' or 'null' for a text, which may be missing",
+    ),
+}
+"""Predicates for one triplet and for several, by the name of the number in the report."""
+
+COUNTS = {
+    "triplets": "triplets",
+    "texts": "texts",
+    "with_negatives": "with negatives",
+    "without_negatives": "without negatives",
+    "distinct_queries": "distinct queries",
+    "distinct_positives": "distinct positives",
+    "duplicate_triplets": "duplicate triplets",
+    "duplicate_queries": "repeated queries",
+    "positive_is_negative": "positive among own negatives",
+    "negative_is_positive": "negative is a positive elsewhere",
+    "query_is_positive": "positive is the query",
+    "missing_text": "a text is 'nan', 'None' or 'null'",
+}
+"""Names of the counts of a set, and their labels; texts are compared without case, spacing and punctuation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
@@ -83,50 +125,6 @@ class TokenCounter:
                 encodings = self._tokenizer.encode_batch(chunk, add_special_tokens=False)
                 lengths += (len(encoding.ids) for encoding in encodings)
         return lengths
-
-
-_OFTEN_CUT = 0.05
-"""Share of cut texts above which they are a problem."""
-
-_SPOILT = 0.05
-"""Share of triplets with the same problem from which on it spoils a run."""
-
-_MISSING = {"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"}
-"""What programs write in the place of a missing text."""
-
-_AGAIN = "query of an earlier triplet; in one batch the positive of one is a negative of the other"
-_SENTENCES = {
-    "positive_is_negative": ("has its positive among its negatives", "have their positive among their negatives"),
-    "negative_is_positive": (
-        "has a negative that is a positive of the same query elsewhere",
-        "have a negative that is a positive of the same query elsewhere",
-    ),
-    "query_is_positive": ("has its query as its positive", "have their query as their positive"),
-    "duplicate_triplets": ("is a duplicate", "are duplicates"),
-    "duplicate_queries": (f"has the {_AGAIN}", f"have the {_AGAIN}"),
-    "missing_text": (
-        "has 'nan', 'None' or 'null' for a text, which may be missing",
-        "have 'nan', 'None' or 'null' for a text, which may be missing",
-    ),
-}
-"""Predicates for one triplet and for several, by the name of the number in the report."""
-
-
-COUNTS = {
-    "triplets": "triplets",
-    "texts": "texts",
-    "with_negatives": "with negatives",
-    "without_negatives": "without negatives",
-    "distinct_queries": "distinct queries",
-    "distinct_positives": "distinct positives",
-    "duplicate_triplets": "duplicate triplets",
-    "duplicate_queries": "repeated queries",
-    "positive_is_negative": "positive among own negatives",
-    "negative_is_positive": "negative is a positive elsewhere",
-    "query_is_positive": "positive is the query",
-    "missing_text": "a text is 'nan', 'None' or 'null'",
-}
-"""Names of the counts of a set, and their labels; texts are compared without case, spacing and punctuation."""
 
 
 @dataclass(frozen=True, slots=True)

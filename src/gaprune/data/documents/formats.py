@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$", re.DOTALL | re.MULTILINE)
 _TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.MULTILINE)
 
+_LEFT_OUT = {"script", "style", "template", "noscript", "nav", "header", "footer", "aside", "table", "pre", "form"}
+"""Elements whose text is not prose of the document."""
+
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_PARAGRAPHS = {"p", "li", "dd", "dt", "blockquote", "div", "section", "article", "main", "body", "figcaption", "br"}
+"""Elements that end the paragraph before them."""
+
+_HYPHEN = re.compile(r"(\w)-\n(\w)")
+"""A word that is divided at the end of a line."""
+
+_PARAGRAPH = re.compile(r"\n\s*\n|(?<=[.!?:])\n(?=[A-Z])")
+"""The end of a paragraph: an empty line, or a sentence that ends with its line before a capital letter."""
+
 
 class Block(NamedTuple):
     """A heading or a paragraph: its line, the level of the heading (0 for a paragraph) and its text."""
@@ -77,14 +90,6 @@ def _prose(token: Token) -> str:
     return " ".join("".join(parts).split())
 
 
-_LEFT_OUT = {"script", "style", "template", "noscript", "nav", "header", "footer", "aside", "table", "pre", "form"}
-"""Elements whose text is not prose of the document."""
-
-_HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_PARAGRAPHS = {"p", "li", "dd", "dt", "blockquote", "div", "section", "article", "main", "body", "figcaption", "br"}
-"""Elements that end the paragraph before them."""
-
-
 def read_html(text: str) -> tuple[str, list[Block]]:
     """Return the title (or an empty text), and headings and paragraphs in order.
 
@@ -144,13 +149,6 @@ class _Reader(HTMLParser):
         if text:
             self.blocks.append(Block(self._line, self._level, text))
         self._words = []
-
-
-_HYPHEN = re.compile(r"(\w)-\n(\w)")
-"""A word that is divided at the end of a line."""
-
-_PARAGRAPH = re.compile(r"\n\s*\n|(?<=[.!?:])\n(?=[A-Z])")
-"""The end of a paragraph: an empty line, or a sentence that ends with its line before a capital letter."""
 
 
 def read_pdf(path: Path) -> tuple[str, list[Block]]:

@@ -41,6 +41,10 @@ _GENERIC = frozenset(heading.strip() for heading in _HEADINGS.split(","))
 _POINTERS = "it its this that these those they their them he his she her such here there however therefore thus"
 _BACK = frozenset(_POINTERS.split())
 
+Kind = Literal["title", "heading", "sentence", "cloze", "query"]
+KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]
+"""The kinds made from documents; ``query`` is a query of the user."""
+
 
 def points_back(sentence: str) -> bool:
     """Return whether an (English) sentence begins with a word that refers to the sentence before it."""
@@ -69,12 +73,6 @@ class Judge:
         if set(of_query) >= set(words(positive)):
             return "query has all words of its passage"
         return None
-
-
-Kind = Literal["title", "heading", "sentence", "cloze", "query"]
-
-KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]
-"""The kinds made from documents; ``query`` is a query of the user."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,12 @@ _ABBREVIATIONS = frozenset(_SHORTENED.split())
 
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]+$")  # noqa: RUF001 (they are meant)
 
+_RUN = 8
+"""Number of words in a run; near-duplicates have runs in common."""
+
+_SAME = 0.5
+"""A passage with more than this share of its runs in earlier passages is a near-duplicate."""
+
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """Return start and end of the sentences of ``text`` in order; only space is between them.
@@ -69,13 +75,6 @@ def _add(spans: list[tuple[int, int]], text: str, start: int, end: int) -> None:
     part = text[start:end]
     if part.strip():
         spans.append((start + len(part) - len(part.lstrip()), start + len(part.rstrip())))
-
-
-_RUN = 8
-"""Number of words in a run; near-duplicates have runs in common."""
-
-_SAME = 0.5
-"""A passage with more than this share of its runs in earlier passages is a near-duplicate."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts
 
+_SHARED = 0.8
+"""Passages that share this part of their words with a positive or more are too similar to be its negatives."""
+
+_LOOKED_AT = 50
+"""Number of passages of a ranking that are considered, besides those that answer the query."""
+
+_SCORES = 2**24
+"""Number of scores held at a time (128 MiB)."""
+
+_CHUNK = 256
+"""Number of queries searched at a time."""
+
 
 class Search(Protocol):
     """An index of passages."""
@@ -66,19 +78,6 @@ class EmbeddingSearch:
         """Return the cosine similarity of every passage to every query, ``(queries, passages)``."""
         found: npt.NDArray[np.float32] = encode(self._model, queries, "query", self._prompts, normalize=True)
         return found @ self._vectors.T
-
-
-_SHARED = 0.8
-"""Passages that share this part of their words with a positive or more are too similar to be its negatives."""
-
-_LOOKED_AT = 50
-"""Number of passages of a ranking that are considered, besides those that answer the query."""
-
-_SCORES = 2**24
-"""Number of scores held at a time (128 MiB)."""
-
-_CHUNK = 256
-"""Number of queries searched at a time."""
 
 
 def choose_negatives(

@@ -20,6 +20,9 @@ from gaprune.models.encoders import Encoder
 from gaprune.util.progress import track
 from gaprune.util.records import Record
 
+_LENGTHS = {"latency": 32, "throughput": 128}
+"""Tokens per text: of one query, and of a batch of passages."""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -112,10 +115,6 @@ def time_models(
         for index, model in enumerate(models):
             found[index].append(Timing(size, length, sum(model.lengths(batch)), tuple(seconds[index])))
     return [tuple(each) for each in found]
-
-
-_LENGTHS = {"latency": 32, "throughput": 128}
-"""Tokens per text: of one query, and of a batch of passages."""
 
 
 class Speed(Record):
