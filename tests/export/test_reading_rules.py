@@ -104,14 +104,16 @@ def test_layers_that_follow_no_period_stop_readers_that_compute_them(folder_of, 
     assert AutoConfig.from_pretrained(tmp_path).layer_types == ["sliding_attention", "full_attention"]
 
 
-@pytest.mark.parametrize("family", ["bert", "qwen3"])
-def test_exports_are_read_too(child_of, family, tmp_path):
-    for change in CHANGES:
-        out = gaprune.export_model(child_of(family, change), to="onnx", out=tmp_path / change).path
-        assert fastembed(out).max_length == _truth(child_of(family, change))["max_length"]
-        transformers_js(out)
-        for name in ("text_embeddings_inference", "vllm"):
-            assert READERS[name](out).pooling == _truth(child_of(family, change))["pooling"]
+@pytest.mark.parametrize(
+    ("family", "change"), [("bert", "structures"), ("bert", "vocabulary"), ("qwen3", "structures")]
+)
+def test_exports_are_read_too(child_of, family, change, tmp_path):
+    out = gaprune.export_model(child_of(family, change), to="onnx", out=tmp_path / "out").path
+    truth = _truth(child_of(family, change))
+    assert fastembed(out).max_length == truth["max_length"]
+    transformers_js(out)
+    for name in ("text_embeddings_inference", "vllm"):
+        assert READERS[name](out).pooling == truth["pooling"]
 
 
 class TestParentsOwnFiles:
