@@ -47,9 +47,13 @@ from gaprune.models.exported_module import open_model
 from gaprune.models.load import load_model
 from testbed import DOMAINS, RESULTS, ROOT, Lines, for_encoding, machine, put_table, testbed
 
-BUDGETS = {"0": 0, "100 steps": 0, "1M tokens + 100 steps": 10**6, "5M tokens + 100 steps": 5 * 10**6}
+BUDGETS = {
+    "0": 0, "100 steps": 0, "1M tokens": 10**6, "1M tokens + 100 steps": 10**6, "5M tokens + 100 steps": 5 * 10**6,
+}  # fmt: skip
 """Tokens of distillation by the name of the budget."""
 UNTRAINED = "0"
+WITHOUT_LABELS = ("0", "1M tokens")
+"""Budgets that use no labels: the parent, which has nothing to learn then, is beside both as it is."""
 OF_PARENT, FIRST, THEN = ("A", "B", "C", "J"), ("F", "D", "E"), ("H", "I", "G")
 INT8 = ("F",)
 RIVALS = ("CDE", "G", "H", "I", "B")
@@ -154,7 +158,7 @@ class Frontier:
         """Yield cells that have one cost: the parent itself in both forms, a smaller model, and static embeddings."""
         for domain, budget, arm in product(self.domains, budgets, OF_PARENT):
             no_smaller = arm == "C" and parent == "all-MiniLM-L6-v2"
-            not_made = arm == "J" and BUDGETS[budget]  # static embeddings would need a loss of their own
+            not_made = BUDGETS[budget] and (arm == "J" or budget in WITHOUT_LABELS)  # J would need a loss of its own
             if arm in only and budget in self.budgets and not (no_smaller or not_made):
                 yield parent, domain, arm, 0.0, budget, seed, "int8" if arm == "B" else "fp32"
 
@@ -230,8 +234,8 @@ class Frontier:
         parent, domain, arm, point, budget, seed, _ = cell
         start, before = self.made((parent, domain, arm, point, UNTRAINED, seed, "fp32"), shapes)
         arms.limit(start, arms.MAX_LENGTH)
-        rate = self.rate(cell, start)
-        inputs = (start, self.model(parent), domain, seed, BUDGETS[budget], rate)
+        inputs: tuple[Any, ...] = (start, self.model(parent), domain, seed, BUDGETS[budget])
+        inputs += (None, 0) if budget in WITHOUT_LABELS else (self.rate(cell, start),)
         (model, _), seconds = timed(arms.trained, arm, *inputs)
         self.keep(cell, model, before + seconds)
         return model, before + seconds
@@ -387,7 +391,8 @@ class Frontier:
 def are_beside(cell: Cell, other: Cell) -> bool:
     """Return whether two cells have the same domain, cost point, budget and seed, and form where both have two."""
     same_form = other[6] == cell[6] or other[2] in OF_PARENT
-    return other[1] == cell[1] and other[3] in (0.0, cell[3]) and other[4:6] == cell[4:6] and same_form
+    budget = UNTRAINED if cell[4] in WITHOUT_LABELS and other[2] in OF_PARENT else cell[4]
+    return other[1] == cell[1] and other[3] in (0.0, cell[3]) and other[4:6] == (budget, cell[5]) and same_form
 
 
 def timed(made: Any, *inputs: Any) -> tuple[Any, float]:

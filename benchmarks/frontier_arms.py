@@ -145,18 +145,25 @@ def trained(
     domain: str,
     seed: int,
     tokens: int,
-    rate: float,
+    rate: float | None,
     steps: int = STEPS,
 ) -> tuple[SentenceTransformer, float]:
-    """Return a model after distillation on so many tokens, if any, and so many steps; and its held-out loss."""
+    """Return a model after distillation on so many tokens, if any, and so many steps; and its held-out loss.
+
+    Without steps no labels are used, and the held-out loss is that of distillation.
+    """
     if arm == "J":
-        return train_static(model, domain, seed, rate)
+        return train_static(model, domain, seed, rate or 0.0)
     options: dict[str, Any] = {**COMMON, "general_share": 0.0, "learning_rate": rate, "seed": seed, "steps": steps}
     options |= {"evaluate_every": steps} if steps < STEPS else {}
     del options["device"]  # that of the loaded model
     if tokens:
         options |= {"texts": testbed() / "calibration" / f"{domain}.jsonl", "tokens": tokens, "parent": parent}
         options |= {"similarity_weight": 0.0} if arm == "E" else {}
+    if not steps:
+        keep = ("max_length", "bf16", "seed", "texts", "tokens", "parent", "similarity_weight")
+        result = gaprune.recover(model, **{name: value for name, value in options.items() if name in keep})
+        return result.model, result.training.after["loss"]
     result = gaprune.recover(model, domain=testbed() / "calibration" / f"{domain}.jsonl", **options)
     return result.model, result.training.after["contrastive"]
 

@@ -23,6 +23,7 @@ NAMES = {
     "J": "static embeddings",
 }
 DOMAINS = ("finance", "chemistry")
+WITHOUT_LABELS = ("0", "1M tokens")
 KEPT_IN_INDEX, SPEED_OVER_INT8, LOSS_TO_INT8, AHEAD = 0.97, 1.5, 0.01, 0.01
 Key = tuple[str, str, str, float, str, str]
 """Parent, domain, arm, cost point, budget, form."""
@@ -202,7 +203,8 @@ def ahead(found: Found, key: Key) -> list[str] | None:
     if compared is None:
         return None
     rival, value, low, high = compared
-    other: Key = (key[0], key[1], rival, 0.0 if rival == "C" else key[3], key[4], key[5])
+    budget = "0" if rival == "C" and key[4] in WITHOUT_LABELS else key[4]
+    other: Key = (key[0], key[1], rival, 0.0 if rival == "C" else key[3], budget, key[5])
     mine, its = (fmean(each["minutes"] for each in found.cells[each]) for each in (key, other))
     holds = (value >= AHEAD and low > 0) or (high >= 0 and value >= 0 and mine <= its / 3)
     text = f"{shown(rival, value, low, high)}; {mine:.1f} against {its:.1f} minutes"
@@ -225,7 +227,7 @@ def kept_in_index(found: Found, key: Key) -> list[str] | None:
 
 def over_int8(found: Found, key: Key) -> list[str] | None:
     """Return the row of claim 4."""
-    other: Key = (key[0], key[1], "B", 0.0, key[4], "int8")
+    other: Key = (key[0], key[1], "B", 0.0, "0" if key[4] in WITHOUT_LABELS else key[4], "int8")
     compared = difference(found, key, "B")
     mine, its = found.cost(key), found.cost(other)
     if compared is None or mine is None or its is None:
