@@ -13,7 +13,6 @@ from gaprune.errors import ConfigError, MeasurementError, ModelError
 from gaprune.export.provenance import Provenance
 from gaprune.export.records import Calibration
 from gaprune.models.blocks import blocks, transformer_of
-from gaprune.models.load import load_model
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning.calibration import CalibrationData, draw_calibration
