@@ -27,7 +27,7 @@ check: $(STAMP)
 
 # The site, strictly and without the network, into site/.
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 # The wheel and the source distribution, into dist/: the wheel is built from the source distribution.
 dist: $(STAMP)

@@ -8,7 +8,9 @@ from test_page import HOSTILE, Parsed
 import gaprune
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ModelError
-from gaprune.evaluation.comparison import COMPARISON_FILE, Cell, Comparison
+from gaprune.evaluation.comparison import COMPARISON_FILE, Cell, Comparison, Other
+from gaprune.evaluation.cost.speed import Speed
+from gaprune.evaluation.quality.bootstrap import Difference
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.evaluation.variants import Variant, Variants
 from gaprune.report.comparison import comparison_page
@@ -83,4 +85,17 @@ def test_the_recipe_has_what_was_chosen_alone(comparison):
         "sparsity",
         "targets",
     }
-    assert "--criteria dai,wanda --triplets 64" in found.text
+    assert "--criteria dai,wanda --triplets 64 --seeds 2 --tasks" in code
+
+
+def test_models_beside_one_are_named_with_speed_and_interval(comparison):
+    """Nothing was pruned: every other model has a sentence, and the command names it."""
+    speed = Speed(latency=1.5, throughput=2.0, milliseconds=(6.0, 4.0), texts_per_second=(10.0, 20.0))
+    differences = {"finance": Difference(value=-0.02, low=-0.03, high=-0.01)}
+    other = Other(name=HOSTILE, evaluation=scored(0.78), speed=speed, differences=differences)
+    settings = {"model": "mine", "against": [HOSTILE]}
+    found = Parsed(comparison_page(Comparison(settings=settings, dense=scored(0.8), others=(other,))))
+    assert found.sections == ["answer", "quality", "provenance", "recipe"]
+    assert f"{HOSTILE} is 1.5 times as fast as mine" in found.text
+    assert "-2.0 [-3.0, -1.0] points in finance" in found.text
+    assert f"--against {HOSTILE}" in found.code[0]

@@ -165,6 +165,16 @@ def test_a_parent_that_finds_nothing():
     assert "an nDCG@10 of 0.750 (its parent has 0)" in found.text
 
 
+def test_a_task_without_an_interval_is_explained():
+    (score,) = evaluation().scores
+    scores = Evaluation((replace(score, interval=(-0.1, 0.02)),), (384, 384))
+    known = Parsed(report_page(shrunk().model_copy(update={"evaluation": scores}))).text
+    unknown = Parsed(report_page(shrunk())).text
+    assert "-0.0500 [-0.1000, +0.0200]" in known
+    assert "no interval" in unknown
+    assert "no interval" not in known
+
+
 def test_numbers_are_those_of_the_provenance():
     text = Parsed(report_page(shrunk())).text
     for number in ("0.7500", "-0.0500", "8.00 ms", "4.00 ms", "9,004", "4 of 6", "2.20", "900 of mine.jsonl"):

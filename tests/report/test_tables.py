@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.console import Console
 
+from gaprune.cli.output import show
 from gaprune.data.checks.check import check
 from gaprune.evaluation.cost.footprint import footprint
 from gaprune.evaluation.quality.scores import Evaluation, Score
@@ -80,3 +81,10 @@ def test_calibration_data(toy_triplets):
     text = printed(plain_table("Calibration data", header, rows))
     assert "toy.jsonl" in text
     assert "Calibration data" in text
+
+
+def test_brackets_are_printed(capsys):
+    """Names with brackets, as of extras, are not styles."""
+    show(plain_table("[a]", ("[b]",), [["pip install 'gaprune[onnx]'"]]), "[c]")
+    out = capsys.readouterr().out
+    assert all(each in out for each in ("[a]", "[b]", "gaprune[onnx]", "[c]"))

@@ -17,12 +17,12 @@ _WIDTH = 140
 
 def show(*parts: RenderableType) -> None:
     """Print tables and texts on stdout."""
-    console = Console()
+    console = Console(markup=False)  # brackets are brackets
     if not console.is_terminal and "COLUMNS" not in os.environ:
-        console = Console(width=_WIDTH)
+        console = Console(width=_WIDTH, markup=False)
     for part in parts:
         if isinstance(part, str):
-            console.print(part, highlight=False, markup=False, soft_wrap=True)
+            console.print(part, highlight=False, soft_wrap=True)
         else:
             console.print(part)
 

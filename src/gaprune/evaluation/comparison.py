@@ -212,7 +212,7 @@ class Comparison(Record):
         dense = [f"{self.dense.mean(domain):.4f}" for domain in self.domains]
         in_index = [f"{found.parent:.4f}" for domain in self.searched for found in self._indexes(domain)[:1]]
         beside = ["latency", "texts/s", *(f"{domain}: difference" for domain in domains)] if self.others else []
-        first = ["criterion" if self.cells else "model", "change", "triplets", "reconstruct", "sparsity"]
+        first = ["criterion" if self.cells else "model", "change", "triplets", "reconstruction", "sparsity"]
         rows = [
             [*first, *domains, *searched, *beside],
             [

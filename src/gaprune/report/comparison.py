@@ -25,7 +25,6 @@ _ELSEWHERE = {"triplets", "tasks", "overwrite"}
 
 def comparison_page(comparison: Comparison) -> str:
     """Return the page as HTML: who is best, the table, the curves, the data, and how to make it again."""
-    parent = comparison.settings.get("parent", {})
     several = any(comparison.summary(*each.key[:2], domain, each.triplets).spread is not None
                   for each in comparison.cells for domain in comparison.domains)  # fmt: skip
     table = Part(
@@ -36,14 +35,15 @@ def comparison_page(comparison: Comparison) -> str:
         for each in make_curves(comparison)
     ]
     sections = [
-        Section("answer", "The answer", [Part(lines=list(_best(comparison)))]),
+        Section("answer", "The answer", [Part(lines=[*_best(comparison), *_others(comparison)])]),
         Section("quality", "Quality", [table]),
         Section("curves", "Curves", curves),
         Section("data", "Data", [_data(comparison.settings)]),
         Section("provenance", "Provenance", [_provenance(comparison.settings)]),
         Section("recipe", "Recipe", [_recipe(comparison)]),
     ]
-    return render(f"{short_name(str(parent.get('name', 'model')))}, criteria compared", sections)
+    what = "criteria compared" if comparison.cells else "beside other models"
+    return render(f"{short_name(comparison.name)}, {what}", sections)
 
 
 def _best(comparison: Comparison) -> Iterator[str]:
@@ -61,6 +61,18 @@ def _best(comparison: Comparison) -> Iterator[str]:
         yield f"At a sparsity of {sparsity:g}, {', and '.join(parts)}."
 
 
+def _others(comparison: Comparison) -> Iterator[str]:
+    """Yield how fast and how good every other model is, in a sentence."""
+    for other in comparison.others:
+        differences = " and ".join(
+            f"{found} points{f' in {domain}' if domain else ''}" for domain, found in other.differences.items()
+        )
+        yield (
+            f"{other.name} is {other.speed.latency:.1f} times as fast as {short_name(comparison.name)} for one query "
+            f"and {other.speed.throughput:.1f} times for batches; its quality differs by {differences} (95 %)."
+        )
+
+
 def _data(settings: Mapping[str, Any]) -> Part:
     rows = [
         (str(sample.get("seed")), kind, str(data["name"]), f"{data['triplets']:,}", str(data["sha256"])[:16])
@@ -74,7 +86,8 @@ def _data(settings: Mapping[str, Any]) -> Part:
 def _provenance(settings: Mapping[str, Any]) -> Part:
     parent, versions = settings.get("parent", {}), settings.get("versions", {})
     rows = [
-        ("parent", str(parent.get("name") or "")),
+        ("parent", str(parent.get("name") or settings.get("model") or "")),
+        ("tasks", str(settings.get("tasks") or "")),
         ("commit", str(parent.get("commit") or parent.get("revision") or "")),
         ("SHA-256 of the parent's weights", str(parent.get("weights_sha256") or "")),
         ("versions", ", ".join(f"{package} {number}" for package, number in versions.items())),
@@ -83,12 +96,23 @@ def _provenance(settings: Mapping[str, Any]) -> Part:
 
 
 def _recipe(comparison: Comparison) -> Part:
-    settings = comparison.settings
-    names = ",".join(dict.fromkeys(variant.base for variant in comparison.variants.by_name.values()))
+    settings, variants = comparison.settings, comparison.variants
     counts = [str(count) for count in settings.get("triplets", ()) if count is not None]
-    triplets = f" --triplets {','.join(counts)}" if counts else ""
+    seeds = len({cell.seed for cell in comparison.cells})
+    sweeps = {sweep.option: ",".join(str(value) for value, _ in sweep.points) for sweep in variants.sweeps}
+    ablated = any(variant.change.startswith("without") for variant in variants.by_name.values())
+    given = [
+        ("--criteria", ",".join(dict.fromkeys(variant.base for variant in variants.by_name.values()))),
+        ("--triplets", ",".join(counts)),
+        ("--seeds", str(seeds) if seeds > 1 else ""),
+        *(("--sweep", f"{option}={values}") for option, values in sweeps.items()),
+        *(("--against", name) for name in settings.get("against", ())),
+        ("--tasks", "TASKS"),
+        ("--out", "DIR"),
+    ]
+    words = [f"{option} {value}" for option, value in given if value]
+    command = " ".join(["gaprune compare --recipe compare.yaml", *(["--ablate"] if ablated else []), *words])
     return Part(
-        heading=f"gaprune compare --recipe compare.yaml --criteria {names}{triplets} --tasks TASKS --out DIR",
         lines=["Of every path only the last part is recorded: put the folder before it."],
-        code=recipe_text(settings, Recipe, _ELSEWHERE),
+        code=recipe_text(command, settings, Recipe, _ELSEWHERE),
     )

@@ -19,6 +19,8 @@ __all__ = ["draw_curves", "write_figures"]
 _FORMATS = ("png", "svg")
 _WIDTH, _HEIGHT = 4.5, 3.5
 """Inches of a panel."""
+_TICKS = 9
+"""Numbers under a panel that can be read."""
 
 
 def write_figures(figures: Sequence[Curves], folder: Path) -> list[Path]:
@@ -66,7 +68,9 @@ def draw_curves(curves: Curves) -> Figure:
     handles = {
         label: handle for axis in axes.flat for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(4, len(handles)))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=min(2 * curves.columns, len(handles))
+    )
     return figure
 
 
@@ -87,5 +91,8 @@ def _draw(axis: Any, panel: Panel, places: Mapping[str, int]) -> None:
             capsize=2,
             label=label,
         )
+    values = sorted({x for points in panel.lines.values() for x, _ in points})
+    if len(values) <= _TICKS:
+        axis.set_xticks(values)
     axis.set_title(panel.title)
     axis.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,10 @@ from typing import Any
 from gaprune.config.options import CommandOptions
 
 __all__ = ["Part", "Section", "recipe_text", "render"]
+
+_SHORT = 32
+"""Letters of a cell that is not broken."""
+_NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+( ?(%|x|ms))?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +28,18 @@ class Part:
     rows: Sequence[Sequence[str]] = ()
     marked: int | None = None
     code: str = ""
+
+    @property
+    def looks(self) -> str:
+        """How the table is set: ``facts`` without a header, ``texts`` with long cells, else ``figures``."""
+        if not self.header:
+            return "facts"
+        return "texts" if any(len(cell) > _SHORT for row in self.rows for cell in row) else "figures"
+
+    def is_number(self, column: int) -> bool:
+        """Whether a column has numbers alone."""
+        cells = [row[column] for row in self.rows if row[column]]
+        return bool(self.header and cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
 
     @property
     def is_empty(self) -> bool:
@@ -54,8 +71,13 @@ def render(title: str, sections: Sequence[Section]) -> str:
     return template.render(title=title, sections=[each for each in shown if each.parts])
 
 
-def recipe_text(recorded: Mapping[str, Any], options: type[CommandOptions], without: Collection[str]) -> str:
-    """Return the recorded options that are not the default, but those of the names ``without``, as YAML to copy."""
+def recipe_text(
+    command: str, recorded: Mapping[str, Any], options: type[CommandOptions], without: Collection[str]
+) -> str:
+    """Return a recipe to copy, under the command that takes it: the recorded options that are not the default.
+
+    Options of the names ``without`` are left out.
+    """
     from ruamel.yaml import YAML
 
     usual = options().model_dump(mode="json")
@@ -68,4 +90,4 @@ def recipe_text(recorded: Mapping[str, Any], options: type[CommandOptions], with
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.dump(chosen, file)
-    return file.getvalue() if chosen else ""
+    return f"# {command}\n{file.getvalue()}" if chosen else ""

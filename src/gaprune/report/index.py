@@ -59,7 +59,7 @@ def index_text(found: ParentIndex, parent: str) -> str:
     return (
         f"Same embedding space as {parent}: {verdict}{change}. Queries of this model score {found.value:.4f} among "
         f"passages that the parent embedded, where the parent's score {found.parent:.4f}; among its own passages "
-        f"they score {found.alone:.4f} ({found.metric}, mean of {', '.join(found.tasks)})."
+        f"they score {found.alone:.4f} ({found.metric}, mean of {', '.join(dict.fromkeys(found.tasks))})."
     )
 
 

@@ -38,6 +38,9 @@ _INTERVALS = (
     "In brackets: the 95 % interval of the change over the queries or texts of a task. If it holds 0, the change can "
     "be chance."
 )
+_NO_INTERVALS = (
+    "A task without brackets has no interval, because no results of single queries are known: mteb gives none."
+)
 _PLACES = {"out", "tasks", "scores", "checkpoint", "overwrite", "resume"}
 """Options that name places of the run that was recorded."""
 
@@ -73,9 +76,10 @@ def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part
         return []
     found = provenance.parent_index
     index = [] if found is None else [index_text(found, short_name(provenance.parent.name))]
+    changed = [each.interval is not None for each in evaluation.scores if each.parent is not None]
     return [
         Part(
-            lines=[_INTERVALS] if any(each.interval is not None for each in evaluation.scores) else [],
+            lines=[_INTERVALS] * any(changed) + [_NO_INTERVALS] * (not all(changed)),
             header=EVALUATION_COLUMNS,
             rows=evaluation_rows(evaluation),
         ),
@@ -118,10 +122,10 @@ def _cost(provenance: Provenance) -> list[Part]:
     made = provenance.shrink
     if made is None:
         return [Part(header=HEADER, rows=cost_rows(provenance))]
-    stages = ", ".join(f"{minutes:.1f} minutes for the stage '{stage}'" for stage, minutes in made.minutes.items())
+    stages = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in made.minutes.items())
     lines = [
         f"The speed was measured with {made.runtime}, the models in turn, each the median of several rounds.",
-        f"Making it took {stages}.",
+        f"Making it took {sum(made.minutes.values()):.1f} minutes (by stage: {stages}).",
         *(
             [f"The search expected a speedup of {', then '.join(f'{each:.2f}' for each in made.expected)}."]
             if made.expected
@@ -199,9 +203,9 @@ def _recipes(provenance: Provenance) -> list[Part]:
     paths = "Of every path only the last part is recorded: put the folder before it."
     parts = []
     if provenance.recipe:
-        heading = "gaprune prune --recipe prune.yaml --out DIR"
-        parts.append(Part(heading=heading, lines=[paths], code=recipe_text(provenance.recipe, Recipe, _PLACES)))
+        command = "gaprune prune --recipe prune.yaml --out DIR"
+        parts.append(Part(lines=[paths], code=recipe_text(command, provenance.recipe, Recipe, _PLACES)))
     for each in provenance.recoveries:
-        heading = "gaprune recover DIR --recipe recover.yaml --out DIR2"
-        parts.append(Part(heading=heading, code=recipe_text(each.options, RecoveryOptions, _PLACES)))
+        command = "gaprune recover DIR --recipe recover.yaml --out DIR2"
+        parts.append(Part(code=recipe_text(command, each.options, RecoveryOptions, _PLACES)))
     return parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,7 @@ def _curve(points: Sequence[tuple[int, float]], best: int, axis: Axes) -> None:
     """Draw the held-out loss by step, and a line at the best step."""
     axis.plot(*zip(*points, strict=True), color=_ACCENT, marker="o", markersize=3)
     axis.axvline(best, color=_INK, linewidth=0.8, linestyle=":")
+    axis.locator_params(axis="x", integer=True, nbins=6)
     axis.set_xlabel("step (dotted: the step whose weights the model has)")
     axis.set_ylabel("held-out loss")
 
@@ -87,13 +89,14 @@ def _distillation(looks: Sequence[Point], best: int, axis: Axes) -> None:
     if losses:
         beside = axis.twinx()
         lines += beside.plot(*zip(*losses, strict=True), color=_INK, linewidth=0.8, label="loss in training (right)")
-        beside.set_ylim(bottom=0)
+        beside.set_ylim(0, 1.1 * max(loss for _, loss in losses))
         beside.spines["right"].set_visible(True)
     axis.axvline(next(each.tokens for each in looks if each.step == best), color=_INK, linewidth=0.8, linestyle=":")
     axis.locator_params(axis="x", nbins=5)
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_xlabel("tokens (dotted: those after which the model has its weights)")
     axis.set_ylabel("on held-out texts")
-    axis.figure.legend(handles=lines, loc="outside upper left", ncols=3, fontsize=7, frameon=False)
+    axis.figure.legend(handles=lines, loc="outside upper left", ncols=3, fontsize=7, frameon=False, handlelength=3)
 
 
 def _bars(removed: Sequence[Removed], axis: Axes) -> None:
@@ -137,8 +140,8 @@ def _short(name: str) -> str:
 
 
 def curves_picture(curves: Curves) -> str:
-    """Return a figure of a comparison."""
-    return _svg(curves.name, partial(draw_curves, curves))
+    """Return a figure of a comparison, its panels one below the other."""
+    return _svg(curves.name, partial(draw_curves, replace(curves, columns=1)))
 
 
 def _drawn(name: str, height: float, draw: Callable[[Axes], None]) -> str:
