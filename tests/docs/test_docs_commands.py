@@ -36,6 +36,7 @@ NOT_RUN = {
     "onnx": "takes 5 s: `export --for tei`, which is run, writes the same graph, and tests/export runs its forms",
     "docker": "other software, from the network: tests/export/test_made_for.py holds the folder to what TEI reads",
     "llama-server": "other software: `make readers` opens such files in llama.cpp",
+    "pipx": "installs, with PyTorch: run by hand on 2026-11-28",
     "pip": "installs: tests/test_docs.py holds the names of extras to pyproject.toml",
 }  # fmt: skip
 """Words of commands that are only parsed, each with the reason."""
