@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gaprune.models import encode as module
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode, encode_tensor
 from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.util.progress import quiet
 
@@ -43,7 +43,7 @@ def test_the_mode_of_the_model_is_kept(bert):
 
 def test_tensors_and_chunks_hold_the_same_embeddings_in_order(bert, monkeypatch):
     wanted = encode(bert, TEXTS, "passage", Prompts())
-    found = encode(bert, TEXTS, "passage", Prompts(), as_tensor=True)
+    found = encode_tensor(bert, TEXTS, "passage", Prompts())
     assert torch.equal(found.cpu(), torch.as_tensor(wanted))
     monkeypatch.setattr(module, "_CHUNK", 3)
     with quiet():
@@ -54,4 +54,4 @@ def test_tensors_and_chunks_hold_the_same_embeddings_in_order(bert, monkeypatch)
 def test_half_precision_gives_float32(bert):
     half = bert.to(torch.bfloat16)
     assert encode(half, TEXTS, "query", Prompts()).dtype == np.float32
-    assert encode(half, TEXTS, "query", Prompts(), as_tensor=True).dtype == torch.float32
+    assert encode_tensor(half, TEXTS, "query", Prompts()).dtype == torch.float32

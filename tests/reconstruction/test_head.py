@@ -13,7 +13,7 @@ from torch import nn
 
 from families import TEXTS
 from gaprune.errors import ConfigError, MeasurementError
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode, encode_tensor
 from gaprune.models.prompts import Prompts
 from gaprune.reconstruction.head import add_head, fit_head, pca_head
 
@@ -66,7 +66,7 @@ def test_a_child_with_its_head_is_in_the_parents_space(model, tmp_path):
     assert sum(isinstance(each, Normalize) for each in child) == sum(isinstance(each, Normalize) for each in model)
     few = BY_ROLE["query"]
     cosines = torch.cosine_similarity(
-        encode(child, few, "query", PROMPTS, as_tensor=True), encode(model, few, "query", PROMPTS, as_tensor=True)
+        encode_tensor(child, few, "query", PROMPTS), encode_tensor(model, few, "query", PROMPTS)
     )
     assert cosines.min() > 0.98
     child.save(str(tmp_path / "child"), create_model_card=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode_tensor
 from gaprune.util.threshold import largest
 
 if TYPE_CHECKING:
@@ -78,8 +78,8 @@ def _most_similar(
     queries = list(excluded)
     position = {passage: index for index, passage in enumerate(passages)}
     label = "Mining negatives: embedding"
-    found_in = encode(model, passages, "passage", prompts, normalize=True, as_tensor=True, label=f"{label} passages")
-    found_by = encode(model, queries, "query", prompts, normalize=True, as_tensor=True, label=f"{label} queries")
+    found_in = encode_tensor(model, passages, "passage", prompts, normalize=True, label=f"{label} passages")
+    found_by = encode_tensor(model, queries, "query", prompts, normalize=True, label=f"{label} queries")
     mined = {}
     for start in range(0, len(queries), _QUERIES):
         block = queries[start : start + _QUERIES]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,47 +21,28 @@ if TYPE_CHECKING:
 _CHUNK = 1024
 """Number of texts between two steps of the progress bar."""
 
-_BATCH_SIZE = 32
+
+class _Options(TypedDict, total=False):
+    """How texts are encoded.
+
+    ``batch_size`` is the number of texts encoded at a time, 32 by default. ``normalize`` scales every embedding to
+    length one. ``label`` is the title of a progress bar; default: none. ``precision`` is that of the model's
+    matrix products (:mod:`gaprune.models.precision`).
+    """
+
+    batch_size: int
+    normalize: bool
+    label: str | None
+    precision: Precision
 
 
-@overload
 def encode(
     model: SentenceTransformer,
     texts: Sequence[str],
     role: Role | None,
     prompts: Prompts | str | None,
-    *,
-    batch_size: int = ...,
-    normalize: bool = ...,
-    as_tensor: Literal[False] = ...,
-    label: str | None = ...,
-    precision: Precision = ...,
-) -> NDArray[np.float32]: ...
-@overload
-def encode(
-    model: SentenceTransformer,
-    texts: Sequence[str],
-    role: Role | None,
-    prompts: Prompts | str | None,
-    *,
-    batch_size: int = ...,
-    normalize: bool = ...,
-    as_tensor: Literal[True],
-    label: str | None = ...,
-    precision: Precision = ...,
-) -> Tensor: ...
-def encode(
-    model: SentenceTransformer,
-    texts: Sequence[str],
-    role: Role | None,
-    prompts: Prompts | str | None,
-    *,
-    batch_size: int = _BATCH_SIZE,
-    normalize: bool = False,
-    as_tensor: bool = False,
-    label: str | None = None,
-    precision: Precision = "float32",
-) -> NDArray[np.float32] | Tensor:
+    **options: Unpack[_Options],
+) -> NDArray[np.float32]:
     """Return the embeddings of texts, ``(texts, dim)`` in float32; the model keeps its training or evaluation mode.
 
     Args:
@@ -69,14 +50,37 @@ def encode(
         texts: At least one text.
         role: Whether the texts are queries or passages; ``None`` for texts that are neither.
         prompts: The prompts of both roles, or one prompt for these texts; ``None`` for the model's default prompt.
-        batch_size: Number of texts encoded at a time.
-        normalize: Scale every embedding to length one.
-        as_tensor: Return a tensor on the model's device instead of an array.
-        label: Title of a progress bar; there is none by default.
-        precision: Of the model's matrix products (:mod:`gaprune.models.precision`).
+        **options: ``batch_size``, ``normalize``, ``label`` and ``precision``.
     """
+    parts = _encoded(model, texts, role, prompts, as_tensor=False, **options)
+    return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def encode_tensor(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    role: Role | None,
+    prompts: Prompts | str | None,
+    **options: Unpack[_Options],
+) -> Tensor:
+    """Return what :func:`encode` does as a tensor on the model's device."""
     import torch
 
+    return torch.cat(_encoded(model, texts, role, prompts, as_tensor=True, **options)).float()
+
+
+def _encoded(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    role: Role | None,
+    prompts: Prompts | str | None,
+    *,
+    as_tensor: bool,
+    batch_size: int = 32,
+    normalize: bool = False,
+    label: str | None = None,
+    precision: Precision = "float32",
+) -> list[Any]:
     # An empty prompt, unlike None, switches off the model's own prompt.
     prompt = (prompts.passage if role == "passage" else prompts.query) if isinstance(prompts, Prompts) else prompts
     options: dict[str, Any] = {"prompt": prompt, "batch_size": batch_size, "normalize_embeddings": normalize}
@@ -86,8 +90,7 @@ def encode(
     size = len(texts) if label is None else _CHUNK
     starts = range(0, len(texts), size)
     with evaluating(model), computing(model.device, precision):
-        parts: list[Any] = [
+        return [
             model.encode(list(texts[start : start + size]), **options)
             for start in (starts if label is None else track(starts, label))
         ]
-    return torch.cat(parts).float() if as_tensor else np.concatenate(parts).astype(np.float32, copy=False)

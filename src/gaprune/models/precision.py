@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from gaprune.config.measurement import Precision
 from gaprune.errors import ConfigError
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode_tensor
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def decide_precision(
         return "float32"
     try:
         exact, fast = (
-            encode(model, texts, "passage", prompt, as_tensor=True, precision=each) for each in ("float32", "bfloat16")
+            encode_tensor(model, texts, "passage", prompt, precision=each) for each in ("float32", "bfloat16")
         )
     except RuntimeError as error:  # code that comes with a model may mix dtypes
         say(f"Texts run in float32: the model does not run in bfloat16 ({str(error).partition(chr(10))[0]}).")

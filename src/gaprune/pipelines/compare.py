@@ -92,7 +92,7 @@ def compare(
         sweep: Constants and the values to compare each criterion with, one constant at a time.
         on_result: Called with each result, which has its model, before the result is freed.
         recipe: Further options, as in :func:`gaprune.prune`; its ``triplets`` can be several too.
-        **options: Any other field of :class:`gaprune.config.Recipe`, such as ``sparsity=(0.5, 0.65)``.
+        **options: Any other field of :class:`gaprune.Recipe`, such as ``sparsity=(0.5, 0.65)``.
 
     Raises:
         GapruneError: One of its kinds, before anything is measured.

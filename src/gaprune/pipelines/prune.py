@@ -53,7 +53,7 @@ def prune(
         out: Folder to write the result to; nothing is written without one.
         recipe: A recipe, a mapping or a YAML file with further options.
         speed: How fast models of other shapes are, for the target ``speedup``; by default operations are counted.
-        **options: Any other field of :class:`gaprune.config.Recipe`.
+        **options: Any other field of :class:`gaprune.Recipe`.
 
     Returns:
         The result, with the pruned model.

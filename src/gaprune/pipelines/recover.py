@@ -72,7 +72,7 @@ def recover(
         parent: The model to distil from and to compare with: a folder, a hub id, or a loaded model; by default the
             one that ``gaprune.json`` names.
         recipe: Options, a mapping or a YAML file with further options.
-        **options: Any other field of :class:`gaprune.config.RecoveryOptions`.
+        **options: Any other field of :class:`gaprune.RecoveryOptions`.
 
     Returns:
         The result, with the recovered model.

@@ -98,8 +98,8 @@ def shrink(
         general: Triplets of general language; by default the small sample that comes with GAPrune.
         out: Folder to write.
         recipe: Options, a mapping or a YAML file with further options.
-        **options: Any other field of :class:`gaprune.config.ShrinkOptions`; one target (``speedup``, ``size`` or
-            ``parameters``) is needed.
+        **options: Any other field of :class:`gaprune.config.shrink.ShrinkOptions`; one target (``speedup``, ``size``
+            or ``parameters``) is needed.
 
     Returns:
         What was made and measured.

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gaprune.errors import ConfigError, MeasurementError
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode_tensor
 from gaprune.reconstruction.least_squares import fit_columns
 from gaprune.reconstruction.moments import MomentAccumulator, Moments
 
@@ -146,7 +146,7 @@ def _embed(model: SentenceTransformer, texts: Sequence[str], role: Role, prompts
 
     modules: list[Any] = list(model)[: head_place(model)]
     bare = SentenceTransformer(modules=modules, device=str(model.device), similarity_fn_name="cosine")
-    found = encode(bare, texts, role, prompts, as_tensor=True).double().cpu()
+    found = encode_tensor(bare, texts, role, prompts).double().cpu()
     if not torch.isfinite(found).all():
         raise MeasurementError(
             "A head cannot be fitted: the model gives embeddings that are not finite.",

@@ -16,7 +16,7 @@ from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.triplets import Triplets
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode_tensor
 from gaprune.models.modes import padded_inputs
 from gaprune.models.prompts import Prompts
 from gaprune.statistics.losses import info_nce
@@ -88,8 +88,8 @@ class ReferenceOutputs:
         passages = [text for item in self._triplets for text in item.passages]
         precision = self._options.precision
         return (
-            encode(model, queries, "query", self._prompts, as_tensor=True, precision=precision),
-            encode(model, passages, "passage", self._prompts, as_tensor=True, precision=precision),
+            encode_tensor(model, queries, "query", self._prompts, precision=precision),
+            encode_tensor(model, passages, "passage", self._prompts, precision=precision),
         )
 
     def _loss(self, embeddings: tuple[Tensor, Tensor]) -> float:

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 from torch import Tensor
 
 from gaprune.errors import ModelError
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode_tensor
 from gaprune.util.threshold import largest
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def embed(
         ModelError: If an embedding contains NaN or infinity.
     """
     place = {text: index for index, text in enumerate(dict.fromkeys(texts))}
-    found = encode(model, list(place), role, prompts, batch_size=batch_size, as_tensor=True)
+    found = encode_tensor(model, list(place), role, prompts, batch_size=batch_size)
     bad = int((~torch.isfinite(found).all(dim=1)).sum())
     if bad:
         raise ModelError(
