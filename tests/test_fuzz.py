@@ -14,8 +14,7 @@ from gaprune.config.files import load_recipe
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.data.documents.read import read_documents
-from gaprune.data.read import read_triplets
-from gaprune.data.readers.texts import read_texts
+from gaprune.data.read import read_texts, read_triplets
 from gaprune.errors import ConfigError, DataError, ModelError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance

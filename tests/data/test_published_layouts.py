@@ -12,8 +12,7 @@ import pyarrow as pa
 import pytest
 
 from gaprune.data.documents.read import read_documents
-from gaprune.data.read import read_triplets
-from gaprune.data.readers.texts import read_texts
+from gaprune.data.read import read_texts, read_triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation.quality.discovery import find_tasks
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gaprune.data.readers.texts import read_texts
+from gaprune.data.read import read_texts
 from gaprune.errors import DataError
 
 

@@ -7,7 +7,7 @@ import torch
 from transformers import DataCollatorWithFlattening
 
 from gaprune.config.measurement import MeasurementOptions
-from gaprune.evaluation.cost.flops import count_flops
+from gaprune.evaluation.cost.footprint import count_flops
 from gaprune.models.encoders import TorchModel
 from gaprune.models.load import load_model
 from gaprune.models.modes import padded_inputs

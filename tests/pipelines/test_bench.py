@@ -13,7 +13,7 @@ import torch
 import gaprune
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.cost import latency
-from gaprune.evaluation.cost.flops import Flops, count_flops
+from gaprune.evaluation.cost.footprint import Flops, count_flops
 from gaprune.evaluation.cost.latency import Timing, computing_with, time_models
 from gaprune.evaluation.cost.memory import measure_memory
 from gaprune.evaluation.cost.workload import Workload, texts_of_length

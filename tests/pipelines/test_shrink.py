@@ -174,7 +174,7 @@ class TestSpeed:
     @pytest.fixture
     def met(self, folder_of, toy_triplets, tmp_path, monkeypatch):
         """Return the function that prunes for 1.4 times; the final measurement of a model says something else."""
-        from gaprune.evaluation.cost.flops import count_flops
+        from gaprune.evaluation.cost.footprint import count_flops
 
         def found(error=1.0):
             def measured(child, parent, *, texts, **_options):

@@ -16,7 +16,7 @@ from sentence_transformers.base.modules import Transformer
 from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding
 
 from families import TEXTS
-from gaprune.data.readers.texts import read_texts
+from gaprune.data.read import read_texts
 from gaprune.data.samples import sample_triplets
 from gaprune.errors import ConfigError, MissingExtraError, ModelError
 from gaprune.models.load import load_model

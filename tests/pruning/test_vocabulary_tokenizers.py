@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from families import FAMILIES
-from gaprune.data.readers.texts import read_texts
+from gaprune.data.read import read_texts
 from gaprune.data.samples import sample_triplets
 from gaprune.errors import ModelError
 from gaprune.models.load import load_model

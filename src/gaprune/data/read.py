@@ -1,8 +1,9 @@
-"""Reading triplets from files, folders and the hub."""
+"""Reading triplets from files, folders and the hub, and texts without queries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from gaprune.data.readers.records import parse_records
 from gaprune.data.samples import sample_triplets
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
-from gaprune.util.json_lines import Record
-from gaprune.util.text_files import format_of
+from gaprune.util.json_lines import Record, read_json_lines
+from gaprune.util.text_files import format_of, read_lines
 
 _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".json": read_json,
@@ -172,3 +173,32 @@ def read_general(
             f"package is enough for a first try: --general {sample_triplets('general')}",
             source=DEFAULT_GENERAL,
         ) from error
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """Read the texts of a corpus, in the order of the files.
+
+    Args:
+        path: A .txt file (one text per line), a .jsonl file (objects with a ``text``, or triplets, of which every
+            text counts), or a folder (all such files directly in it, sorted by name).
+
+    Raises:
+        DataError: If there is no such file or no text in it, or a line cannot be used.
+    """
+    files = files_of(path, (".jsonl", ".txt"), kind="text")
+    texts = [text for file in files for text in _file_texts(file)]
+    if not texts:
+        raise DataError("holds no text.", "Give a file with at least one text.", source=path)
+    return texts
+
+
+def _file_texts(file: Path) -> Iterator[str]:
+    if format_of(file) == ".txt":
+        yield from (line.strip() for _, line in read_lines(file) if line.strip())
+        return
+    for has_text, records in groupby(read_json_lines(file), key=lambda record: "text" in record.fields):
+        if has_text:
+            yield from (record.text("text") for record in records)
+        else:
+            for triplet in parse_records(records, None, require_negatives=False):
+                yield from (triplet.query, *triplet.passages)

@@ -193,7 +193,7 @@ class Export(Record):
         form: How the weights are kept; empty in earlier exports.
         source: The model that was exported.
         parameters: Parameters of the source.
-        flops: :class:`gaprune.evaluation.cost.flops.Flops` of the source.
+        flops: :class:`gaprune.evaluation.cost.footprint.Flops` of the source.
         footprint: Sizes and zeros of the source; ``None`` in earlier exports.
         versions: Versions of the libraries.
         texts: Held-out texts whose embeddings were compared; 0 if nothing could run the export.

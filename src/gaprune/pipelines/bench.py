@@ -10,8 +10,7 @@ from typing import Any
 
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.cost.benchmark import Benchmark, Cost
-from gaprune.evaluation.cost.flops import Flops, count_flops
-from gaprune.evaluation.cost.footprint import footprint
+from gaprune.evaluation.cost.footprint import Flops, count_flops, footprint
 from gaprune.evaluation.cost.latency import check_lengths, computing_with, time_models
 from gaprune.evaluation.cost.memory import is_measurable, measure_memory
 from gaprune.evaluation.cost.workload import Workload, texts_of_length

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError, ModelError
-from gaprune.evaluation.cost.flops import count_flops
-from gaprune.evaluation.cost.footprint import footprint
+from gaprune.evaluation.cost.footprint import count_flops, footprint
 from gaprune.export.comparison import FP32_FLOOR, INT8_FLOOR, Agreement, Floor, Texts
 from gaprune.export.folder import check_destination, writing
 from gaprune.export.formats.base import Request, format_named

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from gaprune.evaluation.cost.flops import Flops
+from gaprune.evaluation.cost.footprint import Flops
 from gaprune.evaluation.cost.latency import Timing
 from gaprune.evaluation.cost.memory import Memory
 from gaprune.models.formats import Format

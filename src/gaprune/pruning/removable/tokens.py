@@ -13,7 +13,7 @@ from torch import Tensor
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity
 from gaprune.criteria.needs import DataKind, Needs
-from gaprune.data.readers.texts import read_texts
+from gaprune.data.read import read_texts
 from gaprune.errors import require_extra
 from gaprune.models.blocks import transformer_of
 from gaprune.models.vocabulary import vocabulary
