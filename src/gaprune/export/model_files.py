@@ -69,7 +69,7 @@ def write_model(model: SentenceTransformer, folder: Path) -> None:
         if package.startswith("sentence_transformers."):
             entry["type"] = f"sentence_transformers.models.{name}"
             _rewrite_settings(module, name, folder / entry["path"], model)
-    write_json(path, entries)
+    write_json(path, entries, ascii_only=False)
     if (folder / "config.json").is_file():
         _rewrite_config(folder)
     if hasattr(model.tokenizer, "backend_tokenizer"):
@@ -94,7 +94,7 @@ def _rewrite_settings(module: Any, name: str, folder: Path, model: SentenceTrans
         return
     settings = rewrite(json.loads(path.read_text(encoding="utf-8")), module, model)
     if settings:
-        write_json(path, settings)
+        write_json(path, settings, ascii_only=False)
     else:
         shutil.rmtree(folder)
 

@@ -82,7 +82,7 @@ def _write_settings(folder: Path, parents: Path | None, max_length: int | None) 
         settings["tokenizer_class"] = _CLASSES.get(settings["tokenizer_class"], settings["tokenizer_class"])
     if max_length is not None:
         settings["model_max_length"] = max_length
-    write_json(path, settings)
+    write_json(path, settings, ascii_only=False)
 
 
 def _write_special_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, parents: Path | None) -> None:
@@ -102,7 +102,7 @@ def _write_special_tokens(tokenizer: PreTrainedTokenizerFast, folder: Path, pare
     if parents is not None and _contents(json.loads(parents.read_text(encoding="utf-8"))) == _contents(tokens):
         shutil.copyfile(parents, path)
     else:
-        write_json(path, tokens)
+        write_json(path, tokens, ascii_only=False)
 
 
 def _contents(tokens: dict[str, Any]) -> dict[str, Any]:

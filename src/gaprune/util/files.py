@@ -162,9 +162,9 @@ def write_text(path: str | Path, text: str) -> Path:
     return path
 
 
-def write_json(path: str | Path, content: Any) -> Path:
-    """Write ``content`` as JSON to ``path``, as :func:`write_text` does."""
-    return write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: str | Path, content: Any, *, ascii_only: bool = True) -> Path:
+    """Write ``content`` as JSON to ``path``, as :func:`write_text` does; file names may hold what is not Unicode."""
+    return write_text(path, json.dumps(content, indent=2, ensure_ascii=ascii_only) + "\n")
 
 
 def folder_bytes(folder: str | Path) -> int:

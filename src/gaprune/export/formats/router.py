@@ -102,10 +102,10 @@ class RouterFolder(ExportFormat):
             "parameters": {"default_route": _DOCUMENT, "allow_empty_key": True, "route_mappings": {}},
         }
         modules = [{"idx": 0, "name": "0", "path": "", "type": _ROUTER}]
-        write_json(folder / "modules.json", modules)
-        write_json(folder / "router_config.json", router)
+        write_json(folder / "modules.json", modules, ascii_only=False)
+        write_json(folder / "router_config.json", router, ascii_only=False)
         settings = settings | {"prompts": prompts, "default_prompt_name": None}
-        write_json(folder / "config_sentence_transformers.json", settings)
+        write_json(folder / "config_sentence_transformers.json", settings, ascii_only=False)
         return "both models as they are"
 
     def embeddings(
