@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from gaprune.evaluation.cost.speed import Speed
 from test_page import HOSTILE, Parsed
 
 import gaprune
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ModelError
 from gaprune.evaluation.comparison import COMPARISON_FILE, Cell, Comparison, Other
+from gaprune.evaluation.cost.latency import Speed
 from gaprune.evaluation.quality.bootstrap import Difference
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.evaluation.variants import Variant, Variants
