@@ -166,7 +166,7 @@ class TestOutputs:
             raise AssertionError("loaded too early")
 
         for loader in (
-            "pipelines.preflight.load_model",
+            "pipelines.arguments.load_model",
             "models.load.load_model",
             "models.exported_module.open_model",
         ):

@@ -58,3 +58,10 @@ def test_a_folder_that_is_not_there(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="prunde cannot be loaded: there is no such folder"):
         load_model("prunde")
+
+
+@pytest.mark.parametrize("name", ["/nowhere/small", "./small", "a/b/small"])
+def test_a_path_that_is_not_there_is_not_sought_on_the_hub(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"small cannot be loaded: there is no such folder\.\n"):
+        load_model(name)

@@ -88,9 +88,7 @@ def test_threads_that_load_at_the_same_time_leave_transformers_as_it_was(folder_
 
 class TestLoadingErrors:
     def test_missing_folder(self, tmp_path):
-        with pytest.raises(
-            ModelError, match=r"nothing-here cannot be loaded: Path .*nothing-here not found"
-        ) as caught:
+        with pytest.raises(ModelError, match=r"nothing-here cannot be loaded: there is no such folder") as caught:
             load_model(tmp_path / "nothing-here")
         assert "folder of a sentence-transformers model, or a hub id" in caught.value.remedy
 

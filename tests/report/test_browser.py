@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from test_comparison_page import compared
 from test_page import Parsed, shrunk
 
 from gaprune.evaluation.quality.changed import ChangedQueries
+from gaprune.report.comparison import comparison_page
 from gaprune.report.page import report_page
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -40,11 +42,19 @@ def browse(page: str, folder: Path, width: int) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+PAGES = {
+    "model": (whole, {"answer", "quality", "removed", "cost", "mixes", "recovery", "queries", "recipe"}),
+    "comparison": (lambda: comparison_page(compared()), {"answer", "quality", "curves", "data", "recipe"}),
+}
+
+
 @pytest.mark.parametrize("width", [500, 1280])  # a headless Chromium has no narrower window than 500
-def test_it_loads_without_an_error_and_fits(width, tmp_path):
-    page = whole()
+@pytest.mark.parametrize("name", PAGES)
+def test_it_loads_without_an_error_and_fits(name, width, tmp_path):
+    make, wanted = PAGES[name]
+    page = make()
     sections = Parsed(page).sections
-    assert {"answer", "quality", "removed", "cost", "mixes", "recovery", "queries", "recipe"} <= set(sections)
+    assert wanted <= set(sections)
     probed = page.replace("; style-src", "; script-src 'unsafe-inline'; style-src").replace(
         "</body>", f"{PROBE}</body>"
     )

@@ -23,8 +23,8 @@ def scored(value: float) -> Evaluation:
     return Evaluation((score,))
 
 
-@pytest.fixture
-def comparison() -> Comparison:
+def compared() -> Comparison:
+    """Two criteria at two sparsities with two samples."""
     values = {
         ("dai", 0.5): (0.7, 0.72),
         ("wanda", 0.5): (0.6, 0.61),
@@ -45,6 +45,11 @@ def comparison() -> Comparison:
     }
     variants = Variants(by_name={name: Variant(base=name) for name in ("dai", "wanda")})
     return Comparison(settings=settings, dense=scored(0.8), cells=cells, variants=variants)
+
+
+@pytest.fixture
+def comparison() -> Comparison:
+    return compared()
 
 
 def test_the_page_is_whole_and_loads_nothing(comparison):

@@ -74,6 +74,8 @@ def load_model(
         raise ModelError(
             f"The folder {folder} holds no model (no .json configuration).", f"Name a model's own folder{hint}"
         )
+    if not folder.exists() and (str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1):
+        raise ModelError(f"The model {name} cannot be loaded: there is no such folder.", _way_out(folder, ""))
     try:
         with CONSTRUCTION:
             model = SentenceTransformer(

@@ -120,8 +120,6 @@ def evaluation_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return a row for each task and for the mean of several, under :data:`EVALUATION_COLUMNS`."""
     rows = []
     for row in evaluation.rows():
-        if row["kind"] == "mean" and [score.domain for score in evaluation.scores].count(str(row["domain"])) == 1:
-            continue  # the mean of one task
         values = [row["value"], row["parent"]]
         name = "mean" if row["kind"] == "mean" else str(row["task"])
         cells = ["" if value is None else f"{value:.4f}" for value in values]

@@ -180,7 +180,7 @@ class Evaluation:
         return None
 
     def rows(self) -> list[dict[str, str | float | None]]:
-        """Return the table: tasks by domain, the mean of each domain, and (for several domains) the mean of all.
+        """Return the table: tasks by domain, the mean of a domain of several tasks, and the mean of several domains.
 
         Each row has ``domain``, ``task``, ``kind``, ``metric``, ``value``, ``parent``, ``change``, ``interval``
         and ``seconds``;
@@ -190,7 +190,8 @@ class Evaluation:
         for domain in self.domains:
             members = self._of(domain)
             rows += [self._row(score) for score in members]
-            rows.append(self._row(self._mean_score(domain, members)))
+            if len(members) > 1:
+                rows.append(self._row(self._mean_score(domain, members)))
         if len(self.domains) > 1:
             rows.append(self._row(self._mean_score("", list(self.scores))))
         return rows
@@ -211,7 +212,6 @@ class Evaluation:
             metric="",
             value=part.mean(),
             parent=part.parent_mean(),
-            interval=members[0].interval if len(members) == 1 else None,
             seconds=seconds,
         )
 
