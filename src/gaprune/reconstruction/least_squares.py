@@ -72,17 +72,7 @@ def fit_entries(
 
     All rows are solved together by conjugate gradients. The preconditioner is the inverse of the whole covariance, of
     which every row takes its own part: a few dozen steps suffice, of two products of the size of ``W C`` each.
-
-    Args:
-        weight: ``W``, ``(out, in)``.
-        bias: ``b``, ``(out,)``.
-        moments: Moments of the inputs of this layer, and of the gaps.
-        keep: True for kept entries, ``(out, in)``.
-        ridge: Pull towards the original weights, relative to the variance of each input; larger changes less.
-        name: Name of the linear layer, for the error.
-
-    Returns:
-        The weight in fp32, zero at pruned entries, and the bias.
+    Arguments and results are those of :func:`fit_columns`, but ``keep`` is true for kept entries, ``(out, in)``.
 
     Raises:
         UnsolvedError: If the moments are singular even with the ridge, or the solver does not converge.
