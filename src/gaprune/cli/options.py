@@ -40,7 +40,7 @@ QuietFlag = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print neither progress nor tables.", rich_help_panel="Output")
 ]
 Device = Annotated[str | None, typer.Option(help="Torch device; default: chosen by sentence-transformers.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output of ours that exists.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output that GAPrune wrote.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the models.")]
 RecipeFile = Annotated[
     Path | None,

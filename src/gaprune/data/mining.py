@@ -10,12 +10,11 @@ from gaprune.data.triplets import Triplet, Triplets
 from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError
 from gaprune.models.encode import encode_tensor
+from gaprune.models.prompts import Prompts
 from gaprune.util.threshold import largest
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.models.prompts import Prompts
 
 _NAMED = 5
 """Number of pairs named in an error."""

@@ -12,11 +12,10 @@ from gaprune.config.data import ITERATIONS
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.models.encode import encode
+from gaprune.models.prompts import Prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.models.prompts import Prompts
 
 _LARGE = 50_000
 """From this many queries on, k-means uses mini-batches."""

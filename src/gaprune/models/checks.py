@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -10,17 +11,14 @@ from torch import nn
 from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, blocks, transformer_of
 from gaprune.models.encode import encode
+from gaprune.models.linear_layers import LinearLayer
 from gaprune.models.load import MERGE, most_tokens
 from gaprune.models.obstacles import obstacles_in
 from gaprune.models.probe import embedding, probe
 from gaprune.models.prompts import TASKS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.models.linear_layers import LinearLayer
 
 
 def check_modules(model: SentenceTransformer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import numpy as np
@@ -13,8 +14,6 @@ from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 

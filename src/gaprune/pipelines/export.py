@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.cost.footprint import count_flops, footprint
 from gaprune.export.comparison import FP32_FLOOR, INT8_FLOOR, Agreement, Floor, Texts
@@ -28,8 +29,6 @@ from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.data.triplets import Triplet
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.recipe import Recipe
 from gaprune.config.typed import PruneManyOptions, PruneOptions
+from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -21,14 +22,12 @@ from gaprune.pipelines.prepare import Prepared, PrunedModel, prepare
 from gaprune.pipelines.result import Result
 from gaprune.pipelines.structured import prune_structured, rank_units
 from gaprune.pipelines.unstructured import prune_unstructured, score_weights
+from gaprune.pruning.costs import SpeedOfShapes
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.unit_importance import UnitRanking
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.data.triplets import Triplet
-    from gaprune.pruning.costs import SpeedOfShapes
 
 
 def prune(

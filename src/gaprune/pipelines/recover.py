@@ -12,6 +12,7 @@ from gaprune.config.files import given_options
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.typed import RecoverOptions
 from gaprune.data.checks.prompts import check_prompts
+from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
@@ -36,8 +37,6 @@ from gaprune.util.files import temporary_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.data.triplets import Triplet
 
 _MAY_DIFFER = {
     "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks", "model", "parent", "device", "minutes",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
+from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError
 from gaprune.export.portable import Parent
 from gaprune.export.records import Recovery
@@ -24,8 +25,6 @@ from gaprune.util.files import temporary_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.data.triplets import Triplet
 
 _SHARED = (
     "domain", "general", "subset", "split", "columns", "general_subset", "general_split", "general_columns",

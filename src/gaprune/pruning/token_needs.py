@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from gaprune.models.vocabulary import Vocabulary
+
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
-
-    from gaprune.models.vocabulary import Vocabulary
 
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from gaprune.config.measurement import Precision
+from gaprune.data.triplets import Triplets
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
 from gaprune.models.modes import computing, evaluating, padded_inputs
@@ -25,8 +26,6 @@ from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.data.triplets import Triplets
 
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
 

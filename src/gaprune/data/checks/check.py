@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gaprune.data.checks.overlap import Overlap, overlap, places
 from gaprune.data.checks.prompts import prompt_problems
 from gaprune.data.checks.statistics import COUNTS, Counter, Lengths, SetReport, TokenCounter, describe, word_counter
+from gaprune.data.triplets import Triplets
 from gaprune.data.words import normalise
 from gaprune.models.prompts import Prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
-
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.data.triplets import Triplets
 
 
 @dataclass(frozen=True, slots=True)

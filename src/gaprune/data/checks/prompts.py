@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from gaprune.errors import DataError
-from gaprune.models.prompts import unused_prompts
+from gaprune.models.prompts import Prompts, Role, unused_prompts
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.models.prompts import Prompts, Role
 
 _KNOWN = re.compile(
     r"(?i:query|passage|search_query|search_document|instruct|represent this \w+[^:\n]{0,80}"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gaprune.data.checks.overlap import repeated, shortened
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ModelError
+from gaprune.models.prompts import Prompts
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.data.triplets import Triplet, Triplets
-    from gaprune.models.prompts import Prompts
 
 Counter = Callable[[Sequence[str], str], list[int]]
 """Takes texts and the prompt before each; returns the length of each."""

@@ -12,11 +12,10 @@ import numpy.typing as npt
 from gaprune.data.documents.pairs import Pair
 from gaprune.data.words import normalise, shared_words, words
 from gaprune.models.encode import encode
+from gaprune.models.prompts import Prompts
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.models.prompts import Prompts
 
 _SHARED = 0.8
 """Passages that share this part of their words with a positive or more are too similar to be its negatives."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gaprune.errors import ConfigError, suggest
+from gaprune.export.readers import Reader
 from gaprune.models.checks import check_adapter
 from gaprune.models.load import load_model
 from gaprune.util.registry import Registry
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.export.readers import Reader
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from torch import Tensor
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.base import Criterion, Granularity, needs_of
 from gaprune.criteria.needs import DataKind, Needs
+from gaprune.models.linear_layers import LinearLayer
 from gaprune.pruning.basis import Basis
 from gaprune.util.registry import Registry
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
-
-    from gaprune.models.linear_layers import LinearLayer
 
 
 @dataclass(frozen=True)
