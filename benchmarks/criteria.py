@@ -35,7 +35,7 @@ from gaprune.evaluation.quality.task import Task
 from gaprune.models.demo import demo_model
 from gaprune.models.linear_layers import linear_layers, select
 from gaprune.models.load import load_model
-from gaprune.pruning.calibration import KINDS, Calibration, CalibrationData, draw_calibration
+from gaprune.pruning.calibration import Calibration, CalibrationData, draw_calibration
 from gaprune.pruning.measure import measure_both
 from gaprune.pruning.scoring import score
 from gaprune.pruning.zeros import Pruning, apply
@@ -149,7 +149,7 @@ class Sample:
         folder = testbed() / "calibration"
         if data is None:
             read = (read_triplets(folder / f"{kind}.jsonl") for kind in (domain, "general"))
-            data = CalibrationData(*read, frozenset(KINDS))
+            data = CalibrationData(*read, frozenset(("domain", "general")))
         self.rows = rows
         self.calibration: Calibration = draw_calibration(self.model, self.recipe, data)
 

@@ -22,7 +22,7 @@ from torch.nn import functional
 from criteria import WIDTH, Sample, constants
 from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplets
-from gaprune.pruning.calibration import KINDS, CalibrationData
+from gaprune.pruning.calibration import CalibrationData
 from gaprune.report.markdown import markdown_table
 from gaprune.statistics.losses import info_nce
 from testbed import RESULTS, Lines, for_encoding, machine, put_table, testbed
@@ -86,7 +86,7 @@ def main() -> None:
     if missing and not args.table:
         (domain, domain_held), (general, general_held) = split("finance"), split("general")
         rows = [row for setting, row in missing if setting == SETTING and row != "dense"]
-        sample = Sample("finance", 0, data=CalibrationData(domain, general, frozenset(KINDS)), rows=rows)
+        sample = Sample("finance", 0, data=CalibrationData(domain, general, frozenset(("domain", "general"))), rows=rows)
         held = (domain_held, general_held)
         dense = [quality(for_encoding(sample.model), triplets)[2] for triplets in held]
         for setting, row in missing:

@@ -42,7 +42,7 @@ import gaprune
 from gaprune.data.read import read_triplets
 from gaprune.data.samples import sample_triplets
 from gaprune.data.triplets import write_triplets
-from gaprune.pipelines import preflight, prepare, prune, structured, unstructured
+from gaprune.pipelines import arguments, prepare, prune, structured, unstructured
 from gaprune.pruning import measure
 from gaprune.pruning.removable import weights
 from gaprune.report.markdown import markdown_table
@@ -91,7 +91,7 @@ SIZES = {
 TARGETS = {"0.6B": 5 * GIB, "4B": 16 * GIB}
 """What the peak has to stay under."""
 STAGES: tuple[tuple[Any, str, str], ...] = (
-    (preflight, "load_model", "load"),
+    (arguments, "load_model", "load"),
     (prepare, "check_finite", "check"),
     (prepare.Parent, "of", "fingerprint"),
     (unstructured, "_measure_and_score", "measure and score"),
