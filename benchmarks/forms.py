@@ -86,7 +86,9 @@ def main() -> None:
     if missing and not args.table:
         (domain, domain_held), (general, general_held) = split("finance"), split("general")
         rows = [row for setting, row in missing if setting == SETTING and row != "dense"]
-        sample = Sample("finance", 0, data=CalibrationData(domain, general, frozenset(("domain", "general"))), rows=rows)
+        sample = Sample(
+            "finance", 0, data=CalibrationData(domain, general, frozenset(("domain", "general"))), rows=rows
+        )
         held = (domain_held, general_held)
         dense = [quality(for_encoding(sample.model), triplets)[2] for triplets in held]
         for setting, row in missing:
