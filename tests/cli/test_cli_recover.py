@@ -59,8 +59,8 @@ def test_prune_recover_inspect(gaprune, files, empty, how, held, made):
         (("recover", "--stepss", 2), "No such option"),
         (("prune", "--recover", 2, "--set", "scores=s.safetensors"), "out: the result would be lost."),
         (
-            ("prune", "--recover", 4, "--set", "rounds=2", "--width", 0.5, "--out", "o"),
-            "rounds: structured pruning",
+            ("prune", "--no-reconstruct", "--set", "rounds=2", "--width", 0.5, "--out", "o"),
+            "rounds: each round measures",
         ),
         (("prune", "--recover", 4, "--set", "recovery.stepss=2", "--out", "o"), "Unknown option 'stepss'"),
     ],

@@ -15,7 +15,7 @@ from gaprune.evaluation.cost.latency import Speed
 from gaprune.export import folder as writing
 from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
-from gaprune.pipelines import meet_target, shrink, shrink_plan
+from gaprune.pipelines import meet_target, shrink, shrink_plan, structured
 from toys import triplets_file
 
 QUICK = {"prune": {"triplets": 12, "batch_size": 8, "reconstruction_triplets": 8, "round_to": 4}, "minutes": 3.0}
@@ -127,6 +127,18 @@ def _interrupted(*_args, **_options):
     raise KeyboardInterrupt
 
 
+def test_what_was_measured_outlives_a_kill_of_the_pruning(arguments, place, monkeypatch):
+    monkeypatch.setattr(structured, "reconstruct", _interrupted)
+    found = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            gaprune.shrink(**arguments, out=place / "killed")
+        sums = place.glob("killed.stages/pruning-*/**/*.safetensors")
+        found.append({path: path.stat().st_mtime_ns for path in sums})
+    assert found[0]
+    assert found[0] == found[1]
+
+
 def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys):
     recipe = {**QUICK, "recover": {"steps": 2, "batch_size": 8, "minutes": 1e-6}}
     found = gaprune.shrink(**{**arguments, "recipe": recipe}, out=place / "late").provenance
@@ -159,7 +171,7 @@ def test_a_disk_that_is_full_in_any_stage(arguments, place, monkeypatch):
                 gaprune.shrink(**arguments, out=out)
         assert not out.exists()
         kept = {each.name for each in place.glob("full.stages/*")}
-        assert {name for name in kept if not name.startswith("training-")} == finished
+        assert {name for name in kept if not name.startswith(("pruning-", "training-"))} == finished
         finished |= {stage}
     for done in ("prepare_domain", "meet_target", "recover"):
         monkeypatch.setattr(shrink, done, _interrupted)

@@ -21,10 +21,9 @@ from gaprune.models.linear_layers import linear_layers
 from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
-from gaprune.pipelines.speed_table import of_shape
 from gaprune.pruning import measure as measuring
 from gaprune.pruning.calibration import CalibrationData, draw_calibration
-from gaprune.pruning.costs import Shape
+from gaprune.pruning.costs import Shape, of_shape
 from gaprune.reconstruction.quick import Quick
 from gaprune.reconstruction.reconstruct import split
 from gaprune.report.sentences import target_text
@@ -182,6 +181,36 @@ class TestMix:
             expected = whole.degradation(masked)
         assert expected > 1e-3
         assert mix.estimated_degradation == pytest.approx(expected, abs=1e-4)
+
+    @pytest.mark.parametrize("reconstruct", [True, False])
+    @pytest.mark.parametrize("name", ["bert", "llama"])
+    def test_hidden_dimensions_and_heads_are_searched_too(self, name, folder_of, toy_triplets, reconstruct):
+        """Layers of this stand-in for a machine cost by their hidden dimensions and heads alone."""
+
+        class Machine:
+            def speedup(self, shape):
+                return 32 / shape.hidden * (2 / shape.heads if shape.heads else 1)
+
+            def confirms(self, shape):
+                return True
+
+        model = SentenceTransformer(str(folder_of(name)), device="cpu")
+        kinds = ["depth", "width", "hidden"] + ["heads"] * (name == "llama")
+        options = {"domain": toy_triplets, "reconstruct": reconstruct, "search": kinds, **SMALL}
+        result = gaprune.prune(model, target="speedup=1.3", speed=Machine(), **options)
+        found = result.provenance().method.pruning.target
+        tried = {(each.hidden, each.heads) for each in found.candidates}
+        assert tried >= ({(24, None)} if name == "bert" else {(24, 2), (32, 1)})
+        assert (32, Shape.of(model).heads) not in tried
+        assert Shape.of(result.model) == Shape(**found.chosen.model_dump(include=set(Shape.model_fields)))
+        assert found.chosen.parameters == size(result.model)
+        assert embed(result.model).shape == embed(model).shape
+        for mix in found.candidates if not reconstruct else ():
+            cut = {"heads": 0.5} if mix.hidden == 32 else {"hidden": 1 - mix.hidden / 32, "round_to": 8}
+            alone = gaprune.prune(model, domain=toy_triplets, reconstruct=False, **cut).model
+            judged = toy_triplets.take(5, seed=0)
+            whole = ReferenceOutputs(model, judged, prompts=Prompts(), options=Recipe())
+            assert mix.estimated_degradation == pytest.approx(whole.degradation(alone), abs=1e-4)
 
     def test_of_mixes_with_the_same_loss_the_one_that_moves_embeddings_less_is_better(self, bert, toy_triplets):
         options = {"domain": toy_triplets, "target": "parameters=15k", "reconstruct": False, **SMALL}

@@ -13,6 +13,8 @@ from gaprune.errors import ConfigError, MeasurementError, ModelError
 from gaprune.export.provenance import Provenance
 from gaprune.export.records import Calibration
 from gaprune.models.blocks import blocks, transformer_of
+from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pruning.calibration import CalibrationData, draw_calibration
@@ -206,6 +208,16 @@ class TestDepth:
         assert len(second["importance"]) == 5
         gone = min(first["importance"], key=first["importance"].get)
         assert gone not in second["importance"]
+
+    def test_effects_beside_removed_layers_are_those_of_quick_reconstructions(self, genuine, toy_triplets):
+        """The first layer is removed, so the walk through the others fits what a reconstruction without both fits."""
+        parent = load_model(genuine, device="cpu", max_length=16)
+        data = CalibrationData(toy_triplets, None, frozenset({"domain"}))
+        quick = Quick(parent, draw_calibration(parent, Recipe(), data), Recipe())
+        found = quick.layer_effects({"domain": toy_triplets}, [3], [0])["domain"]
+        whole = ReferenceOutputs(parent, toy_triplets, prompts=Prompts(), options=Recipe())
+        for layer, effect in found.items():
+            assert (effect.loss, effect.distance) == pytest.approx(whole.changed(quick([0, layer])), abs=1e-4)
 
     @pytest.mark.parametrize("criterion", ["random", "magnitude"])
     def test_baselines_need_no_data(self, bert, criterion):

@@ -65,22 +65,6 @@ def test_beside_layers_that_are_gone_already(bert, toy_triplets):
         assert effect.distance == pytest.approx(float((1 - cosines).mean()), abs=1e-4)
 
 
-def test_models_that_make_up_for_what_goes(bert, toy_triplets):
-    """Where others give the model without the layers, it is theirs that is held against the whole."""
-    asked = []
-
-    def without(gone):
-        asked.append(set(gone))
-        return remove_layers(bert, [1])
-
-    options = {"prompts": PROMPTS, "options": MeasurementOptions()}
-    found = layer_effects(bert, {"domain": toy_triplets}, layers=[0, 1], without=without, **options)["domain"]
-    (plain,) = layer_effects(bert, {"domain": toy_triplets}, layers=[1], **options)["domain"].values()
-    assert asked == [{0}, {1}]
-    for effect in found.values():
-        assert (effect.loss, effect.distance) == pytest.approx((plain.loss, plain.distance), abs=1e-4)
-
-
 def test_influence_turns_states(bert, toy_triplets):
     """A block that doubles its input turns nothing."""
     blocks(bert)[0].forward = lambda hidden, *_args, **_kwargs: hidden * 2

@@ -134,10 +134,8 @@ class Recipe(
 
     @model_validator(mode="after")
     def _check_recovery(self) -> Self:
-        if self.rounds > 1 and self.is_structured:
-            raise ValueError("rounds: structured pruning takes one round, and recovery follows; leave rounds out")
         if self.rounds > 1 and self.pattern is not None:
             raise ValueError(f"rounds: granularity {self.granularity} is reached in one round; leave rounds out")
-        if not self.recover and (self.rounds > 1 or self.recovery):
+        if not self.recover and ((self.rounds > 1 and not self.is_structured) or self.recovery):
             raise ValueError("recover: without steps, rounds and recovery have no effect; give --recover 100")
         return self

@@ -90,8 +90,17 @@ class RemovalOptions(Options):
     target: Annotated[Target, PlainValidator(Target.parse), PlainSerializer(str)] | None = Field(
         None, description="Choose layers and neurons to reach speedup=2, size=25MB or parameters=12M."
     )
+    search: Words = Field(
+        ("depth", "width"),
+        description="Target: kinds of units that it may remove, of depth, width, hidden and heads.",
+    )
     round_to: int = Field(
         64, ge=1, description="The number of FFN neurons, or hidden dimensions, that are kept is a multiple of this."
+    )
+    rotate: bool = Field(
+        False,
+        description="Hidden: turn the residual stream to its principal axes first, and remove the last of them (only "
+        "models with RMSNorm).",
     )
     greedy: bool = Field(False, description="Depth: measure the layers again after each removal.")
 
@@ -113,8 +122,8 @@ class RemovalOptions(Options):
         """Kinds of units that are removed; a target may remove layers and neurons."""
         found: dict[Unit, bool] = {
             "width": bool(self.width) or self.target is not None,
-            "heads": bool(self.heads),
-            "hidden": bool(self.hidden),
+            "heads": bool(self.heads) or (self.target is not None and "heads" in self.search),
+            "hidden": bool(self.hidden) or (self.target is not None and "hidden" in self.search),
             "depth": bool(self.depth) or self.target is not None,
             "vocabulary": self.vocabulary is not None or self.tokens is not None,
         }
@@ -155,6 +164,13 @@ class RemovalOptions(Options):
         several = [option for option in _AMOUNTS if len(getattr(self, option)) > 1]
         if len(several) > 1:
             raise ValueError(f"{several[1]}: {several[0]} has several values already; give one value here")
+        wrong = next((kind for kind in self.search if kind not in _AMOUNTS), None)
+        if wrong is not None or not {"depth", "width"} <= set(self.search):
+            raise ValueError(
+                f"search: {wrong or 'depth and width are always among them'}; write depth,width,hidden,heads or a part"
+            )
+        if self.target is None and self.differs("search"):
+            raise ValueError("search: without a target nothing is searched for; leave it out, or give a target")
         if self.target is not None:
             for option in _AMOUNTS:
                 if getattr(self, option) and option != "hidden":
@@ -170,7 +186,8 @@ class RemovalOptions(Options):
                 if self.differs(option):
                     raise ValueError(f"{option}: it is for single weights, and {first} is structured; leave it out")
         rounded = ("width", "hidden"), "neurons or hidden dimensions"
-        for option, units, what in (("greedy", ("depth",), "layers"), ("round_to", *rounded)):
+        only = ("greedy", ("depth",), "layers"), ("rotate", ("hidden",), "hidden dimensions")
+        for option, units, what in (*only, ("round_to", *rounded)):
             if self.differs(option) and self.units.isdisjoint(units):
                 raise ValueError(f"{option}: no {what} are removed, so this has no effect; leave it out")
         return self

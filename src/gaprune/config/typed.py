@@ -65,6 +65,8 @@ class RunOptions(LoadingOptions, DataOptions, total=False):
     tokens: float | None
     target: str | Target | None
     round_to: int
+    search: Words
+    rotate: bool
     greedy: bool
     allocation: Allocation | None
     reconstruct: bool | None

@@ -111,7 +111,8 @@ def meet_target(
         table = SpeedTable(parent, timed, fewest=fewest) if target.kind == "speedup" else None
         while len(attempts) < _ATTEMPTS:
             try:
-                result = prune(parent, target=target, speed=table, **options)
+                again = {"resume": True} if attempts and "checkpoint" in options else {}
+                result = prune(parent, target=target, speed=table, **{**options, **again})
             except ConfigError as error:
                 if not attempts:
                     raise

@@ -26,8 +26,7 @@ from gaprune.pipelines.removal import Removal, plan_removal
 from gaprune.pruning.calibration import Calibration, CalibrationData, draw_calibration, named_data, read_data
 from gaprune.pruning.measure import checkpoint_of
 from gaprune.pruning.removable.base import StructuredPruning
-from gaprune.pruning.removable.hidden import Hidden
-from gaprune.pruning.search import check_target
+from gaprune.pruning.spaces import check_target, spaces
 from gaprune.pruning.zeros import Pruning
 from gaprune.statistics.placement import check_placement
 from gaprune.util.distributed import gather, join_process_group, rank
@@ -175,7 +174,7 @@ def _precision(recipe: Recipe, model: SentenceTransformer, calibration: Calibrat
 
 def _without_reconstruction(removal: Removal, model: SentenceTransformer) -> Removal:
     """Return ``removal`` without the reconstruction that nobody asked for, if the blocks cannot run one by one."""
-    if not removal.reconstructs or removal.recipe.reconstruct:
+    if not removal.reconstructs or removal.recipe.reconstruct or removal.recipe.rounds > 1:
         return removal
     reason = unstreamed(model)
     if reason is None:
@@ -192,9 +191,8 @@ def _check_removal(removal: Removal, model: SentenceTransformer, needs: Needs, s
             each.check(model)
             if needs.domain or needs.general or removal.reconstructs:
                 check_measurable(model, each.measured(model))
-    recipe = removal.recipe
+    recipe = removal.kinds[0].recipe
     if recipe.target is not None:
         fewest = 0 if any(each.ranked_by is None for each in removal.kinds) else None
-        hidden = next((each for each in removal.kinds if isinstance(each, Hidden)), None)
-        narrow = None if hidden is None else hidden.first(model)
-        check_target(recipe.target, model, round_to=recipe.round_to, tokens=fewest, narrow=narrow, speed=speed)
+        found = spaces(model, recipe.target, recipe, tokens=fewest, speed=speed)
+        check_target(recipe.target, model, found, tokens=fewest)

@@ -20,7 +20,7 @@ from gaprune.export.records import Calibration
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, split_source
 from gaprune.pipelines.prepare import Prepared, PrunedModel, prepare
 from gaprune.pipelines.result import Result
-from gaprune.pipelines.structured import prune_structured, rank_units
+from gaprune.pipelines.structured import prune_structured, rank_units, with_rotation
 from gaprune.pipelines.unstructured import prune_unstructured, score_weights
 from gaprune.pruning.costs import SpeedOfShapes
 from gaprune.pruning.scores import Scores
@@ -108,12 +108,14 @@ def results(run: Prepared, *, inplace: bool = False, dense: Evaluation | None = 
     """Yield the results of a run by every criterion, written and evaluated as the recipe says."""
     dense = evaluate_parent(run) if dense is None else dense
     jobs = list(product(run.criteria, run.removal.singles))
+    pruned = with_rotation(run)
     with ExitStack() as stack:
-        units = rank_units(run) if run.removal.is_structured else None
+        units = rank_units(pruned) if run.removal.is_structured else None
         scores = {} if units else score_weights(run, stack)
         for name, result in jobs:
             last = inplace and (name, result) == jobs[-1]
-            yield _finish(run, _prune(run, name, result, units or scores[name], inplace=last), name, result, dense)
+            by = units or scores[name]
+            yield _finish(run, _prune(pruned, name, result, by, inplace=last), name, result, dense)
             gc.collect()  # models hold themselves in cycles; this frees the last one before the next is made
 
 

@@ -73,8 +73,8 @@ class RecoveryPlan:
 
 
 def rounds_to(recipe: Recipe, sparsity: float) -> list[Round]:
-    """Return the rounds of pruning and recovery that lead to a sparsity."""
-    return plan_rounds(sparsity, recipe.recover, recipe.rounds)
+    """Return the rounds of pruning and recovery that lead to a sparsity; structures have one, after all of theirs."""
+    return plan_rounds(sparsity, recipe.recover, 1 if recipe.is_structured else recipe.rounds)
 
 
 def plan_recovery(
@@ -93,7 +93,7 @@ def plan_recovery(
             "recover: several processes measure together, and this would train in each of them.",
             "Prune first, then start `gaprune recover` with torchrun.",
         )
-    if recipe.recover < recipe.rounds:
+    if recipe.recover < recipe.rounds and not recipe.is_structured:
         raise ConfigError(
             f"rounds: {recipe.recover} steps are too few for {recipe.rounds} rounds.", "Raise --recover."
         )

@@ -79,7 +79,7 @@ class Removal:
     def needs(self, criteria: Collection[Criterion]) -> Needs:
         """Return what is measured, and the kinds of data whose triplets are used, for a run by these criteria."""
         needs = Needs.together(each.needs(criterion, self.named) for criterion in criteria for each in self.kinds)
-        if self.recipe.target is not None:
+        if self.recipe.target is not None or self.recipe.rotate:
             needs |= Needs(texts=frozenset({"domain"}))
         if self.reconstructs and not all(isinstance(each, UpdatingCriterion) for each in criteria):
             needs |= Needs(texts=self.named)
@@ -106,4 +106,9 @@ def plan_removal(recipe: Recipe, named: frozenset[DataKind]) -> Removal:
             "Leave --reconstruct (reconstruct=True) out, or remove neurons, heads or layers too.",
         )
     wanted = "domain" in named if recipe.reconstruct is None else recipe.reconstruct
+    if recipe.rounds > 1 and recipe.is_structured and not (wanted and is_possible):
+        raise ConfigError(
+            "rounds: each round measures what a reconstruction left, and nothing is reconstructed.",
+            "Name triplets with --domain FILE (domain=...), or leave rounds and --no-reconstruct out.",
+        )
     return Removal(recipe, named, singles, removables, wanted and is_possible)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -129,11 +130,10 @@ def shrink(
         data = DomainData.read(prepared)
         plan = plan_shrink(parent, data, asked)
         say("\n".join(plan.lines(data, asked)))
-        pruned = stages.once(
-            "pruned",
-            {"parent": fingerprint_of(str(asked.model)), **_named(asked, "target", "runtime", "prune")},
-            partial(_prune, parent, data, asked, plan),
-        )
+        inputs = {"parent": fingerprint_of(str(asked.model)), **_named(asked, "target", "runtime", "prune")}
+        measured = stages.scratch("pruning", inputs)
+        pruned = stages.once("pruned", inputs, partial(_prune, parent, data, asked, plan, measured))
+        shutil.rmtree(measured, ignore_errors=True)
         minutes = max(plan.least_minutes, asked.minutes - stages.minutes("data", "pruned") - plan.judging_minutes)
         checkpoints = stages.scratch("training", _named(asked, "recover"))
         trained = stages.once(
@@ -188,10 +188,17 @@ def _prepare(asked: ShrinkOptions, general: str | Path, folder: Path) -> None:
 
 
 def _prune(
-    parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, plan: ShrinkPlan, folder: Path
+    parent: SentenceTransformer,
+    data: DomainData,
+    asked: ShrinkOptions,
+    plan: ShrinkPlan,
+    measured: Path,
+    folder: Path,
 ) -> None:
+    """Prune for the target; what is measured lies in ``measured``, for a run that continues and for other prunings."""
     plan.check(asked)
     options = {"domain": data.domain, "general": data.general, "triplets": plan.triplets, "seed": asked.seed}
+    options |= {"checkpoint": measured, "resume": measured.exists()}
     options |= {"vocabulary": data.texts} if _removes_tokens(parent, asked) else {}
     meet_target(parent, asked.target, folder, runtime=asked.runtime, options={**options, **asked.prune})
 

@@ -11,23 +11,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from gaprune.evaluation.cost.latency import Speed
-from gaprune.models.blocks import removable_layers
-from gaprune.models.hidden import head_size, heads_of
-from gaprune.models.units import unit_groups
-from gaprune.pruning.costs import Shape
-from gaprune.pruning.cut import remove_layers, remove_units
-from gaprune.pruning.cut_hidden import remove_hidden
+from gaprune.pruning.costs import Shape, of_shape
 from gaprune.pruning.removable.layers import most_removable
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["SpeedTable", "of_shape"]
+__all__ = ["SpeedTable"]
 
 _ROUNDS, _ROUNDS_OF_ONE = 3, 5
 """How often each model is timed for the table, and to confirm a single shape."""
@@ -43,7 +37,7 @@ _Times = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Layers:
-    """Times of the models of one hidden size: of what does not depend on the layers, and of a layer by its width."""
+    """Times for one hidden size and number of heads: of what does not depend on the layers, of a layer by width."""
 
     rest: _Times
     by_width: dict[int, _Times]
@@ -61,7 +55,7 @@ class _Layers:
 
 
 class SpeedTable:
-    """Measured speeds of shapes; shapes of a hidden size are timed when it is first asked about.
+    """Measured speeds of shapes; those of a hidden size and number of heads are timed when first asked about.
 
     Args:
         parent: The parent; it is not changed.
@@ -74,14 +68,15 @@ class SpeedTable:
     ) -> None:
         self._parent, self._measure, self._fewest = parent, measure, fewest
         self._whole = Shape.of(parent)
-        self._by_hidden: dict[int, _Layers] = {}
+        self._timed: dict[Shape, _Layers] = {}
         self._factor, self._tries = 1.0, 0
 
     def speedup(self, shape: Shape) -> float:
         """Return how many times faster than its parent a model of this shape is, by the table."""
-        if shape.hidden not in self._by_hidden:
-            self._by_hidden[shape.hidden] = self._timed(shape.hidden)
-        times = self._by_hidden[shape.hidden].of(shape)
+        whole = self._whole.changed(hidden=shape.hidden, heads=shape.heads)
+        if whole not in self._timed:
+            self._timed[whole] = self._layers_of(whole)
+        times = self._timed[whole].of(shape)
         return float(self._factor / np.sqrt(times.prod()))
 
     def confirms(self, shape: Shape) -> bool:
@@ -109,9 +104,8 @@ class SpeedTable:
         self._factor *= ratio
         return False
 
-    def _timed(self, hidden: int) -> _Layers:
-        """Return the times of layers of this hidden size, by timing shapes that differ in width or depth."""
-        whole = self._whole.changed(hidden=hidden)
+    def _layers_of(self, whole: Shape) -> _Layers:
+        """Return the times of layers as those of a shape, by timing shapes that differ in width or depth from it."""
         shallow = whole.changed(layers=whole.layers - most_removable(self._parent))
         widths = sorted({min(self._fewest, whole.width), max(self._fewest, whole.width // 2), whole.width})
         shapes = [whole.changed(width=width) for width in widths]
@@ -128,20 +122,3 @@ class SpeedTable:
             return np.ones(2)
         speed = self._measure(of_shape(self._parent, shape), _ROUNDS)
         return 1 / np.array([speed.latency, speed.throughput])
-
-
-def of_shape(parent: SentenceTransformer, shape: Shape) -> SentenceTransformer:
-    """Return a model of this shape, cut out of the parent at random: its speed counts, not its embeddings.
-
-    The rows of the embedding table are all kept: looking tokens up takes the same time in any table.
-    """
-    model, whole = parent, Shape.of(parent)
-    if shape.hidden < whole.hidden:
-        kept = {group.name: range(shape.hidden // head_size(model)) for group in heads_of(model)}
-        model = remove_hidden(model, range(shape.hidden), kept)
-    if shape.layers < whole.layers:
-        model = remove_layers(model, removable_layers(model)[shape.layers - whole.layers :])
-    if shape.width < whole.width:
-        groups, first = unit_groups(model, "width"), torch.arange(whole.width) < shape.width
-        model = remove_units(model, groups, {group.name: first for group in groups})
-    return model

@@ -15,10 +15,11 @@ from gaprune.pipelines.prepare import Prepared, PrunedModel
 from gaprune.pipelines.recovery_plan import rounds_to
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.removable.base import Removable, RemovedUnits, StructuredPruning, stages
-from gaprune.pruning.removable.hidden import Hidden
 from gaprune.pruning.removable.tokens import Tokens
 from gaprune.pruning.removable.units import RankedUnits
-from gaprune.pruning.search import Plan, check_target, search
+from gaprune.pruning.rotation import rotated
+from gaprune.pruning.search import Plan, search
+from gaprune.pruning.spaces import check_target, spaces
 from gaprune.pruning.unit_importance import QuickReconstruction, UnitRanking
 from gaprune.reconstruction.quick import Quick
 from gaprune.reconstruction.reconstruct import Start, split
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sentence_transformers import SentenceTransformer
+
+
+def with_rotation(run: Prepared) -> Prepared:
+    """Return the run with a parent whose residual stream lies along its principal axes, if the recipe says so."""
+    if not run.recipe.rotate:
+        return run
+    model = rotated(run.parent.model, run.calibration, run.recipe)
+    return replace(run, parent=replace(run.parent, model=model))
 
 
 def rank_units(run: Prepared) -> UnitRanking:
@@ -89,13 +98,31 @@ def _plan(run: Prepared, removables: Sequence[Removable[Any]], basis: Basis) -> 
         return Plan({each.name: each.amount for each in removables}, {}, None)
     tokens = next((each for each in removables if isinstance(each, Tokens)), None)
     kept = None if tokens is None else len(tokens.kept(parent, run.calibration, tokens.amount).kept)
-    hidden = next((each for each in removables if isinstance(each, Hidden)), None)
-    narrow = None if hidden is None else hidden.first(parent)
-    cost: dict[str, Any] = {"tokens": kept, "narrow": narrow, "speed": run.speed}
-    check_target(target, parent, round_to=run.recipe.round_to, **cost)  # before anything is measured
-    plan = search(parent, target, basis=basis, recipe=run.recipe, **cost)
-    given = {each.name: each.amount for each in (tokens, hidden) if each is not None}
+    recipe = removables[0].recipe
+    found = spaces(parent, target, recipe, tokens=kept, speed=run.speed)
+    check_target(target, parent, found, tokens=kept)  # before anything is measured
+    plan = search(parent, target, found, basis=basis, recipe=recipe, tokens=kept)
+    given = {} if tokens is None else {tokens.name: tokens.amount}
     return replace(plan, amounts={**plan.amounts, **given})
+
+
+def _chosen(
+    stage: Sequence[Removable[Any]], model: SentenceTransformer, plan: Plan, basis: Basis, *, rounds: int
+) -> list[RemovedUnits]:
+    """Return what is removed of structures of one order.
+
+    In every round but the first, what is left is measured again, on a quick reconstruction towards the parent of what
+    the round before left.
+    """
+    choices: list[RemovedUnits] = []
+    for number in range(rounds):
+        basis = replace(basis, share=(number + 1) / rounds)
+        choices = [plan.chosen.get(each.name) or each.choose(model, plan.amounts[each.name], basis) for each in stage]
+        for each, choice in zip(stage, choices, strict=True):
+            basis = replace(basis, keep={**basis.keep, **each.columns(model, choice)})
+        if not basis.keep:
+            break
+    return choices
 
 
 def _remove_and_reconstruct(
@@ -113,7 +140,7 @@ def _remove_and_reconstruct(
     outputs: dict[str, Tensor] = {}
     for stage in stages(removables):
         basis = replace(basis, removed_layers=tuple(layer for cut in cuts for layer in cut.removed_layers))
-        choices = [plan.chosen.get(each.name) or each.choose(model, plan.amounts[each.name], basis) for each in stage]
+        choices = _chosen(stage, model, plan, basis, rounds=run.recipe.rounds)
         cuts += choices
         for each, choice in zip(stage, choices, strict=True):
             switched_off = each.columns(model, choice) if run.removal.reconstructs else {}

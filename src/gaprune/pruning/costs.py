@@ -2,45 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
+import torch
 from torch import Tensor
 
 from gaprune.config.removal import Target
-from gaprune.models.blocks import blocks, transformer_of
+from gaprune.models.blocks import blocks, removable_layers, transformer_of
+from gaprune.models.hidden import head_size, heads_of
 from gaprune.models.linear_layers import linear_layers
-from gaprune.models.units import unit_groups
+from gaprune.models.units import UnitGroup, unit_groups
+from gaprune.pruning.cut import remove_layers, remove_units
+from gaprune.pruning.cut_hidden import remove_hidden
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CountedSpeed", "Shape", "Sizes", "SpeedOfShapes", "is_met"]
+__all__ = ["CountedSpeed", "Shape", "Sizes", "SpeedOfShapes", "is_met", "of_shape"]
 
 
 class Shape(Record):
-    """Layers, FFN neurons of a layer, hidden dimensions and rows of the embedding table that are kept."""
+    """What is kept of a model.
+
+    Args:
+        layers: Layers.
+        width: FFN neurons of a layer.
+        hidden: Hidden dimensions.
+        tokens: Rows of the embedding table.
+        heads: Attention heads of a layer with keys and values of their own; ``None`` where their number follows from
+            the hidden size (BERT).
+    """
 
     layers: int
     width: int
     hidden: int
     tokens: int
+    heads: int | None = None
 
     @classmethod
     def of(cls, model: SentenceTransformer) -> Self:
         """Return the shape of a model."""
+        config = transformer_of(model).config
+        heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
         table: Tensor = transformer_of(model).get_input_embeddings().get_parameter("weight")
         return cls(
             layers=len(blocks(model)),
             width=unit_groups(model, "width")[0].units,
-            hidden=transformer_of(model).config.hidden_size,
+            hidden=config.hidden_size,
             tokens=table.shape[0],
+            heads=heads if isinstance(getattr(config, "head_dim", None), int) else None,
         )
 
-    def changed(self, **changes: int) -> Self:
+    def changed(self, **changes: int | None) -> Self:
         """Return the shape with other numbers."""
         return self.model_copy(update=changes)
+
+
+def of_shape(parent: SentenceTransformer, shape: Shape) -> SentenceTransformer:
+    """Return a model of this shape, cut out of the parent at random: its costs count, not its embeddings.
+
+    The rows of the embedding table are all kept: looking tokens up takes the same time in any table.
+    """
+    model, whole = parent, Shape.of(parent)
+    if shape.hidden < whole.hidden:
+        kept = {group.name: range(shape.hidden // head_size(model)) for group in heads_of(model)}
+        model = remove_hidden(model, range(shape.hidden), kept)
+    if shape.layers < whole.layers:
+        model = remove_layers(model, removable_layers(model)[shape.layers - whole.layers :])
+    if shape.width < whole.width:
+        model = _with_first(model, unit_groups(model, "width"), shape.width)
+    if shape.heads is not None and shape.heads != whole.heads:
+        model = _with_first(model, unit_groups(model, "heads"), shape.heads)
+    return model
+
+
+def _with_first(model: SentenceTransformer, groups: Sequence[UnitGroup], count: int) -> SentenceTransformer:
+    return remove_units(model, groups, {group.name: torch.arange(group.units) < count for group in groups})
 
 
 class SpeedOfShapes(Protocol):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -27,17 +28,28 @@ from gaprune.statistics.sums import Statistics
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+Narrowing = Callable[["SentenceTransformer"], "tuple[SentenceTransformer, Mapping[str, Tensor]]"]
+"""Cuts hidden dimensions; returns the model and which outputs of linear layers are kept, indices by name."""
+
 
 class QuickReconstruction(Protocol):
     """Reconstructs a parent on few texts (:class:`gaprune.reconstruction.quick.Quick`)."""
 
-    def __call__(self, removed_layers: Collection[int], keep: Mapping[str, Tensor]) -> SentenceTransformer:
-        """Return the parent without some layers; ``keep`` has the kept columns ``(in,)`` of linear layers by name."""
+    def __call__(
+        self,
+        removed_layers: Collection[int],
+        keep: Mapping[str, Tensor],
+        narrow: Narrowing | None = None,
+    ) -> SentenceTransformer:
+        """Return the parent without some layers; ``keep`` has the kept columns ``(in,)`` of linear layers by name.
+
+        ``narrow`` then cuts hidden dimensions out of it.
+        """
 
     def layer_effects(
-        self, judged: Mapping[str, Triplets], layers: Collection[int]
+        self, judged: Mapping[str, Triplets], layers: Collection[int], removed: Collection[int]
     ) -> dict[str, dict[int, LayerEffect]]:
-        """Return the degradation without each of ``layers``, reconstructed, by kind of data."""
+        """Return the degradation without each of ``layers`` and those ``removed``, reconstructed, by kind of data."""
 
 
 class UnitRanking:
@@ -67,11 +79,15 @@ class UnitRanking:
         self._parent, self._groups_of, self._needs = parent, groups_of, needs
         self._calibration, self._recipe = calibration, recipe
         self._weights_sha256, self._quick = weights_sha256, quick
-        self._last: tuple[tuple[frozenset[int], UnitCriterion], dict[str, Tensor]] | None = None
+        self._last: tuple[tuple[str, UnitCriterion], dict[str, Tensor]] | None = None
         self._begun: set[str] = set()  # measurements that this run has kept, and can find again
 
     def importances(
-        self, model: SentenceTransformer, criterion: UnitCriterion, removed_layers: Collection[int] = ()
+        self,
+        model: SentenceTransformer,
+        criterion: UnitCriterion,
+        removed_layers: Collection[int] = (),
+        keep: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> dict[str, Tensor]:
         """Return the importance of every unit of ``model``, ``(units,)`` by name of the group.
 
@@ -79,32 +95,34 @@ class UnitRanking:
             model: The parent without these layers. If the run reconstructs, its quick reconstruction is measured.
             criterion: Ranks the units.
             removed_layers: Layers of the parent.
+            keep: Columns ``(in,)`` that earlier rounds left, by name of the linear layer; the run reconstructs. Units
+                of the other columns are the least important.
 
         Raises:
             MeasurementError: If something measured is not finite.
         """
-        key = frozenset(removed_layers), criterion
+        without = _identity(removed_layers, keep)
+        key = json.dumps(without), criterion
         if self._last is None or self._last[0] != key:
-            if removed_layers and self._quick is not None:
-                model = self._quick(removed_layers, {})
+            if without and self._quick is not None:
+                model = self._quick(removed_layers, keep)
             groups = self._groups_of(model)
-            needs = criterion.unit_needs
-            measured = self._measure(model, needs, removed_layers) if removed_layers else self._whole
-            self._last = key, unit_importances(groups, criterion, *measured, seed=self._recipe.seed)
+            measured = self._measure(model, criterion.unit_needs, without) if without else self._whole
+            found = unit_importances(groups, criterion, *measured, seed=self._recipe.seed)
+            self._last = key, found | {group.name: _left(group, keep, found) for group in groups if group.name in keep}
         return self._last[1]
 
     @cached_property
     def _whole(self) -> tuple[Statistics | None, Statistics | None]:
-        return self._measure(self._parent, self._needs, ())
+        return self._measure(self._parent, self._needs, {})
 
     def _measure(
-        self, model: SentenceTransformer, needs: Needs, removed_layers: Collection[int]
+        self, model: SentenceTransformer, needs: Needs, without: Mapping[str, object]
     ) -> tuple[Statistics | None, Statistics | None]:
         shape = hashlib.sha256(f"{model!r} {transformer_of(model).config}".encode()).hexdigest()
-        identity: dict[str, object] = {"parent": self._weights_sha256, "modules": shape}
+        identity: dict[str, object] = {"parent": self._weights_sha256, "modules": shape, **without}
         part = ""
-        if removed_layers:
-            identity["without layers"] = sorted(removed_layers)
+        if without:
             if self._quick is not None:
                 identity |= self._recipe.model_dump(mode="json", include=set(ReconstructionOptions.model_fields))
             measured = sorted(needs.domain), sorted(needs.general)
@@ -113,6 +131,21 @@ class UnitRanking:
         self._begun.add(part)
         consumers = [group.consumer for group in self._groups_of(model)]
         return measure_both(self._calibration, model, consumers, needs, recipe, identity, part=part)
+
+
+def _identity(removed_layers: Collection[int], keep: Mapping[str, Tensor]) -> dict[str, object]:
+    """Return what a measured model lost of its parent; empty for the parent itself."""
+    found: dict[str, object] = {"without layers": sorted(removed_layers)} if removed_layers else {}
+    if keep:
+        columns = b"".join(name.encode() + mask.cpu().numpy().tobytes() for name, mask in sorted(keep.items()))
+        found["with columns"] = hashlib.sha256(columns).hexdigest()
+    return found
+
+
+def _left(group: UnitGroup, keep: Mapping[str, Tensor], importances: Mapping[str, Tensor]) -> Tensor:
+    """Return the importances of a group, minus infinity for units without a column left."""
+    units = keep[group.name].view(group.units, -1).any(1)
+    return importances[group.name].masked_fill(~units.to(importances[group.name].device), -torch.inf)
 
 
 def unit_importances(

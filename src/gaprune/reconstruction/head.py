@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from gaprune.errors import ConfigError, MeasurementError
@@ -138,6 +138,18 @@ def head_place(model: SentenceTransformer) -> int:
     from sentence_transformers.base.modules import Normalize
 
     return len(model) - isinstance(model[-1], Normalize)
+
+
+def is_head(model: SentenceTransformer) -> bool:
+    """Whether a linear head, which follows pooling, is the last module before a last normalisation."""
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    place = head_place(model) - 1
+    last: Any = model[place]
+    if not (isinstance(last, Dense) and isinstance(model[place - 1], Pooling)):
+        return False
+    return last.linear.bias is None and isinstance(last.activation_function, nn.Identity)
 
 
 def _embed(model: SentenceTransformer, texts: Sequence[str], role: Role, prompts: Prompts) -> Tensor:

@@ -51,7 +51,7 @@ class PairedBlockStream:
         self._hidden = outputs.get(writers[0].name)
         self._entry = [_part(hidden, self._hidden) for hidden in parent.hidden] if outputs else []
         self._targets: list[Mapping[str, Tensor]] = []
-        parent.advance(self._kept[0])
+        parent.advance(max(0, self._kept[0] - parent.next))  # it may be further, with the changing model
 
     @property
     def _block(self) -> nn.Module:

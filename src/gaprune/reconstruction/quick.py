@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from gaprune.models.blocks import blocks
 from gaprune.models.linear_layers import LinearLayer, linear_layers
 from gaprune.models.modes import evaluating
 from gaprune.pruning.calibration import Calibration
+from gaprune.pruning.unit_importance import Narrowing
 from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.least_squares import UnsolvedError
 from gaprune.reconstruction.paired_stream import PairedBlockStream
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _Effects = dict[str, dict[int, LayerEffect]]
+_Streams = list[tuple[float, BlockStream]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,10 @@ class Quick:
         return {kind: triplets[: self.recipe.layer_triplets] for kind, triplets in fitted.items()}
 
     def __call__(
-        self, removed_layers: Collection[int] = (), keep: Mapping[str, Tensor] = MappingProxyType({})
+        self,
+        removed_layers: Collection[int] = (),
+        keep: Mapping[str, Tensor] = MappingProxyType({}),
+        narrow: Narrowing | None = None,
     ) -> SentenceTransformer:
         """Return the parent without some layers and input columns, reconstructed.
 
@@ -70,6 +76,7 @@ class Quick:
             removed_layers: Layers that are removed altogether.
             keep: Kept columns ``(in,)`` of each linear layer that loses some, by name without the removed layers; the
                 other columns are set to zero.
+            narrow: Cuts hidden dimensions out of the model without these layers; all linear layers are fitted then.
 
         Raises:
             ConfigError: If there are too few triplets to hold any out.
@@ -84,6 +91,11 @@ class Quick:
             for place, layer in enumerate(kept)
             if layer + 1 in removed_layers
         }
+        if narrow is not None:
+            narrower, outputs = narrow(start.model)
+            start = replace(start, model=narrower, outputs=outputs)
+            fitted = [each for each in linear_layers(start.model) if each.layer is not None and each.reads_tokens]
+            before_gaps = {each.name: _all_columns(each) for each in fitted}
         try:
             return reconstructed_copy(
                 self.parent,
@@ -98,11 +110,14 @@ class Quick:
             return _pruned_copy(start.model, keep)
 
     @torch.no_grad()
-    def layer_effects(self, judged: Mapping[str, Triplets], layers: Collection[int]) -> _Effects:
+    def layer_effects(
+        self, judged: Mapping[str, Triplets], layers: Collection[int], removed: Collection[int] = ()
+    ) -> _Effects:
         """Return the degradation without each of ``layers`` after its quick reconstruction, by kind of data.
 
         That of ``self([layer])`` on the triplets ``judged``, found on a single walk: what the blocks before a layer
-        give is computed once for all layers.
+        give is computed once for all layers. If others are ``removed`` already, the walk is through ``self(removed)``,
+        and only the block before the layer is fitted again.
 
         Raises:
             MeasurementError: If a loss is not finite, or the model's blocks cannot be run one by one.
@@ -112,41 +127,47 @@ class Quick:
             kind: ReferenceOutputs(parent, each, prompts=prompts, options=self.recipe) for kind, each in judged.items()
         }
         found: _Effects = {kind: {} for kind in judged}
-        draft = copy.deepcopy(parent)
+        draft = self(removed) if removed else copy.deepcopy(parent)
+        kept = [layer for layer in range(len(blocks(parent))) if layer not in removed]
         with evaluating(parent), evaluating(draft):
-            fitted = shared_streams(parent, self._fitted, self.recipe, prompts)
+            whole = shared_streams(parent, self._fitted, self.recipe, prompts)
+            own = shared_streams(draft, self._fitted, self.recipe, prompts) if removed else whole
             held_out = {kind: block_stream(draft, each, self.recipe, prompts) for kind, each in judged.items()}
-            for layer in track(range(len(blocks(parent))), "Trying layers"):
+            for place, layer in enumerate(track(kept, "Trying layers")):
                 if layer in layers:
-                    if layer:
-                        self._fit_before(draft, layer, fitted)
-                    changes = {
-                        kind: references[kind].compared(stream.embeddings(without=layer))
-                        for kind, stream in held_out.items()
-                    }
-                    if layer:
-                        blocks(draft)[layer - 1].load_state_dict(blocks(parent)[layer - 1].state_dict())
-                if layer:
-                    for stream in (*held_out.values(), *(each for _, each in fitted)):
-                        stream.advance()
+                    with self._refitted(draft, place, kept, own, whole) if place else nullcontext():
+                        changes = {
+                            kind: references[kind].compared(stream.embeddings(without=place))
+                            for kind, stream in held_out.items()
+                        }
+                for stream in (*held_out.values(), *(each for _, each in own)):
+                    stream.advance(place - stream.next)
+                for _, stream in whole:
+                    stream.advance(layer - stream.next)
                 if layer in layers:
                     for kind, stream in held_out.items():
                         found[kind][layer] = finite_effect(layer, *changes[kind], _influence(stream))
         return found
 
-    def _fit_before(self, draft: SentenceTransformer, layer: int, fitted: list[tuple[float, BlockStream]]) -> None:
-        """Fit the last linear layer of the block before ``layer``, to which the texts have come, in place."""
-        kept = [each for each in range(len(blocks(self.parent))) if each != layer]
-        linear = _last_linear_layers(draft)[layer - 1]
+    @contextmanager
+    def _refitted(
+        self, draft: SentenceTransformer, place: int, kept: Sequence[int], own: _Streams, whole: _Streams
+    ) -> Iterator[None]:
+        """Fit the last linear layer of the block before ``place``, to which the texts have come, for a while."""
+        linear, block = _last_linear_layers(draft)[place - 1], blocks(draft)[place - 1]
+        before = copy.deepcopy(block.state_dict())
         moments = []
-        for share, stream in fitted:
-            pair = PairedBlockStream(stream.through(draft), stream.through(self.parent), kept)
+        for (share, stream), (_, parents) in zip(own, whole, strict=True):
+            left = [layer for layer in kept if layer != kept[place]]
+            pair = PairedBlockStream(stream.through(draft), parents.through(self.parent), left)
             pair.copy_final_norm()
             moments.append((share, pair.moments([linear])))
         try:
             fit(linear, mixed(moments)[linear.name], _all_columns(linear), self.recipe.ridge[0])
         except UnsolvedError:
-            blocks(draft)[layer - 1].load_state_dict(blocks(self.parent)[layer - 1].state_dict())
+            block.load_state_dict(before)
+        yield
+        block.load_state_dict(before)
 
 
 def _last_linear_layers(model: SentenceTransformer) -> dict[int | None, LinearLayer]:

@@ -21,7 +21,7 @@ from gaprune.models.prompts import Prompts, Role
 from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream
-from gaprune.reconstruction.head import fit_head, head_place
+from gaprune.reconstruction.head import fit_head, head_place, is_head
 from gaprune.reconstruction.least_squares import fit_columns, fit_entries
 from gaprune.reconstruction.moments import Moments
 from gaprune.reconstruction.norms import NormMoments, fit_norm
@@ -107,15 +107,15 @@ def reconstructed_copy(
             own = block_stream(child, whole.triplets, recipe, prompts) if start.outputs else whole.through(child, kept)
             streams.append((share, PairedBlockStream(own, whole, kept, start.outputs)))
         reconstruct_blocks(child, keep, streams, ridge=ridge, norms=bool(start.outputs))
-        if len(child) > len(parent):
-            _fit_added_head(child, parent, triplets, prompts)
+        if start.outputs and is_head(child):
+            _fit_head(child, parent, triplets, prompts)
     return child
 
 
-def _fit_added_head(
+def _fit_head(
     child: SentenceTransformer, parent: SentenceTransformer, triplets: Mapping[str, Triplets], prompts: Prompts
 ) -> None:
-    """Fit the linear head that a child with fewer hidden dimensions has before a last normalisation."""
+    """Fit the linear head that reads fewer hidden dimensions."""
     items = [item for found in triplets.values() for item in found]
     texts: dict[Role, list[str]] = {
         "query": [item.query for item in items],

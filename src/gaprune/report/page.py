@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["report_page"]
 
 _MIX_COLUMNS = (
-    "layers", "FFN neurons per layer", "tokens", "parameters", "speedup",
+    "layers", "FFN neurons per layer", "hidden dimensions", "tokens", "parameters", "speedup",
     "estimated degradation",
 )  # fmt: skip
 _INTERVALS = (
@@ -144,6 +144,7 @@ def _mixes(provenance: Provenance) -> list[Part]:
         (
             f"{each.layers} of {target.parent.layers}",
             f"{each.width:,} of {target.parent.width:,}",
+            f"{each.hidden}" if each.heads is None else f"{each.hidden}, {each.heads} head groups",
             f"{each.tokens:,}",
             f"{each.parameters:,}",
             f"{each.speedup:.2f}",

@@ -163,6 +163,10 @@ def target_text(target: TargetChoice) -> str:
         f"{best.layers} of {parent.layers} layers",
         f"{best.width:,} of {parent.width:,} FFN neurons per layer",
     ]
+    if best.hidden != parent.hidden:
+        kept.append(f"{best.hidden} of {parent.hidden} hidden dimensions")
+    if best.heads is not None and best.heads != parent.heads:
+        kept.append(f"{best.heads} of {parent.heads} attention head groups per layer")
     if best.tokens != parent.tokens:
         kept.append(f"{best.tokens:,} of {parent.tokens:,} tokens")
     speed = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -113,7 +113,6 @@ def layer_effects(
     prompts: Prompts,
     options: MeasurementOptions,
     skipped: Collection[int] = (),
-    without: Callable[[Collection[int]], SentenceTransformer] | None = None,
 ) -> dict[str, dict[int, LayerEffect]]:
     """Return the degradation without each of ``layers`` and without those already ``skipped``.
 
@@ -123,8 +122,7 @@ def layer_effects(
         layers: Indices of blocks to try.
         prompts: Put before queries and passages.
         options: Temperature and kind of negatives.
-        skipped: Indices of blocks that are removed throughout.
-        without: Returns the model without these blocks, reconstructed; by default blocks are only skipped.
+        skipped: Indices of blocks that are skipped throughout.
 
     Returns:
         By kind of data, the effect by layer.
@@ -138,11 +136,9 @@ def layer_effects(
     influences = {kind: _block_influences(model, reference, skipped) for kind, reference in references.items()}
     effects: dict[str, dict[int, LayerEffect]] = {kind: {} for kind in triplets}
     for layer in track(sorted(layers), "Skipping layers"):
-        removed = {*skipped, layer}
-        other = without(removed) if without else None
-        with skipping(model, () if other else removed):
+        with skipping(model, {*skipped, layer}):
             for kind, reference in references.items():
-                effects[kind][layer] = finite_effect(layer, *reference.changed(other), influences[kind][layer])
+                effects[kind][layer] = finite_effect(layer, *reference.changed(), influences[kind][layer])
     return effects
 
 

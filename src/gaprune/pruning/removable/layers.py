@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -117,7 +118,8 @@ def rank_layers(model: SentenceTransformer, basis: Basis, recipe: Recipe, *, cou
         inputs = _layer_inputs(model, criterion, basis, recipe, left, removed)
         importance = {each.layer: criterion.layer_importance(each) for each in inputs}
         order = gather(sorted(left, key=lambda layer: importance[layer]))[0]  # the first process decides for all
-        removed += order[:1] if recipe.greedy else order[:count]
+        at_once = 1 if recipe.greedy else max(1, math.ceil(count / recipe.rounds))
+        removed += order[:at_once]
         rounds.append({"importance": importance, "effects": [_effects(each) for each in inputs]})
     return RankedLayers(tuple(removed), len(blocks(model)), {"rounds": rounds})
 
@@ -134,8 +136,8 @@ def _layer_inputs(
     quick = basis.quick
     triplets = effect_triplets(basis.calibration, recipe, criterion.layer_needs, basis.held_out)
     effects: dict[str, dict[int, LayerEffect]] = {}
-    if triplets and quick is not None and not removed:
-        effects = quick.layer_effects(triplets, layers)
+    if triplets and quick is not None:
+        effects = quick.layer_effects(triplets, layers, removed)
     elif triplets:
         effects = layer_effects(
             model,
@@ -144,7 +146,6 @@ def _layer_inputs(
             prompts=basis.calibration.prompts,
             options=recipe,
             skipped=removed,
-            without=None if quick is None else lambda gone: quick(gone, {}),
         )
     squares = [
         sum(float(weight.detach().float().square().sum()) for weight in block.parameters()) for block in blocks(model)

@@ -74,9 +74,11 @@ class Units(RankedUnits):
         if basis.units is None:
             raise ValueError("units are chosen by a ranking")
         groups = self.groups(model)
-        importances = basis.units.importances(model, for_units(basis.criterion, basis.name), basis.removed_layers)
+        criterion = for_units(basis.criterion, basis.name)
+        importances = basis.units.importances(model, criterion, basis.removed_layers, basis.keep)
         units = groups[0].units
         kept = kept_of(self, units, amount, self.multiple)
+        kept = round(units * (kept / units) ** basis.share)
         masks = most_important({group.name: importances[group.name] for group in groups}, kept)
         indices = {name: mask.nonzero().squeeze(1).tolist() for name, mask in masks.items()}
         return RemovedUnits(self.name, self.label, units - kept, units, indices)
