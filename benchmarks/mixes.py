@@ -169,11 +169,13 @@ def table(done: dict[tuple[Any, ...], dict[str, Any]]) -> str:
     header += ["domain: loss / distance", "general", "nDCG@10 (parent)", "in the parent's index", "processor time"]
     rows = []
     for (domain, speedup, arm), line in done.items():
-        shape, (own, index, its) = line["shape"], line["ndcg"]
+        shape = line["shape"]
         row = [domain, f"{speedup:g}", arm, str(shape["layers"]), f"{shape['width']:,}", str(shape["hidden"])]
         row += [f"{shape['parameters'] / 1e6:.1f} M", f"{shape['estimated_degradation']:.3f}"]
-        row += [" / ".join(f"{each:.3f}" for each in line[kind]) for kind in ("domain", "general")]
-        rows.append([*row, f"{own:.3f} ({its:.3f})", f"{index:.3f}", f"{line['seconds']} s"])
+        row += [" / ".join(f"{each:.3f}" for each in line.get(kind, ())) for kind in ("domain", "general")]
+        own, index, its = line.get("ndcg", (None, None, None))
+        row += ["", ""] if own is None else [f"{own:.3f} ({its:.3f})", f"{index:.3f}"]
+        rows.append([*row, f"{line['seconds']} s"])
     return markdown_table(header, rows) + "\n"
 
 

@@ -5,11 +5,11 @@
 
 A cell is made by the functions that `gaprune shrink` calls: the domain's calibration file is its data, so texts are
 those of the triplets; then pruning for the speed as measured here in torch, distillation of --tokens tokens, and the
-fine-tuning on labels. It is judged on the retrieval tasks of its domain, alone and in the parent's index, and on the
-general ones; nothing is chosen on these. Ablations leave one stage out; those of training start from the same pruned
-model, which lies in --work. Every finished cell is a line of benchmarks/results/shrink.jsonl, and a run continues
-where another stopped; --minutes begins no cell after so long. "parent + labels" is the control: the parent with the
-fine-tuning alone.
+fine-tuning on labels. It is pruned in one round, and in three in the cell "in rounds". It is judged on the retrieval
+tasks of its domain, alone and in the parent's index, and on the general ones; nothing is chosen on these. Ablations
+leave one stage out; those of training start from the same pruned model, which lies in --work. Every finished cell is a
+line of benchmarks/results/shrink.jsonl, and a run continues where another stopped; --minutes begins no cell after so
+long. "parent + labels" is the control: the parent with the fine-tuning alone.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, t
 
 WHOLE, CONTROL = "all stages", "parent + labels"
 ABLATIONS = ("without reconstruction", "without distillation", "without labels", "pruned only")
+ROUNDS = "in rounds"
 MAX_LENGTH, TRIPLETS = 64, 512
 
 Cell = tuple[str, str, float, str, int, int]
@@ -82,7 +83,7 @@ def cells(args: argparse.Namespace) -> Iterator[Cell]:
     """Yield every cell in the order it is run: one seed of everything before the next."""
     speedups = [float(each) for each in args.speedups.split(",")]
     for seed, model, domain in product(range(args.seeds), args.models.split(","), args.domains.split(",")):
-        for speedup, left_out in product(speedups, (WHOLE, *(ABLATIONS if args.ablation else ()))):
+        for speedup, left_out in product(speedups, (WHOLE, *((ROUNDS, *ABLATIONS) if args.ablation else ()))):
             yield model, domain, speedup, left_out, args.tokens, seed
         yield model, domain, 1.0, CONTROL, 0, seed
 
@@ -117,11 +118,13 @@ def made(cell: Cell, args: argparse.Namespace) -> tuple[Path, Met | None]:
     start, met = parent, None
     if left_out != CONTROL:
         reconstruct = left_out != ABLATIONS[0]
-        folder = args.work / f"{model} {domain} {speedup:g} {seed}{'' if reconstruct else ' bare'}"
+        rounds = {ROUNDS: 3}.get(left_out, 1)
+        kind = f" in {rounds} rounds" if rounds > 1 else "" if reconstruct else " bare"
+        folder = args.work / f"{model} {domain} {speedup:g} {seed}{kind}"
         if not (folder / "met.json").exists():
             folder.mkdir(exist_ok=True)
             options = {"domain": data.domain, "general": data.general, "triplets": TRIPLETS, "seed": seed}
-            options |= {} if reconstruct else {"reconstruct": False}
+            options |= {"rounds": rounds} if reconstruct else {"reconstruct": False}
             target = Target("speedup", speedup)
             meet_target(load_model(parent, device="cpu"), target, folder, runtime="torch", options=options)
         start, met = folder / "model", Met.read(folder)

@@ -16,6 +16,7 @@ from gaprune.export import folder as writing
 from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
 from gaprune.pipelines import meet_target, shrink, shrink_plan, structured
+from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from toys import triplets_file
 
 QUICK = {"prune": {"triplets": 12, "batch_size": 8, "reconstruction_triplets": 8, "round_to": 4}, "minutes": 3.0}
@@ -137,6 +138,20 @@ def test_what_was_measured_outlives_a_kill_of_the_pruning(arguments, place, monk
         found.append({path: path.stat().st_mtime_ns for path in sums})
     assert found[0]
     assert found[0] == found[1]
+
+
+def test_a_far_target_is_reached_in_rounds(arguments, place):
+    prepare_domain(place / "data", arguments["domain"], arguments["general"], held_out=0.1, seed=0)
+    parent = SentenceTransformer(str(arguments["model"]), device="cpu")
+    data = DomainData.read(place / "data")
+    for options, rounds in (
+        ({"speedup": 2}, 1),
+        ({"speedup": 2.2}, 2),
+        ({"speedup": 5}, 3),
+        ({"speedup": 5, "prune": {"reconstruct": False}}, 1),
+        ({"speedup": 2, "prune": {"rounds": 4}}, 4),
+    ):
+        assert shrink_plan.plan_shrink(parent, data, ShrinkOptions.build(options)).rounds == rounds
 
 
 def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys):

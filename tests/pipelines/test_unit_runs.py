@@ -198,6 +198,33 @@ class TestDepth:
         assert width.kept == kept[0]
         assert width.kept != kept[1]
 
+    def test_in_rounds_neurons_are_chosen_in_what_the_round_before_left(self, bert, toy_triplets):
+        options = {"domain": toy_triplets, "criterion": "dai:reconstruction_aware=True"}
+        first = gaprune.prune(bert, width=1 - 34 / 48, round_to=1, **options)  # half of the way to 24, in logarithms
+        kept = first.provenance().method.pruning.removed[0].kept
+        calibration = draw_calibration(bert, first.recipe, CalibrationData(toy_triplets, None, frozenset({"domain"})))
+        keep = {name: torch.isin(torch.arange(48), torch.tensor(units)) for name, units in kept.items()}
+        draft = Quick(bert, calibration, first.recipe)((), keep)
+        again = gaprune.prune(draft, width=0.5, round_to=8, reconstruct=False, **options)
+        found = {rounds: gaprune.prune(bert, width=0.5, round_to=8, rounds=rounds, **options) for rounds in (1, 2)}
+        cuts = {rounds: each.provenance().method.pruning.removed[0].kept for rounds, each in found.items()}
+        assert cuts[2] == again.provenance().method.pruning.removed[0].kept
+        assert cuts[2] != cuts[1]
+        for name, units in cuts[2].items():
+            assert set(units) < set(kept[name])
+
+    def test_in_rounds_layers_are_measured_again(self, genuine, toy_triplets):
+        options = {
+            "domain": toy_triplets,
+            "depth": 3,
+            "device": "cpu",
+            "max_length": 8,
+            "layer_triplets": 2,
+            "reconstruction_triplets": 2,
+        }
+        cut = gaprune.prune(genuine, rounds=2, **options).provenance().method.pruning.removed[0]
+        assert [len(each["importance"]) for each in cut.found["rounds"]] == [6, 4]
+
     def test_greedy_measures_again(self, genuine, toy_triplets):
         options = {"domain": toy_triplets, "depth": 2, "device": "cpu", "max_length": 16, "reconstruct": False}
         plain = gaprune.prune(genuine, **options).provenance().method.pruning.removed[0]

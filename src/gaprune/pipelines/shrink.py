@@ -198,7 +198,7 @@ def _prune(
     """Prune for the target; what is measured lies in ``measured``, for a run that continues and for other prunings."""
     plan.check(asked)
     options = {"domain": data.domain, "general": data.general, "triplets": plan.triplets, "seed": asked.seed}
-    options |= {"checkpoint": measured, "resume": measured.exists()}
+    options |= {"rounds": plan.rounds, "checkpoint": measured, "resume": measured.exists()}
     options |= {"vocabulary": data.texts} if _removes_tokens(parent, asked) else {}
     meet_target(parent, asked.target, folder, runtime=asked.runtime, options={**options, **asked.prune})
 

@@ -12,6 +12,7 @@ from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError
 from gaprune.evaluation.cost.latency import measure_batch
 from gaprune.models.blocks import blocks
+from gaprune.models.checks import unstreamed
 from gaprune.models.encode import encode
 from gaprune.models.encoders import TorchModel
 from gaprune.pipelines.domain_data import DomainData
@@ -29,6 +30,12 @@ _PASSES_OVER_ALL, _PASSES_OF_A_LAYER, _FEW = 6.0, 3.5, 64
 """Forward passes that a pruning costs: over all calibration texts for measuring and reconstruction, and for each layer
 of the parent over those of at most so many triplets of each data set, for the search."""
 
+_FAR, _MOST = 0.5, 3
+"""Fraction of the time or size left below which a target is reached in rounds, and how many there are at most."""
+
+_ROUND = 0.4
+"""What each further round adds, as a fraction of a pruning in one round."""
+
 _BATCHES, _TEXTS = 70, 8
 """Measuring speeds takes the time of the parent for so many batches, of so many texts of 128 tokens."""
 
@@ -42,6 +49,7 @@ class ShrinkPlan(Record):
 
     Args:
         triplets: Triplets of each data set that pruning is measured on.
+        rounds: Rounds in which layers and units are removed.
         pruning_minutes: Estimated minutes of pruning.
         judging_minutes: Estimated minutes of judging parent and child.
         training_minutes: What is left for training.
@@ -49,6 +57,7 @@ class ShrinkPlan(Record):
     """
 
     triplets: int
+    rounds: int
     pruning_minutes: float
     judging_minutes: float
     training_minutes: float
@@ -78,7 +87,8 @@ class ShrinkPlan(Record):
         )
         yield from (f"Warning: {each}" for each in data.warnings)
         yield (
-            f"Plan for {asked.target} within {asked.minutes:g} minutes: pruning about {self.pruning_minutes:.1f}, "
+            f"Plan for {asked.target} within {asked.minutes:g} minutes: pruning in "
+            f"{self.rounds} round{'s' * (self.rounds > 1)} about {self.pruning_minutes:.1f}, "
             f"training at most {self.training_minutes:.1f}, judging about {self.judging_minutes:.1f} minutes."
         )
 
@@ -95,16 +105,32 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
     per_triplet = sum(1 + len(item.passages) for item in triplets) / len(triplets)
     few = min(count, int(asked.prune.get("layer_triplets") or _FEW))
     passes = _PASSES_OVER_ALL * count + _PASSES_OF_A_LAYER * len(blocks(parent)) * few
-    pruning = passes * 2 * per_triplet * per_text
+    rounds = int(asked.prune.get("rounds") or _rounds(parent, asked))
+    pruning = passes * 2 * per_triplet * per_text * (1 + _ROUND * (rounds - 1))
     if asked.speedup is not None:
         pruning += _BATCHES * measure_batch(TorchModel(parent), _TEXTS) / 60
     judging = 2 * per_text * _lines_of(data)
     return ShrinkPlan(
         triplets=count,
+        rounds=rounds,
         pruning_minutes=pruning,
         judging_minutes=judging,
         training_minutes=asked.minutes - pruning - judging,
     )
+
+
+def _rounds(parent: SentenceTransformer, asked: ShrinkOptions) -> int:
+    """Return the rounds of a pruning: one up to half, then so many that each leaves two thirds of what was left.
+
+    There are at most as many as were measured, and one where nothing is reconstructed.
+    """
+    weights = sum(each.numel() for each in parent.parameters())
+    whole = {"parameters": weights, "size": sum(each.nbytes for each in parent.parameters())}
+    target = asked.target
+    left = 1 / target.limit if target.kind == "speedup" else target.limit / whole[target.kind]
+    if left >= _FAR or asked.prune.get("reconstruct") is False or unstreamed(parent) is not None:
+        return 1
+    return min(_MOST, math.ceil(math.log(left) / math.log(2 / 3)))
 
 
 def _lines_of(data: DomainData) -> int:
