@@ -36,7 +36,7 @@ from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplets
 from gaprune.evaluation.cost.latency import measure_speed
 from gaprune.models.demo import demo_model
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode_tensor
 from gaprune.models.encoders import TorchModel
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
@@ -130,7 +130,7 @@ def made(domain: str, speedup: float, arm: str, speeds: Path) -> dict[str, Any]:
     line |= {"shape": found.chosen.model_dump(), "candidates": [each.model_dump() for each in found.candidates]}
     for kind, triplets in (("domain", judged), ("general", others)):
         few = triplets[: JUDGED[kind]]
-        reference = ReferenceOutputs(parent, few, prompts=Prompts(), options=Recipe())
+        reference = ReferenceOutputs(parent, few, prompts=Prompts(), options=Recipe.build({}))
         line[kind] = reference.changed(result.model)
     return line | {"ndcg": ranked(parent, result.model, judged[:QUERIES])}
 
@@ -150,7 +150,7 @@ def ranked(parent: SentenceTransformer, child: SentenceTransformer, triplets: Tr
     passages = list(dict.fromkeys(text for item in triplets for text in item.passages))
     gold = torch.tensor([passages.index(item.positive) for item in triplets])
     vectors = {
-        (name, kind): functional.normalize(encode(model, texts, None, None, as_tensor=True).float())
+        (name, kind): functional.normalize(encode_tensor(model, texts, None, None))
         for name, model in (("child", child), ("parent", parent))
         for kind, texts in (("queries", [item.query for item in triplets]), ("passages", passages))
     }

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from gaprune.errors import ConfigError, ModelError
 from gaprune.models.blocks import block_path, transformer_of
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode, encode_tensor
 from gaprune.models.hidden import hidden_groups, modules_after
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.modes import padded_inputs
@@ -102,7 +102,7 @@ def rotate(model: SentenceTransformer, axes: Tensor) -> SentenceTransformer:
             module.weight.copy_(module.weight.double() @ axes)
     last = next(path for path, readers in norms.items() if not readers)
     _turn_back(child, scales[last][:, None] * axes)
-    before, after = (encode(each, _TEXTS, None, None, as_tensor=True).double() for each in (model, child))
+    before, after = (encode_tensor(each, _TEXTS, None, None).double() for each in (model, child))
     if torch.cosine_similarity(before, after).min() < _CLOSE:
         raise ModelError(f"{type(transformer).__name__} gives other embeddings if its stream is rotated.", _OTHER)
     return child
