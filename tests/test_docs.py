@@ -20,7 +20,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "exa
 FOREIGN = {
     "--help",
     "--multi_gpu", "--num_processes", "--nproc-per-node", "--no-python", "--cpu",  # of torchrun and accelerate
-    "--write", "--model", "--models", "--minutes", "--kills", "--domain", "--shapes", "--sizes",  # of benchmarks
+    "--write", "--model", "--models", "--minutes", "--kills", "--domain", "--shapes", "--sizes",
+    "--ablation", "--mpnet", "--speedups",  # of benchmarks
     "--spec",  # of pipx
     "--model-id", "--embeddings",  # of text-embeddings-inference and llama.cpp
 }  # fmt: skip
