@@ -87,8 +87,8 @@ class ShrinkOptions(ShrinkInput, ShrinkTarget, CommandOptions):
         given = [each for each in _TARGETS if getattr(self, each) is not None]
         if len(given) != 1:
             raise ValueError(
-                f"speedup: {' and '.join(given) + ' are' if given else 'no target is'} given; name exactly one: "
-                "speedup=3, size=25MB or parameters=12M"
+                f"speedup: {' and '.join(given) + ' are' if given else 'no target is'} given; name exactly "
+                "one target: speedup=3, size=25MB or parameters=12M"
             )
         if self.runtime != "torch" and self.speedup is None:
             raise ValueError("runtime: it is what a speedup is measured in; leave it out with another target")
