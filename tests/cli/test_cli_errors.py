@@ -167,8 +167,8 @@ class TestOutputs:
 
         for loader in (
             "pipelines.arguments.load_model",
-            "models.load.load_model",
             "models.exported_module.open_model",
+            "models.load.load_model",
         ):
             monkeypatch.setattr(f"gaprune.{loader}", fail)
         (empty / "file").write_text("mine")
