@@ -24,7 +24,7 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 300, 52, 12, 34, 40
 SPEEDS = (1, 1.5, 2, 3, 4, 6, 8, 12, 20)
 
 
-BUDGETS = {"0": "without training", "100 steps": "after 100 steps"}
+BUDGETS = {"0": "without training", "1M tokens": "distilled, no labels", "100 steps": "after 100 steps"}
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,24 @@ class Point:
 
 
 def picture(lines: list[dict[str, Any]]) -> str:
-    """Return an SVG: a row for each budget, a panel for each parent and domain."""
+    """Return an SVG: a row for each budget, a panel for each parent and domain in which something was trained so."""
     found = Found.of(lines)
+    budgets = [each for each in BUDGETS if any(key[4] == each for key in found.cells)]
     of, legend = groups(found), 22 * (len(NAMES) // 4 + 1) + 20
-    width, height = WIDTH * max(2, len(of)), HEIGHT * len(BUDGETS) + legend
+    width, height = WIDTH * max(2, len(of)), HEIGHT * len(budgets) + legend
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">',
         "<title>Speed and quality of pruned models and of what could be taken instead</title>",
         STYLE,
     ]
-    for (row, budget), (column, group) in product(enumerate(BUDGETS), enumerate(of)):
-        body = "\n".join(panel(points_of(found, group, budget), f"{', '.join(group)}, {BUDGETS[budget]}"))
+    for (row, budget), (column, group) in product(enumerate(budgets), enumerate(of)):
+        points = points_of(found, group, budget)
+        if all(each.hollow for each in points):
+            continue
+        body = "\n".join(panel(points, f"{', '.join(group)}, {BUDGETS[budget]}"))
         parts.append(f'<g transform="translate({WIDTH * column} {HEIGHT * row})">\n{body}\n</g>')
     shown = [arm for arm in NAMES if any(key[2] == arm for key in found.cells)]
-    parts += legend_of(shown, width, HEIGHT * len(BUDGETS) + 12)
+    parts += legend_of(shown, width, HEIGHT * len(budgets) + 12)
     return "\n".join([*parts, "</svg>\n"])
 
 

@@ -122,7 +122,7 @@ def row(found: Found, key: Key) -> list[str]:
         value([each["means"][domain] for each in lines], found.relative(key, domain)),
         *(f"{retrieval(lines, domain, metric):.4f}" for metric in ("nDCG@10", "recall@100")),
         value([each["means"]["general"] for each in lines], found.relative(key, "general")),
-        "other dimensions" if kept is None else f"{kept:.1%}",
+        f"{kept:.1%}" if kept is not None else "100.0%" if arm == "A" and budget == "0" else "other dimensions",
     ]
 
 
