@@ -50,6 +50,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "hidden size searched": {"search": ("depth", "width", "hidden")},
     "320 dimensions": {"hidden": (1 / 6,)},
     "three rounds": {"rounds": 3},
+    "three rounds, hidden size searched": {"rounds": 3, "search": ("depth", "width", "hidden")},
 }
 SIZES, WIDTHS = (384, 352, 320, 288, 256), (64, 768, 1536)
 TRIPLETS, TRAINING, MAX_LENGTH, JUDGED, QUERIES = 128, 5000, 64, {"domain": 200, "general": 100}, 500

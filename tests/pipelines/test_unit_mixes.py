@@ -182,8 +182,7 @@ class TestMix:
         assert expected > 1e-3
         assert mix.estimated_degradation == pytest.approx(expected, abs=1e-4)
 
-    @pytest.mark.parametrize("reconstruct", [True, False])
-    @pytest.mark.parametrize("name", ["bert", "llama"])
+    @pytest.mark.parametrize(("name", "reconstruct"), [("bert", True), ("bert", False), ("llama", False)])
     def test_hidden_dimensions_and_heads_are_searched_too(self, name, folder_of, toy_triplets, reconstruct):
         """Layers of this stand-in for a machine cost by their hidden dimensions and heads alone."""
 
