@@ -315,7 +315,7 @@ class TestSeveral:
         )
         assert [cell.criterion for cell in found.cells] == ["random", "dai"]
         assert all(cell.reconstructed is not None for cell in found.cells)
-        assert "reconstruct" in found.header()
+        assert "reconstruction" in found.header()
 
     def test_compare_repairs_on_triplets_in_memory_as_prune_does(self, bert, toy_triplets, tmp_path):
         options = {"domain": toy_triplets, "general": GENERAL, "width": 0.25, "round_to": 4}
