@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
+import gaprune
 from gaprune.evaluation.quality.changed import changed_queries
+from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.index import Vectors
 from gaprune.evaluation.quality.retrieval import RetrievalTask
+from gaprune.export.folder import read_queries
+from toys import tasks_folder
 
 TASK = RetrievalTask(
     name="held-out",
@@ -46,3 +51,25 @@ def test_at_most_so_many_and_none_without_a_change():
     same = changed_queries(TASK, PARENT, PARENT)
     assert not same.worse
     assert not same.better
+
+
+@pytest.mark.parametrize("command", ["prune", "recover"])
+def test_what_was_judged_beside_its_parent_shows_them(bert, toy_triplets, tmp_path, command):
+    """The page and the file of a pruned or recovered model have the queries of the task of its domain."""
+    out, tasks = tmp_path / "child", gaprune.find_tasks(tasks_folder(tmp_path / "tasks"))
+    if command == "prune":
+        result = gaprune.prune(bert, criterion="random", sparsity=0.9, tasks=tmp_path / "tasks", out=out)
+    else:
+        child = gaprune.prune(bert, criterion="random", sparsity=0.9).model
+        options = {"steps": 1, "batch_size": 2, "held_out": 0}
+        result = gaprune.recover(child, domain=toy_triplets, **options).evaluate(tasks, parent=bert)
+        result.save(out)
+    (task,) = [each for each in tasks if isinstance(each, RetrievalTask)]
+    mine, its = (
+        next(score.vectors for score in evaluate(each, [task], keep_vectors=True).scores)
+        for each in (result.model, bert)
+    )
+    expected = changed_queries(task, mine, its)
+    assert expected.worse or expected.better
+    assert read_queries(out) == expected
+    assert 'id="queries"' in (out / "report.html").read_text(encoding="utf-8")

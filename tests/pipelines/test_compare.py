@@ -12,9 +12,9 @@ import gaprune
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.curves import make_curves
+from gaprune.evaluation.quality import changed
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.pipelines import prune as pipeline
-from gaprune.pipelines import result as pruned
 from gaprune.pruning import calibration as calibration_data
 from gaprune.pruning import measure as measuring
 from gaprune.report.markdown import markdown_table
@@ -456,7 +456,7 @@ class TestResults:
 
     def test_batch_size_of_the_evaluation(self, bert, tasks, monkeypatch):
         asked = []
-        for module in (pipeline, pruned):
+        for module in (pipeline, changed):
 
             def spy(*args, evaluate=module.evaluate, **kwargs):
                 asked.append(kwargs["batch_size"])

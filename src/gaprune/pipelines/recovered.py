@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.evaluation.cost.footprint import Footprint, footprint
-from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.changed import ChangedQueries, evaluate_queries
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.export import records
@@ -69,6 +69,7 @@ class Recovered(Pushable):
         base: Provenance of the model that was recovered.
         records: The records of its stages: a distillation on texts, a fine-tuning on triplets, or both.
         evaluation: Its quality, if it was evaluated.
+        queries: The queries that it answers worse and better than its parent, if it was evaluated beside it.
     """
 
     model: SentenceTransformer
@@ -78,6 +79,7 @@ class Recovered(Pushable):
     base: Provenance
     records: tuple[Recovery, ...]
     evaluation: Evaluation | None = None
+    queries: ChangedQueries | None = None
 
     def __repr__(self) -> str:
         training = self.training
@@ -87,7 +89,8 @@ class Recovered(Pushable):
 
     def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
         """Return this result with its quality in ``tasks``, beside the parent's if it is given."""
-        return replace(self, evaluation=evaluate(self.model, tasks, prompts=self.prompts, parent=parent))
+        evaluation, queries = evaluate_queries(self.model, tasks, prompts=self.prompts, parent=parent)
+        return replace(self, evaluation=evaluation, queries=queries)
 
     def provenance(self) -> Provenance:
         """Return the provenance of this model: its pruning, and every recovery in turn."""
@@ -110,8 +113,16 @@ class Recovered(Pushable):
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
         provenance = self.provenance().seen_from(Path(out), self.base.parent.find(self.options.model))
-        card, page = model_card(provenance, self.evaluation), report_page(provenance)
-        return save(self.model, out, card=card, page=page, provenance=provenance, overwrite=overwrite)
+        card, page = model_card(provenance, self.evaluation), report_page(provenance, self.queries)
+        return save(
+            self.model,
+            out,
+            card=card,
+            page=page,
+            provenance=provenance,
+            queries=self.queries,
+            overwrite=overwrite,
+        )
 
 
 def zeros_among(found: Footprint, names: Collection[str], *, asked: float | None = None) -> Sparsity:

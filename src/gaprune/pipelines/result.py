@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 from gaprune.config.recipe import Recipe
 from gaprune.evaluation.cost.footprint import Footprint, footprint
-from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.changed import ChangedQueries, evaluate_queries
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import save
@@ -46,6 +46,7 @@ class Result(Pushable):
         method: How it was pruned.
         calibration: What it was pruned with.
         evaluation: Its quality, if it was evaluated.
+        queries: The queries that it answers worse and better than its parent, if it was evaluated beside it.
         out: Folder it is written to, if the recipe names one.
         recoveries: Every recovery that followed the pruning.
         made: When.
@@ -61,6 +62,7 @@ class Result(Pushable):
     method: Method
     calibration: Calibration
     evaluation: Evaluation | None = None
+    queries: ChangedQueries | None = None
     out: Path | None = None
     recoveries: Sequence[Recovery] = ()
     made: str = field(default_factory=now)
@@ -127,7 +129,7 @@ class Result(Pushable):
             parent: The dense model, or its evaluation on the same tasks.
             batch_size: Texts encoded at a time; the recipe's ``evaluation_batch_size`` by default.
         """
-        found = evaluate(
+        found, queries = evaluate_queries(
             self.model,
             tasks,
             prompts=self.prompts,
@@ -136,7 +138,7 @@ class Result(Pushable):
             label=f"Evaluating {self.recipe.criterion}"
             + (f" at sparsity {self.sparsity:g}" if self.sparsity is not None else ""),
         )
-        return replace(self, evaluation=found)
+        return replace(self, evaluation=found, queries=queries)
 
     def provenance(self) -> Provenance:
         """Return everything that made this model."""
@@ -161,10 +163,18 @@ class Result(Pushable):
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
         provenance = self.provenance().seen_from(Path(out), self.recipe.model)
-        card, page = model_card(provenance, self.evaluation), report_page(provenance)
+        card, page = model_card(provenance, self.evaluation), report_page(provenance, self.queries)
         cut_at = self.model.max_seq_length
         self.model.max_seq_length = self.own_length
         try:
-            return save(self.model, out, card=card, page=page, provenance=provenance, overwrite=overwrite)
+            return save(
+                self.model,
+                out,
+                card=card,
+                page=page,
+                provenance=provenance,
+                queries=self.queries,
+                overwrite=overwrite,
+            )
         finally:
             self.model.max_seq_length = cut_at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,10 @@ from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
 from gaprune.errors import ConfigError, ModelError, TimeTooShortError, require_extra
-from gaprune.evaluation.quality.changed import ChangedQueries, changed_queries
+from gaprune.evaluation.quality.changed import evaluate_queries
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
-from gaprune.evaluation.quality.retrieval import RetrievalTask
 from gaprune.evaluation.quality.scores import Evaluation
-from gaprune.evaluation.quality.task import Task
 from gaprune.export.folder import check_destination, save
 from gaprune.export.provenance import Provenance
 from gaprune.export.records import Shrink
@@ -265,8 +263,7 @@ def _finish(
         raise RuntimeError(f"{trained} has no provenance")
     tasks = find_tasks(data.tasks)
     its = evaluate(parent, tasks, label="Judging the parent", keep_vectors=True)
-    judged = evaluate(child, tasks, parent=its, label="Judging", keep_vectors=True)
-    evaluation, queries = judged.without_vectors(), _changed(tasks, judged, its)
+    evaluation, queries = evaluate_queries(child, tasks, parent=its, label="Judging")
     out = Path(str(asked.out))
     measured = {"shrink": record, "evaluation": evaluation}
     provenance = made.model_copy(update=measured).seen_from(out, asked.model)
@@ -293,16 +290,6 @@ def _finish(
             trust_remote_code=asked.trust_remote_code,
         )
     return Shrunk(out, provenance, evaluation, exported)
-
-
-def _changed(tasks: Sequence[Task], mine: Evaluation, its: Evaluation) -> ChangedQueries | None:
-    """Return the held-out queries of the domain that changed most."""
-    for task, score, other in zip(tasks, mine.scores, its.scores, strict=True):
-        if not isinstance(task, RetrievalTask) or task.domain != "domain":
-            continue
-        if score.vectors is not None and other.vectors is not None:
-            return changed_queries(task, score.vectors, other.vectors)
-    return None
 
 
 def _exported_folder(asked: ShrinkOptions) -> Path:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from gaprune.evaluation.quality.retrieval import FIRST
+from gaprune.evaluation.quality.evaluate import evaluate
+from gaprune.evaluation.quality.retrieval import FIRST, RetrievalTask
+from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
-    from gaprune.evaluation.quality.index import Vectors
-    from gaprune.evaluation.quality.retrieval import RetrievalTask
+    from sentence_transformers import SentenceTransformer
 
-__all__ = ["ChangedQueries", "ChangedQuery", "Found", "changed_queries"]
+    from gaprune.evaluation.quality.index import Vectors
+    from gaprune.evaluation.quality.task import Task
+
+__all__ = ["ChangedQueries", "ChangedQuery", "Found", "changed_queries", "evaluate_queries"]
 
 _SHOWN = 5
 _LETTERS = 200
@@ -64,7 +69,48 @@ def changed_queries(task: RetrievalTask, mine: Vectors, its: Vectors, *, most: i
         changed.append(
             ChangedQuery(query=query[:_LETTERS], value=value, parent=parent, found=found, found_by_parent=others)
         )
-    changed.sort(key=lambda each: each.value - each.parent)
+    return _most_changed(changed, most)
+
+
+def evaluate_queries(
+    model: SentenceTransformer,
+    tasks: Sequence[Task],
+    *,
+    parent: SentenceTransformer | Evaluation | None,
+    **options: Any,
+) -> tuple[Evaluation, ChangedQueries | None]:
+    """Return the evaluation of a model beside its parent, and the queries that changed most.
+
+    Queries are those of all retrieval tasks, but of general ones only if there are no others; ``None`` without
+    retrieval tasks, or if the parent's embeddings are not there.
+
+    Args:
+        model: The model.
+        tasks: The tasks.
+        parent: The parent, or its evaluation on the same tasks with its embeddings.
+        **options: Other arguments of :func:`gaprune.evaluate`.
+    """
+    if parent is None:
+        return evaluate(model, tasks, **options), None
+    if not isinstance(parent, Evaluation):
+        parent = evaluate(parent, tasks, **options | {"label": "Evaluating the parent", "keep_vectors": True})
+    found = evaluate(model, tasks, parent=parent, **options | {"keep_vectors": True})
+    its = {score.key: score.vectors for score in parent.scores}
+    both = [
+        (task, score.vectors, its[score.key])
+        for task, score in zip(tasks, found.scores, strict=True)
+        if isinstance(task, RetrievalTask)
+    ]
+    of_domain = [each for each in both if each[0].domain != "general"] or both
+    changed = [
+        changed_queries(task, mine, other) for task, mine, other in of_domain if mine is not None and other is not None
+    ]
+    queries = _most_changed(each for some in changed for each in (*some.worse, *some.better)) if changed else None
+    return found.without_vectors(), queries
+
+
+def _most_changed(queries: Iterable[ChangedQuery], most: int = 10) -> ChangedQueries:
+    changed = sorted(queries, key=lambda each: each.value - each.parent)
     return ChangedQueries(
         worse=tuple(each for each in changed[:most] if each.value < each.parent),
         better=tuple(each for each in reversed(changed[-most:]) if each.value > each.parent),
