@@ -106,5 +106,5 @@ class TestRefused:
             rotate(decoder, axes())
 
     def test_nothing_to_rotate_for(self):
-        with pytest.raises(ConfigError, match="rotate: no hidden dimensions are removed"):
-            Recipe.build({"width": 0.5, "rotate": True})
+        with pytest.raises(ConfigError, match="rotate: it is for a given number of hidden dimensions"):
+            Recipe.build({"target": "speedup=2", "search": "depth,width,hidden", "rotate": True})

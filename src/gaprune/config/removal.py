@@ -186,8 +186,11 @@ class RemovalOptions(Options):
                 if self.differs(option):
                     raise ValueError(f"{option}: it is for single weights, and {first} is structured; leave it out")
         rounded = ("width", "hidden"), "neurons or hidden dimensions"
-        only = ("greedy", ("depth",), "layers"), ("rotate", ("hidden",), "hidden dimensions")
-        for option, units, what in (*only, ("round_to", *rounded)):
+        if self.rotate and not self.hidden:
+            raise ValueError(
+                "rotate: it is for a given number of hidden dimensions; leave it out, or give hidden=0.25"
+            )
+        for option, units, what in (("greedy", ("depth",), "layers"), ("round_to", *rounded)):
             if self.differs(option) and self.units.isdisjoint(units):
                 raise ValueError(f"{option}: no {what} are removed, so this has no effect; leave it out")
         return self
