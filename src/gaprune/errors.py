@@ -8,11 +8,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
-__all__ = [
-    "ConfigError", "DataError", "GapruneError", "MeasurementError", "MissingExtraError", "ModelError", "OutputError",
-    "SelectionError", "TimeTooShortError", "require_extra", "suggest",
-]  # fmt: skip
-
 
 class GapruneError(Exception):
     """Base of every error that is the input's, not the program's.

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 import gaprune
+from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.errors import ConfigError, DataError, MissingExtraError
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate as evaluate_tasks
-from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE
 from gaprune.models import exported_module
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts

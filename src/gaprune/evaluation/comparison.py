@@ -18,8 +18,6 @@ from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.variants import Variant, Variants
 from gaprune.util.records import SCHEMA, Record, read_record
 
-__all__ = ["COMPARISON_FILE", "Cell", "Comparison", "Differences", "Other", "Summary"]
-
 COMPARISON_FILE = "comparison.json"
 
 

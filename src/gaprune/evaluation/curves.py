@@ -8,8 +8,6 @@ from itertools import product
 
 from gaprune.evaluation.comparison import Comparison, Summary
 
-__all__ = ["Curves", "Panel", "make_curves"]
-
 _Key = tuple[str, float, int | None]
 """Criterion, sparsity and number of triplets of a cell."""
 

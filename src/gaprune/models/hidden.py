@@ -18,8 +18,6 @@ from gaprune.models.units import Producer, UnitGroup, unit_groups
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_family", "embedding_norm", "head_size", "heads_of", "hidden_groups", "modules_after"]
-
 _OTHER = "Use --width, --depth or --vocabulary for this family."
 
 

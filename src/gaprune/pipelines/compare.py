@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
     from gaprune.data.triplets import Triplet
 
-__all__ = ["compare"]
-
 _NOT_HERE = {
     "criterion": "Name them in criteria (--criteria) instead.",
     "scores": "Leave it out: statistics are measured once for all criteria of a seed.",

@@ -17,8 +17,6 @@ from gaprune.util.files import write_text
 from gaprune.util.progress import say
 from gaprune.util.records import Record
 
-__all__ = ["DomainData", "prepare_domain"]
-
 _MOST_HELD_OUT = 300
 """Held-out queries: with so many, the standard error of a mean of nDCG is about two points."""
 

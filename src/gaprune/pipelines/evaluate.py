@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Unpack
 
+from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.config.typed import LoadingOptions
 from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError
@@ -17,7 +18,7 @@ from gaprune.evaluation.quality.retrieval import RetrievalTask
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.search import SearchTask
 from gaprune.evaluation.quality.sizes import measure_sizes
-from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, Task, check_batch_size
+from gaprune.evaluation.quality.task import Task, check_batch_size
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import LOADING, loading_options
 

@@ -28,9 +28,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-
-__all__ = ["Attempt", "Met", "check_runtime", "meet_target"]
-
 _TOLERANCE = 0.05
 """A measured speedup may miss the target by this fraction."""
 

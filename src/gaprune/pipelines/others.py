@@ -22,8 +22,6 @@ from gaprune.util.progress import say
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["differences_from", "loading_of", "names_of", "open_others", "refuse_pruning_options", "speed_beside"]
-
 _WITHOUT_CRITERIA = {
     *LOADING, "model", "tasks", "max_length", "query_prompt", "passage_prompt", "evaluation_batch_size",
 }  # fmt: skip

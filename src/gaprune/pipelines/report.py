@@ -12,8 +12,6 @@ from gaprune.report.comparison import comparison_page
 from gaprune.report.page import report_page
 from gaprune.util.files import write_text
 
-__all__ = ["write_report"]
-
 
 def write_report(folder: str | Path) -> Path:
     """Write ``report.html`` into a folder, in place of an earlier one, and return its path.

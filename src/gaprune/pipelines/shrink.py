@@ -46,8 +46,6 @@ from gaprune.util.progress import say
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Shrunk", "shrink"]
-
 _DECIDED = {
     "prune": {"model", "domain", "general", "target", "out", "overwrite", "tasks", "trust_remote_code"},
     "recover": {

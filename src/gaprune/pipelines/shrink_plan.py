@@ -21,8 +21,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["ShrinkPlan", "plan_shrink"]
-
 _TRIPLETS = 512
 """Triplets of each data set that pruning is measured on."""
 

@@ -21,8 +21,6 @@ from gaprune.util.progress import say
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["SpeedTable"]
-
 _ROUNDS, _ROUNDS_OF_ONE = 3, 5
 """How often each model is timed for the table, and to confirm a single shape."""
 

@@ -16,8 +16,6 @@ from gaprune.util.files import temporary_beside, write_json
 from gaprune.util.progress import say
 from gaprune.util.records import SCHEMA
 
-__all__ = ["Stages", "fingerprint_of"]
-
 _STAGE_FILE = "stage.json"
 
 

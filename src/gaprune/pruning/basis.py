@@ -13,8 +13,6 @@ from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.unit_importance import QuickReconstruction, UnitRanking
 
-__all__ = ["Basis"]
-
 
 @dataclass(frozen=True)
 class Basis:

@@ -21,8 +21,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["CountedSpeed", "Shape", "Sizes", "SpeedOfShapes", "is_met", "of_shape"]
-
 
 class Shape(Record):
     """What is kept of a model.

@@ -18,8 +18,6 @@ from gaprune.pruning.rebuild import changed_config, rebuild
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_cut", "kept_outputs", "remove_hidden"]
-
 _Index = dict[tuple[str, int], Tensor]
 """Kept entries of a tensor along an axis, by name and axis."""
 

@@ -30,8 +30,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Mix", "Plan", "TargetChoice", "search"]
-
 
 class Mix(Shape):
     """A candidate for a target, with what it costs and what it loses."""

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainingArguments
     from transformers import PreTrainedModel
 
-__all__ = ["check_training", "computes_in_bf16", "gradient_checkpointing", "training_arguments"]
-
 _KEPT = 2
 """Number of checkpoints that are kept: the best and the last."""
 

@@ -15,8 +15,6 @@ from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.pruning.allocation import shares
 
-__all__ = ["hold_out", "in_batches", "plan", "row"]
-
 _HOLD_MORE = "Raise held_out (--set held_out=0.2), give more triplets, or hold none out (--set held_out=0)."
 
 

@@ -13,8 +13,6 @@ from zipfile import is_zipfile
 from gaprune.errors import ConfigError, OutputError
 from gaprune.util.files import check_parent, write_json
 
-__all__ = ["Checkpoints"]
-
 _RUN = "recovery.json"
 _STATE = "trainer_state.json"
 _STAGES = ("texts", "triplets")

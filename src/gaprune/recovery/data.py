@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from gaprune.recovery.teacher import Teacher
 
-__all__ = ["RecoveryData", "data_set", "read_recovery_data"]
-
 
 @dataclass(frozen=True)
 class RecoveryData:

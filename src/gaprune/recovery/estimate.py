@@ -19,8 +19,6 @@ from gaprune.recovery.text_data import TextData
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Speed", "measure_speed"]
-
 _PROBES = (0.5, 0.2, 0.5, 0.8)
 """Places, in the order of length, of the batches that are timed; the first one only warms up."""
 

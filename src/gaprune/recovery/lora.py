@@ -16,8 +16,6 @@ from gaprune.models.linear_layers import LinearLayer
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["low_rank"]
-
 _ALPHA = 2
 """An update is scaled by alpha over rank; alpha is this many times the rank, as is usual."""
 

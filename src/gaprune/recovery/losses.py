@@ -20,10 +20,6 @@ from torch.nn import functional
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.recovery.teacher import Teacher
 
-__all__ = [
-    "CachedLoss", "PlainLoss", "RecoveryLoss", "embedding_distance", "make_loss", "pair_ndcg", "similarity_distance",
-]  # fmt: skip
-
 _CUT = 10
 """Ranks that count in nDCG."""
 

@@ -14,8 +14,6 @@ from gaprune.models.linear_layers import LinearLayer, linear_layers, select
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_masked", "in_float32", "masked_layers", "masked_training", "without_dropout", "zero_masks"]
-
 
 def zero_masks(layers: Sequence[LinearLayer]) -> dict[str, Tensor]:
     """Return which weights are exactly zero, true for zeros, ``(out, in)`` by name of the layers that have any."""

@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
     from transformers import TrainerState
 
-__all__ = ["Point", "Training", "recover_model"]
-
-TERMS = ("contrastive", "embedding", "similarity")
+_TERMS = ("contrastive", "embedding", "similarity")
 """Names of the terms of the loss."""
 
 
@@ -181,7 +179,7 @@ def _losses(state: TrainerState, best_step: int) -> dict[str, Any]:
     lines = [line for line in state.log_history if "eval_loss" in line]
 
     def terms(line: Mapping[str, float]) -> dict[str, float]:
-        return {name: line[f"eval_{name}"] for name in ("loss", *TERMS) if f"eval_{name}" in line}
+        return {name: line[f"eval_{name}"] for name in ("loss", *_TERMS) if f"eval_{name}" in line}
 
     return {
         "steps": state.global_step,

@@ -26,8 +26,6 @@ from gaprune.util.progress import say
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Stage", "check_width", "retrain"]
-
 _PASSES = 3
 """Passes over the texts if neither tokens nor minutes are given."""
 

@@ -7,8 +7,6 @@ from itertools import pairwise
 
 from gaprune.pruning.allocation import budget
 
-__all__ = ["Round", "plan_rounds"]
-
 
 @dataclass(frozen=True)
 class Round:

@@ -26,8 +26,6 @@ from gaprune.util.progress import stage
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Teacher", "default_cache", "embed_with_teacher"]
-
 _BATCH = 64
 """Texts encoded at a time."""
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from gaprune.recovery.teacher import Teacher
 
-__all__ = ["TextData", "pack", "read_text_data"]
-
 _MOST_HELD_OUT = 256
 """Maximum number of passages that are held out; each comes with one query."""
 
@@ -34,7 +32,7 @@ _WINDOW = 64
 
 
 @dataclass(frozen=True)
-class Packed:
+class _Packed:
     """Pairs in the order of their batches, the tokens of every batch, and those of all queries."""
 
     pairs: tuple[Triplet, ...] = ()
@@ -59,7 +57,7 @@ class TextData:
     general: Texts | None
     held_out: Texts | None
     general_share: float
-    packed: Packed = field(default_factory=Packed)
+    packed: _Packed = field(default_factory=_Packed)
 
     columns: Mapping[str, Role] = field(default_factory=lambda: {"query": "query", "positive": "passage"})
     """Names of the columns of a data set, in order, with the role of their texts."""
@@ -185,7 +183,7 @@ def pack(
     lengths: Callable[[Sequence[str], Role], list[int]],
     tokens: int,
     options: RecoveryOptions,
-) -> Packed:
+) -> _Packed:
     """Return batches of pairs of similar length, in random order, with ``tokens`` tokens in all.
 
     Args:
@@ -216,7 +214,7 @@ def pack(
                 of_queries += sum(query for _, query in part)
     size = options.batch_size
     batches = tuple(tuple(range(start, start + size)) for start in range(0, len(chosen), size))
-    return Packed(tuple(chosen), batches, tuple(totals), of_queries)
+    return _Packed(tuple(chosen), batches, tuple(totals), of_queries)
 
 
 def _passes(texts: Texts, seed: str) -> Iterator[Triplet]:

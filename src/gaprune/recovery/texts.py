@@ -20,8 +20,6 @@ from gaprune.data.triplets import Triplet
 from gaprune.errors import DataError
 from gaprune.models.prompts import Role
 
-__all__ = ["Entry", "Texts", "read_passages", "texts_of_triplets"]
-
 _SHORTEST = 5
 """Smallest number of words of a passage; shorter paragraphs are joined."""
 

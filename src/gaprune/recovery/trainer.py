@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from gaprune.util.progress import Stage
 
-__all__ = ["RecoveryTrainer", "Steering", "is_out_of_patience", "use_lora_layer"]
-
 _WEIGHTS = "trained.safetensors"
 
 _ROOM = (

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
 
-__all__ = ["answer_text"]
-
 _DOMAIN = "domain"
 """The domain that ``gaprune shrink`` judges by."""
 

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
 
-__all__ = ["model_card"]
-
 _OPEN = """\
 {made} Open it like any sentence-transformers model:
 

@@ -15,8 +15,6 @@ from gaprune.report.tables import COMPARISON
 if TYPE_CHECKING:
     from gaprune.evaluation.comparison import Comparison
 
-__all__ = ["comparison_page"]
-
 _SPREAD = "± is the standard deviation over samples of the calibration data."
 _TITLES = {"sparsity": "By sparsity", "triplets": "By number of triplets"}
 _ELSEWHERE = {"triplets", "tasks", "overwrite"}

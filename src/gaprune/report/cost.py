@@ -10,8 +10,6 @@ from gaprune.report.sentences import ZEROS
 if TYPE_CHECKING:
     from gaprune.evaluation.cost.benchmark import Benchmark
 
-__all__ = ["benchmark_markdown", "conditions", "remark"]
-
 _NOTABLE = 0.01
 """Any model may have a smaller fraction of zeros than this."""
 

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from gaprune.export.portable import Parent
     from gaprune.export.records import Export
 
-__all__ = ["export_card"]
-
 _CARD = """\
 {front}
 # {name} for {runtime}

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from gaprune.evaluation.curves import Curves, Panel
 
-__all__ = ["draw_curves", "write_figures"]
-
 _FORMATS = ("png", "svg")
 _WIDTH, _HEIGHT = 4.5, 3.5
 """Inches of a panel."""

@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.portable import Parent
 
-__all__ = ["front_matter", "short_name"]
-
 _TASKS = {
     "retrieval": ("information-retrieval", "Information Retrieval"),
     "triplets": ("triplet", "Triplet"),

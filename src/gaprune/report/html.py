@@ -10,8 +10,6 @@ from typing import Any
 
 from gaprune.config.options import CommandOptions
 
-__all__ = ["Part", "Section", "recipe_text", "render"]
-
 _SHORT = 32
 """Letters of a cell that is not broken."""
 _NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+( ?(%|x|ms))?")

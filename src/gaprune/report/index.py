@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.index import ParentIndex
     from gaprune.evaluation.quality.scores import Evaluation
 
-__all__ = ["INDEX_COLUMNS", "SIZE_COLUMNS", "index_rows", "index_text", "size_rows"]
-
 INDEX_COLUMNS = (
     "domain", "task", "metric", "alone", "in the parent's index", "parent", "cosine of queries", "of passages",
     "common top 10",

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
 
-__all__ = ["report_page"]
-
 _MIX_COLUMNS = (
     "layers", "FFN neurons per layer", "hidden dimensions", "tokens", "parameters", "speedup",
     "estimated degradation",

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from gaprune.export.records import Recovery, Removed
     from gaprune.recovery.recover_model import Point
 
-__all__ = ["curves_picture", "removed_picture", "training_picture"]
-
 _INK = "#010203"
 """Stands for the colour of the page's text."""
 _ACCENT = "#3d93d6"

@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from gaprune.export.provenance import Provenance
     from gaprune.export.records import Sparsity
 
-__all__ = [
-    "DATA_COLUMNS", "EVALUATION_COLUMNS", "change_text", "data_rows", "evaluation_rows", "method_rows",
-    "recovery_rows",
-]  # fmt: skip
-
 Rows = list[tuple[str, str]]
 
 DATA_COLUMNS = ("kind", "name", "triplets", "negatives", "SHA-256")

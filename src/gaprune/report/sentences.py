@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from gaprune.reconstruction.validate import Reconstruction
     from gaprune.recovery.recover_model import Training
 
-__all__ = [
-    "ZEROS", "constants_text", "data_lines", "degradation_text", "export_lines", "negatives_text", "origin_lines",
-    "outcome_lines", "percent", "reconstruction_text", "recovery_lines", "summary", "target_text", "unused_lines",
-    "worth_lines",
-]  # fmt: skip
-
 ZEROS = (
     "Zeros make a saved model neither smaller nor faster: runtimes store and multiply them like any other number, "
     "unless they have kernels for an N:M pattern and use them. To get a smaller and faster model, remove "

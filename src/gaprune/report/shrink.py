@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
 
-__all__ = ["HEADER", "answer_sentence", "cost_rows", "shrink_markdown", "shrink_rows"]
-
 HEADER = ("", "parent", "this model", "ratio")
 
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.evaluation.quality.scores import Evaluation
 
-__all__ = ["COMPARISON", "evaluation_parts", "evaluation_table", "footprint_table", "plain_table"]
-
 COMPARISON = "Mean score by domain (change from the model in the first row)"
 """Title of the table of a comparison."""
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.statistics.sums import Statistic
 
-__all__ = ["BACKWARD", "PROJECTED", "TripletActivations", "add_gradients", "add_inputs", "shapes_of"]
-
 BACKWARD: frozenset[Statistic] = frozenset({"fisher", "gradient", "output_gram", "output_square", "gate"})
 """The statistics that need a backward pass."""
 

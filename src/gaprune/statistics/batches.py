@@ -16,8 +16,6 @@ from gaprune.models.prompts import TASKS, Prompts, Role
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Batch", "batches_of", "require_in_batch_negative", "require_negatives"]
-
 _AT_ONCE = 512
 """Texts whose tokens are counted together."""
 

@@ -22,8 +22,6 @@ from gaprune.util.files import check_parent, locked, write_json
 from gaprune.util.progress import say
 from gaprune.util.tensor_store import StoredTensors, write_tensors
 
-__all__ = ["Checkpoint", "CheckpointStore", "StatisticsFiles", "write_statistics"]
-
 _FORMAT = "gaprune-statistics-2"
 
 _PLAN = "plan.json"

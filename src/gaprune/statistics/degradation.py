@@ -25,8 +25,6 @@ from gaprune.util.progress import track
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["PRESERVATION", "LayerEffect", "ReferenceOutputs", "finite_effect", "layer_effects", "skipping"]
-
 PRESERVATION = 5.0
 """Weight of the distance of embeddings beside the increase of the loss, wherever degradation is measured.
 

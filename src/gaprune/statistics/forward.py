@@ -20,8 +20,6 @@ from gaprune.statistics.placement import device_of
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Embedder", "groups_by_length"]
-
 _TOKENS = {"cpu": (2048, 32)}
 _MANY_TOKENS = 16384, 1024
 """Most tokens of a forward pass, padding included, and the number of tokens that cost as much as starting a pass.

@@ -18,8 +18,6 @@ from gaprune.statistics.hooks import HookContext
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["frozen", "gradients_from", "recomputing"]
-
 
 @contextmanager
 def frozen(model: SentenceTransformer, *, gradients: bool) -> Iterator[None]:

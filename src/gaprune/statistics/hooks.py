@@ -18,8 +18,6 @@ from gaprune.statistics.accumulators import BACKWARD, TripletActivations, add_gr
 from gaprune.statistics.sums import LinearStatistics, Statistic
 from gaprune.util.products import gram
 
-__all__ = ["HookContext", "LinearHook", "TokenRows"]
-
 
 class TokenRows:
     """Which rows of an activation are real tokens, and of which triplet, in one forward pass."""

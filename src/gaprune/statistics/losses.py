@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["info_nce", "rademacher_probe"]
-
 
 def info_nce(queries: Tensor, passages: Tensor, owners: Tensor, *, temperature: float, in_batch: bool) -> Tensor:
     """Return the InfoNCE loss of every query on cosine similarities.

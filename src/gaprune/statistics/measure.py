@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["measure"]
-
 
 def measure(
     model: SentenceTransformer,

@@ -21,8 +21,6 @@ from gaprune.statistics.sums import Statistic
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Measurement", "by_backward"]
-
 
 @dataclass(frozen=True)
 class Measurement:

@@ -20,8 +20,6 @@ from gaprune.util.distributed import rank, world_size
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["check_placement", "device_of", "is_offloaded", "is_sharded", "placed"]
-
 
 def check_placement(options: MeasurementOptions) -> None:
     """Refuse to spread weights over a single process; call it once the process group is joined.

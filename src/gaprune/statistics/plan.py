@@ -24,8 +24,6 @@ from gaprune.statistics.placement import device_of, is_offloaded, is_sharded
 from gaprune.util.distributed import all_reduce_min, world_size
 from gaprune.util.memory import free_bytes, show_bytes
 
-__all__ = ["Plan", "Way", "plan_for"]
-
 _MARGIN = 0.85
 """Part of the free memory that is used if no budget is named."""
 

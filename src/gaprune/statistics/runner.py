@@ -26,8 +26,6 @@ from gaprune.util.distributed import gather, rank, sum_over_processes, world_siz
 from gaprune.util.memory import give_back
 from gaprune.util.progress import say, track
 
-__all__ = ["add_processes", "require_gradients", "run_pass"]
-
 
 def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str, LinearStatistics]:
     """Return this process's sums of one pass, measured or as they were kept.

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from gaprune.errors import MeasurementError
 
-__all__ = ["LinearStatistics", "Statistic", "Statistics"]
-
 Statistic = Literal["fisher", "gradient", "gram", "input", "input_square", "output_gram", "output_square", "gate"]
 """What can be measured of a linear layer."""
 

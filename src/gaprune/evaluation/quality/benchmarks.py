@@ -7,17 +7,16 @@ import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.errors import ConfigError, DataError, ModelError, require_extra, suggest
 from gaprune.evaluation.quality.scores import Evaluation, Score
-from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
+from gaprune.evaluation.quality.task import check_batch_size
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sentence_transformers import SentenceTransformer
-
-__all__ = ["FINANCE_TASKS", "evaluate_benchmark", "resolve_benchmark"]
 
 FINANCE_TASKS = (
     "FiQA2018",

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.evaluation.quality.task import Task
 
-__all__ = ["Difference", "paired_bootstrap"]
-
 _RESAMPLES = 1000
 _NUMBERS = 2**22
 """Of an array of draws at most, which is 32 MiB."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.index import Vectors
     from gaprune.evaluation.quality.task import Task
 
-__all__ = ["ChangedQueries", "ChangedQuery", "Found", "changed_queries", "evaluate_queries"]
-
 _SHOWN = 5
 _LETTERS = 200
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts
 
-__all__ = ["ClassificationTask"]
-
 _ITERATIONS = 500
 
 

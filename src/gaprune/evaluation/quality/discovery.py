@@ -17,8 +17,6 @@ from gaprune.evaluation.quality.triplets import TripletTask
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.task import Task
 
-__all__ = ["find_tasks"]
-
 _LAYOUTS = (
     "A task is a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv (retrieval), a folder with train.jsonl "
     "and test.jsonl (classification), or a .jsonl file of sentence1, sentence2, score or of query, positive, negative."

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.bootstrap import paired_bootstrap
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.search import SearchTask
-from gaprune.evaluation.quality.task import ENCODING_BATCH_SIZE, check_batch_size
+from gaprune.evaluation.quality.task import check_batch_size
 from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.util.progress import track
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.evaluation.quality.task import Task
-
-__all__ = ["evaluate"]
 
 
 def evaluate(

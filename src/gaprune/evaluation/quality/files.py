@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["fingerprint", "read_records", "require_files"]
-
 
 def require_files(folder: Path, kind: str, *names: str) -> list[Path]:
     """Return the files of a task.

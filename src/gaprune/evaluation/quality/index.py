@@ -12,8 +12,6 @@ from gaprune.util.records import Record
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["SAME_SPACE", "IndexScore", "Numbers", "ParentIndex", "Reduction", "SizeScore", "Vectors"]
-
 Numbers = Literal["float", "int8", "binary"]
 """Types of the numbers of an index."""
 

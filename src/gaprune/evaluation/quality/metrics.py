@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = [
-    "correlations", "embed", "first", "graded_ndcg", "pair_classification", "recall", "resampled_precision",
-    "resampled_spearman", "retrieval_metrics",
-]  # fmt: skip
-
 
 def embed(
     model: SentenceTransformer,

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts
 
-__all__ = ["PairClassificationTask", "PairTask", "SimilarityTask", "load_pairs"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PairTask(Task):

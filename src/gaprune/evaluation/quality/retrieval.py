@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["FIRST", "RetrievalTask"]
-
 FIRST = 10
 """Documents of a ranking that are looked at."""
 

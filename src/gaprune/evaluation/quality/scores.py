@@ -20,8 +20,6 @@ from gaprune.evaluation.quality.index import IndexScore, ParentIndex, SizeScore,
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Evaluation", "Score", "TaskKey"]
-
 TaskKey = tuple[str, str, str]
 """Domain, name and fingerprint of a task; scores with the same key are comparable."""
 

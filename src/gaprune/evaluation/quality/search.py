@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Score
     from gaprune.models.prompts import Prompts
 
-__all__ = ["SearchTask"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTask(Task):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.evaluation.quality.task import Task
 
-__all__ = ["measure_sizes"]
-
 _BITS: dict[Numbers, int] = {"float": 32, "int8": 8, "binary": 1}
 _DIVISORS = (1, 2, 4)
 _CANDIDATES = 4

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.errors import ConfigError
 from gaprune.evaluation.quality.scores import Score, TaskKey
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.models.prompts import Prompts, Role
-
-__all__ = ["ENCODING_BATCH_SIZE", "Measured", "Task", "check_batch_size"]
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from gaprune.models.prompts import Prompts, Role
 
-__all__ = ["TripletTask"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TripletTask(SearchTask):

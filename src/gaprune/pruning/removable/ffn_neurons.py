@@ -8,8 +8,6 @@ from gaprune.config.recipe import Recipe
 from gaprune.pruning.removable.base import register
 from gaprune.pruning.removable.units import Units
 
-__all__ = ["FFNNeurons"]
-
 
 @register
 class FFNNeurons(Units):

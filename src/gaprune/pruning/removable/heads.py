@@ -11,8 +11,6 @@ from gaprune.pruning.removable.units import Units
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Heads"]
-
 _TRIED = 3 / 4, 1 / 2
 """Parts of the heads that a search for a target tries beside all of them."""
 

@@ -23,8 +23,6 @@ from gaprune.pruning.rotation import check_rotation, stream_norms
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["KEPT", "Hidden"]
-
 KEPT = "hidden"
 """Name under which the kept dimensions are recorded, beside the kept heads by layer."""
 

@@ -25,8 +25,6 @@ from gaprune.util.distributed import gather
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-__all__ = ["Layers", "RankedLayers", "most_removable", "rank_layers"]
-
 
 @register
 class Layers(Removable[RemovedUnits]):
