@@ -318,7 +318,7 @@ def test_undecodable_text(tmp_path, name):
     first = b'{"query": "a", "positive": "b"}' if name == "a.jsonl" else b"query,positive"
     path.write_bytes(first + b"\n\ncaf\xe9,b\n")
     error = raised(path)
-    assert str(error) == f"{path}:3: is not UTF-8 (byte 0xe9).\nSave the file again with the encoding UTF-8."
+    assert str(error).startswith(f"{path}:3: is not UTF-8 (byte 0xe9).\nSave the file again")
 
 
 def test_lines_of_multi_line_cells(tmp_path):

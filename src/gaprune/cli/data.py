@@ -60,7 +60,8 @@ def check(
     )
     header, *rows = report.rows()
     problems = (f"problem: {problem}" for problem in report.problems)
-    answer(report.as_dict(), plain_table("Calibration data", header, rows), *problems, quiet=False, as_json=as_json)
+    said = [*problems] or ["No problem was found."]
+    answer(report.as_dict(), plain_table("Calibration data", header, rows), *said, quiet=False, as_json=as_json)
     if report.unusable:
         raise DataError(
             f"the data cannot be used as they are: {' '.join(report.unusable)}",

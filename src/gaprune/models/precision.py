@@ -67,7 +67,11 @@ def decide_precision(
         return "float32"
     cosine = float(functional.cosine_similarity(exact, fast).min())
     found: Precision = "bfloat16" if cosine >= _CLOSE else "float32"
-    say(f"Texts run in {found}: in bfloat16 the embeddings of {len(texts)} texts keep a cosine of {cosine:.5f}.")
+    kept = f"the embeddings of {len(texts)} texts keep a cosine of {cosine:.5f} to those in float32"
+    if found == "bfloat16":
+        say(f"Texts run in bfloat16, which is faster here: {kept}. --set precision=float32 switches it off.")
+    else:
+        say(f"Texts run in float32: in bfloat16 {kept} alone.")
     return found
 
 

@@ -84,8 +84,10 @@ class ShrinkPlan(Record):
             f"{data.held_out_queries:,} queries held out for judging."
         )
         yield from (f"Warning: {each}" for each in data.warnings)
+        form = "PyTorch" if asked.runtime == "torch" else f"{asked.runtime} in int8"
+        measured = "" if asked.speedup is None else f" (as measured in {form})"
         yield (
-            f"Plan for {asked.target} within {asked.minutes:g} minutes: pruning in "
+            f"Plan for {asked.target}{measured} within {asked.minutes:g} minutes: pruning in "
             f"{self.rounds} round{'s' * (self.rounds > 1)} about {self.pruning_minutes:.1f}, "
             f"training at most {self.training_minutes:.1f}, judging about {self.judging_minutes:.1f} minutes."
         )

@@ -96,4 +96,6 @@ def _opened(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def _wrong_encoding(problem: str, path: Path, line: int) -> DataError:
-    return DataError(f"{problem}.", "Save the file again with the encoding UTF-8.", source=path, line=line)
+    return DataError(
+        f"{problem}.", "Save the file again with the encoding UTF-8 (in Excel: CSV UTF-8).", source=path, line=line
+    )

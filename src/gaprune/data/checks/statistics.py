@@ -58,7 +58,7 @@ COUNTS = {
     "duplicate_triplets": "duplicate triplets",
     "duplicate_queries": "repeated queries",
     "positive_is_negative": "positive among own negatives",
-    "negative_is_positive": "negative is a positive elsewhere",
+    "negative_is_positive": "negative is a positive of the same query",
     "query_is_positive": "positive is the query",
     "missing_text": "a text is 'nan', 'None' or 'null'",
 }
