@@ -33,9 +33,6 @@ _WORKING = 128 * 10**6
 _CAPS = 1.25
 """Ratio of the numbers of tokens at a time that are considered."""
 
-_TIMED = 8
-"""Texts of the forward pass that is timed."""
-
 _REUSED = 6
 """Tensors as large as a linear layer's input and output that are kept for it and its neighbours, at most."""
 
@@ -66,7 +63,7 @@ class Plan:
         way: How a pass is run.
         sizes: Bytes of the sums of each linear layer.
         budget_bytes: What sums and activations may take beside the model.
-        seconds: Estimated time of all passes, from that of a forward pass over a few texts here.
+        seconds: Time that all passes take at least: their floating-point operations at the speed of a product here.
     """
 
     measurement: Measurement
@@ -86,7 +83,7 @@ class Plan:
             f"{_counted(batches, 'batch', 'batches')}, {_counted(self.passes, 'pass', 'passes')} over "
             f"{sum(map(len, self.passes))} linear layers{shared}. {show_bytes(self.sums_bytes)} of sums and up to "
             f"{show_bytes(self.way.activation_bytes)} of activations at a time, within "
-            f"a memory budget of {show_bytes(self.budget_bytes)}{twice}. About {_duration(self.seconds)}."
+            f"a memory budget of {show_bytes(self.budget_bytes)}{twice}. At least {_duration(self.seconds)}."
         )
 
     @property
@@ -138,8 +135,7 @@ def plan_for(measurement: Measurement) -> Plan:
             "Raise memory_budget, truncate texts (--set max_length=128), or select fewer layers.",
         )
     way, groups = min(fitting, key=lambda each: (each[0].cost * len(each[1]), -each[0].at_once, each[0].rerun))
-    forwards = (way.cost - measurement.backward) * len(groups)
-    seconds = _seconds(measurement, forwards, sum(sizes.values()) // 4) / world_size()
+    seconds = _seconds(measurement, (way.cost - measurement.backward) * len(groups)) / world_size()
     return Plan(measurement, passes=groups, way=way, sizes=sizes, budget_bytes=budget, seconds=seconds)
 
 
@@ -247,25 +243,24 @@ def _budget(measurement: Measurement) -> int:
     return int(_MARGIN * free_bytes(device_of(layers[0].module) if layers else model.device))
 
 
-def _seconds(measurement: Measurement, forwards: float, sums: int) -> float:
-    """Return the time of so many forward passes over all texts, and of adding every token to so many entries of sums.
-
-    A forward pass over a few texts of median length is timed. An entry takes as long as a weight in that pass.
-    """
-    model, batches = measurement.model, measurement.batches
-    embedder = Embedder(model, measurement.prompts, HookContext(), measurement.options.precision)
-    texts = sorted(text for batch in batches for text in batch.texts())
-    _, role, _ = texts[len(texts) // 2]
-    few = [each for each in texts[len(texts) // 2 :] if each[1] == role][:_TIMED]
+def _seconds(measurement: Measurement, forwards: float) -> float:
+    """Return the floating-point operations over the speed of a matrix product, which is timed here."""
+    model, linear_layers = measurement.model, measurement.linear_layers
+    tokens = sum(batch.tokens for batch in measurement.batches)
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    whole = sum(each.in_features * each.out_features for each in layers)
+    formed = sum(each.module.in_features * each.module.out_features for each in linear_layers)
+    device, dtype = device_of(linear_layers[0].module), linear_layers[0].module.weight.dtype
+    if measurement.options.precision == "bfloat16":
+        dtype = torch.bfloat16
+    left, right = (torch.ones(256, 1024, device=device, dtype=dtype) for _ in range(2))
     best = math.inf
-    with torch.no_grad():
-        for _ in range(2):  # the first may load and allocate
-            start = time.perf_counter()
-            float(embedder.forward([text for _, _, text in few], role).sum())
-            best = min(best, time.perf_counter() - start)
-    per_token = best / sum(length for length, _, _ in few)
-    weights = sum(each.weight.numel() for each in model.modules() if isinstance(each, nn.Linear))
-    return sum(batch.tokens for batch in batches) * per_token * (forwards + sums / weights)
+    for _ in range(3):
+        start = time.perf_counter()
+        (left @ right.T)[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    per_operation = best / (2 * 256 * 256 * 1024)
+    return 2 * tokens * (whole * forwards + formed) * per_operation
 
 
 def _counted(items: Collection[object], one: str, many: str) -> str:
