@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import gaprune
-from gaprune.evaluation.quality.changed import changed_queries
+from gaprune.evaluation.quality.changed import changed_queries, evaluate_queries
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.index import Vectors
 from gaprune.evaluation.quality.retrieval import RetrievalTask
@@ -73,3 +74,21 @@ def test_what_was_judged_beside_its_parent_shows_them(bert, toy_triplets, tmp_pa
     assert expected.worse or expected.better
     assert read_queries(out) == expected
     assert 'id="queries"' in (out / "report.html").read_text(encoding="utf-8")
+
+
+def test_queries_of_general_tasks_count_if_there_are_no_others(bert, tmp_path):
+    """The largest changes of all tasks of the domain; general ones alone have those of all of them."""
+    tasks = gaprune.find_tasks(tasks_folder(tmp_path / "tasks"))
+    (task,) = [each for each in tasks if isinstance(each, RetrievalTask)]
+    child = gaprune.prune(bert, criterion="random", sparsity=0.9).model
+    other = replace(task, name="Other", queries={f"o{key}": f"cash {text}" for key, text in task.queries.items()})
+    other = replace(other, grades={f"o{key}": grades for key, grades in task.grades.items()})
+    general = replace(other, domain="general")
+
+    def worse(*chosen):
+        return [each.query for each in evaluate_queries(child, chosen, parent=bert)[1].worse]
+
+    assert worse(task, general) == worse(task)
+    assert worse(general) == worse(other)
+    assert {*worse(task, other)} == {*worse(task), *worse(other)}
+    assert worse(other)

@@ -113,16 +113,24 @@ class Recovered(Pushable):
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
         provenance = self.provenance().seen_from(Path(out), self.base.parent.find(self.options.model))
-        card, page = model_card(provenance, self.evaluation), report_page(provenance, self.queries)
-        return save(
-            self.model,
-            out,
-            card=card,
-            page=page,
-            provenance=provenance,
-            queries=self.queries,
-            overwrite=overwrite,
-        )
+        return write_result(self.model, out, provenance, self.queries, overwrite=overwrite)
+
+
+def write_result(
+    model: SentenceTransformer,
+    out: str | Path,
+    provenance: Provenance,
+    queries: ChangedQueries | None,
+    *,
+    overwrite: bool,
+) -> Path:
+    """Write a model, its card and its page, which both follow from its provenance, to the folder ``out``.
+
+    Raises:
+        OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
+    """
+    card, page = model_card(provenance, provenance.evaluation), report_page(provenance, queries)
+    return save(model, out, card=card, page=page, provenance=provenance, queries=queries, overwrite=overwrite)
 
 
 def zeros_among(found: Footprint, names: Collection[str], *, asked: float | None = None) -> Sparsity:

@@ -13,18 +13,15 @@ from gaprune.evaluation.cost.footprint import Footprint, footprint
 from gaprune.evaluation.quality.changed import ChangedQueries, evaluate_queries
 from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.task import Task
-from gaprune.export.folder import save
 from gaprune.export.hub import Pushable
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, now, versions
 from gaprune.export.records import Calibration, Method, Recovery, Sparsity
 from gaprune.export.records import Prompts as PromptsRecord
 from gaprune.models.prompts import Prompts
-from gaprune.pipelines.recovered import zeros_among
+from gaprune.pipelines.recovered import write_result, zeros_among
 from gaprune.pruning.removable.base import StructuredPruning
 from gaprune.pruning.zeros import Pruning
-from gaprune.report.card import model_card
-from gaprune.report.page import report_page
 from gaprune.report.sentences import summary
 
 if TYPE_CHECKING:
@@ -163,18 +160,9 @@ class Result(Pushable):
             OutputError: If ``out`` exists and ``overwrite`` is false, or it cannot be written.
         """
         provenance = self.provenance().seen_from(Path(out), self.recipe.model)
-        card, page = model_card(provenance, self.evaluation), report_page(provenance, self.queries)
         cut_at = self.model.max_seq_length
         self.model.max_seq_length = self.own_length
         try:
-            return save(
-                self.model,
-                out,
-                card=card,
-                page=page,
-                provenance=provenance,
-                queries=self.queries,
-                overwrite=overwrite,
-            )
+            return write_result(self.model, out, provenance, self.queries, overwrite=overwrite)
         finally:
             self.model.max_seq_length = cut_at

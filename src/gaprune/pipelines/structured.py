@@ -80,7 +80,7 @@ def prune_structured(run: Prepared, name: str, result: str, units: UnitRanking) 
     )
     recoveries = []
     if run.recovery is not None:
-        (only,) = rounds_to(run.recipe, run.recipe.sparsity[0])  # structures are removed in one round
+        (only,) = rounds_to(run.recipe, run.recipe.sparsity[0])  # one recovery, after all rounds
         recoveries.append(run.recovery.recover(model, only, beside=run.recipe.out))
     return PrunedModel(model, change, run.method(name, record, report), recoveries)
 
