@@ -37,9 +37,8 @@ def _commands() -> Iterator[str]:
     """Yield the lines of the page of all commands."""
     yield "# Commands"
     yield ""
-    yield "Every command with all its options. An option without a flag is set by `--set NAME=VALUE` (`prune`,"
-    yield "`compare`, `recover`) or in a recipe (`--recipe FILE`), which takes all; in Python it is an argument of the"
-    yield "same name."
+    yield "Every command with all its options. An option without a flag is set by `--set NAME=VALUE` or, where there"
+    yield "is `--recipe FILE`, in such a file, which takes all; in Python it is an argument of the same name."
     for name, function in {**COMMANDS, "options": options}.items():
         yield f"\n## gaprune {name}\n"
         yield _EXAMPLE.sub(r"\n```sh\n\1\n```", inspect.getdoc(function) or "")

@@ -93,3 +93,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """Return ``" Did you mean 'x' or 'y'?"`` for near names of ``word``, or an empty string."""
     near = get_close_matches(word, list(known), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
+
+
+def together(problems: Iterable[str]) -> str:
+    """Return several problems of one thing, each a sentence without a subject or capital, as one text."""
+    first, *others = dict.fromkeys(problems)
+    return " ".join(
+        [first, *(f"It {each}" if each.startswith("has ") else each[0].upper() + each[1:] for each in others)]
+    )

@@ -43,7 +43,7 @@ def refused(gaprune, files, empty):
         ('{"query": "a", "positive": 3}', "the column 'positive' holds 3, not a text."),
         ('{"query": "a"', "is not valid JSON"),
         ('["a"]', "is a list, not an object."),
-        ('{"text": "a", "label": 1}', "has no query: none of its columns"),
+        ('{"text": "a", "label": 1}', "has no query: no column is named"),
     ],
 )
 @pytest.mark.parametrize("side", ["--domain", "--general"])
@@ -205,7 +205,7 @@ class TestOtherCommands:
             (["compare", "MODEL", "--criteria", "dai,magnitde", "--tasks", "TASKS"], "Unknown criterion 'magnitde'"),
             (["compare", "MODEL", "--criteria", ",", "--tasks", "TASKS"], "criteria, seeds: at least one of each"),
             (["data", "check", "EMPTY"], "the folder holds no triplet file"),
-            (["data", "check", "DOMAIN", "--column", "query"], "column: 'query' is not NAME=VALUE."),
+            (["data", "check", "DOMAIN", "--set", "columns.query"], "set: 'columns.query' is not NAME=VALUE."),
             (
                 ["data", "sample", "DOMAIN", "--model", "MODEL", "--count", "99", "--out", "EMPTY/s.jsonl"],
                 "sample: 99 asked for, domain.jsonl holds 7.",

@@ -110,5 +110,5 @@ def test_general_data_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("options", [{"columns": {"query": "text"}}, {"subset": "triplet"}])
 def test_options_without_a_source(options):
-    with pytest.raises(ConfigError, match=f"{next(iter(options))}: given for general data"):
+    with pytest.raises(ConfigError, match=f"general_{next(iter(options))}: it is given"):
         read_general(None, **options)

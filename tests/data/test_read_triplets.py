@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gaprune.data.read import read_triplets
+from gaprune.data.read import read_general, read_triplets
 from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError, DataError
 
@@ -214,13 +214,14 @@ def test_mapped_column_that_is_not_there(tmp_path):
     error = raised(path, columns={"query": "texts", "positive": "doc"})
     assert str(error).startswith(f"{path}:2: there is no column 'texts', which columns maps to 'query'.")
     assert "Did you mean 'text'?" in error.problem
-    assert error.remedy == "The columns are 'text', 'doc'."
+    assert "The columns are 'text', 'doc'." in error.problem
+    assert "--set columns.query=NAME " in error.remedy
 
 
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        ({"qery": "q", "positive": "p"}, "has no query: none of its columns ('qery', 'positive')"),
+        ({"qery": "q", "positive": "p"}, "has no query: no column is named"),
         ({"query": "q", "text": "p"}, "is named 'positive' or 'pos' or "),
         ({"query": "q", "question": "q", "positive": "p"}, "the columns 'query', 'question' could each be the query."),
         (
@@ -236,6 +237,26 @@ def test_columns_that_cannot_be_told(tmp_path, record, words):
     assert str(error).startswith(f"{path}:1: ")
     assert words in error.problem
     assert "--set columns" in error.remedy
+
+
+def test_all_faults_of_columns_are_named_at_once(tmp_path):
+    path = write(tmp_path, "a.csv", [{"frage": "q", "antwort": "p", "neg": "n"}])
+    error = raised(path)
+    assert "has no query" in error.problem
+    assert "has no positive" in error.problem
+    assert "'frage', 'antwort', 'neg'" in error.problem
+    assert "--set columns.query=NAME --set columns.positive=NAME" in error.remedy
+    error = raised(path, columns={"query": "fragen", "positive": "text", "negative_1": "bad"})
+    assert all(word in error.problem for word in ("'fragen'", "Did you mean 'frage'?", "'text'", "'bad'"))
+    assert "--set columns.query=NAME --set columns.positive=NAME --set columns.negative_1=NAME" in error.remedy
+    with pytest.raises(ConfigError, match=r"(?s)'querry'.*'positve'"):
+        read_triplets(path, columns={"querry": "frage", "positve": "antwort"})
+
+
+def test_columns_of_general_data_are_mapped_by_an_option_of_their_own(tmp_path):
+    path = write(tmp_path, "a.csv", [{"frage": "q", "antwort": "p"}])
+    with pytest.raises(DataError, match=r"--set general_columns\.query=NAME --set general_columns\.positive"):
+        read_general(path)
 
 
 def test_near_name_of_a_column(tmp_path):

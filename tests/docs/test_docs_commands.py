@@ -55,7 +55,7 @@ TEXTS = ("documents", "handbooks", "my-documents", "my-texts", "PATH")
 TASKS = ("tasks", "my-tasks", "T")
 
 SMALLER = {
-    "--speedup": ("--parameters", "20K"),
+    "--speedup": ("--set", "parameters=20K"),
     "--tokens": ("--tokens", "1000"),
     "--minutes": ("--tokens", "1000"),
     "--steps": ("--steps", "2"),

@@ -9,7 +9,7 @@ from gaprune.evaluation.quality.discovery import find_tasks
     [
         ("{'a'}", r"t\.jsonl:2: is not valid JSON: "),
         ("[1]", r"t\.jsonl:2: is a list, not an object"),
-        ({}, r"t\.jsonl:2: has no query: "),
+        ({}, r"(?s)t\.jsonl:2: has no query: .*It has no positive: .*Rename the columns\.(?!.*--set)"),
         (
             {"query": "a", "positve": "b", "negative": "c"},
             r"t\.jsonl:2: has no positive: .*Did you mean 'positve'\?",

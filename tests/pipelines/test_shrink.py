@@ -8,6 +8,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import gaprune
+from gaprune.config.data import DataReading
 from gaprune.config.removal import Target
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError
@@ -17,7 +18,7 @@ from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
 from gaprune.pipelines import meet_target, shrink, shrink_plan, structured
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
-from toys import triplets_file
+from toys import GENERAL, triplets_file
 
 QUICK = {"prune": {"triplets": 12, "batch_size": 8, "reconstruction_triplets": 8, "round_to": 4}, "minutes": 3.0}
 QUICK["recover"] = {"tokens": 2000, "steps": 2, "batch_size": 8, "minutes": None}
@@ -141,7 +142,9 @@ def test_what_was_measured_outlives_a_kill_of_the_pruning(arguments, place, monk
 
 
 def test_a_far_target_is_reached_in_rounds(arguments, place):
-    prepare_domain(place / "data", arguments["domain"], arguments["general"], held_out=0.1, seed=0)
+    prepare_domain(
+        place / "data", arguments["domain"], arguments["general"], held_out=0.1, seed=0, reading=DataReading()
+    )
     parent = SentenceTransformer(str(arguments["model"]), device="cpu")
     data = DomainData.read(place / "data")
     for options, rounds in (
@@ -152,6 +155,20 @@ def test_a_far_target_is_reached_in_rounds(arguments, place):
         ({"speedup": 2, "prune": {"rounds": 4}}, 4),
     ):
         assert shrink_plan.plan_shrink(parent, data, ShrinkOptions.build(options)).rounds == rounds
+
+
+def test_columns_of_the_domain_are_mapped(tmp_path):
+    table = tmp_path / "tickets.csv"
+    table.write_text("frage,antwort\n" + "".join(f"question {n},answer {n}\n" for n in range(20)), encoding="utf-8")
+    reading = DataReading(columns={"query": "frage", "positive": "antwort"})
+    others = triplets_file(tmp_path / "general.jsonl", GENERAL)
+    prepare_domain(tmp_path / "data", table, others, held_out=0.1, seed=0, reading=reading)
+    data = DomainData.read(tmp_path / "data")
+    assert data.is_labelled
+    assert data.training_triplets + data.held_out_queries == 20
+    folder = documents(tmp_path / "documents", 0, 2)
+    with pytest.raises(ConfigError, match=r"columns: .* holds documents"):
+        prepare_domain(tmp_path / "other", folder, others, held_out=0.1, seed=0, reading=reading)
 
 
 def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys):

@@ -7,31 +7,21 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from gaprune.cli.options import Device, JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, pairs, silence
+from gaprune.cli.options import Device, JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, silence, with_options
 from gaprune.cli.output import answer, remark
-from gaprune.config.data import CLUSTERS, ITERATIONS, LONGEST, SHORTEST
+from gaprune.config.data import CLUSTERS, ITERATIONS, LONGEST, SHORTEST, DataCheckOptions, DataSampleOptions
 from gaprune.data.documents.pairs import KINDS
 from gaprune.errors import DataError
 from gaprune.util.files import check_file
 
-Column = Annotated[
-    list[str] | None, typer.Option(metavar="NAME=COLUMN", help="Column of query, positive, negative(s). Repeatable.")
-]
-Subset = Annotated[str | None, typer.Option(help="Configuration of a hub data set.")]
-Split = Annotated[str | None, typer.Option(help="Split of a hub data set; default: train.")]
 
-
+@with_options(DataCheckOptions, recipe=False)
 def check(
+    options: dict[str, Any],
     domain: Annotated[str, typer.Argument(help="Triplets of the domain: a file, a folder or a hub data set id.")],
     general: Annotated[str | None, typer.Option(help="General triplets, to look for overlap.")] = None,
     tasks: Annotated[Path | None, typer.Option(help="Evaluation tasks, to look for overlap.")] = None,
     model: Annotated[str | None, typer.Option(help="Count lengths in this model's tokens, not in words.")] = None,
-    column: Column = None,
-    subset: Subset = None,
-    split: Split = None,
-    general_column: Column = None,
-    general_subset: Subset = None,
-    general_split: Split = None,
     trust_remote_code: TrustRemoteCode = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -43,17 +33,24 @@ def check(
     the prompt already that the model puts before them.
     """
     from gaprune.data.checks.check import check as check_data
+    from gaprune.data.read import read_domain, read_general
     from gaprune.evaluation.quality.discovery import find_tasks
     from gaprune.models.load import load_model
     from gaprune.models.prompts import resolve_prompts
     from gaprune.report.tables import plain_table
 
+    asked = DataCheckOptions.build(options)
     embedder = None if model is None else load_model(model, trust_remote_code=trust_remote_code)
     report = check_data(
-        _read(domain, column, subset, split),
+        read_domain(domain, asked),
         general=None
         if general is None
-        else _read(general, general_column, general_subset, general_split, option="general_column"),
+        else read_general(
+            general,
+            columns=asked.general_columns or None,
+            subset=asked.general_subset,
+            split=asked.general_split,
+        ),
         evaluation=None if tasks is None else {task.name: list(task.texts()) for task in find_tasks(tasks)},
         tokenizer_model=embedder,
         prompts=None if embedder is None else resolve_prompts(embedder),
@@ -72,7 +69,9 @@ def check(
         raise typer.Exit(1)
 
 
+@with_options(DataSampleOptions, recipe=False)
 def sample(
+    options: dict[str, Any],
     source: Annotated[str, typer.Argument(help="Triplets: a file, a folder or a hub data set id.")],
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
     model: Annotated[str, typer.Option(help="Small embedding model in whose space texts are clustered.")],
@@ -81,9 +80,6 @@ def sample(
     ] = CLUSTERS,
     iterations: Annotated[int, typer.Option(min=1, help="Iterations of k-means.")] = ITERATIONS,
     seed: Annotated[int, typer.Option(help="Seed of k-means.")] = 0,
-    column: Column = None,
-    subset: Subset = None,
-    split: Split = None,
     trust_remote_code: TrustRemoteCode = False,
     device: Device = None,
     overwrite: Overwrite = False,
@@ -91,13 +87,14 @@ def sample(
 ) -> None:
     """Draw representative triplets: k-means over query embeddings, the text nearest to each centre."""
     from gaprune.data.checks.prompts import check_prompts
+    from gaprune.data.read import read_domain
     from gaprune.data.sampling import sample as sample_data
     from gaprune.data.triplets import write_triplets
     from gaprune.models.load import load_model
     from gaprune.models.prompts import resolve_prompts
 
     check_file(out, overwrite=overwrite)
-    triplets = _read(source, column, subset, split)
+    triplets = read_domain(source, DataSampleOptions.build(options))
     embedder = load_model(model, trust_remote_code=trust_remote_code, device=device)
     prompts = resolve_prompts(embedder)
     with silence(quiet, is_json=False):
@@ -158,11 +155,3 @@ def from_texts(
     table = plain_table("Triplets from texts", ("", "number"), made.report.rows())
     answer(made.report.as_dict(), table, quiet=quiet, as_json=as_json)
     remark(f"{len(made.triplets)} triplets written to {out}.", quiet=quiet or as_json)
-
-
-def _read(
-    source: str, columns: list[str] | None, subset: str | None, split: str | None, option: str = "column"
-) -> Any:
-    from gaprune.data.read import read_triplets
-
-    return read_triplets(source, columns=pairs(columns, option) or None, subset=subset, split=split)

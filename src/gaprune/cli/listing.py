@@ -15,6 +15,7 @@ from typer.models import OptionInfo
 from gaprune.cli.commands import COMMANDS
 from gaprune.cli.options import GROUPS, JsonFlag, with_default
 from gaprune.cli.output import show, show_json
+from gaprune.config.data import DataCheckOptions, DataSampleOptions
 from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
@@ -26,8 +27,10 @@ _TYPED: dict[str, type[CommandOptions]] = {
     "prune": Recipe,
     "compare": Recipe,
     "recover": RecoveryOptions,
+    "data check": DataCheckOptions,
+    "data sample": DataSampleOptions,
 }
-"""Commands whose options a recipe can hold and ``--set`` can give."""
+"""Commands whose options ``--set`` can give, and for most a recipe can hold."""
 
 _NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", ByteSize: "size"}
 
@@ -54,9 +57,8 @@ def options(
         table = Table(title=f"gaprune {name}", title_justify="left", title_style="bold")
         for column in ("group", "name", "flag", "type", "meaning"):
             table.add_column(column)
-        other = "--set" if any(row["flag"] == "--set" for row in listed) else "recipe"
         for row in listed:
-            table.add_row(row["group"], row["name"], row["flag"] or other, row["type"], row["help"])
+            table.add_row(row["group"], row["name"], row["flag"] or "--set", row["type"], row["help"])
         show(table)
 
 

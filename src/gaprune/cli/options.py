@@ -49,11 +49,12 @@ RecipeFile = Annotated[
 
 
 def with_options(
-    kind: type[CommandOptions], *visible: str, settable: bool = True
+    kind: type[CommandOptions], *visible: str, recipe: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Add options of ``kind`` to a command: those named as flags of their own, and all by ``--set`` if ``settable``.
+    """Add options of ``kind`` to a command: those named as flags of their own, and all by ``--set``.
 
-    The command receives them as ``options``, a mapping: the recipe file (``--recipe``), overridden by the flags.
+    The command receives them as ``options``, a mapping: the file that ``--recipe`` names (if there is such a
+    flag), overridden by the flags.
     """
     settings = Annotated[
         list[str] | None,
@@ -75,8 +76,8 @@ def with_options(
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [
             *(_parameter(name, kind) for name in visible),
-            _keyword("recipe", RecipeFile),
-            *((_keyword("settings", settings),) if settable else ()),
+            *((_keyword("recipe", RecipeFile),) if recipe else ()),
+            _keyword("settings", settings),
             *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name != "options"),
         ]
         signature = inspect.Signature(sorted(parameters, key=_place))

@@ -10,11 +10,11 @@ from gaprune.cli.options import silence, with_options
 from gaprune.cli.output import opening, show
 from gaprune.config.shrink import ShrinkOptions
 
-_VISIBLE = ("domain", "general", "speedup", "size", "parameters", "runtime", "minutes", "out", "overwrite")
+_VISIBLE = ("domain", "general", "speedup", "size", "runtime", "minutes", "out", "overwrite")
 """Options with a flag of their own."""
 
 
-@with_options(ShrinkOptions, *_VISIBLE, settable=False)
+@with_options(ShrinkOptions, *_VISIBLE)
 def shrink(
     options: dict[str, Any],
     model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,

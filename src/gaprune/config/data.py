@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from gaprune.config.options import Options, Source
+from gaprune.config.options import CommandOptions, Options, Source
 
 CLUSTERS = 5000
 """Triplets to sample from each data set, one per cluster, as in the paper."""
@@ -21,7 +21,44 @@ LONGEST = 150
 """Largest number of words of a passage: about 200 tokens, which nearly every model reads in full."""
 
 
-class DataOptions(Options):
+class DomainReading(Options):
+    """How data of the domain are read."""
+
+    group: ClassVar[str] = "Input"
+
+    subset: str | None = Field(None, description="Configuration of a domain data set on the hub.")
+    split: str | None = Field(None, description="Split of a domain data set on the hub; default: train.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Columns of the domain data that hold query, positive and negative(s), such as query=title.",
+    )
+
+
+class DataReading(DomainReading):
+    """How data of the domain and general data are read."""
+
+    group: ClassVar[str] = "Input"
+
+    general_subset: str | None = Field(None, description="Configuration of a general data set on the hub.")
+    general_split: str | None = Field(None, description="Split of a general data set on the hub; default: train.")
+    general_columns: dict[str, str] = Field(
+        default_factory=dict, description="Columns of the general data that hold query, positive and negative(s)."
+    )
+
+
+class DataCheckOptions(DataReading, CommandOptions):
+    """Options of ``gaprune data check`` that have no flag."""
+
+    command: ClassVar[str] = "data check"
+
+
+class DataSampleOptions(DomainReading, CommandOptions):
+    """Options of ``gaprune data sample`` that have no flag."""
+
+    command: ClassVar[str] = "data sample"
+
+
+class DataOptions(DataReading):
     """The calibration data."""
 
     group: ClassVar[str] = "Input"
@@ -30,17 +67,6 @@ class DataOptions(Options):
     general: Source | None = Field(
         None,
         description="Triplets of general language; default: a public data set of the hub, if the criterion needs one.",
-    )
-    subset: str | None = Field(None, description="Configuration of a domain data set on the hub.")
-    split: str | None = Field(None, description="Split of a domain data set on the hub; default: train.")
-    columns: dict[str, str] = Field(
-        default_factory=dict,
-        description="Columns of the domain data that hold query, positive and negative(s), such as query=title.",
-    )
-    general_subset: str | None = Field(None, description="Configuration of a general data set on the hub.")
-    general_split: str | None = Field(None, description="Split of a general data set on the hub; default: train.")
-    general_columns: dict[str, str] = Field(
-        default_factory=dict, description="Columns of the general data that hold query, positive and negative(s)."
     )
     triplets: int | None = Field(
         None, ge=1, description="Number of triplets to draw at random from each data set; default: all."

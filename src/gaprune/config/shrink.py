@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
+from gaprune.config.data import DataReading
 from gaprune.config.options import CommandOptions, Options, Source
 from gaprune.config.removal import Target
 
@@ -25,7 +26,7 @@ SizeLimit = Annotated[Target, _parser("size"), _Number]
 ParameterLimit = Annotated[Target, _parser("parameters"), _Number]
 
 
-class ShrinkInput(Options):
+class ShrinkInput(DataReading):
     """What is read."""
 
     group: ClassVar[str] = "Input"

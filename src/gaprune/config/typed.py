@@ -37,8 +37,8 @@ class LoadingOptions(ModelOptions, total=False):
     max_length: int | None
 
 
-class DataOptions(TypedDict, total=False):
-    """Where calibration data are, beside ``domain`` and ``general``."""
+class ReadingOptions(TypedDict, total=False):
+    """How data are read."""
 
     subset: str | None
     split: str | None
@@ -46,6 +46,11 @@ class DataOptions(TypedDict, total=False):
     general_subset: str | None
     general_split: str | None
     general_columns: Columns
+
+
+class DataOptions(ReadingOptions, total=False):
+    """What is done with calibration data, beside ``domain`` and ``general``."""
+
     mine_negatives: int
     query_prompt: str | None
     passage_prompt: str | None
@@ -151,7 +156,7 @@ class RecoverOptions(DataOptions, total=False):
     overwrite: bool
 
 
-class ShrinkKeywords(TypedDict, total=False):
+class ShrinkKeywords(ReadingOptions, total=False):
     """Options of :func:`gaprune.shrink`, beside its own arguments."""
 
     speedup: float | str | Target | None

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from gaprune.config.data import DomainReading
 from gaprune.data.readers.columns import check_mapping
 from gaprune.data.readers.csv_files import read_csv
 from gaprune.data.readers.files import files_of, missing
@@ -68,7 +69,35 @@ def read_triplets(
         ConfigError: If an option does not apply to this source.
         DataError: If the source does not exist, or a record in it cannot be used.
     """
-    check_mapping(columns)
+    return _read(source, columns, subset, split, require_negatives=require_negatives)
+
+
+def read_domain(source: str | Path, asked: DomainReading, *, require_negatives: bool = False) -> Triplets:
+    """Read triplets of the domain as the options of a command say.
+
+    Raises:
+        GapruneError: As :func:`read_triplets`.
+    """
+    return read_triplets(
+        source,
+        columns=asked.columns or None,
+        subset=asked.subset,
+        split=asked.split,
+        require_negatives=require_negatives,
+    )
+
+
+def _read(
+    source: str | Path,
+    columns: Mapping[str, str] | None,
+    subset: str | None,
+    split: str | None,
+    *,
+    require_negatives: bool,
+    prefix: str = "",
+) -> Triplets:
+    """Read triplets; errors name options with ``prefix`` before them."""
+    check_mapping(columns, f"{prefix}columns")
     path = Path(source).expanduser()
     if path.is_dir():
         name = path.resolve().name
@@ -76,8 +105,8 @@ def read_triplets(
     elif path.exists():
         for option, value in (("subset", subset), ("split", split)):
             if value is not None:
-                remedy = f"Leave {option} out; it applies to folders and to the hub."
-                raise ConfigError(f"{option}: {path} is a file.", remedy)
+                remedy = f"Leave {prefix}{option} out; it applies to folders and to the hub."
+                raise ConfigError(f"{prefix}{option}: {path} is a file.", remedy)
         name = path.resolve().name
         records = read_records(path)
     elif _looks_like_path(source):
@@ -85,7 +114,7 @@ def read_triplets(
     else:
         name = str(source)
         records = read_hub(name, subset=subset, split=split)
-    items = list(parse_records(records, columns, require_negatives=require_negatives))
+    items = list(parse_records(records, columns, require_negatives=require_negatives, option=f"{prefix}columns"))
     if not items:
         raise DataError("holds no triplet.", "Give a file with at least one triplet.", source=source)
     return Triplets(items, name)
@@ -101,19 +130,20 @@ def read_records(source: str | Path) -> Iterator[Record]:
         yield from _READERS[format_of(file)](file)
 
 
-def check_source(source: str | Path, **options: Any) -> None:
+def check_source(read: Callable[..., Triplets], source: str | Path, **options: Any) -> None:
     """Check data that are named although this run does not use them; hub ids are not looked up.
 
     Args:
+        read: Reads them: :func:`read_domain` or :func:`read_general`.
         source: As for :func:`read_triplets`.
-        **options: As for :func:`read_triplets`.
+        **options: As for ``read``.
 
     Raises:
         ConfigError: If an option does not apply to this source.
         DataError: If a local source does not exist or cannot be used.
     """
     if Path(source).expanduser().exists() or _looks_like_path(source):
-        read_triplets(source, **options)
+        read(source, **options)
 
 
 def _looks_like_path(source: str | Path) -> bool:
@@ -155,12 +185,12 @@ def read_general(
         DataError: If the source cannot be read; for the default the message names alternatives.
     """
     if source is not None:
-        return read_triplets(source, columns=columns, subset=subset, split=split, require_negatives=require_negatives)
+        return _read(source, columns, subset, split, require_negatives=require_negatives, prefix="general_")
     for option, value in (("columns", columns), ("subset", subset)):
         if value is not None:
             raise ConfigError(
-                f"{option}: given for general data, but no general data are named.",
-                f"Name them with --general (general=...), or leave {option} out to use {DEFAULT_GENERAL}.",
+                f"general_{option}: it is given, but no general data are named.",
+                f"Name them with --general (general=...), or leave it out to use {DEFAULT_GENERAL}.",
             )
     most = most if split is None else None
     try:

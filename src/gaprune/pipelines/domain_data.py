@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Self
 
+from gaprune.config.data import DataReading
 from gaprune.data.checks.check import check
 from gaprune.data.documents.from_texts import triplets_from_texts
-from gaprune.data.documents.read import holds_documents
+from gaprune.data.documents.read import holds_documents, refuse_reading
 from gaprune.data.held_out import FEWEST_TO_JUDGE, hold_out_queries, write_retrieval_task
-from gaprune.data.read import read_triplets
+from gaprune.data.read import read_domain, read_general
 from gaprune.data.triplets import Triplets, write_triplets
 from gaprune.errors import DataError
 from gaprune.util.files import write_text
@@ -56,7 +57,15 @@ class DomainData(Record):
         return cls.model_validate({**content, **_places(folder)})
 
 
-def prepare_domain(folder: Path, domain: str | Path, general: str | Path, *, held_out: float, seed: int) -> None:
+def prepare_domain(
+    folder: Path,
+    domain: str | Path,
+    general: str | Path,
+    *,
+    held_out: float,
+    seed: int,
+    reading: DataReading,
+) -> None:
     """Write triplets, texts and held-out tasks to ``folder``; :meth:`DomainData.read` reads them.
 
     Args:
@@ -65,13 +74,18 @@ def prepare_domain(folder: Path, domain: str | Path, general: str | Path, *, hel
         general: General triplets.
         held_out: Share of the triplets whose queries are held out.
         seed: Seed of every draw.
+        reading: Which columns and parts of triplets are read.
 
     Raises:
         DataError: If the data cannot be used, or are too few to hold out any query.
     """
     is_labelled = not holds_documents(domain)
-    triplets = read_triplets(domain) if is_labelled else _from_documents(domain, seed)
-    others = read_triplets(general)
+    if not is_labelled:
+        refuse_reading(domain, reading)
+    triplets = read_domain(domain, reading) if is_labelled else _from_documents(domain, seed)
+    others = read_general(
+        general, columns=reading.general_columns or None, subset=reading.general_subset, split=reading.general_split
+    )
     problems = check(triplets, general=others)
     if problems.unusable:
         raise DataError(

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from gaprune.config.data import DataReading
 from gaprune.config.files import given_options
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
@@ -47,10 +48,13 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _DECIDED = {
-    "prune": {"model", "domain", "general", "target", "out", "overwrite", "tasks", "trust_remote_code"},
+    "prune": {
+        "model", "domain", "general", "target", "out", "overwrite", "tasks", "trust_remote_code",
+        *DataReading.model_fields,
+    },
     "recover": {
         "model", "parent", "domain", "general", "texts", "out", "overwrite", "tasks", "checkpoint", "resume",
-        "trust_remote_code",
+        "trust_remote_code", *DataReading.model_fields,
     },
 }  # fmt: skip
 """Options of the stages that ``shrink`` decides."""
@@ -121,7 +125,9 @@ def shrink(
     with locked(work, wait=False):
         stages = Stages(work)
         prepared = stages.once(
-            "data", {**read, **_named(asked, "held_out", "seed")}, partial(_prepare, asked, general_source)
+            "data",
+            {**read, **_named(asked, "held_out", "seed", *DataReading.model_fields)},
+            partial(_prepare, asked, general_source),
         )
         data = DomainData.read(prepared)
         plan = plan_shrink(parent, data, asked)
@@ -180,7 +186,7 @@ def _named(asked: ShrinkOptions, *options: str) -> dict[str, Any]:
 
 
 def _prepare(asked: ShrinkOptions, general: str | Path, folder: Path) -> None:
-    prepare_domain(folder, str(asked.domain), general, held_out=asked.held_out, seed=asked.seed)
+    prepare_domain(folder, str(asked.domain), general, held_out=asked.held_out, seed=asked.seed, reading=asked)
 
 
 def _prune(

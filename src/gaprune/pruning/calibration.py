@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gaprune.config.data import CLUSTERS
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.needs import DataKind, Needs
 from gaprune.data.checks.prompts import Texts, check_prompts
 from gaprune.data.mining import mine_negatives
-from gaprune.data.read import check_source, read_general, read_triplets
+from gaprune.data.read import check_source, read_domain, read_general
 from gaprune.data.sampling import sample
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError
@@ -77,36 +77,36 @@ def read_data(
         DataError: If a file cannot be used.
     """
     named = named_data(recipe, domain=domain, general=general)
-    read_domain = None if domain is None else Triplets.of(domain, "domain")
+    read_own = None if domain is None else Triplets.of(domain, "domain")
     read_other = None if general is None else Triplets.of(general, "general")
     must = recipe.negatives == "explicit" and not recipe.mine_negatives
-    columns, general_columns = recipe.columns or None, recipe.general_columns or None
-    if needs.wants("domain") and read_domain is None:
+    general_reading: dict[str, Any] = {
+        "columns": recipe.general_columns or None,
+        "subset": recipe.general_subset,
+        "split": recipe.general_split,
+    }
+    if needs.wants("domain") and read_own is None:
         if recipe.domain is None:
             raise ConfigError(
                 "domain: what is asked for is measured on triplets of your domain, and none are named.",
                 "Name them with --domain FILE (domain=...), or use a criterion that needs none, such as magnitude.",
             )
-        read_domain = read_triplets(
-            recipe.domain, subset=recipe.subset, split=recipe.split, columns=columns, require_negatives=must
-        )
-    elif read_domain is None and recipe.domain is not None:
-        check_source(recipe.domain, subset=recipe.subset, split=recipe.split, columns=columns)
+        read_own = read_domain(recipe.domain, recipe, require_negatives=must)
+    elif read_own is None and recipe.domain is not None:
+        check_source(read_domain, recipe.domain, asked=recipe)
     if needs.wants("general") and read_other is None:
-        default = CLUSTERS if read_domain is None else len(read_domain)
+        default = CLUSTERS if read_own is None else len(read_own)
         read_other = read_general(
             recipe.general,
-            subset=recipe.general_subset,
-            split=recipe.general_split,
-            columns=general_columns,
+            **general_reading,
             require_negatives=must,
             most=default if recipe.triplets is None else None,
             seed=recipe.seed,
         )
     elif read_other is None and recipe.general is not None:
-        check_source(recipe.general, subset=recipe.general_subset, split=recipe.general_split, columns=general_columns)
+        check_source(read_general, recipe.general, **general_reading)
     found = CalibrationData(
-        read_domain if needs.wants("domain") else None, read_other if needs.wants("general") else None, named
+        read_own if needs.wants("domain") else None, read_other if needs.wants("general") else None, named
     )
     found.check_count(recipe.triplets)
     return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.config.recovery import MOST_HELD_OUT, RecoveryOptions
 from gaprune.data.mining import mine_negatives
-from gaprune.data.read import read_general, read_triplets
+from gaprune.data.read import read_domain, read_general
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError, require_extra
 from gaprune.models.prompts import Role, resolve_prompts
@@ -156,9 +156,7 @@ def read_recovery_data(
                 "domain: recovery is trained on triplets of your domain, and none are named.",
                 "Name them with --domain FILE (domain=...).",
             )
-        domain = read_triplets(
-            options.domain, subset=options.subset, split=options.split, columns=options.columns or None
-        )
+        domain = read_domain(options.domain, options)
     share = options.share_of_general(named=general is not None or options.general is not None)
     if not share:
         general = None

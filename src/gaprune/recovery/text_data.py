@@ -173,7 +173,13 @@ def read_text_data(options: RecoveryOptions, general: Sequence[Triplet] | None =
         if general is None and options.general is not None and Path(options.general).expanduser().exists():
             found = read_passages(options.general, seed=options.seed)
         else:
-            general = general or read_general(options.general, subset=options.general_subset, seed=options.seed)
+            general = general or read_general(
+                options.general,
+                columns=options.general_columns or None,
+                subset=options.general_subset,
+                split=options.general_split,
+                seed=options.seed,
+            )
             found = texts_of_triplets(general, "general", seed=options.seed)
     return TextData.of(read_passages(str(options.texts), seed=options.seed), found, options)
 

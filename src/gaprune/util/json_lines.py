@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gaprune.errors import DataError, suggest
 from gaprune.util.text_files import read_lines
@@ -47,12 +47,24 @@ class Record:
 
     def field(self, column: str) -> Any:
         """Return the value of ``column``, which must be present."""
-        if column not in self.fields:
+        return self.require(column).fields[column]
+
+    def require(self, *columns: str) -> Self:
+        """Return this record, which must have the ``columns``.
+
+        Raises:
+            DataError: If it has not; all that are missing are named.
+        """
+        missing = [column for column in columns if column not in self.fields]
+        if missing:
+            names = ", ".join(map(repr, missing))
+            one = "the column {} is missing" if len(missing) == 1 else "the columns {} are missing"
+            near = "".join(suggest(column, self.fields) for column in missing)
             raise self.error(
-                f"the column {column!r} is missing; the columns are {self.columns}.{suggest(column, self.fields)}",
-                f"Give every record the column {column!r}.",
+                f"{one.format(names)}; the columns are {self.columns}.{near}",
+                f"Give every record the column{'s' * (len(missing) > 1)} {names}.",
             )
-        return self.fields[column]
+        return self
 
     @property
     def columns(self) -> str:

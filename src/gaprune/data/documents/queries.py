@@ -10,7 +10,7 @@ from gaprune.data.documents.passages import Passage
 from gaprune.data.documents.read import Document
 from gaprune.data.documents.search import Bm25
 from gaprune.data.read import read_records
-from gaprune.data.readers.columns import NAMES, recognised
+from gaprune.data.readers.columns import NAMES, Faults, recognised
 from gaprune.errors import DataError, suggest
 from gaprune.util.json_lines import Record
 
@@ -32,10 +32,10 @@ def read_queries(
         members[documents[passage.document].id].append(position)
     pairs = []
     for record in read_records(source):
-        query = record.text(_column(record, "query", NAMES["query"]))
-        column = recognised(record, "document", _DOCUMENT)
-        if column is None:
-            text = record.text(_column(record, "positive or document", (*NAMES["positive"], *_DOCUMENT)))
+        of_query, column, of_positive = _columns(record)
+        query = record.text(of_query)
+        if not column:
+            text = record.text(of_positive)
             pairs.append(Pair("query", query, text, text, (), record.source))
         else:
             own = _passages_of(record, column, members)
@@ -47,13 +47,26 @@ def read_queries(
     return pairs
 
 
-def _column(record: Record, part: str, names: Sequence[str]) -> str:
-    found = recognised(record, part, names)
-    if found is None:
-        raise record.error(
-            f"has no {part}; its columns are {record.columns}.", f"Name one column {' or '.join(map(repr, names))}."
-        )
-    return found
+def _columns(record: Record) -> tuple[str, str, str]:
+    """Return the columns of the query, of the document and of the positive, of which one of the last two is empty."""
+    found = {
+        "query": recognised(record, NAMES["query"]),
+        "document": recognised(record, _DOCUMENT),
+        "positive": recognised(record, NAMES["positive"]),
+    }
+    if found["document"]:
+        found["positive"] = []
+    faults = Faults(record, option=None)
+    if not found["query"]:
+        faults.missing("query", NAMES["query"])
+    if not (found["document"] or found["positive"]):
+        faults.missing("positive or document", (*NAMES["positive"], *_DOCUMENT))
+    for part, columns in found.items():
+        if len(columns) > 1:
+            faults.ambiguous(part, columns)
+    faults.refuse()
+    query, document, positive = ("".join(columns) for columns in found.values())
+    return query, document, positive
 
 
 def _passages_of(record: Record, column: str, members: Mapping[str, list[int]]) -> list[int]:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaprune.config.data import DomainReading
 from gaprune.data.documents.formats import Block, read_html, read_markdown, read_pdf
 from gaprune.data.readers.columns import NAMES
 from gaprune.data.readers.files import files_of
 from gaprune.data.words import words
-from gaprune.errors import DataError
+from gaprune.errors import ConfigError, DataError
 from gaprune.util.json_lines import Record, read_json_lines
 from gaprune.util.text_files import format_of, read_text
 
@@ -185,6 +186,18 @@ def holds_documents(source: str | Path) -> bool:
             source=path,
         )
     return next(iter(kinds), False)
+
+
+def refuse_reading(source: str | Path, asked: DomainReading) -> None:
+    """Refuse options that say how triplets are read, because ``source`` holds documents.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for option in DomainReading.model_fields:
+        if getattr(asked, option):
+            remedy = "Leave it out; for a table that holds triplets name the file, such as .csv or .parquet."
+            raise ConfigError(f"{option}: {source} holds documents, so this has no effect.", remedy)
 
 
 def _counts(path: Path, folder: Path) -> bool:

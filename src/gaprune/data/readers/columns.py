@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-from gaprune.errors import ConfigError, DataError, suggest
+from gaprune.errors import ConfigError, suggest, together
 from gaprune.util.json_lines import Record
 
 NAMES = {
@@ -37,18 +38,18 @@ class Columns:
     lists: frozenset[str]
 
 
-def check_mapping(columns: Mapping[str, str] | None) -> None:
-    """Check the names that a mapping of columns uses.
+def check_mapping(columns: Mapping[str, str] | None, option: str = "columns") -> None:
+    """Check the names that a mapping of columns uses; ``option`` is the mapping's name.
 
     Raises:
         ConfigError: If a name is not a part of a triplet.
     """
-    for name in columns or ():
-        if name not in NAMES and not re.fullmatch(r"negative_\d+", name):
-            raise ConfigError(
-                f"columns: {name!r} is not a part of a triplet.{suggest(name, NAMES)}",
-                f"Map {', '.join(NAMES)}, or negative_1 to negative_n, to columns of the file.",
-            )
+    unknown = [name for name in columns or () if name not in NAMES and not re.fullmatch(r"negative_\d+", name)]
+    if unknown:
+        raise ConfigError(
+            f"{option}: {together(f'{name!r} is not a part of a triplet.{suggest(name, NAMES)}' for name in unknown)}",
+            f"Map {', '.join(NAMES)}, or negative_1 to negative_n, to columns of the file.",
+        )
 
 
 def is_triplet(record: Record) -> bool:
@@ -57,45 +58,107 @@ def is_triplet(record: Record) -> bool:
     return any(column.strip().lower() in names or _NUMBERED.fullmatch(column.strip()) for column in record.fields)
 
 
-def recognised(record: Record, part: str, names: Sequence[str], mapped: Collection[str] = ()) -> str | None:
-    """Return the one column named like one of ``names`` and not in ``mapped``, or ``None``.
+def recognised(record: Record, names: Collection[str], mapped: Collection[str] = ()) -> list[str]:
+    """Return the columns named like one of ``names`` and not in ``mapped``; several are ambiguous."""
+    return [name for name in record.fields if name.strip().lower() in names and name not in mapped]
 
-    Raises:
-        DataError: If several columns match.
+
+@dataclass(slots=True)
+class Faults:
+    """What is wrong with the columns of a record, to be said together.
+
+    Args:
+        record: The record.
+        option: Option that maps the columns; ``None`` if nothing does.
+        problems: What is wrong, each a sentence.
+        columns: The column to map, or ``NAME``, by the part that has a fault.
     """
-    found = [name for name in record.fields if name.strip().lower() in names and name not in mapped]
-    if len(found) > 1:
-        raise _ambiguous(record, part, found, found[0])
-    return found[0] if found else None
+
+    record: Record
+    option: str | None
+    problems: list[str] = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+
+    def missing(self, part: str, names: Collection[str]) -> None:
+        """Note that no column has one of the ``names`` of a part."""
+        near = next((hint for name in names if (hint := suggest(name, self.record.fields))), "")
+        self.problems.append(f"has no {part}: no column is named {' or '.join(map(repr, names))}.{near}")
+        self.columns[part] = "NAME"
+
+    def ambiguous(self, part: str, found: Collection[str]) -> None:
+        """Note that each of the columns ``found`` could be a part."""
+        self.problems.append(f"the columns {', '.join(map(repr, found))} could each be the {part}.")
+        self.columns[part] = list(found)[-1 if part == "negatives" else 0]
+
+    def unknown(self, part: str, column: str) -> None:
+        """Note that a part is mapped to a column that is not there."""
+        problem = f"there is no column {column!r}, which {self.option} maps to {part!r}."
+        self.problems.append(problem + suggest(column, self.record.fields))
+        self.columns[part] = "NAME"
+
+    def refuse(self) -> None:
+        """Raise one error for all faults, if there are any.
+
+        Raises:
+            DataError: It names the columns that are there, and the option that maps them.
+        """
+        if self.problems:
+            problem = f"{together(self.problems)} The columns are {self.record.columns}."
+            remedy = "Rename the columns."
+            if self.option is not None:
+                remedy = f"Rename the columns, or map them: {mapping(self.option, self.columns)}."
+            header = " A table whose first row is data already needs a row of names before it."
+            raise self.record.error(problem, remedy + header * any(each.startswith("has") for each in self.problems))
 
 
-def find_columns(record: Record, columns: Mapping[str, str]) -> Columns:
+def find_columns(record: Record, columns: Mapping[str, str], option: str | None = "columns") -> Columns:
     """Return the columns of ``record`` that make triplets; all others are ignored.
 
+    Args:
+        record: The record.
+        columns: Column of each part that is mapped.
+        option: Name of that mapping; ``None`` where there is no such option.
+
     Raises:
-        DataError: If the query or the positive has no column, a mapped column is missing, several columns match, or
-            the record is a rated pair.
+        DataError: If the query or the positive has no column, mapped columns are missing or several columns match (all
+            such faults in one error), or the record is a rated pair.
     """
-    query, positive = (_required(record, part, columns) for part in ("query", "positive"))
+    faults = Faults(record, option)
+    query, positive = (_one(part, NAMES[part], columns, faults, needed=True) for part in ("query", "positive"))
+    negatives = _negatives(record, columns, faults)
+    faults.refuse()
     for name in {query, positive} - set(columns.values()):
-        _refuse_ratings(record, query, positive, _RATED.get(name.strip().lower(), set()))
-    negatives = _negatives(record, columns)
+        _refuse_ratings(record, query, positive, option, _RATED.get(name.strip().lower(), set()))
     lists = {name for name in (positive, *negatives) if name.strip().lower() in _LISTS}
     lists |= {columns[part] for part in columns if part == "negatives"}
     return Columns(query, positive, negatives, frozenset(lists))
 
 
-def _negatives(record: Record, columns: Mapping[str, str]) -> tuple[str, ...]:
-    chosen = [part for part in columns if part.startswith("negative")]
+def _one(part: str, names: Collection[str], columns: Mapping[str, str], faults: Faults, *, needed: bool) -> str:
+    """Return the column of a part; an empty text if there is none."""
+    if part in columns:
+        if columns[part] not in faults.record.fields:
+            faults.unknown(part, columns[part])
+        return columns[part]
+    found = recognised(faults.record, names, columns.values())
+    if len(found) > 1:
+        faults.ambiguous(part, found)
+    elif not found and needed:
+        faults.missing(part, names)
+    return found[0] if found else ""
+
+
+def _negatives(record: Record, columns: Mapping[str, str], faults: Faults) -> tuple[str, ...]:
+    chosen = sorted((part for part in columns if part.startswith("negative")), key=_order)
     if chosen:
-        return tuple(_mapped(record, part, columns[part]) for part in sorted(chosen, key=_order))
+        return tuple(_one(part, (), columns, faults, needed=True) for part in chosen)
     mapped = columns.values()
-    first = recognised(record, "negative", NAMES["negative"], mapped)
+    first = _one("negative", NAMES["negative"], columns, faults, needed=False)
     numbered = [name for name in record.fields if name not in mapped and _NUMBERED.fullmatch(name.strip())]
     single = (*([first] if first else []), *sorted(numbered, key=_order))
-    several = recognised(record, "negatives", NAMES["negatives"], mapped)
+    several = _one("negatives", NAMES["negatives"], columns, faults, needed=False)
     if single and several:
-        raise _ambiguous(record, "negatives", [*single, several], several)
+        faults.ambiguous("negatives", [*single, several])
     return (*single, *([several] if several else []))
 
 
@@ -104,48 +167,18 @@ def _order(name: str) -> int:
     return int(number[0]) if number else 0
 
 
-def _required(record: Record, part: str, columns: Mapping[str, str]) -> str:
-    if part in columns:
-        return _mapped(record, part, columns[part])
-    found = recognised(record, part, NAMES[part], columns.values())
-    if found is None:
-        near = next((hint for name in NAMES[part] if (hint := suggest(name, record.fields))), "")
-        raise record.error(
-            f"has no {part}: none of its columns ({record.columns}) is named "
-            f"{' or '.join(map(repr, NAMES[part]))}.{near}",
-            f"Rename the column, or map it: {_mapping(part, 'NAME')}. A table whose first row is data already needs "
-            "a row of names before it.",
-        )
-    return found
-
-
-def _refuse_ratings(record: Record, query: str, positive: str, names: Collection[str]) -> None:
+def _refuse_ratings(record: Record, query: str, positive: str, option: str | None, names: Collection[str]) -> None:
     ratings = [name for name in record.fields if name.strip().lower() in names]
     if ratings:
+        pairs = mapping(option, {"query": query, "positive": positive}) if option else ""
         raise record.error(
             f"holds a pair of texts that {ratings[0]!r} rates, which need not match.",
-            f"Write only the pairs that match, without {ratings[0]!r}; or, if all match, map the columns: "
-            f"{_mapping('query', query)}, and positive to {positive}.",
+            f"Write only the pairs that match, without {ratings[0]!r}"
+            + (f"; or, if all match, map the columns: {pairs}." if pairs else "."),
         )
 
 
-def _mapped(record: Record, part: str, column: str) -> str:
-    if column not in record.fields:
-        raise record.error(
-            f"there is no column {column!r}, which columns maps to {part!r}.{suggest(column, record.fields)}",
-            f"The columns are {record.columns}.",
-        )
-    return column
-
-
-def _ambiguous(record: Record, part: str, found: Sequence[str], example: str) -> DataError:
-    return record.error(
-        f"the columns {', '.join(map(repr, found))} could each be the {part}.",
-        f"Name the one to use: {_mapping(part, example)}.",
-    )
-
-
-def _mapping(part: str, column: str) -> str:
-    return (
-        f"columns={{'{part}': '{column}'}} (--set columns.{part}={column}, for gaprune data --column {part}={column})"
-    )
+def mapping(option: str, columns: Mapping[str, str]) -> str:
+    """Return how columns are mapped to parts, on the command line and in Python."""
+    settings = " ".join(f"--set {option}.{part}={shlex.quote(column)}" for part, column in columns.items())
+    return f"{settings} ({option}={dict(columns)} in Python)"

@@ -136,7 +136,7 @@ def _texts(path: Path, wanted: Collection[str] | None = None, *, is_corpus: bool
     lines: dict[str, int] = {}
     record = None
     for record in read_json_lines(path) if format_of(path) == ".jsonl" else _rows_of_two(path):
-        identifier = record.identifier("_id")
+        identifier = record.require("_id", "text").identifier("_id")
         if wanted is not None and identifier not in wanted:
             continue
         if identifier in lines:

@@ -18,9 +18,15 @@ _LIST = re.compile(r"\s*\[\s*(?:['\"]|\]\s*$)")
 
 
 def parse_records(
-    records: Iterable[Record], columns: Mapping[str, str] | None, *, require_negatives: bool
+    records: Iterable[Record],
+    columns: Mapping[str, str] | None,
+    *,
+    require_negatives: bool,
+    option: str | None = "columns",
 ) -> Iterator[Triplet]:
     """Yield the triplets of each record: one for every positive, all with the record's negatives.
+
+    ``option`` is the name of the mapping ``columns`` in errors, ``None`` where there is no such option.
 
     Raises:
         DataError: If a record lacks a column, or a text is missing, empty or not a text.
@@ -30,7 +36,7 @@ def parse_records(
         record = _as_triplets(each) if "set" in each.fields and not columns else each
         names = tuple(record.fields)
         if names not in known:
-            known[names] = find_columns(record, columns or {})
+            known[names] = find_columns(record, columns or {}, option)
         found = known[names]
         query, positives = record.text(found.query), _texts(record, found.positive, found.lists)
         negatives = tuple(text for column in found.negatives for text in _texts(record, column, found.lists))

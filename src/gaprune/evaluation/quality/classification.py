@@ -44,7 +44,8 @@ class ClassificationTask(Task):
             DataError: If a file is missing, or a line of one cannot be used.
         """
         files = require_files(folder, "classification", "train.jsonl", "test.jsonl")
-        train = tuple((record.text("text"), record.identifier("label")) for record in read_records(files[0]))
+        records = [[record.require("text", "label") for record in read_records(file)] for file in files]
+        train = tuple((record.text("text"), record.identifier("label")) for record in records[0])
         labels = {label for _, label in train}
         if len(labels) < 2:
             raise DataError(
@@ -53,7 +54,7 @@ class ClassificationTask(Task):
                 source=files[0],
             )
         test = []
-        for record in read_records(files[1]):
+        for record in records[1]:
             label = record.identifier("label")
             if label not in labels:
                 raise record.error(

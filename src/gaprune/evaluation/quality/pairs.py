@@ -102,7 +102,7 @@ def load_pairs(path: Path, domain: str = "") -> PairTask:
     Raises:
         DataError: If a line cannot be used, or all scores are the same.
     """
-    records = list(read_records(path))
+    records = [record.require("sentence1", "sentence2", "score") for record in read_records(path)]
     scores = tuple(record.finite_number("score") for record in records)
     if len(set(scores)) < 2:
         raise DataError(

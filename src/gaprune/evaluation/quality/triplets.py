@@ -41,7 +41,7 @@ class TripletTask(SearchTask):
         Raises:
             DataError: If a line cannot be used.
         """
-        items = parse_records(read_records(path), None, require_negatives=True)
+        items = parse_records(read_records(path), None, require_negatives=True, option=None)
         triplets = tuple((item.query, item.positive, negative) for item in items for negative in item.negatives)
         return cls(name=path.stem, domain=domain, fingerprint=fingerprint(path), triplets=triplets)
 
