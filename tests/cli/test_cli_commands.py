@@ -474,6 +474,22 @@ class TestHelp:
         own = {"model"} if command != "compare" else {"model", "triplets", "out"}
         assert kind.model_fields.keys() - own <= {each["name"] for each in listed}
 
+    def test_documents_are_checked_as_shrink_reads_them(self, gaprune, tmp_path):
+        for number in range(20):
+            words = [f"word{(7 * number + place * place) % 60}" for place in range(30)]
+            text = f"# {' '.join(words[3:8])}\n\n{' '.join(words[:15])}. {' '.join(words[15:])}."
+            (tmp_path / f"{number}.md").write_text(text, encoding="utf-8")
+        (tmp_path / "empty.md").write_text("", encoding="utf-8")
+        done = gaprune("data", "check", tmp_path)
+        assert done.code == 1
+        assert "dropped document: empty" in done.out
+        assert "held-out" in done.err
+        found = gaprune("data", "check", tmp_path, "--json").json
+        assert found["documents"]["documents"] == 21
+        assert found["sets"][0]["triplets"] == sum(found["documents"]["made"].values())
+        refused = gaprune("data", "check", tmp_path, "--set", "split=test")
+        assert (refused.code, "split: " in refused.err) == (2, True)
+
     def test_a_group_lists_the_commands_in_it(self, gaprune):
         listed = gaprune("options", "data", "--json").json
         assert set(listed) == {"data check", "data sample", "data from-texts"}

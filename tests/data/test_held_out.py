@@ -63,6 +63,9 @@ class TestKind:
             ("a.jsonl", '{"text": "A text."}\n', True),
             ("a.jsonl", '{"query": "a", "positive": "b"}\n', False),
             ("a.jsonl", '{"Anchor": "a", "pos": ["b"]}\n', False),
+            ("a.jsonl", '["a query", "a positive"]\n', False),
+            ("a.jsonl", '{"set": ["a", "b"]}\n', False),
+            ("a.jsonl", '{"frage": "a", "antwort": "b"}\n', False),
             ("a.csv", "query,positive\na,b\n", False),
         ],
     )
@@ -70,6 +73,18 @@ class TestKind:
         (tmp_path / name).write_text(content, encoding="utf-8")
         assert holds_documents(tmp_path / name) is expected
         assert holds_documents(tmp_path) is expected
+
+    def test_other_files_mapped_columns_and_published_layouts(self, tmp_path):
+        (tmp_path / "a.md").write_text("# A text", encoding="utf-8")
+        (tmp_path / "a.png").write_bytes(b"no text")
+        assert holds_documents(tmp_path)
+        corpus = tmp_path / "beir" / "corpus.jsonl"
+        corpus.parent.mkdir()
+        corpus.write_text('{"_id": "1", "text": "A text."}\n', encoding="utf-8")
+        (corpus.parent / "qrels.tsv").write_text("q\t1\t1\n", encoding="utf-8")
+        assert not holds_documents(corpus.parent)
+        assert holds_documents(corpus)
+        assert not holds_documents(corpus, {"query": "text"})
 
     def test_a_hub_id_is_a_data_set_of_triplets(self):
         assert not holds_documents("somebody/triplets")

@@ -18,7 +18,9 @@ from gaprune.util.files import check_file
 @with_options(DataCheckOptions, recipe=False)
 def check(
     options: dict[str, Any],
-    domain: Annotated[str, typer.Argument(help="Triplets of the domain: a file, a folder or a hub data set id.")],
+    domain: Annotated[
+        str, typer.Argument(help="Triplets (a file, a folder or a hub data set id), or a folder of documents.")
+    ],
     general: Annotated[str | None, typer.Option(help="General triplets, to look for overlap.")] = None,
     tasks: Annotated[Path | None, typer.Option(help="Evaluation tasks, to look for overlap.")] = None,
     model: Annotated[str | None, typer.Option(help="Count lengths in this model's tokens, not in words.")] = None,
@@ -27,12 +29,17 @@ def check(
 ) -> None:
     """Report size, lengths, duplicates and overlaps of calibration data before they are used.
 
+    Of documents the triplets are checked that shrink makes of them, and a table says what was left out and why.
+
     The exit code is 1 if there are problems with which a run would end in a misleading result: texts of the evaluation
-    tasks, or many contradictions, duplicates or missing texts. It is 2 if the data cannot be used: a positive is among
-    its own negatives, there is nothing that could be a negative, of its own or of another triplet, or the texts have
-    the prompt already that the model puts before them.
+    tasks, many contradictions, duplicates or missing texts, or documents with too little text to judge a model. It is
+    2 if the data cannot be used: a positive is among its own negatives, there is nothing that could be a negative, of
+    its own or of another triplet, or the texts have the prompt already that the model puts before them.
     """
     from gaprune.data.checks.check import check as check_data
+    from gaprune.data.documents.from_texts import triplets_from_texts
+    from gaprune.data.documents.read import holds_documents, refuse_reading
+    from gaprune.data.held_out import too_few_to_judge
     from gaprune.data.read import read_domain, read_general
     from gaprune.evaluation.quality.discovery import find_tasks
     from gaprune.models.load import load_model
@@ -41,8 +48,13 @@ def check(
 
     asked = DataCheckOptions.build(options)
     embedder = None if model is None else load_model(model, trust_remote_code=trust_remote_code)
+    made = None
+    if holds_documents(domain, asked.columns):
+        refuse_reading(domain, asked)
+        made = triplets_from_texts(domain)
+    triplets = read_domain(domain, asked) if made is None else made.triplets
     report = check_data(
-        read_domain(domain, asked),
+        triplets,
         general=None
         if general is None
         else read_general(
@@ -55,17 +67,24 @@ def check(
         tokenizer_model=embedder,
         prompts=None if embedder is None else resolve_prompts(embedder),
     )
+    spoiling = report.spoiling + ([] if made is None else too_few_to_judge(triplets))
     header, *rows = report.rows()
-    problems = (f"problem: {problem}" for problem in report.problems)
-    said = [*problems] or ["No problem was found."]
-    answer(report.as_dict(), plain_table("Calibration data", header, rows), *said, quiet=False, as_json=as_json)
+    problems = [f"problem: {problem}" for problem in dict.fromkeys([*report.problems, *spoiling])]
+    said = [*(problems or ["No problem was found."]), report.not_found]
+    content = report.as_dict() | ({} if made is None else {"documents": made.report.as_dict()})
+    tables = [plain_table("Calibration data", header, rows)]
+    if made is not None:
+        tables.insert(
+            0, plain_table("Documents, and the triplets that shrink makes", ("", "number"), made.report.rows())
+        )
+    answer(content, *tables, *said, quiet=False, as_json=as_json)
     if report.unusable:
         raise DataError(
             f"the data cannot be used as they are: {' '.join(report.unusable)}",
             "Correct or remove these triplets; all other problems are for you to judge.",
         )
-    if report.spoiling:
-        remark(f"{len(report.spoiling)} of these problems would spoil a run: {' '.join(report.spoiling)}")
+    if spoiling:
+        remark(f"{len(spoiling)} of these problems would spoil a run: {' '.join(spoiling)}")
         raise typer.Exit(1)
 
 

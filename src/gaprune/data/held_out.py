@@ -14,6 +14,9 @@ from gaprune.util.files import write_text
 FEWEST_TO_JUDGE = 50
 """With fewer queries, a mean of nDCG has a standard error of about five points, and a judgement means little."""
 
+HELD_OUT = 0.1
+"""Share of the triplets that are held out, by default."""
+
 _MOST_PASSAGES = 5000
 
 
@@ -49,6 +52,24 @@ def hold_out_queries(triplets: Triplets, *, share: float, most: int, seed: int) 
         held_out.update(groups.pop())
     training = [item for number, item in enumerate(triplets) if number not in held_out]
     return Triplets(training, triplets.name), [triplets[number] for number in sorted(held_out)][:most]
+
+
+def too_few_to_judge(triplets: Triplets, *, share: float = HELD_OUT, seed: int = 0) -> list[str]:
+    """Return a sentence if too few queries can be held out of ``triplets`` to judge a model with, else nothing.
+
+    Raises:
+        DataError: If none can be held out.
+    """
+    held = len(hold_out_queries(triplets, share=share, most=FEWEST_TO_JUDGE, seed=seed)[1])
+    return [too_few(held)] if held < FEWEST_TO_JUDGE else []
+
+
+def too_few(queries: int) -> str:
+    """Return what it means that so few queries are held out."""
+    return (
+        f"{queries} held-out {'query' if queries == 1 else 'queries'}: with fewer than {FEWEST_TO_JUDGE} the measured "
+        "quality says little (a standard error of five points of nDCG or more). More data make the judgement better."
+    )
 
 
 def _connected(triplets: Triplets) -> list[list[int]]:

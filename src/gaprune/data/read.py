@@ -30,6 +30,9 @@ _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
     ".parquet": read_parquet,
 }
 
+TRIPLET_SUFFIXES = tuple(_READERS)
+"""Endings of the names of files that hold triplets."""
+
 DEFAULT_GENERAL = "sentence-transformers/all-nli"
 """Public general data on the hub: AllNLI triplets (SNLI and MultiNLI)."""
 

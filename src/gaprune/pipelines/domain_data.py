@@ -10,7 +10,7 @@ from gaprune.config.data import DataReading
 from gaprune.data.checks.check import check
 from gaprune.data.documents.from_texts import triplets_from_texts
 from gaprune.data.documents.read import holds_documents, refuse_reading
-from gaprune.data.held_out import FEWEST_TO_JUDGE, hold_out_queries, write_retrieval_task
+from gaprune.data.held_out import FEWEST_TO_JUDGE, hold_out_queries, too_few, write_retrieval_task
 from gaprune.data.read import read_domain, read_general
 from gaprune.data.triplets import Triplets, write_triplets
 from gaprune.errors import DataError
@@ -79,7 +79,7 @@ def prepare_domain(
     Raises:
         DataError: If the data cannot be used, or are too few to hold out any query.
     """
-    is_labelled = not holds_documents(domain)
+    is_labelled = not holds_documents(domain, reading.columns)
     if not is_labelled:
         refuse_reading(domain, reading)
     triplets = read_domain(domain, reading) if is_labelled else _from_documents(domain, seed)
@@ -95,7 +95,7 @@ def prepare_domain(
         )
     training, queries = hold_out_queries(triplets, share=held_out, most=_MOST_HELD_OUT, seed=seed)
     training_general, general_queries = hold_out_queries(others, share=held_out, most=_MOST_HELD_OUT, seed=seed)
-    warnings = [] if len(queries) >= FEWEST_TO_JUDGE else [_too_few(len(queries))]
+    warnings = [] if len(queries) >= FEWEST_TO_JUDGE else [too_few(len(queries))]
     places = _places(folder)
     write_triplets(training, places["domain"])
     write_triplets(training_general, places["general"])
@@ -134,10 +134,3 @@ def _write_texts(folder: Path, training: Triplets, triplets: Triplets) -> int:
         lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in others)
         write_text(folder / "passages.jsonl", "".join(lines))
     return len(known) + len(others)
-
-
-def _too_few(queries: int) -> str:
-    return (
-        f"{queries} held-out {'query' if queries == 1 else 'queries'}: with fewer than {FEWEST_TO_JUDGE} the measured "
-        "quality says little (a standard error of five points of nDCG or more). More data make the judgement better."
-    )

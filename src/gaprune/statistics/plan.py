@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -55,7 +54,7 @@ class Way(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """What a measurement will do, in how much memory and time.
+    """What a measurement will do, in how much memory.
 
     Args:
         measurement: What is measured.
@@ -63,7 +62,6 @@ class Plan:
         way: How a pass is run.
         sizes: Bytes of the sums of each linear layer.
         budget_bytes: What sums and activations may take beside the model.
-        seconds: Time that all passes take at least: their floating-point operations at the speed of a product here.
     """
 
     measurement: Measurement
@@ -71,7 +69,6 @@ class Plan:
     way: Way
     sizes: Mapping[str, int]
     budget_bytes: int
-    seconds: float
 
     def __str__(self) -> str:
         batches = self.measurement.batches
@@ -83,7 +80,7 @@ class Plan:
             f"{_counted(batches, 'batch', 'batches')}, {_counted(self.passes, 'pass', 'passes')} over "
             f"{sum(map(len, self.passes))} linear layers{shared}. {show_bytes(self.sums_bytes)} of sums and up to "
             f"{show_bytes(self.way.activation_bytes)} of activations at a time, within "
-            f"a memory budget of {show_bytes(self.budget_bytes)}{twice}. At least {_duration(self.seconds)}."
+            f"a memory budget of {show_bytes(self.budget_bytes)}{twice}."
         )
 
     @property
@@ -135,8 +132,7 @@ def plan_for(measurement: Measurement) -> Plan:
             "Raise memory_budget, truncate texts (--set max_length=128), or select fewer layers.",
         )
     way, groups = min(fitting, key=lambda each: (each[0].cost * len(each[1]), -each[0].at_once, each[0].rerun))
-    seconds = _seconds(measurement, (way.cost - measurement.backward) * len(groups)) / world_size()
-    return Plan(measurement, passes=groups, way=way, sizes=sizes, budget_bytes=budget, seconds=seconds)
+    return Plan(measurement, passes=groups, way=way, sizes=sizes, budget_bytes=budget)
 
 
 def _ways(measurement: Measurement, budget: int) -> list[Way]:
@@ -243,31 +239,5 @@ def _budget(measurement: Measurement) -> int:
     return int(_MARGIN * free_bytes(device_of(layers[0].module) if layers else model.device))
 
 
-def _seconds(measurement: Measurement, forwards: float) -> float:
-    """Return the floating-point operations over the speed of a matrix product, which is timed here."""
-    model, linear_layers = measurement.model, measurement.linear_layers
-    tokens = sum(batch.tokens for batch in measurement.batches)
-    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    whole = sum(each.in_features * each.out_features for each in layers)
-    formed = sum(each.module.in_features * each.module.out_features for each in linear_layers)
-    device, dtype = device_of(linear_layers[0].module), linear_layers[0].module.weight.dtype
-    if measurement.options.precision == "bfloat16":
-        dtype = torch.bfloat16
-    left, right = (torch.ones(256, 1024, device=device, dtype=dtype) for _ in range(2))
-    best = math.inf
-    for _ in range(3):
-        start = time.perf_counter()
-        (left @ right.T)[0, 0].item()
-        best = min(best, time.perf_counter() - start)
-    per_operation = best / (2 * 256 * 256 * 1024)
-    return 2 * tokens * (whole * forwards + formed) * per_operation
-
-
 def _counted(items: Collection[object], one: str, many: str) -> str:
     return f"1 {one}" if len(items) == 1 else f"{len(items):,} {many}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    return f"{math.ceil(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

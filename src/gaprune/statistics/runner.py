@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,7 +25,10 @@ from gaprune.statistics.plan import Plan
 from gaprune.statistics.sums import LinearStatistics
 from gaprune.util.distributed import gather, rank, sum_over_processes, world_size
 from gaprune.util.memory import give_back
-from gaprune.util.progress import say, track
+from gaprune.util.progress import duration, say, track
+
+_MEASURED_LONG_ENOUGH = 5.0
+"""Seconds of measured batches from which the time of all of them is estimated; a shorter measurement needs none."""
 
 
 def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str, LinearStatistics]:
@@ -58,9 +62,11 @@ def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str,
             stack.enter_context(recomputing(model, context))
         for hook in hooks:
             stack.callback(hook.linear.module.register_forward_hook(hook.forward).remove)
+        estimate = _Estimate(plan, steps, title, is_told=index > 0 or rank() > 0)
         for number, step in enumerate(track(steps[done:], title), start=done + 1):
             idle = _most_passes(embedder, batches, step) - embedder.passes(batches[step]) if in_step else 0
             _measure_batch(measurement, embedder, batches[step], hooks, at_once=plan.way.at_once, idle=idle)
+            estimate.measured(number)
             if memory_is_short:
                 give_back()
             if store is not None and not in_step and number < len(steps) and store.is_due():
@@ -71,6 +77,24 @@ def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str,
     if store is not None and done < len(steps):
         store.save(index, len(steps), statistics)
     return statistics
+
+
+class _Estimate:
+    """Says once how long all passes will take, by the first batches that this process measured."""
+
+    def __init__(self, plan: Plan, steps: Sequence[int], title: str, *, is_told: bool) -> None:
+        self._tokens = [plan.measurement.batches[step].tokens for step in steps]
+        self._further = (len(plan.passes) - 1) * sum(self._tokens)
+        self._title, self._is_told = title, is_told
+        self._began, self._measured = time.perf_counter(), 0
+
+    def measured(self, number: int) -> None:
+        """Note that the batch of this number (from 1) was measured."""
+        self._measured += self._tokens[number - 1]
+        passed, left = time.perf_counter() - self._began, sum(self._tokens[number:]) + self._further
+        if passed >= _MEASURED_LONG_ENOUGH and left and not self._is_told:
+            say(f"{self._title}: about {duration(passed / self._measured * left)} left.")
+            self._is_told = True
 
 
 def _kept(

@@ -118,7 +118,7 @@ class Display:
             self._bars.stop()
             self._bars = None
         elif self._has_told:
-            self.say(f"{closed.description}: done after {_duration(self._clock() - closed.began)}")
+            self.say(f"{closed.description}: done after {duration(self._clock() - closed.began)}")
 
     def _changed(self) -> None:
         if self._bars is not None:
@@ -138,7 +138,7 @@ class Display:
         ]
         done, first = _share(self._stages), self._stages[0]
         passed = self._clock() - first.began
-        left = f"about {_duration(passed * (1 - done) / done)} left" if done else f"{_duration(passed)} so far"
+        left = f"about {duration(passed * (1 - done) / done)} left" if done else f"{duration(passed)} so far"
         return f"{', '.join(parts)}; {left}"
 
     @staticmethod
@@ -154,7 +154,8 @@ def _share(stages: list[Stage]) -> float:
     return min((first.completed + _share(inner)) / (first.total or 1), 1.0)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

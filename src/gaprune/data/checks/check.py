@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from gaprune.data.checks.overlap import Overlap, overlap, places
 from gaprune.data.checks.prompts import prompt_problems
-from gaprune.data.checks.statistics import COUNTS, Counter, Lengths, SetReport, TokenCounter, describe, word_counter
+from gaprune.data.checks.statistics import (
+    COUNTS,
+    FAULTS,
+    Counter,
+    Lengths,
+    SetReport,
+    TokenCounter,
+    describe,
+    word_counter,
+)
 from gaprune.data.triplets import Triplets
 from gaprune.data.words import normalise
 from gaprune.models.prompts import Prompts
@@ -49,22 +58,43 @@ class CheckReport:
         return asdict(self) | {"sets": [item.as_dict() for item in self.sets], "overlaps": overlaps}
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Return the rows of a table: a label, then one value for each set; the first row is the header."""
+        """Return the rows of a table: a label, then one value for each set; the first row is the header.
+
+        What no set has is left out: :attr:`not_found` names it.
+        """
         rows = [("", *(item.role for item in self.sets)), ("name", *(item.name for item in self.sets))]
-        rows += [(label, *(f"{item.counts[key]:,}" for item in self.sets)) for key, label in COUNTS.items()]
+        rows += [
+            (label, *(f"{item.counts[key]:,}" for item in self.sets))
+            for key, label in COUNTS.items()
+            if any(item.counts[key] for item in self.sets)
+        ]
         for role in ("query", "positive", "negative"):
+            if not any(role in item.lengths for item in self.sets):
+                continue
             rows.append((f"{role} {self.unit}: min, median, p95, max", *self._of_lengths(role, _spread)))
             if self.limit is not None:
                 rows.append((f"{role} cut at {self.limit}", *self._of_lengths(role, lambda found: f"{found.cut:,}")))
         cells: dict[str, dict[str, str]] = {}
         for found in self.overlaps:
-            label = f"texts also in {'evaluation task ' if found.is_evaluation else ''}{found.right}"
-            cells.setdefault(label, {})[found.left] = f"{found.count:,} ({found.share:.1%})"
+            if found.count:
+                cells.setdefault(_label(found), {})[found.left] = f"{found.count:,} ({found.share:.1%})"
         rows += [(label, *(of_set.get(item.role, "") for item in self.sets)) for label, of_set in cells.items()]
         return rows
 
+    @property
+    def not_found(self) -> str:
+        """A sentence with what was looked for and is in no set; empty if all was found."""
+        absent = [COUNTS[key] for key in FAULTS if not any(item.counts[key] for item in self.sets)]
+        seen = {_label(found) for found in self.overlaps if found.count}
+        absent += dict.fromkeys(_label(found) for found in self.overlaps if _label(found) not in seen)
+        return f"Looked for and not found: {'; '.join(absent)}." if absent else ""
+
     def _of_lengths(self, role: str, show: Callable[[Lengths], str]) -> list[str]:
         return [show(item.lengths[role]) if role in item.lengths else "none" for item in self.sets]
+
+
+def _label(found: Overlap) -> str:
+    return f"texts also in {'evaluation task ' if found.is_evaluation else ''}{found.right}"
 
 
 def _spread(lengths: Lengths) -> str:

@@ -65,6 +65,10 @@ COUNTS = {
 """Names of the counts of a set, and their labels; texts are compared without case, spacing and punctuation."""
 
 
+FAULTS = tuple(_SENTENCES)
+"""Names of the counts that say that something may be wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lengths:
     """Lengths of the texts of one role; ``cut`` of them are longer than the model's limit, if there is one."""

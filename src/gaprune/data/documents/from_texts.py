@@ -42,7 +42,7 @@ class TextsReport:
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of a table: a label and a number."""
         rows = [("documents", self.documents), ("passages", self.passages)]
-        rows += [(f"made: {kind}", number) for kind, number in self.made.items()]
+        rows += [(f"made: {kind}", number) for kind, number in self.made.items() if number]
         rows += [(f"dropped {reason}", number) for reason, number in self.dropped.items()]
         rows += [("pairs not needed", self.spare)] if self.spare else []
         return [(label, f"{number:,}") for label, number in rows]

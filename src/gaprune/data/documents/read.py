@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from gaprune.config.data import DomainReading
 from gaprune.data.documents.formats import Block, read_html, read_markdown, read_pdf
+from gaprune.data.read import TRIPLET_SUFFIXES
 from gaprune.data.readers.columns import NAMES
 from gaprune.data.readers.files import files_of
+from gaprune.data.readers.json_files import read_jsonl
+from gaprune.data.readers.judged import is_judged
 from gaprune.data.words import words
 from gaprune.errors import ConfigError, DataError
 from gaprune.util.json_lines import Record, read_json_lines
@@ -165,20 +168,21 @@ def _document(name: str, title: str, blocks: Iterable[Block], path: Path) -> Doc
     return Document(name, title, tuple(paragraphs), path)
 
 
-def holds_documents(source: str | Path) -> bool:
+def holds_documents(source: str | Path, columns: Collection[str] = ()) -> bool:
     """Return whether ``source`` holds documents from which triplets have to be made, not triplets.
 
-    A ``.jsonl`` file holds triplets if its first object has a query and a positive; a name that is no file and no
-    folder is a data set of triplets on the hub.
+    Files that hold neither, such as images, do not count. A ``.jsonl`` file holds documents if its first object has a
+    text, unless it has a query, or ``columns`` are mapped. A folder in the layout of BEIR holds
+    triplets, and so does a name that is no file and no folder: it is a data set on the hub.
 
     Raises:
         DataError: If a folder holds both.
     """
     path = Path(source).expanduser()
-    if not path.exists():
+    if not path.exists() or (path.is_dir() and is_judged(path)):
         return False
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if _counts(each, path))
-    kinds = {_is_document(each): each for each in files}
+    kinds = {_is_document(each, columns): each for each in files}
     if len(kinds) > 1:
         raise DataError(
             f"holds both documents ({kinds[True].name}) and triplets ({kinds[False].name}).",
@@ -201,12 +205,17 @@ def refuse_reading(source: str | Path, asked: DomainReading) -> None:
 
 
 def _counts(path: Path, folder: Path) -> bool:
-    return path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    known = {*DOCUMENT_SUFFIXES, *TRIPLET_SUFFIXES}
+    return (
+        path.is_file()
+        and format_of(path) in known
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
-def _is_document(path: Path) -> bool:
+def _is_document(path: Path, columns: Collection[str]) -> bool:
     if path.suffix.lower() == ".jsonl":
-        first = next(iter(read_json_lines(path)), None)
+        first = next(iter(read_jsonl(path)), None)
         names = {name.strip().lower() for name in first.fields} if first is not None else set()
-        return not (names & set(NAMES["query"]) and names & set(NAMES["positive"]))
+        return "text" in names and not columns and not names & set(NAMES["query"])
     return path.suffix.lower() in DOCUMENT_SUFFIXES
