@@ -1,16 +1,18 @@
-"""Prunes tiny models on the CPU and on the fake device, and prints how far the results are apart.
+"""Prunes tiny models on the CPU and on the fake device, and says how far the results are apart.
 
     python tests/pruned_on_fake_device.py [CASE ...]
 
-A script of its own, because torch knows the fake device from the import of its module to the end of the process.
+For a process of its own, because torch knows the fake device from the import of its module to the end of the process.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from unittest import mock
 
 import torch
@@ -31,12 +33,12 @@ CASES = {
 }
 
 
-def main() -> None:
-    """Print, by case, the largest difference of a weight, the least share of equal zeros, and where the model is."""
+def compared(cases: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return by case the largest difference of a weight, the least share of equal zeros, and where the model is."""
     triplets = [gaprune.Triplet(text[:12], text, (TEXTS[place - 1],)) for place, text in enumerate(TEXTS)]
     found = {}
     with TemporaryDirectory() as folder:
-        for case in sys.argv[1:] or CASES:
+        for case in cases:
             family, options = CASES[case]
             parent = FAMILIES[family](Path(folder) / case)
             common = {
@@ -65,8 +67,8 @@ def main() -> None:
                     float(((values[name] == 0) == (each == 0)).float().mean()) for name, each in wanted.items()
                 ),
             }
-    sys.stdout.write("\n" + json.dumps(found))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(json.dumps(compared(sys.argv[1:] or CASES)) + "\n")

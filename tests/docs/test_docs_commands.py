@@ -236,6 +236,7 @@ def place(folder_of, toy_triplets, tmp_path_factory) -> Path:
     return base(tmp_path_factory.mktemp("pages"), folder_of("bert"), toy_triplets)
 
 
+@pytest.mark.usefixtures("few_texts")
 @pytest.mark.parametrize("shown", [*KINDS.values()][::-1], ids=lambda each: " ".join(each.words))
 def test_it_runs(shown, place, monkeypatch, capsys):
     words = small(shown)

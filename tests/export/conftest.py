@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 import gaprune
-from gaprune.export import comparison
 
 
 @pytest.fixture(autouse=True)
-def _few_texts(monkeypatch):
-    monkeypatch.setattr(comparison, "_SAMPLES", 2)
+def _few_texts(few_texts):
+    pass
 
 
 @pytest.fixture(scope="session")

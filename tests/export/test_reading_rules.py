@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import cache
 
 import pytest
 from reading_rules import READERS, fastembed, layers_of_transformers_4, transformers_js
@@ -48,6 +49,7 @@ def child_of(folder_of, tmp_path_factory):
     return child
 
 
+@cache
 def _truth(folder):
     """What the model computes, according to sentence-transformers 6 itself."""
     model = SentenceTransformer(str(folder), device="cpu")

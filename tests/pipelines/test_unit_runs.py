@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
@@ -213,22 +215,26 @@ class TestDepth:
         for name, units in cuts[2].items():
             assert set(units) < set(kept[name])
 
-    def test_in_rounds_layers_are_measured_again(self, genuine, toy_triplets):
-        options = {
-            "domain": toy_triplets,
-            "depth": 3,
-            "device": "cpu",
-            "max_length": 8,
-            "layer_triplets": 2,
-            "reconstruction_triplets": 2,
-        }
-        cut = gaprune.prune(genuine, rounds=2, **options).provenance().method.pruning.removed[0]
+    @pytest.fixture
+    def deep(self, bert):
+        """The tiny BERT with six layers: two, three times."""
+        layers = bert.transformers_model.encoder.layer
+        layers.extend(copy.deepcopy(layer) for layer in [*layers] * 2)
+        with torch.no_grad():
+            for number, layer in enumerate(layers):
+                layer.output.dense.weight *= 1 + number / 10
+        bert.transformers_model.config.num_hidden_layers = len(layers)
+        return bert
+
+    def test_in_rounds_layers_are_measured_again(self, deep, toy_triplets):
+        options = {"domain": toy_triplets, "depth": 3, "layer_triplets": 2, "reconstruction_triplets": 2}
+        cut = gaprune.prune(deep, rounds=2, **options).provenance().method.pruning.removed[0]
         assert [len(each["importance"]) for each in cut.found["rounds"]] == [6, 4]
 
-    def test_greedy_measures_again(self, genuine, toy_triplets):
-        options = {"domain": toy_triplets, "depth": 2, "device": "cpu", "max_length": 16, "reconstruct": False}
-        plain = gaprune.prune(genuine, **options).provenance().method.pruning.removed[0]
-        greedy = gaprune.prune(genuine, greedy=True, **options).provenance().method.pruning.removed[0]
+    def test_greedy_measures_again(self, deep, toy_triplets):
+        options = {"domain": toy_triplets, "depth": 2, "reconstruct": False}
+        plain = gaprune.prune(deep, **options).provenance().method.pruning.removed[0]
+        greedy = gaprune.prune(deep, greedy=True, **options).provenance().method.pruning.removed[0]
         assert len(plain.found["rounds"]) == 1
         first, second = greedy.found["rounds"]
         assert len(first["importance"]) == 6

@@ -260,7 +260,7 @@ def test_sums_of_another_plan(bert, toy_triplets, kept, tmp_path):
 
 
 def test_kills_at_random_instants(folder_of, toy_triplets, tmp_path):
-    """SIGKILL, six times, each resumed: the sums are those of a run that nobody killed."""
+    """SIGKILL, four times, each resumed: the sums are those of a run that nobody killed."""
     items = [
         Triplet(first.query, second.positive, second.negatives)
         for first, second in zip([*toy_triplets] * 2, [*toy_triplets, *toy_triplets[1:], toy_triplets[0]], strict=True)
@@ -289,10 +289,10 @@ def test_kills_at_random_instants(folder_of, toy_triplets, tmp_path):
     assert code == 0
     expected = load_file(tmp_path / "whole-0")
     kills = 0
-    while kills < 6:
+    while kills < 4:
         code, _ = run("killed", tmp_path / "kept", draw.uniform(0, whole / 3))
         kills += code == -signal.SIGKILL
-        if code == 0 or kills == 6:
+        if code == 0 or kills == 4:
             code, _ = run("killed", tmp_path / "kept", 60)
             assert code == 0
             found = load_file(tmp_path / "killed-0")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ByteSize, TypeAdapter
 
+from families import FAMILIES
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
@@ -47,7 +48,13 @@ def tight(monkeypatch):
 
 @pytest.mark.usefixtures("tight")
 @pytest.mark.parametrize(
-    ("negatives", "wanted"), [("in-batch", STATISTICS), ("explicit", STATISTICS), ("in-batch", PROJECTED)]
+    ("family", "negatives", "wanted"),
+    [
+        *((family, "in-batch", STATISTICS) for family in FAMILIES),
+        *((family, "explicit", STATISTICS) for family in ("bert", "modernbert", "gemma")),
+        *((family, "in-batch", PROJECTED) for family in ("distilbert", "modernbert", "qwen3")),
+    ],
+    indirect=["family"],
 )
 def test_little_memory_changes_no_sum(model, toy_triplets, measured, planned, negatives, wanted):
     """The least budget that will do makes several passes, few triplets at once, and blocks that run twice.

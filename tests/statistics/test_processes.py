@@ -83,47 +83,45 @@ def test_both_resume(folder_of, data, alone, tmp_path):
         close(found[name], expected, 1e-6)
 
 
-@pytest.mark.parametrize("placement", ["whole", "shard"])
-@pytest.mark.parametrize("units", [(), ("--width", "0.5", "--set", "round_to=8")], ids=["weights", "width"])
-def test_the_command_writes_once(folder_of, data, tmp_path, units, placement):
-    """The model, and the scores where single weights go, are those of one process; a single one writes."""
-    general = triplets_file(tmp_path / "general.jsonl", GENERAL)
-    scored = not units
-    written = []
-    for count in (1, 2):
-        out, scores = tmp_path / f"pruned-{count}", tmp_path / f"{count}.safetensors"
-        codes = together(
-            count,
-            command,
-            tmp_path / f"printed-{count}",
-            *(
-                "prune",
-                str(folder_of("bert")),
-                "--domain",
-                str(data),
-                "--general",
-                str(general),
-                "--set",
-                "batch_size=2",
-            ),
-            *("--out", str(out), "--json", *units),
-            *(("--set", f"placement={placement}") if count > 1 else ()),
-            *(("--set", f"scores={scores}") if scored else ()),
-        )
-        assert codes == [0] * count
-        printed = [(tmp_path / f"printed-{count}-{index}.out").read_text() for index in range(count)]
-        assert not any(printed[1:])
-        [found] = json.loads(printed[0])
-        assert found["sparsity"]["removed"] > 0
-        assert (out / "gaprune.json").is_file()
-        written.append(load_file(out / "model.safetensors"))
-    assert written[0].keys() == written[1].keys()
-    for name, weights in written[0].items():
-        torch.testing.assert_close(written[1][name], weights, atol=1e-5, rtol=1e-5)
-    if scored:
-        first, second = (Scores.load(tmp_path / f"{count}.safetensors") for count in (1, 2))
-        for name, importance in first.importances.items():
-            close(second.importances[name], importance, 1e-6)
+@pytest.mark.parametrize(
+    "units", [(), ("--width", "0.5", "--set", "round_to=8")], ids=["weights", "width"], scope="module"
+)
+class TestCommand:
+    @pytest.fixture(scope="module")
+    def run(self, folder_of, data, units):
+        """Return the function that prunes in so many processes, checks what they print, and gives what is written."""
+        general = triplets_file(data.with_name("general.jsonl"), GENERAL)
+
+        def pruned(count, folder, *more):
+            out, scores = folder / "pruned", folder / "scores.safetensors"
+            files = ("--domain", str(data), "--general", str(general), "--out", str(out))
+            files += () if units else ("--set", f"scores={scores}")
+            words = ("prune", str(folder_of("bert")), *files, "--set", "batch_size=2", "--json", *units, *more)
+            assert together(count, command, folder / "printed", *words) == [0] * count
+            printed = [(folder / f"printed-{index}.out").read_text() for index in range(count)]
+            assert not any(printed[1:])
+            [found] = json.loads(printed[0])
+            assert found["sparsity"]["removed"] > 0
+            assert (out / "gaprune.json").is_file()
+            return load_file(out / "model.safetensors"), {} if units else Scores.load(scores).importances
+
+        return pruned
+
+    @pytest.fixture(scope="module")
+    def by_one(self, run, tmp_path_factory):
+        return run(1, tmp_path_factory.mktemp("by-one"))
+
+    @pytest.mark.parametrize("placement", ["whole", "shard"])
+    def test_it_writes_once(self, run, by_one, tmp_path, units, placement):
+        """The model, and the scores where single weights go, are those of one process; a single one writes."""
+        weights, importances = run(2, tmp_path, "--set", f"placement={placement}")
+        assert weights.keys() == by_one[0].keys()
+        for name, expected in by_one[0].items():
+            torch.testing.assert_close(weights[name], expected, atol=1e-5, rtol=1e-5)
+        assert importances.keys() == by_one[1].keys()
+        assert bool(importances) == (not units)
+        for name, expected in by_one[1].items():
+            close(importances[name], expected, 1e-6)
 
 
 def test_one_process_needs_no_group():
