@@ -413,21 +413,22 @@ def _killed(**options):
     gaprune.prune(**options)
 
 
+@pytest.fixture(scope="module")
+def kept(folder_of, toy_triplets, tmp_path_factory):
+    """Scores of a run, and the function that runs it again with changes."""
+    path = tmp_path_factory.mktemp("kept") / "scores" / "dai.safetensors"
+    base = {"model": folder_of("bert"), "domain": toy_triplets, "general": GENERAL, "scores": path}
+    base |= {"sparsity": 0.4, "batch_size": 4, "device": "cpu", **BOTH}
+
+    def run(**changes):
+        return gaprune.prune(**(base | changes))
+
+    run.first = run()
+    run.path = path
+    return run
+
+
 class TestScoresKept:
-    @pytest.fixture
-    def kept(self, folder_of, toy_triplets, tmp_path):
-        """Scores of a run, and the function that runs it again with changes."""
-        path = tmp_path / "scores" / "dai.safetensors"
-        base = {"model": folder_of("bert"), "domain": toy_triplets, "general": GENERAL, "scores": path}
-        base |= {"sparsity": 0.4, "batch_size": 4, "device": "cpu", **BOTH}
-
-        def run(**changes):
-            return gaprune.prune(**(base | changes))
-
-        run.first = run()
-        run.path = path
-        return run
-
     def test_the_second_run_does_not_measure(self, kept, measured):
         again = kept()
         assert not measured
