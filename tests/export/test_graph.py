@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import subprocess
 import sys
 
@@ -97,6 +98,25 @@ def test_int8(exported, folder_of, to, weights_only):
         kept = int(re.search(r"note: (\d+) of 12|$", result.record.form)[1] or 0)
         kind, count = ("MatMulNBits", 12) if weights_only else ("MatMulInteger", 12 - kept)
         assert nodes.count(kind) == count, "all matrices of both layers but those in the note, and nothing else"
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("int8", [False, True])
+def test_a_disk_that_is_full_when_the_graph_is_known(folder_of, tmp_path, monkeypatch, to, int8):
+    """Files may have 1,000 bytes from then on: the runtimes' own writers fail as they do on a full disk."""
+    trace, limits = graph.trace, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def last_file(model, path):
+        trace(model, path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+
+    monkeypatch.setattr(graph, "trace", last_file)
+    try:
+        with pytest.raises(OutputError, match=r"cannot be written to .*out.*\n.*Make room"):
+            gaprune.export_model(folder_of("bert"), to=to, int8=int8, out=tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 def test_static_quantisation_that_loses_texts_gives_way_to_weights_alone(folder_of, tmp_path, monkeypatch):

@@ -64,20 +64,30 @@ embeddings = model(feed)["sentence_embedding"]"""
                 graph, form = _compressed(graph), _WEIGHTS_ALONE
             elif self.request.int8:
                 feeds = [tokens(model, batch) for batch in batches(texts, _BATCH_SIZE)]
-                openvino.save_model(_quantised(graph.clone(), feeds), path, compress_to_fp16=False)
+                _save(_quantised(graph.clone(), feeds), path)
                 found = Agreement.of(self.by_export(model, folder, texts), self.by_model(model, texts), texts)
                 if found.reaches(INT8_FLOOR):
                     return f"int8, static: ranges of activations calibrated on {len(texts)} texts"
                 path.unlink()
                 path.with_suffix(".bin").unlink()
                 graph, form = _compressed(graph), f"{_WEIGHTS_ALONE}; note: {_LOST.format(found.lowest)}"
-            openvino.save_model(graph, path, compress_to_fp16=False)
+            _save(graph, path)
         return form
 
     def usage(self) -> str:
         """Return code that needs the runtime and ``tokenizers`` alone, and a line for optimum-intel."""
         line = '`SentenceTransformer("path/to/this/folder", backend="openvino")` opens it too, with optimum-intel.\n'
         return f"{super().usage()}\n{line}"
+
+
+def _save(graph: Any, path: Path) -> None:
+    """Write a graph and its weights; OpenVINO's error does not say that the disk is full, nor which file it means."""
+    import openvino
+
+    try:
+        openvino.save_model(graph, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise OSError(f"OpenVINO could not write {path.name} and its weights; is the disk full? {error}") from error
 
 
 def _compressed(graph: Any) -> Any:
