@@ -130,7 +130,7 @@ def cells(domains: tuple[str, ...], seeds: int) -> Iterator[Cell]:
 def compare(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
     """Fill what is missing and return the table."""
     files = {domain: Lines(RESULTS / f"recovery-{domain}.jsonl") for domain in domains}
-    done = {key(line): line for lines in files.values() for line in lines if line["options"] == told(line["recovery"])}
+    done = {key(line): line for lines in files.values() for line in lines if is_current(line)}
     missing = [cell for cell in cells(domains, args.seeds) if cell not in done]
     for cell in missing:
         if time.monotonic() >= args.end:
@@ -152,6 +152,13 @@ def compare(args: argparse.Namespace, domains: tuple[str, ...]) -> str:
 def key(line: dict[str, Any]) -> Cell:
     """Return what makes a cell the one it is."""
     return line["domain"], line["pruning"], line["recovery"], line["seed"]
+
+
+def is_current(line: dict[str, Any]) -> bool:
+    """Return whether a cell was made with today's options; one that did not exist then had today's default."""
+    defaults = RecoveryOptions.build(COMMON).model_dump(mode="json")
+    options = told(line["recovery"])
+    return all(line["options"].get(name, defaults.get(name)) == value for name, value in options.items())
 
 
 def told(recovery: str) -> dict[str, Any]:
