@@ -27,12 +27,13 @@ from gaprune.evaluation.cost.workload import Workload
 from gaprune.models.blocks import blocks
 from gaprune.models.demo import demo_model
 from gaprune.models.encoders import Encoder, TorchModel
+from gaprune.models.heads import add_head
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
 from gaprune.models.units import UnitGroup, unit_groups
 from gaprune.pruning.cut import remove_layers, remove_units
 from gaprune.pruning.removable.units import most_important
-from gaprune.reconstruction.head import add_head, fit_head
+from gaprune.reconstruction.head import fit_head
 from gaprune.statistics.losses import info_nce
 from recovery import COMMON
 from testbed import testbed

@@ -11,9 +11,10 @@ from sentence_transformers import SentenceTransformer
 import gaprune
 from gaprune.errors import ConfigError
 from gaprune.models.encode import encode
+from gaprune.models.heads import add_head
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
-from gaprune.reconstruction.head import add_head, pca_head
+from gaprune.reconstruction.head import pca_head
 from toys import triplets_file
 
 

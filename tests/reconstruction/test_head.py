@@ -14,8 +14,9 @@ from torch import nn
 from families import TEXTS
 from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.encode import encode, encode_tensor
+from gaprune.models.heads import add_head
 from gaprune.models.prompts import Prompts
-from gaprune.reconstruction.head import add_head, fit_head, pca_head
+from gaprune.reconstruction.head import fit_head, pca_head
 
 PROMPTS = Prompts("find: ", "text: ")
 BY_ROLE = {

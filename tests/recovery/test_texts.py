@@ -15,9 +15,10 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, DataError
 from gaprune.export.provenance import Provenance
 from gaprune.models.fingerprints import weights_fingerprint
+from gaprune.models.heads import add_head
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
-from gaprune.reconstruction.head import add_head, pca_head
+from gaprune.reconstruction.head import pca_head
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import read_recovery_data
 from gaprune.recovery.estimate import Speed

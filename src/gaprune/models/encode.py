@@ -14,6 +14,7 @@ from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -53,6 +54,22 @@ def encode(
     """
     parts = _encoded(model, texts, role, prompts, as_tensor=False, **options)
     return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def tokenized(
+    model: SentenceTransformer,
+    texts: Sequence[str],
+    role: Role | None = None,
+    prompt: str | None = None,
+    device: torch.device | None = None,
+) -> dict[str, Any]:
+    """Return what the model reads for texts of a role after a prompt: token ids, masks and the like, on a device.
+
+    ``device`` is the model's own by default.
+    """
+    place = device or model.device
+    features = model.preprocess(list(texts), prompt=prompt, task=None if role is None else TASKS[role])
+    return {name: each.to(place) if hasattr(each, "to") else each for name, each in features.items()}
 
 
 def encode_tensor(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gaprune.models.blocks import block_path
+from gaprune.models.encode import tokenized
 from gaprune.models.modes import evaluating
 from gaprune.models.probe import embedding
 from gaprune.models.prompts import TASKS
@@ -67,11 +68,8 @@ def reached(model: SentenceTransformer) -> set[nn.Parameter]:
         for each in parameters:
             each.requires_grad_()
         with evaluating(model), torch.enable_grad(), embedding():
-            for task in TASKS.values():
-                features = {
-                    name: value.to(model.device) if isinstance(value, Tensor) else value
-                    for name, value in model.preprocess(["a short text"], task=task).items()
-                }
+            for role, task in TASKS.items():
+                features = tokenized(model, ["a short text"], role)
                 found |= _leaves(model(features, task=task)["sentence_embedding"].grad_fn)
     finally:
         for each, was_required in zip(parameters, required, strict=True):

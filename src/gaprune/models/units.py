@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from gaprune.errors import ModelError
 from gaprune.models.blocks import block_path, transformer_of
@@ -29,6 +30,11 @@ _FUSED_IN_THREE = ("modernbert",)
 """Model types whose fused projection stacks all queries, all keys and all values, in this order."""
 
 
+def neighbours(units: Tensor, size: int) -> Tensor:
+    """Return the rows or columns of ``units`` that take ``size`` neighbours each."""
+    return (units[:, None] * size + torch.arange(size, device=units.device)).flatten()
+
+
 @dataclass(frozen=True, eq=False)
 class Producer:
     """A linear layer that produces the units of a group.
@@ -42,6 +48,11 @@ class Producer:
     linear: LinearLayer
     parts: int
     rows: int
+
+    def rows_of(self, kept: Tensor) -> Tensor:
+        """Return the indices of the rows of the units ``kept`` in all parts."""
+        part = self.linear.module.out_features // self.parts
+        return torch.cat([neighbours(kept, self.rows) + index * part for index in range(self.parts)])
 
 
 @dataclass(frozen=True, eq=False)

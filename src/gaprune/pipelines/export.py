@@ -20,9 +20,10 @@ from gaprune.export.readers import reader_named
 from gaprune.export.records import Export
 from gaprune.models.checks import check_routes
 from gaprune.models.formats import graph_of
+from gaprune.models.heads import add_head
 from gaprune.models.prompts import Role, resolve_prompts
 from gaprune.pipelines.recovered import unpruned
-from gaprune.reconstruction.head import add_head, pca_head, truncation_head
+from gaprune.reconstruction.head import pca_head, truncation_head
 from gaprune.report.export_card import export_card
 from gaprune.util.files import folder_bytes
 from gaprune.util.progress import say

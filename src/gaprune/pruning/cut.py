@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from gaprune.errors import ModelError, SelectionError
 from gaprune.models.blocks import block_path, blocks, layer_fields, removable_layers, transformer_of
-from gaprune.models.units import UnitGroup
+from gaprune.models.units import UnitGroup, neighbours
 from gaprune.pruning.rebuild import rebuild
 
 if TYPE_CHECKING:
@@ -55,22 +54,16 @@ def _cut_group(group: UnitGroup, kept: Tensor) -> dict[str, Tensor]:
     consumer = group.consumer.module.weight
     tensors = {
         f"{group.consumer.name}.weight": consumer[
-            :, _spread(kept, group.consumer.columns_per_unit).to(consumer.device)
+            :, neighbours(kept, group.consumer.columns_per_unit).to(consumer.device)
         ]
     }
     for producer in group.producers:
         module = producer.linear.module
-        part = module.out_features // producer.parts
-        rows = torch.cat([_spread(kept, producer.rows) + index * part for index in range(producer.parts)])
+        rows = producer.rows_of(kept)
         tensors[f"{producer.linear.name}.weight"] = module.weight[rows.to(module.weight.device)]
         if module.bias is not None:
             tensors[f"{producer.linear.name}.bias"] = module.bias[rows.to(module.bias.device)]
     return tensors
-
-
-def _spread(units: Tensor, size: int) -> Tensor:
-    """Return the rows or columns of ``units`` that take ``size`` neighbours each."""
-    return (units[:, None] * size + torch.arange(size, device=units.device)).flatten()
 
 
 def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> SentenceTransformer:

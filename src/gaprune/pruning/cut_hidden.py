@@ -10,9 +10,10 @@ from torch import Size, Tensor, nn
 
 from gaprune.errors import ModelError, SelectionError
 from gaprune.models.blocks import transformer_of
+from gaprune.models.heads import add_head, dense_head
 from gaprune.models.hidden import head_size, heads_of, modules_after
 from gaprune.models.load import CONSTRUCTION
-from gaprune.models.units import UnitGroup
+from gaprune.models.units import UnitGroup, neighbours
 from gaprune.pruning.rebuild import changed_config, rebuild
 
 if TYPE_CHECKING:
@@ -133,10 +134,9 @@ def _head_index(model: SentenceTransformer, groups: Sequence[UnitGroup], heads: 
     index: _Index = {}
     for group in groups:
         kept = torch.tensor(sorted(heads[group.name]))
-        index[f"{group.name}.weight", 1] = _spread(kept, group.consumer.columns_per_unit)
+        index[f"{group.name}.weight", 1] = neighbours(kept, group.consumer.columns_per_unit)
         for producer in group.producers:
-            part = producer.linear.module.out_features // producer.parts
-            rows = torch.cat([_spread(kept, producer.rows) + place * part for place in range(producer.parts)])
+            rows = producer.rows_of(kept)
             index[f"{producer.linear.name}.weight", 0] = index[f"{producer.linear.name}.bias", 0] = rows
         if group.shared:
             tables = transformer_of(model).named_modules()
@@ -147,13 +147,9 @@ def _head_index(model: SentenceTransformer, groups: Sequence[UnitGroup], heads: 
     return index
 
 
-def _spread(units: Tensor, size: int) -> Tensor:
-    return (units[:, None] * size + torch.arange(size)).flatten()
-
-
 def _narrow(child: SentenceTransformer, kept: Tensor, size: int) -> None:
     """Let the modules after the transformer take the kept dimensions, and give an embedding of the old width."""
-    from sentence_transformers.base.modules import Dense, Normalize
+    from sentence_transformers.base.modules import Dense
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     columns = kept
@@ -167,8 +163,5 @@ def _narrow(child: SentenceTransformer, kept: Tensor, size: int) -> None:
             module.linear.weight = nn.Parameter(weight[:, columns.to(weight.device)].contiguous())
             module.linear.in_features = module.in_features = len(columns)
             return
-    like = next(child.parameters())
     width = len(columns) // len(kept) * size
-    weight = torch.eye(width)[:, columns].to(like)
-    head = Dense(len(columns), width, bias=False, activation_function=None, init_weight=weight)
-    child.insert(len(child) - isinstance(child[-1], Normalize), head.to(like.device, like.dtype))
+    add_head(child, dense_head(torch.eye(width)[:, columns], child))

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from gaprune.errors import ConfigError, ModelError
 from gaprune.models.blocks import block_path, transformer_of
 from gaprune.models.encode import encode, encode_tensor
+from gaprune.models.heads import add_head, dense_head
 from gaprune.models.hidden import hidden_groups, modules_after
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.modes import padded_inputs
@@ -211,7 +212,7 @@ def _made_neutral(path: str, norm: nn.Module) -> Tensor:
 
 def _turn_back(child: SentenceTransformer, back: Tensor) -> None:
     """Let the modules after the transformer turn embeddings back, by the linear layer that is there or a new one."""
-    from sentence_transformers.base.modules import Dense, Normalize
+    from sentence_transformers.base.modules import Dense
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     matrix = back
@@ -224,10 +225,7 @@ def _turn_back(child: SentenceTransformer, back: Tensor) -> None:
         if isinstance(module, Dense):
             module.linear.weight.copy_(module.linear.weight.double() @ matrix)
             return
-    like = next(child.parameters())
-    width = len(matrix)
-    head = Dense(width, width, bias=False, activation_function=None, init_weight=matrix.to(like))
-    child.insert(len(child) - isinstance(child[-1], Normalize), head.to(like.device, like.dtype))
+    add_head(child, dense_head(matrix, child))
 
 
 @contextmanager

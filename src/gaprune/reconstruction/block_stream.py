@@ -20,6 +20,7 @@ from gaprune.config.measurement import Precision
 from gaprune.data.triplets import Triplets
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import blocks, transformer_of
+from gaprune.models.encode import tokenized
 from gaprune.models.modes import computing, evaluating, padded_inputs
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.util.progress import track
@@ -203,10 +204,7 @@ class _Entry:
 
         model, task = self._model, TASKS[role]
         with padded_inputs(model):
-            features = {
-                key: value.to(model.device) if isinstance(value, Tensor) else value
-                for key, value in model.preprocess(texts, prompt=prompt, task=task).items()
-            }
+            features = tokenized(model, texts, role, prompt)
         mask = features["attention_mask"].bool()
         with ExitStack() as stack:
             for block in self._found:

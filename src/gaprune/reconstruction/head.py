@@ -1,6 +1,6 @@
 """Linear heads: one that brings a child's embeddings into its parent's space, and one that shortens embeddings.
 
-A head is a :class:`Dense` module of sentence-transformers without bias and activation, before a last normalisation.
+A head is what :mod:`gaprune.models.heads` says; here are its weights.
 """
 
 from __future__ import annotations
@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from gaprune.errors import ConfigError, MeasurementError
 from gaprune.models.encode import encode_tensor
+from gaprune.models.heads import dense_head, head_place
 from gaprune.reconstruction.least_squares import fit_columns
 from gaprune.reconstruction.moments import MomentAccumulator, Moments
 
@@ -54,7 +55,7 @@ def fit_head(
         ridge: Pull towards ``V``, relative to the second moment of each input.
 
     Returns:
-        A module with a weight of ``(out, in)``, for :func:`add_head`.
+        A module with a weight of ``(out, in)``, for ``add_head``.
 
     Raises:
         ConfigError: If there are no texts.
@@ -71,7 +72,7 @@ def fit_head(
     start = _start(len(moments.gap), len(moments.mean))
     every = torch.ones(start.shape[1], dtype=torch.bool, device=moments.mean.device)
     weight, _ = fit_columns(start.to(moments.mean), None, moments, every, ridge=ridge, name="head")
-    return _dense(weight, child)
+    return dense_head(weight, child)
 
 
 def pca_head(
@@ -89,7 +90,7 @@ def pca_head(
         prompts: Put before queries and passages.
 
     Returns:
-        A module with a weight of ``(dimensions, in)`` with orthonormal rows, for :func:`add_head`.
+        A module with a weight of ``(dimensions, in)`` with orthonormal rows; ``add_head`` puts it into a model.
 
     Raises:
         ConfigError: If ``dimensions`` is not below the model's, or there are fewer texts.
@@ -105,16 +106,16 @@ def pca_head(
     unit = [functional.normalize(_embed(model, each, role, prompts)) for role, each in texts.items() if each]
     second = torch.stack([each.T @ each / len(each) for each in unit]).mean(dim=0)
     vectors: Tensor = torch.linalg.eigh(second).eigenvectors
-    return _dense(vectors.flip(1)[:, :dimensions].T, model)
+    return dense_head(vectors.flip(1)[:, :dimensions].T, model)
 
 
 def truncation_head(model: SentenceTransformer, dimensions: int) -> Dense:
-    """Return the linear map to the first ``dimensions`` of the embeddings, for :func:`add_head`.
+    """Return the linear map to the first ``dimensions`` of the embeddings, for ``add_head``.
 
     Raises:
         ConfigError: If ``dimensions`` is not below the model's.
     """
-    return _dense(torch.eye(dimensions, _check_dimensions(model, dimensions)), model)
+    return dense_head(torch.eye(dimensions, _check_dimensions(model, dimensions)), model)
 
 
 def _check_dimensions(model: SentenceTransformer, dimensions: int) -> int:
@@ -126,30 +127,6 @@ def _check_dimensions(model: SentenceTransformer, dimensions: int) -> int:
             "Name fewer dimensions.",
         )
     return own
-
-
-def add_head(model: SentenceTransformer, head: Dense) -> None:
-    """Put ``head`` at the end of ``model``, before a last normalisation; the model is changed."""
-    model.insert(head_place(model), head)
-
-
-def head_place(model: SentenceTransformer) -> int:
-    """Return how many modules there are before a last normalisation."""
-    from sentence_transformers.base.modules import Normalize
-
-    return len(model) - isinstance(model[-1], Normalize)
-
-
-def is_head(model: SentenceTransformer) -> bool:
-    """Whether a linear head, which follows pooling, is the last module before a last normalisation."""
-    from sentence_transformers.base.modules import Dense
-    from sentence_transformers.sentence_transformer.modules import Pooling
-
-    place = head_place(model) - 1
-    last: Any = model[place]
-    if not (isinstance(last, Dense) and isinstance(model[place - 1], Pooling)):
-        return False
-    return last.linear.bias is None and isinstance(last.activation_function, nn.Identity)
 
 
 def _embed(model: SentenceTransformer, texts: Sequence[str], role: Role, prompts: Prompts) -> Tensor:
@@ -179,14 +156,3 @@ def _moments(inputs: Tensor, targets: Tensor) -> Moments:
 def _start(outputs: int, inputs: int) -> Tensor:
     """Return what the ridge pulls towards."""
     return torch.eye(outputs) if outputs == inputs else torch.zeros(outputs, inputs)
-
-
-def _dense(weight: Tensor, model: SentenceTransformer) -> Dense:
-    """Return a head with this weight, in the type and on the device of ``model``."""
-    from sentence_transformers.base.modules import Dense
-
-    outputs, inputs = weight.shape
-    like = next(model.parameters())
-    weight = weight.to(like).contiguous()
-    head = Dense(inputs, outputs, bias=False, activation_function=None, init_weight=weight)
-    return head.to(like.device, like.dtype)

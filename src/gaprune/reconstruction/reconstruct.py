@@ -14,6 +14,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError
 from gaprune.models.blocks import blocks
+from gaprune.models.heads import head_place, is_head
 from gaprune.models.hidden import embedding_norm
 from gaprune.models.linear_layers import LinearLayer, linear_layers
 from gaprune.models.modes import evaluating
@@ -21,7 +22,7 @@ from gaprune.models.prompts import Prompts, Role
 from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.cut import remove_layers
 from gaprune.reconstruction.block_stream import BlockStream
-from gaprune.reconstruction.head import fit_head, head_place, is_head
+from gaprune.reconstruction.head import fit_head
 from gaprune.reconstruction.least_squares import fit_columns, fit_entries
 from gaprune.reconstruction.moments import Moments
 from gaprune.reconstruction.norms import NormMoments, fit_norm

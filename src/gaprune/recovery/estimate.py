@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gaprune.config.recovery import RecoveryOptions
-from gaprune.models.encode import encode
+from gaprune.models.encode import encode, tokenized
 from gaprune.models.modes import shortened
 from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
 from gaprune.recovery.masked_training import in_float32
@@ -103,10 +103,7 @@ def _step(
     child.train()
     loss = torch.zeros((), device=child.device)
     for role, texts in batch:
-        features = {
-            name: value.to(child.device) if isinstance(value, torch.Tensor) else value
-            for name, value in child.preprocess(texts, prompt=prompts.of(role), task=TASKS[role]).items()
-        }
+        features = tokenized(child, texts, role, prompts.of(role))
         with _autocast(child, options):
             loss = loss + child(features, task=TASKS[role])["sentence_embedding"].float().square().mean()
     loss.backward()  # type: ignore[no-untyped-call]

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError, TimeTooShortError
+from gaprune.models.heads import add_head
 from gaprune.models.prompts import Role, resolve_prompts
-from gaprune.reconstruction.head import add_head, fit_head
+from gaprune.reconstruction.head import fit_head
 from gaprune.recovery.arguments import computes_in_bf16
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import RecoveryData

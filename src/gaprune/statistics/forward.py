@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from gaprune.config.measurement import Precision
 from gaprune.errors import MeasurementError
 from gaprune.models.blocks import transformer_of
+from gaprune.models.encode import tokenized
 from gaprune.models.modes import computing
 from gaprune.models.prompts import TASKS, Prompts, Role
 from gaprune.statistics.batches import Batch
@@ -70,17 +71,13 @@ class Embedder:
 
     def forward(self, texts: list[str], role: Role, owners: Sequence[int] | None = None, last: int = 0) -> Tensor:
         """Return the embeddings of texts of one role; without ``owners`` (triplets) the hooks are not told."""
-        task = TASKS[role]
-        features: dict[str, Any] = {
-            name: value.to(self.device) if isinstance(value, Tensor) else value
-            for name, value in self.model.preprocess(texts, prompt=self.prompts.of(role), task=task).items()
-        }
+        features = tokenized(self.model, texts, role, self.prompts.of(role), self.device)
         if owners is not None:
             mask = features["attention_mask"].bool()
             self.context.texts = TokenRows(mask, torch.tensor(owners, device=mask.device), last + 1)
         try:
             with computing(self.device, self._precision):
-                embeddings: Tensor = self.model(features, task=task)["sentence_embedding"]
+                embeddings: Tensor = self.model(features, task=TASKS[role])["sentence_embedding"]
         finally:
             self.context.texts = None
         if not torch.isfinite(embeddings).all():

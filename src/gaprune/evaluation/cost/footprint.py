@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 
+from gaprune.models.encode import tokenized
 from gaprune.models.kinds import Kind
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.modes import padded_inputs
@@ -129,10 +130,7 @@ def count_flops(model: SentenceTransformer) -> Flops:
             custom_mapping={torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention},  # noqa: SLF001
         )
         with padded_inputs(model), torch.no_grad():
-            features = {
-                name: value.to(model.device) if isinstance(value, torch.Tensor) else value
-                for name, value in model.preprocess([text]).items()
-            }
+            features = tokenized(model, [text])
             with counter:
                 model(features)
         lengths.append(int(features["attention_mask"].sum()))
