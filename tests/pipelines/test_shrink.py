@@ -1,8 +1,11 @@
 """Shrinking by one dial: from documents or triplets to a judged model, continued after a kill, refused in time."""
 
 import errno
+import itertools
 import json
 import random
+import re
+from types import SimpleNamespace
 
 import pytest
 from sentence_transformers import SentenceTransformer
@@ -154,7 +157,55 @@ def test_a_far_target_is_reached_in_rounds(arguments, place):
         ({"speedup": 5, "prune": {"reconstruct": False}}, 1),
         ({"speedup": 2, "prune": {"rounds": 4}}, 4),
     ):
-        assert shrink_plan.plan_shrink(parent, data, ShrinkOptions.build(options)).rounds == rounds
+        plan = shrink_plan.plan_shrink(parent, data, ShrinkOptions.build({"minutes": 1e6}, options))
+        assert plan.setting.rounds == rounds
+
+
+@pytest.fixture
+def planned(arguments, place, monkeypatch):
+    """The function that plans a run, on a machine that needs a minute for a few texts."""
+    texts = place / "many"
+    if not texts.exists():
+        many = gaprune.data.documents.from_texts.triplets_from_texts(arguments["domain"]).triplets
+        general = triplets_file(place / "many.jsonl", many)
+        prepare_domain(texts, arguments["domain"], general, held_out=0.1, seed=0, reading=DataReading())
+    parent = SentenceTransformer(str(arguments["model"]), device="cpu")
+    monkeypatch.setattr(shrink_plan, "time", SimpleNamespace(perf_counter=itertools.count(0, 60).__next__))
+
+    def plan(minutes, **options):
+        asked = ShrinkOptions.build({"parameters": arguments["parameters"] // 2, "minutes": minutes}, options)
+        return shrink_plan.plan_shrink(parent, DomainData.read(texts), asked)
+
+    return plan
+
+
+def test_less_time_is_kept_by_fewer_rounds_then_by_fewer_triplets(planned):
+    plans = [planned(10**exponent) for exponent in range(6, -1, -1)]
+    plans += [planned(plans[0].pruning_minutes * factor) for factor in (1.5, 1.3, 1)]
+    found = {each.setting for each in plans}
+    best, least = plans[0].setting, plans[6].setting
+    assert best == plans[0].best
+    assert (best.rounds, least.rounds) == (3, 1)
+    assert least.triplets == 64 < best.triplets
+    assert least.layer_triplets / best.layer_triplets == pytest.approx(64 / best.triplets, rel=0.05)
+    assert len(found) > 2
+    assert all(each.triplets == best.triplets for each in found if each.rounds > 1)
+    assert all(each.pruning_minutes <= each.minutes / 2 for each in plans if each.setting != least)
+
+
+def test_the_minutes_that_a_refused_run_is_said_to_need_are_enough(planned):
+    with pytest.raises(ConfigError, match="minutes") as refused:
+        planned(0.5).check()
+    (needed,) = re.findall(r"--minutes (\d+)", str(refused.value))
+    plan = planned(float(needed))
+    plan.check()
+    assert plan.training_minutes >= 1
+
+
+def test_what_the_recipe_says_is_not_planned(planned):
+    setting = planned(1, prune={"triplets": "80", "rounds": 2}).setting
+    assert (setting.triplets, setting.rounds) == (80, 2)
+    assert setting.layer_triplets < planned(1e6).setting.layer_triplets
 
 
 def test_columns_of_the_domain_are_mapped(tmp_path):
@@ -272,7 +323,7 @@ class TestRefused:
         recipe = {**QUICK, **{name: changes.pop(name) for name in ("minutes", "prune", "recover") if name in changes}}
         with pytest.raises(error, match=named):
             gaprune.shrink(**{**arguments, "out": tmp_path / "out", **changes, "recipe": recipe})
-        assert not (tmp_path / "out").exists()
+        assert not list(tmp_path.iterdir()), "stages that cost nothing are not kept"
 
     def test_no_text(self, arguments, tmp_path):
         (tmp_path / "empty").mkdir()

@@ -76,3 +76,15 @@ def test_the_folder_of_a_stage_under_way_depends_on_all_that_the_stage_depends_o
 
     assert scratch(1, 1) == scratch(1, 1)
     assert len({scratch(1, 1), scratch(1, 2), scratch(2, 1)}) == 3
+
+
+def test_stages_of_a_run_that_is_refused_at_once_are_not_kept(tmp_path):
+    folder = tmp_path / "stages"
+    for left in (False, True):  # what another run began remains
+        if left:
+            Stages(folder).once("a", {}, lambda folder: None)
+        stages = Stages(folder)
+        assert stages.has("a", {}) == left
+        stages.once("a", {}, lambda folder: None)
+        stages.discard()
+        assert folder.exists() == left

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,13 @@ def check_runtime(runtime: Runtime) -> None:
 
 
 def meet_target(
-    parent: SentenceTransformer, target: Target, folder: Path, *, runtime: Runtime, options: Mapping[str, Any]
+    parent: SentenceTransformer,
+    target: Target,
+    folder: Path,
+    *,
+    runtime: Runtime,
+    options: Mapping[str, Any],
+    speeds: Path | None = None,
 ) -> None:
     """Prune ``parent`` and write the model to ``folder``; :meth:`Met.read` says how the target was met.
 
@@ -96,6 +103,7 @@ def meet_target(
         folder: An existing folder.
         runtime: Where speed is measured.
         options: Options of :func:`gaprune.prune`.
+        speeds: File that keeps the speeds of shapes, for a run that continues; it need not exist.
 
     Raises:
         GapruneError: One of its kinds, as :func:`gaprune.prune` does; a ConfigError if no mix reaches the target.
@@ -104,7 +112,7 @@ def meet_target(
     with _measuring(parent, runtime, folder) as measure:
         fewest = int(options.get("round_to") or Recipe.model_fields["round_to"].default)
         texts = _FEW_TEXTS if parent.device.type == "cpu" or runtime != "torch" else 32
-        timed = partial(measure, texts=texts)
+        timed = _remembered(partial(measure, texts=texts), speeds)
         table = SpeedTable(parent, timed, fewest=fewest) if target.kind == "speedup" else None
         while len(attempts) < _ATTEMPTS:
             try:
@@ -121,12 +129,17 @@ def meet_target(
             speed = measure(result.model, _ROUNDS, texts=32)
             expected = None if table is None else table.speedup(shape)
             attempts.append(Attempt(shape=shape, expected=expected, speed=speed))
-            say(f"Pruned for {target}; measured: {speed.speedup:.2f} times as fast.")
+            say(f"Pruned for {target}; measured: {speed.speedup:.2f} times as fast{_missed(speed, target)}.")
             if _nearest(attempts, target) == len(attempts) - 1:
                 result.save(folder / "model", overwrite=True)
             del result
             if table is None or _distance(speed, target) <= math.log1p(_TOLERANCE) or table.learn(shape, speed):
                 break
+            if len(attempts) < _ATTEMPTS:
+                say(
+                    f"It is pruned again by the corrected speeds, attempt {len(attempts) + 1} of at most {_ATTEMPTS}; "
+                    "the nearest model is kept."
+                )
     met = Met(target=str(target), attempts=tuple(attempts), chosen=_nearest(attempts, target))
     write_json(folder / _FILE, met.model_dump(mode="json"))
 
@@ -138,6 +151,31 @@ def _nearest(attempts: Sequence[Attempt], target: Target) -> int:
 
 def _distance(speed: Speed, target: Target) -> float:
     return abs(math.log(speed.speedup / target.limit)) if target.kind == "speedup" else 0.0
+
+
+def _missed(speed: Speed, target: Target) -> str:
+    """Return by how much a measured speedup misses the target, if that is more than is tolerated."""
+    if _distance(speed, target) <= math.log1p(_TOLERANCE):
+        return ""
+    return f", {speed.speedup / target.limit - 1:+.0%} from {target.limit:g}"
+
+
+def _remembered(
+    measure: Callable[[SentenceTransformer, int], Speed], file: Path | None
+) -> Callable[[SentenceTransformer, int], Speed]:
+    """Return ``measure`` so that what was measured before of a shape is read from ``file``."""
+    if file is None:
+        return measure
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    def remembered(model: SentenceTransformer, rounds: int) -> Speed:
+        key = f"{Shape.of(model).model_dump_json()} in {rounds} rounds"
+        if key not in known:
+            known[key] = measure(model, rounds).model_dump(mode="json")
+            write_json(file, known)
+        return Speed.model_validate(known[key])
+
+    return remembered
 
 
 class _Measure(Protocol):

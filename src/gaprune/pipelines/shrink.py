@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.data import DataReading
 from gaprune.config.files import given_options
-from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
@@ -33,8 +33,10 @@ from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from gaprune.pipelines.export import export_model
 from gaprune.pipelines.meet_target import Met, check_runtime, meet_target
 from gaprune.pipelines.recover import recover
-from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
+from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink, recipe_of
+from gaprune.pipelines.stage_advice import advising
 from gaprune.pipelines.stages import Stages, fingerprint_of
+from gaprune.pruning.spaces import check_target, spaces
 from gaprune.pruning.tokenizers import VOCABULARY_EXTRA
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.report.card import model_card
@@ -122,20 +124,20 @@ def shrink(
     read = {"domain": fingerprint_of(str(asked.domain)), "general": fingerprint_of(general_source)}
     parent = load_model(str(asked.model), trust_remote_code=asked.trust_remote_code)
     check_layers(parent)
-    with locked(work, wait=False):
-        stages = Stages(work)
-        prepared = stages.once(
-            "data",
-            {**read, **_named(asked, "held_out", "seed", *DataReading.model_fields)},
-            partial(_prepare, asked, general_source),
-        )
-        data = DomainData.read(prepared)
-        plan = plan_shrink(parent, data, asked)
-        say("\n".join(plan.lines(data, asked)))
+    _check_size(parent, asked)
+    with locked(work, wait=False), _left(stages := Stages(work)):
+        inputs = {**read, **_named(asked, "held_out", "seed", *DataReading.model_fields)}
+        is_new = not stages.has("data", inputs)
+        data = DomainData.read(stages.once("data", inputs, partial(_prepare, asked, general_source)))
+        if is_new and data.warnings:
+            say("\n".join(f"Warning: {each}" for each in data.warnings))
         inputs = {"parent": fingerprint_of(str(asked.model)), **_named(asked, "target", "runtime", "prune")}
-        measured = stages.scratch("pruning", inputs)
-        pruned = stages.once("pruned", inputs, partial(_prune, parent, data, asked, plan, measured))
-        shutil.rmtree(measured, ignore_errors=True)
+        begun = stages.scratch("pruning", inputs)
+        plan = ShrinkPlan.read(begun, asked) or plan_shrink(parent, data, asked)
+        is_pruned = stages.has("pruned", inputs)
+        say("\n".join(plan.lines(data, asked, pruned=stages.minutes("pruned") if is_pruned else None)))
+        pruned = stages.once("pruned", inputs, partial(_prune, parent, data, asked, plan, begun))
+        shutil.rmtree(begun, ignore_errors=True)
         minutes = max(plan.least_minutes, asked.minutes - stages.minutes("data", "pruned") - plan.judging_minutes)
         checkpoints = stages.scratch("training", _named(asked, "recover"))
         trained = stages.once(
@@ -157,14 +159,36 @@ def _check(asked: ShrinkOptions) -> Path:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (out=...).")
     _check_stages(asked)
     check_runtime(asked.runtime)
-    if asked.target.kind != "speedup":
-        require_extra(*VOCABULARY_EXTRA)
     destination = check_destination(asked.out, overwrite=asked.overwrite)
     if asked.runtime != "torch":
         check_destination(_exported_folder(asked), overwrite=asked.overwrite)
     read = {option: getattr(asked, option) for option in ("model", "domain", "general")}
     check_outside({destination}, read=read, written={})
     return destination
+
+
+def _check_size(parent: SentenceTransformer, asked: ShrinkOptions) -> None:
+    """Refuse a size or a number of parameters that is out of reach, then one that needs what is not installed."""
+    if asked.target.kind == "speedup":
+        return
+    check_target(asked.target, parent, spaces(parent, asked.target, recipe_of(asked), tokens=1, speed=None), tokens=1)
+    require_extra(*VOCABULARY_EXTRA)
+
+
+@contextmanager
+def _left(stages: Stages) -> Iterator[None]:
+    """Say what is left of a run that ends early and how it continues; of one that is refused at once, nothing is."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        kept = f"finished stages are kept in {stages.folder}."
+        error.__notes__ = [f"Run the same command again to continue; {kept}"] if stages.folder.exists() else []
+        raise
+    except ConfigError:
+        stages.discard()
+        if stages.folder.exists():
+            say(f"Finished stages are kept in {stages.folder}, for the corrected command.")
+        raise
 
 
 def _check_stages(asked: ShrinkOptions) -> None:
@@ -176,7 +200,7 @@ def _check_stages(asked: ShrinkOptions) -> None:
                     f"{stage}: {option} is decided by shrink.",
                     "Leave it out, or give it to shrink itself if it has it.",
                 )
-    Recipe.build({"target": asked.target}, asked.prune)
+    recipe_of(asked)
     RecoveryOptions.build({"texts": "texts", "minutes": asked.minutes}, asked.recover)
 
 
@@ -194,15 +218,19 @@ def _prune(
     data: DomainData,
     asked: ShrinkOptions,
     plan: ShrinkPlan,
-    measured: Path,
+    begun: Path,
     folder: Path,
 ) -> None:
-    """Prune for the target; what is measured lies in ``measured``, for a run that continues and for other prunings."""
-    plan.check(asked)
-    options = {"domain": data.domain, "general": data.general, "triplets": plan.triplets, "seed": asked.seed}
-    options |= {"rounds": plan.rounds, "checkpoint": measured, "resume": measured.exists()}
+    """Prune for the target; the plan and what is measured lie in ``begun``, for a run that continues."""
+    plan.check()
+    plan.write(begun)
+    measured = begun / "measured"
+    options: dict[str, Any] = {"domain": data.domain, "general": data.general, "seed": asked.seed}
+    options |= {**plan.setting.options(recipe_of(asked)), "checkpoint": measured, "resume": measured.exists()}
     options |= {"vocabulary": data.texts} if _removes_tokens(parent, asked) else {}
-    meet_target(parent, asked.target, folder, runtime=asked.runtime, options={**options, **asked.prune})
+    options |= asked.prune
+    with advising("prune"):
+        meet_target(parent, asked.target, folder, runtime=asked.runtime, options=options, speeds=begun / "speeds.json")
 
 
 def _removes_tokens(parent: SentenceTransformer, asked: ShrinkOptions) -> bool:
@@ -234,12 +262,16 @@ def _train(
     options |= {"domain": data.domain} if data.is_labelled else {}
     options |= {"trust_remote_code": True} if asked.trust_remote_code else {}
     sources: dict[str, Any] = {"parent": parent, "texts": data.texts, "general": data.general, "out": folder / "model"}
-    try:
-        recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
-    except TimeTooShortError as error:
-        options["minutes"] = math.ceil(error.least_minutes * 10 + 1) / 10
-        say(f"Pruning took longer than planned: training gets {options['minutes']:g} minutes, the least it needs.")
-        recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
+    with advising("recover"):
+        try:
+            recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
+        except TimeTooShortError as error:
+            options["minutes"] = math.ceil(error.least_minutes * 10 + 1) / 10
+            say(
+                f"Pruning took longer than planned: training gets {options['minutes']:g} minutes, the least it needs, "
+                f"and the whole run takes longer than {asked.minutes:g}."
+            )
+            recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
 
 
 def _record(asked: ShrinkOptions, data: DomainData, met: Met, stages: Stages) -> Shrink:

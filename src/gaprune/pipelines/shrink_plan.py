@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
+from gaprune.config.recipe import Recipe
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError
@@ -16,17 +19,21 @@ from gaprune.models.checks import unstreamed
 from gaprune.models.encode import encode
 from gaprune.models.encoders import TorchModel
 from gaprune.pipelines.domain_data import DomainData
+from gaprune.util.files import write_json
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_TRIPLETS = 512
-"""Triplets of each data set that pruning is measured on."""
+_TRIPLETS = (512, 256, 128, 64)
+"""Triplets of each data set that pruning is measured on: the first number that time and data are enough for."""
 
-_PASSES_OVER_ALL, _PASSES_OF_A_LAYER, _FEW = 6.0, 3.5, 64
-"""Forward passes that a pruning costs: over all calibration texts for measuring and reconstruction, and for each layer
-of the parent over those of at most so many triplets of each data set, for the search."""
+_PASSES_OVER_ALL, _PASSES_OF_THE_FIT, _PASSES_OF_A_LAYER = 4.5, 6.0, 3.5
+"""Forward passes that a pruning costs: over all calibration triplets for measuring, over those of the reconstruction,
+and for each layer of the parent over those of the search (``layer_triplets``)."""
+
+_SHARE = 0.5
+"""Pruning takes at most this share of the time, if measuring on fewer triplets can bring it there."""
 
 _FAR, _MOST = 0.5, 3
 """Fraction of the time or size left below which a target is reached in rounds, and how many there are at most."""
@@ -37,89 +44,192 @@ _ROUND = 0.4
 _BATCHES, _TEXTS = 70, 8
 """Measuring speeds takes the time of the parent for so many batches, of so many texts of 128 tokens."""
 
+_FILE = "plan.json"
+
 _TIMED = 64
 _FEWEST_MINUTES = 1.0
 """Minutes of training below which a run is refused."""
+
+_MARGIN = 1.25
+"""What is added to the time that a refused run is said to need, because estimates of one machine scatter."""
+
+
+class Setting(Record):
+    """What a pruning is measured on, under the names of its options in a recipe."""
+
+    triplets: int
+    layer_triplets: int
+    reconstruction_triplets: int
+    rounds: int
+
+    def options(self, recipe: Recipe) -> dict[str, int]:
+        """Return the options of the pruning; without reconstruction it has no number of triplets to fit on."""
+        fits = recipe.reconstruct is not False
+        return self.model_dump(exclude=set() if fits else {"reconstruction_triplets"})
+
+    def passes(self, layers: int) -> float:
+        """Return how many forward passes over a triplet of each data set the pruning costs."""
+        fitted = min(self.triplets, self.reconstruction_triplets)
+        few = min(self.triplets, self.layer_triplets)
+        once = _PASSES_OVER_ALL * self.triplets + _PASSES_OF_THE_FIT * fitted + _PASSES_OF_A_LAYER * layers * few
+        return once * (1 + _ROUND * (self.rounds - 1))
+
+    def less_than(self, best: Setting) -> str:
+        """Return in words what is less than in the best setting; empty if nothing is."""
+        return " and ".join(
+            f"{mine:,} {name if mine > 1 else name.removesuffix('s')} instead of {its:,}"
+            for name in ("rounds", "triplets")
+            if (mine := getattr(self, name)) < (its := getattr(best, name))
+        )
 
 
 class ShrinkPlan(Record):
     """How a run spends its time.
 
     Args:
-        triplets: Triplets of each data set that pruning is measured on.
-        rounds: Rounds in which layers and units are removed.
+        minutes: What was asked for.
+        setting: What pruning is measured on.
+        best: What it would be measured on if there were time.
         pruning_minutes: Estimated minutes of pruning.
         judging_minutes: Estimated minutes of judging parent and child.
-        training_minutes: What is left for training.
+        negatives_left_out: Whether the user's triplets have negatives that no training uses.
         least_minutes: Minutes that training gets even if pruning takes longer than estimated.
     """
 
-    triplets: int
-    rounds: int
+    minutes: float
+    setting: Setting
+    best: Setting
     pruning_minutes: float
     judging_minutes: float
-    training_minutes: float
+    negatives_left_out: bool
     least_minutes: float = _FEWEST_MINUTES
 
-    def check(self, asked: ShrinkOptions) -> None:
+    @classmethod
+    def read(cls, folder: Path, asked: ShrinkOptions) -> Self | None:
+        """Return the plan that a run for the same time left in ``folder``; ``None`` if there is none."""
+        file = folder / _FILE
+        kept = cls.model_validate_json(file.read_text(encoding="utf-8")) if file.is_file() else None
+        return kept if kept is not None and kept.minutes == asked.minutes else None
+
+    def write(self, folder: Path) -> None:
+        """Keep the plan in ``folder``."""
+        write_json(folder / _FILE, self.model_dump(mode="json"))
+
+    @property
+    def training_minutes(self) -> float:
+        """What is left for training."""
+        return max(self.least_minutes, self.minutes - self.pruning_minutes - self.judging_minutes)
+
+    def check(self) -> None:
         """Check that there is time; a run that continues after its pruning needs no such estimate.
 
         Raises:
             ConfigError: If the time is too short for pruning and a minute of training.
         """
-        if self.training_minutes < self.least_minutes:
-            least = self.pruning_minutes + self.judging_minutes + self.least_minutes
+        least = self.pruning_minutes + self.judging_minutes + self.least_minutes
+        if self.minutes < least:
             raise ConfigError(
-                f"minutes: {asked.minutes:g} are too few: pruning takes about {self.pruning_minutes:.1f} minutes, "
-                f"judging {self.judging_minutes:.1f}, and at least {self.least_minutes:g} are needed for training.",
-                f"Give --minutes {math.ceil(least)} or more, or measure on fewer triplets, by a recipe with "
-                f"prune: {{triplets: {max(16, self.triplets // 4)}}}.",
+                f"minutes: {self.minutes:g} are too few: pruning on {self.setting.triplets} triplets takes about "
+                f"{self.pruning_minutes:.1f} minutes, judging {self.judging_minutes:.1f}, and at least "
+                f"{self.least_minutes:g} are needed for training.",
+                f"Give --minutes {math.ceil(_MARGIN * least)} or more.",
             )
 
-    def lines(self, data: DomainData, asked: ShrinkOptions) -> Iterator[str]:
-        """Yield what is said before the run starts."""
+    def lines(self, data: DomainData, asked: ShrinkOptions, *, pruned: float | None) -> Iterator[str]:
+        """Yield what is said before the run starts.
+
+        Args:
+            data: The prepared data.
+            asked: All options.
+            pruned: Minutes that a finished pruning took; ``None`` if it is ahead.
+        """
         labels = "given" if data.is_labelled else "made from documents, so there is no training on labels"
         yield (
             f"Data: {data.training_triplets:,} triplets ({labels}), {data.text_count:,} texts to distil on, "
             f"{data.held_out_queries:,} queries held out for judging."
         )
-        yield from (f"Warning: {each}" for each in data.warnings)
         form = "PyTorch" if asked.runtime == "torch" else f"{asked.runtime} in int8"
         measured = "" if asked.speedup is None else f" (as measured in {form})"
+        number = self.setting.rounds
+        rounds = f"in {number} rounds " if number > 1 else ""
+        if pruned is None:
+            pruning = f"pruning {rounds}on {self.setting.triplets:,} triplets about {self.pruning_minutes:.1f} minutes"
+            left = self.training_minutes
+        else:
+            pruning = f"pruning is finished (it took {pruned:.1f} minutes)"
+            left = max(self.least_minutes, self.minutes - pruned - self.judging_minutes)
+        steps = RecoveryOptions.build({"texts": "texts"}, asked.recover).steps
+        finish = f", then {steps} steps of fine-tuning on the triplets" if data.is_labelled else ""
         yield (
-            f"Plan for {asked.target}{measured} within {asked.minutes:g} minutes: pruning in "
-            f"{self.rounds} round{'s' * (self.rounds > 1)} about {self.pruning_minutes:.1f}, "
-            f"training at most {self.training_minutes:.1f}, judging about {self.judging_minutes:.1f} minutes."
+            f"Plan for {asked.target}{measured} within {self.minutes:g} minutes: {pruning}, training at most "
+            f"{left:.1f} (distillation on the texts{finish}), judging about {self.judging_minutes:.1f}."
         )
+        less = self.setting.less_than(self.best)
+        if less and pruned is None:
+            yield f"Pruning is measured in less detail, to fit {self.minutes:g} minutes: {less}."
+        if self.negatives_left_out:
+            yield (
+                "The negatives of the triplets are texts to distil on; the fine-tuning contrasts a query with the "
+                "passages of other queries only. --set recover.hard_negatives=1 adds one negative of its own."
+            )
 
 
 def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions) -> ShrinkPlan:
-    """Return the plan for the time that is asked for, by timing the parent on some of the texts."""
+    """Return the plan for the time that is asked for, by timing the parent on some of the texts.
+
+    Of the settings from the best to the least it takes the first whose pruning takes half of the time that judging
+    leaves, or else the least.
+    """
     triplets = read_triplets(data.domain)
-    count = int(asked.prune.get("triplets") or min(_TRIPLETS, len(triplets), len(read_triplets(data.general))))
     texts = [text for item in triplets for text in (item.query, *item.passages)][:_TIMED]
     encode(parent, texts[:8], None, None)
     began = time.perf_counter()
     encode(parent, texts, None, None)
     per_text = (time.perf_counter() - began) / len(texts) / 60
-    per_triplet = sum(1 + len(item.passages) for item in triplets) / len(triplets)
-    few = min(count, int(asked.prune.get("layer_triplets") or _FEW))
-    passes = _PASSES_OVER_ALL * count + _PASSES_OF_A_LAYER * len(blocks(parent)) * few
-    rounds = int(asked.prune.get("rounds") or _rounds(parent, asked))
-    pruning = passes * 2 * per_triplet * per_text * (1 + _ROUND * (rounds - 1))
-    if asked.speedup is not None:
-        pruning += _BATCHES * measure_batch(TorchModel(parent), _TEXTS) / 60
-    judging = 2 * per_text * _lines_of(data)
+    per_triplet = 2 * per_text * sum(1 + len(item.passages) for item in triplets) / len(triplets)
+    speeds = 0.0 if asked.speedup is None else _BATCHES * measure_batch(TorchModel(parent), _TEXTS) / 60
+    judging, layers = 2 * per_text * _lines_of(data), len(blocks(parent))
+    settings = list(_settings(parent, asked, most=min(len(triplets), len(read_triplets(data.general)))))
+    minutes = {each: speeds + per_triplet * each.passes(layers) for each in settings}
+    enough = (each for each in settings if minutes[each] <= _SHARE * (asked.minutes - judging))
+    setting = next(enough, settings[-1])
+    negatives = RecoveryOptions.build({"texts": "texts"}, asked.recover).own_negatives
     return ShrinkPlan(
-        triplets=count,
-        rounds=rounds,
-        pruning_minutes=pruning,
+        minutes=asked.minutes,
+        setting=setting,
+        best=settings[0],
+        pruning_minutes=minutes[setting],
         judging_minutes=judging,
-        training_minutes=asked.minutes - pruning - judging,
+        negatives_left_out=data.is_labelled and not negatives and any(item.negatives for item in triplets),
     )
 
 
-def _rounds(parent: SentenceTransformer, asked: ShrinkOptions) -> int:
+def recipe_of(asked: ShrinkOptions) -> Recipe:
+    """Return the options of the pruning, of which the data are not known yet."""
+    return Recipe.build({"target": asked.target}, asked.prune)
+
+
+def _settings(parent: SentenceTransformer, asked: ShrinkOptions, *, most: int) -> Iterator[Setting]:
+    """Yield the settings from the best to the least: fewer rounds first, then fewer triplets; given ones stay."""
+    recipe = recipe_of(asked)
+    given: Mapping[str, Any] = recipe.model_dump(include=recipe.model_fields_set & Setting.model_fields.keys())
+    whole = Setting(
+        triplets=min(most, _TRIPLETS[0]),
+        layer_triplets=recipe.layer_triplets,
+        reconstruction_triplets=recipe.reconstruction_triplets,
+        rounds=_rounds(parent, asked, recipe),
+    ).model_copy(update=given)
+    found = [whole.model_copy(update={"rounds": number, **given}) for number in range(whole.rounds, 0, -1)]
+    for count in _TRIPLETS:
+        if count < whole.triplets:
+            few = max(2, whole.layer_triplets * count // whole.triplets)
+            fitted = max(2, whole.reconstruction_triplets * count // whole.triplets)
+            less = {"triplets": count, "layer_triplets": few, "reconstruction_triplets": fitted, "rounds": 1}
+            found.append(whole.model_copy(update={**less, **given}))
+    yield from dict.fromkeys(found)
+
+
+def _rounds(parent: SentenceTransformer, asked: ShrinkOptions, recipe: Recipe) -> int:
     """Return the rounds of a pruning: one up to half, then so many that each leaves two thirds of what was left.
 
     There are at most as many as were measured, and one where nothing is reconstructed.
@@ -128,7 +238,7 @@ def _rounds(parent: SentenceTransformer, asked: ShrinkOptions) -> int:
     whole = {"parameters": weights, "size": sum(each.nbytes for each in parent.parameters())}
     target = asked.target
     left = 1 / target.limit if target.kind == "speedup" else target.limit / whole[target.kind]
-    if left >= _FAR or asked.prune.get("reconstruct") is False or unstreamed(parent) is not None:
+    if left >= _FAR or recipe.reconstruct is False or unstreamed(parent) is not None:
         return 1
     return min(_MOST, math.ceil(math.log(left) / math.log(2 / 3)))
 

@@ -13,10 +13,13 @@ from typing import Any
 
 from gaprune.errors import OutputError
 from gaprune.util.files import temporary_beside, write_json
-from gaprune.util.progress import say
+from gaprune.util.progress import say, stage
 from gaprune.util.records import SCHEMA
 
 _STAGE_FILE = "stage.json"
+
+_QUICK = 60.0
+"""Seconds of a run that has cost nothing worth keeping."""
 
 
 class Stages:
@@ -32,6 +35,7 @@ class Stages:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._key = f"schema {SCHEMA}"
+        self._is_new, self._began = not folder.exists(), time.monotonic()
 
     def once(self, name: str, inputs: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """Return the folder of a stage; ``make`` fills it, unless an earlier run finished it with the same inputs.
@@ -46,7 +50,7 @@ class Stages:
             return place
         began = time.monotonic()
         try:
-            with temporary_beside(place) as partial:
+            with stage(f"Stage {name!r}"), temporary_beside(place) as partial:
                 partial.mkdir()
                 make(partial)
                 minutes = (time.monotonic() - began) / 60
@@ -64,6 +68,10 @@ class Stages:
                 self.folder.rmdir()
         return place
 
+    def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Return whether an earlier run finished the next stage with these inputs."""
+        return _read(self.folder / name).get("key") == self._key_of(name, inputs)
+
     def scratch(self, name: str, inputs: Mapping[str, Any]) -> Path:
         """Return a folder for the state of a stage that is under way; it need not exist.
 
@@ -78,6 +86,11 @@ class Stages:
     def minutes(self, *names: str) -> float:
         """Return how many minutes finished stages took together, in whichever run they were made."""
         return sum(float(_read(self.folder / name)["minutes"]) for name in names)
+
+    def discard(self) -> None:
+        """Delete all stages of a run that was refused, unless an earlier run began them or they took a minute."""
+        if self._is_new and time.monotonic() - self._began < _QUICK:
+            self.remove()
 
     def remove(self) -> None:
         """Delete all stages, when what the run was for is written."""

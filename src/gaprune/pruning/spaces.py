@@ -139,6 +139,8 @@ def out_of_reach(found: Sequence[Space], tokens: int | None) -> ConfigError:
 def _remedy(target: Target, tokens: int | None) -> str:
     if target.kind == "speedup":
         return "Ask for less, or keep fewer neurons: a smaller round_to (--set round_to=8)."
+    if tokens == 1:
+        return "Ask for more, or begin with a smaller model."
     if tokens is None:
         return "Ask for less, or remove tokens too: --vocabulary FILE."
     return "Ask for less, or remove tokens that are rare in your texts: --set tokens=0.9."

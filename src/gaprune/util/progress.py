@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -31,6 +32,19 @@ _shown: ContextVar[bool] = ContextVar("gaprune_progress_shown", default=True)
 def is_shown() -> bool:
     """Return whether progress is shown in this context."""
     return _shown.get()
+
+
+_reworded: ContextVar[Callable[[str], str]] = ContextVar("gaprune_progress_reworded", default=str)
+
+
+@contextmanager
+def rewording(reword: Callable[[str], str]) -> Iterator[None]:
+    """Say every remark inside the block in other words."""
+    token = _reworded.set(reword)
+    try:
+        yield
+    finally:
+        _reworded.reset(token)
 
 
 @contextmanager
@@ -73,6 +87,7 @@ class Display:
         self._bars: Progress | None = None
         self._told = 0.0
         self._has_told = False
+        self._ended = threading.Event()
 
     @contextmanager
     def stage(self, description: str, total: float | None) -> Iterator[Stage]:
@@ -108,12 +123,21 @@ class Display:
                 console=self._console,
             )
             self._bars.start()
+            return
+        self._ended = threading.Event()
+        threading.Thread(target=self._tell_while_silent, args=(self._ended,), daemon=True).start()
+
+    def _tell_while_silent(self, ended: threading.Event) -> None:
+        """Print lines while a single step takes longer than the time between two of them."""
+        while not ended.wait(_EVERY / 10):
+            self._changed()
 
     def _close(self, closed: Stage) -> None:
         if self._bars is not None and closed.bar is not None and self._stages:
             self._bars.remove_task(closed.bar)
         if self._stages:
             return
+        self._ended.set()
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
@@ -126,17 +150,17 @@ class Display:
                 if each.bar is not None:
                     described = self._indented(each.description, depth)
                     self._bars.update(each.bar, completed=each.completed, description=described)
-        elif self._clock() - self._told >= _EVERY:
+        elif (stages := list(self._stages)) and self._clock() - self._told >= _EVERY:
             self._told, self._has_told = self._clock(), True
-            self.say(self._line())
+            self.say(self._line(stages))
 
-    def _line(self) -> str:
-        """Return what runs, how far it is, and the time left of the outermost stage."""
+    def _line(self, stages: list[Stage]) -> str:
+        """Return what runs, how far it is, and the time left of the outermost stage whose steps are counted."""
         parts = [
-            each.description + (f": {each.completed:g} of {each.total:g}" if each.total else "")
-            for each in self._stages
+            each.description + (f": {each.completed:g} of {each.total:g}" if each.total else "") for each in stages
         ]
-        done, first = _share(self._stages), self._stages[0]
+        counted = next((number for number, each in enumerate(stages) if each.total), 0)
+        done, first = _share(stages[counted:]), stages[counted]
         passed = self._clock() - first.began
         left = f"about {duration(passed * (1 - done) / done)} left" if done else f"{duration(passed)} so far"
         return f"{', '.join(parts)}; {left}"
@@ -186,4 +210,4 @@ def track(items: Iterable[Item], description: str, total: int | None = None) -> 
 def say(text: str) -> None:
     """Print a remark on stderr, unless inside :func:`quiet`."""
     if is_shown():
-        _display.say(text)
+        _display.say(_reworded.get()(text))
