@@ -29,6 +29,31 @@ def test_nothing_heavy_is_imported(code):
     assert HEAVY & set(done.stderr.split()) == set()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "shrink no/such/folder --domain data.jsonl --speedup 2 --out o",
+        "shrink demo --domain data.jsonl --speedup 2 --out o --set columns.query=frage",
+        "prune demo --domain missing.jsonl --width 0.5 --out o",
+        "prune demo --domain data.jsonl --set width=0.5 --set sparsty=0.5 --out o",
+        "recover demo --texts missing --out o",
+        "recover demo --domain data.jsonl --parent ./missing --out o",
+        "evaluate demo --tasks tasks --parent ./missing",
+        "compare demo --domain data.jsonl --tasks missing --criteria dai",
+    ],
+)
+def test_nothing_heavy_is_imported_before_files_are_missed(words, tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"query": "a", "positive": "b"}\n', encoding="utf-8")
+    told = "import atexit, sys; atexit.register(lambda: print(*sorted(sys.modules))); sys.argv[:1] = ['gaprune']\n"
+    code = f"{told}from gaprune.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert HEAVY & set(done.stdout.split()) == set()
+
+
 def test_every_public_name_is_there():
     assert set(gaprune.__all__) <= set(dir(gaprune))
     for name in gaprune.__all__:

@@ -232,6 +232,41 @@ class TestOtherCommands:
         assert done.out == ""
 
 
+class TestNearNames:
+    @pytest.mark.parametrize(
+        ("words", "problem"),
+        [
+            ("prun", "No such command 'prun'. Did you mean 'prune'?"),
+            ("check", "No such command 'check'. Did you mean 'data check'?"),
+            ("data chek", "No such command 'chek'. Did you mean 'check'?"),
+            ("xyz", "No such command 'xyz'.\n"),
+            ("prune --sparsty 0.5", "No such option: --sparsty. Did you mean '--sparsity'?"),
+            ("export --set a=b", "No such option: --set.\n"),
+            ("shrink --held-out 0.2", "write --set held_out=VALUE"),
+            ("prune --tempreature 1", "Did you mean '--set temperature=VALUE'?"),
+            ("evaluate m --index parnt", "Did you mean 'parent'?"),
+            ("shrink --runtime onx", "Did you mean 'onnx'?"),
+        ],
+    )
+    def test_are_named(self, gaprune, words, problem):
+        done = gaprune(*words.split())
+        assert done.code == 2
+        assert problem in done.err
+
+    def test_several_mistakes_are_named_together(self, gaprune, tmp_path):
+        recipe = tmp_path / "r.yaml"
+        recipe.write_text("sparsty: 0.5\nseed: 1\ntarget: all\ntemprature: 2\n", encoding="utf-8")
+        done = gaprune("prune", "--recipe", recipe)
+        assert f"{recipe}:1: unknown option 'sparsty'" in done.err
+        assert f"{recipe}:4: unknown option 'temprature'" in done.err
+        done = gaprune("prune", "--set", "sede=1", "--set", "temprature=1")
+        assert "'sede'" in done.err
+        assert "'temprature'" in done.err
+        done = gaprune("prune", "--sparsity", "half", "--set", "seed=one")
+        assert "sparsity: 'half' is not a number" in done.err
+        assert "seed: 'one' is not a whole number" in done.err
+
+
 class TestTheProgram:
     def test_an_error_text_is_printed_as_it_is(self, gaprune, files, monkeypatch):
         """Brackets are no markup, and long lines stay whole."""

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import constants
 from transformers import PreTrainedModel
 
 from gaprune.errors import ConfigError, ModelError
+from gaprune.models.demo import local_folder
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts, resolve_prompts
 
@@ -86,15 +88,36 @@ def test_threads_that_load_at_the_same_time_leave_transformers_as_it_was(folder_
     assert after == before
 
 
+class TestTheDemonstration:
+    def test_the_name_stands_for_the_model_of_the_extra(self, genuine, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        assert local_folder("demo") == genuine
+
+    def test_a_folder_of_this_name_comes_first(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "demo").mkdir()
+        with pytest.raises(ModelError, match="The folder demo holds no model"):
+            load_model("demo")
+
+
 class TestLoadingErrors:
     def test_missing_folder(self, tmp_path):
         with pytest.raises(ModelError, match=r"nothing-here cannot be loaded: there is no such folder") as caught:
             load_model(tmp_path / "nothing-here")
-        assert "folder of a sentence-transformers model, or a hub id" in caught.value.remedy
+        assert "Give the folder of a sentence-transformers model" in caught.value.remedy
 
     def test_hub_out_of_reach(self):
         with pytest.raises(ModelError, match="some-organisation/some-model cannot be loaded"):
             load_model("some-organisation/some-model")
+
+    def test_a_hub_that_does_not_answer_is_asked_once(self, monkeypatch, caplog):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(ModelError, match="hub cannot be reached") as caught:
+            load_model("some-organisation/some-model")
+        assert "demo" in caught.value.remedy
+        assert "Retrying" not in caplog.text
+        assert constants.HF_HUB_OFFLINE is False
 
     def test_empty_folder(self, tmp_path):
         with pytest.raises(ModelError, match=r"holds no model \(no \.json configuration\)") as caught:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
 from gaprune.cli.commands import COMMANDS
 from gaprune.cli.listing import options
+from gaprune.cli.usage import explain
 from gaprune.errors import GapruneError
 
-app = typer.Typer(name="gaprune", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
-data = typer.Typer(help="Check, sample and make calibration triplets.", no_args_is_help=True)
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    name="gaprune", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, suggest_commands=False
+)
+data = typer.Typer(help="Check, sample and make calibration triplets.", no_args_is_help=True, suggest_commands=False)
 for name, function in COMMANDS.items():
     group, _, own = name.rpartition(" ")
     (data if group else app).command(name=own)(function)
@@ -43,12 +48,22 @@ def main() -> None:
     """Run the program; errors of the input end with their text on stderr and exit code 2."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers' own would run across ours
     try:
-        app(prog_name="gaprune")
+        code = app(prog_name="gaprune", standalone_mode=False)
     except GapruneError as error:
-        console = Console(stderr=True)
-        console.print("error:", style="bold red", end=" ")
-        console.print(error.problem, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"  → {error.remedy}", markup=False, highlight=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        _refuse(error)
+    except _UsageError as error:
+        if str(error):  # empty where help was printed, for want of a command
+            _refuse(explain(error))
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    if code:
+        sys.exit(code)
+
+
+def _refuse(error: GapruneError) -> NoReturn:
+    console = Console(stderr=True)
+    console.print("error:", style="bold red", end=" ")
+    console.print(error.problem, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"  → {error.remedy}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(error.exit_code)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import JsonFlag, QuietFlag, TrustRemoteCode, silence, with_default
 from gaprune.cli.output import answer, remark
 from gaprune.evaluation.cost.workload import Workload
@@ -15,8 +16,10 @@ _FIELDS = Workload.model_fields
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="Folder of a model; an exported one runs in its own runtime.")],
-    parent: Annotated[Path | None, typer.Argument(help="Folder of what to compare it with.")] = None,
+    model: Annotated[
+        Path, typer.Argument(help="Folder of a model; an exported one runs in its own runtime.", callback=named)
+    ],
+    parent: Annotated[Path | None, typer.Argument(help="Folder of what to compare it with.", callback=named)] = None,
     batch_sizes: Annotated[
         str | None, typer.Option(help=with_default(_FIELDS["batch_sizes"]), show_default=False)
     ] = None,

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import GROUPS, JsonFlag, QuietFlag, pairs, silence, with_options
 from gaprune.cli.output import answer, remark
 from gaprune.config.recipe import Recipe
@@ -25,7 +26,9 @@ CHOICE = "Criterion"
 @with_options(Recipe, *_VISIBLE)
 def compare(
     options: dict[str, Any],
-    model: Annotated[str | None, typer.Argument(help="Model to prune or compare: a folder or a hub id.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Model to prune or compare: a folder or a hub id.", callback=named)
+    ] = None,
     criteria: Annotated[
         str,
         typer.Option(help="Criteria with constants, comma-separated; see `gaprune criteria`.", rich_help_panel=CHOICE),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import Device, JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, silence, with_options
 from gaprune.cli.output import answer, remark
 from gaprune.config.data import CLUSTERS, ITERATIONS, LONGEST, SHORTEST, DataCheckOptions, DataSampleOptions
@@ -23,7 +24,9 @@ def check(
     ],
     general: Annotated[str | None, typer.Option(help="General triplets, to look for overlap.")] = None,
     tasks: Annotated[Path | None, typer.Option(help="Evaluation tasks, to look for overlap.")] = None,
-    model: Annotated[str | None, typer.Option(help="Count lengths in this model's tokens, not in words.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Count lengths in this model's tokens, not in words.", callback=named)
+    ] = None,
     trust_remote_code: TrustRemoteCode = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -93,7 +96,9 @@ def sample(
     options: dict[str, Any],
     source: Annotated[str, typer.Argument(help="Triplets: a file, a folder or a hub data set id.")],
     out: Annotated[Path, typer.Option(help="JSONL file to write.")],
-    model: Annotated[str, typer.Option(help="Small embedding model in whose space texts are clustered.")],
+    model: Annotated[
+        str, typer.Option(help="Small embedding model in whose space texts are clustered.", callback=named)
+    ],
     count: Annotated[
         int, typer.Option(min=1, help="Number of triplets: that of clusters, as in the paper.")
     ] = CLUSTERS,
@@ -137,7 +142,9 @@ def from_texts(
         ),
     ] = None,
     negatives: Annotated[int, typer.Option(min=0, help="Negatives of each triplet; 0 makes pairs.")] = 1,
-    model: Annotated[str | None, typer.Option(help="Find negatives by this model's embeddings, not by BM25.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Find negatives by this model's embeddings, not by BM25.", callback=named)
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="Number of triplets, drawn at random; default: all.")
     ] = None,

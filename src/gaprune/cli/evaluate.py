@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import Device, JsonFlag, QuietFlag, TrustRemoteCode, silence
 from gaprune.cli.output import answer
 from gaprune.config.options import ENCODING_BATCH_SIZE
@@ -14,7 +15,7 @@ from gaprune.util.files import check_file, write_json
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model to evaluate: a folder or a hub id.")],
+    model: Annotated[str, typer.Argument(help="Model to evaluate: a folder or a hub id.", callback=named)],
     tasks: Annotated[
         Path | None, typer.Option(help="Folder of tasks: BEIR folders, STS, pair, triplet and classification files.")
     ] = None,
@@ -23,7 +24,7 @@ def evaluate(
         typer.Option(help="An mteb benchmark (ChemTEB), task names, or finance (mteb's finance tasks); extra mteb."),
     ] = None,
     parent: Annotated[
-        str | None, typer.Option(help="Evaluate this model too, and the model's queries in its index.")
+        str | None, typer.Option(help="Evaluate this model too, and the model's queries in its index.", callback=named)
     ] = None,
     index: Annotated[
         Literal["parent", "sizes"] | None,

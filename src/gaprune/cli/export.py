@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, silence
 from gaprune.cli.output import answer, show
 from gaprune.errors import ConfigError
@@ -19,7 +20,7 @@ _MB = 1e6
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Folder of a model.")],
+    model: Annotated[Path, typer.Argument(help="Folder of a model.", callback=named)],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
     to: Annotated[
         str | None, typer.Option(help="onnx, openvino, gguf (extras; without PyTorch), torch, router, archive.")

@@ -15,9 +15,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.models import OptionInfo
 
+from gaprune.cli.files import check_files
 from gaprune.config.files import load_recipe
 from gaprune.config.options import CommandOptions
-from gaprune.errors import ConfigError, suggest
+from gaprune.errors import ConfigError
 from gaprune.util.progress import quiet
 
 GROUPS = (
@@ -70,8 +71,10 @@ def with_options(
         @functools.wraps(command)
         def wrapper(recipe: Path | None = None, settings: list[str] | None = None, **arguments: Any) -> None:
             flags = {name: value for name in visible if (value := arguments.pop(name)) is not None}
-            options = {} if recipe is None else load_recipe(recipe, kind)
-            command(options=_overridden(options, flags, settings or (), kind), **arguments)
+            stated = {} if recipe is None else load_recipe(recipe, kind)
+            options = _overridden(stated, flags, settings or (), kind)
+            check_files(kind.build(options))
+            command(options=options, **arguments)
 
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [
@@ -93,11 +96,11 @@ def _overridden(
 ) -> dict[str, Any]:
     """Return the options of a recipe, overridden by flags and by settings such as ``recovery.distil=true``."""
     options = {**recipe, **flags}
-    for place, value in pairs(settings, "set").items():
+    given = pairs(settings, "set")
+    kind.refuse_unknown({place.partition(".")[0]: "set" for place in given})
+    for place, value in given.items():
         name, dot, key = place.partition(".")
-        field = kind.model_fields.get(name)
-        if field is None:
-            raise ConfigError(f"set: unknown option {name!r}.{suggest(name, kind.model_fields)}", kind.known())
+        field = kind.model_fields[name]
         if name in flags:
             raise ConfigError(f"{name}: it is given twice, by --{_flag(name)} and by --set.", "Leave one of them out.")
         if is_mapping(field) != bool(dot):

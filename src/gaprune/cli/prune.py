@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, silence, with_options
 from gaprune.cli.output import opening, remark, show, show_json
 from gaprune.config.recipe import Recipe
@@ -30,7 +31,7 @@ _VISIBLE = (
 @with_options(Recipe, *_VISIBLE)
 def prune(
     options: dict[str, Any],
-    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.", callback=named)] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import JsonFlag, QuietFlag, first_speaks, silence, with_options
 from gaprune.cli.output import answer, opening
 from gaprune.config.recovery import RecoveryOptions
@@ -21,7 +22,9 @@ _VISIBLE = (
 @with_options(RecoveryOptions, *_VISIBLE)
 def recover(
     options: dict[str, Any],
-    model: Annotated[str | None, typer.Argument(help="Model to recover: a folder that GAPrune wrote, or any.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Model to recover: a folder that GAPrune wrote, or any.", callback=named)
+    ] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from gaprune.cli.files import named
 from gaprune.cli.options import silence, with_options
 from gaprune.cli.output import opening, show
 from gaprune.config.shrink import ShrinkOptions
@@ -17,7 +18,7 @@ _VISIBLE = ("domain", "general", "speedup", "size", "runtime", "minutes", "out",
 @with_options(ShrinkOptions, *_VISIBLE)
 def shrink(
     options: dict[str, Any],
-    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.")] = None,
+    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.", callback=named)] = None,
 ) -> None:
     """Make a model smaller and faster for a domain: prune, reconstruct, distil, judge, and write it.
 

@@ -11,7 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
-from gaprune.errors import ConfigError, suggest
+from gaprune.errors import ConfigError
 
 _PACKAGED = {file.stem: file for file in (Path(__file__).parent / "recipes").glob("*.yaml")}
 """Recipes that come with the package, by name."""
@@ -37,13 +37,10 @@ def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dic
         raise ConfigError(f"{path}: not valid YAML: {error}", "Correct the file.") from error
     if not isinstance(content, dict) or not isinstance(node, MappingNode):
         raise ConfigError(f"The recipe {path} is not a mapping.", "Write lines such as `sparsity: 0.5`.")
-    for key, _ in node.value:
-        name = key.value if isinstance(key.value, str) else "a list or a mapping"
-        if name not in options.model_fields:
-            raise ConfigError(
-                f"{path}:{key.start_mark.line + 1}: unknown option {name!r}." + suggest(name, options.model_fields),
-                options.known(),
-            )
+    lines = [(key.value, key.start_mark.line + 1) for key, _ in node.value]
+    options.refuse_unknown(
+        {name if isinstance(name, str) else "a list or a mapping": f"{path}:{line}" for name, line in lines}
+    )
     return content
 
 

@@ -109,19 +109,41 @@ class CommandOptions(Options):
         Raises:
             ConfigError: If an option is unknown or its value is not valid; the error names the option.
         """
-        merged: dict[str, Any] = {}
-        for layer in layers:
-            for key, value in layer.items():
-                if key not in cls.model_fields:
-                    raise ConfigError(f"Unknown option {key!r}.{suggest(key, cls.model_fields)}", cls.known())
-                if value is not None:
-                    merged[key] = value
+        merged = {key: value for layer in layers for key, value in layer.items() if value is not None}
+        cls.refuse_unknown({key: "" for layer in layers for key in layer})
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(part for part in first["loc"] if isinstance(part, str))
-            raise ConfigError(f"{place + ': ' if place else ''}{explain(first)}.", cls.known()) from error
+            problems = dict.fromkeys(f"{_place(each)}{explain(each)}.{_near(each)}" for each in error.errors())
+            raise ConfigError(" ".join(problems), cls.known()) from error
+
+    @classmethod
+    def refuse_unknown(cls, names: Mapping[str, str]) -> None:
+        """Refuse the names that are no options, all in one error; each has its place, or none.
+
+        Raises:
+            ConfigError: If there are any.
+        """
+        problems = [
+            f"{f'{place}: unknown' if place else 'Unknown'} option {name!r}.{suggest(name, cls.model_fields)}"
+            for name, place in names.items()
+            if name not in cls.model_fields
+        ]
+        if problems:
+            raise ConfigError(" ".join(problems), cls.known())
+
+
+def _place(error: ErrorDetails) -> str:
+    """Return the option that an error is about, and a colon; nothing if it is about several."""
+    place = ".".join(part for part in error["loc"] if isinstance(part, str))
+    return f"{place}: " if place else ""
+
+
+def _near(error: ErrorDetails) -> str:
+    """Return the nearest of the values that are possible, if there are only a few."""
+    if error["type"] != "literal_error":
+        return ""
+    return suggest(str(error["input"]), re.findall("'(.*?)'", error["ctx"]["expected"]))
 
 
 _KINDS = {

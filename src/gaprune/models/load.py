@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gaprune.errors import ConfigError, ModelError
+from gaprune.errors import ConfigError, ModelError, suggest
+from gaprune.models.demo import DEMO, local_folder
 from gaprune.models.formats import graph_of
 from gaprune.models.modes import limit_length
+from gaprune.util.hub import cache_if_unreachable
 from gaprune.util.progress import say
 from gaprune.util.text_files import is_pointer
 
@@ -38,7 +41,7 @@ def load_model(
     """Load a sentence-transformers model from a folder or the hub.
 
     Args:
-        name: Folder, or hub id.
+        name: Folder, hub id, or ``demo`` for the model of the extra of that name.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Whether code that comes with the model may run.
         device: Torch device; default: sentence-transformers chooses.
@@ -61,6 +64,7 @@ def load_model(
             )
     if device is not None:
         _check_device(device)
+    name = local_folder(name)
     folder = Path(name)
     graph = graph_of(folder)
     if graph is not None:
@@ -74,10 +78,9 @@ def load_model(
         raise ModelError(
             f"The folder {folder} holds no model (no .json configuration).", f"Name a model's own folder{hint}"
         )
-    if not folder.exists() and (str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1):
-        raise ModelError(f"The model {name} cannot be loaded: there is no such folder.", _way_out(folder, ""))
+    check_named(name)
     try:
-        with CONSTRUCTION:
+        with CONSTRUCTION, nullcontext(True) if folder.exists() else cache_if_unreachable() as answers:
             model = SentenceTransformer(
                 str(name),
                 revision=revision,
@@ -86,12 +89,7 @@ def load_model(
                 model_kwargs={} if dtype is None else {"dtype": dtype},
             )
     except (OSError, ValueError, TypeError, LookupError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        known = folder.exists() or "not found" in reason
-        absent = "" if known else "there is no such folder, and as a hub id: "
-        raise ModelError(
-            f"The model {name} cannot be loaded: {absent}{reason}", _way_out(folder, str(error))
-        ) from error
+        raise _not_loaded(name, error, answers=answers) from error
     check_complete(model, name)
     if folder.is_dir() and not (folder / "modules.json").is_file():
         modules = ", ".join(type(each).__name__ for each in model)
@@ -104,6 +102,28 @@ def load_model(
     return model
 
 
+def _not_loaded(name: str | Path, error: Exception, *, answers: bool) -> ModelError:
+    """Return the error for what cannot be loaded; ``answers`` says whether the hub could be asked for it."""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    if not answers and isinstance(error, OSError):
+        reason = "there is no such folder, and as a hub id it is not in the cache, and the hub cannot be reached."
+    elif not Path(name).exists() and "not found" not in reason:
+        reason = f"there is no such folder, and as a hub id: {reason}"
+    return ModelError(f"The model {name} cannot be loaded: {reason}", _way_out(Path(name), str(error)))
+
+
+def check_named(name: str | Path) -> None:
+    """Refuse a name that is a path, and no folder is there; hub ids are not looked up.
+
+    Raises:
+        ModelError: If there is no such folder.
+    """
+    folder = Path(name)
+    if not folder.exists() and (str(name).startswith(("/", ".", "~")) or str(name).count("/") > 1):
+        near = suggest(folder.name, (each.name for each in folder.parent.glob("*/")))
+        raise ModelError(f"The model {name} cannot be loaded: there is no such folder.{near}", _way_out(folder, ""))
+
+
 def _way_out(folder: Path, said: str) -> str:
     """Return what can be done about a folder that cannot be loaded."""
     if pointer := next(filter(is_pointer, (*folder.glob("*"), *folder.glob("*/*"))), None):
@@ -114,7 +134,10 @@ def _way_out(folder: Path, said: str) -> str:
         return f"It holds an adapter (PEFT). {MERGE} If it is merged already, remove {_ADAPTER}."
     if "ignore_mismatched_sizes" in said:
         return "Its weights have other sizes than config.json says: give the files of one and the same model."
-    return "Give the folder of a sentence-transformers model, or a hub id while the hub can be reached."
+    return (
+        "Give the folder of a sentence-transformers model, a hub id while the hub can be reached, or "
+        f"{DEMO}: all-MiniLM-L6-v2 from the extra '{DEMO}'."
+    )
 
 
 def most_tokens(model: SentenceTransformer) -> int | None:

@@ -15,6 +15,7 @@ from gaprune.evaluation.cost.latency import check_lengths, computing_with, time_
 from gaprune.evaluation.cost.memory import is_measurable, measure_memory
 from gaprune.evaluation.cost.workload import Workload, texts_of_length
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance, versions
+from gaprune.models.demo import local_folder
 from gaprune.models.encoders import Encoder, TorchModel, open_encoder
 from gaprune.models.formats import format_of
 from gaprune.report.cost import benchmark_markdown
@@ -60,7 +61,7 @@ def bench(
         >>> gaprune.bench("pruned-onnx", "pruned", threads=1).ratios["latency, batch 1, 32 tokens"]
     """
     workload = Workload.build({"batch_sizes": batch_sizes, "lengths": lengths, "rounds": rounds, "threads": threads})
-    folders = [Path(each) for each in (model, parent) if each is not None]
+    folders = [Path(local_folder(each)) for each in (model, parent) if each is not None]
     _check(folders, memory=memory, device=device)
 
     with computing_with(workload.threads) as running:

@@ -8,7 +8,9 @@ import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import NamedTuple
 
+from gaprune.errors import GapruneError
 from gaprune.export.provenance import versions
+from gaprune.models.demo import DEMO, demo_model
 from gaprune.util.memory import free_bytes, show_bytes
 
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([\w-]+)['"]""")
@@ -26,7 +28,7 @@ class Finding(NamedTuple):
 
 def doctor() -> list[Finding]:
     """Return versions, hardware, number formats and extras of this installation."""
-    return [*(Finding(name, number) for name, number in versions().items()), *_hardware(), *_extras()]
+    return [*(Finding(name, number) for name, number in versions().items()), *_hardware(), *_extras(), _demo()]
 
 
 def _hardware() -> list[Finding]:
@@ -70,6 +72,14 @@ def _extras() -> list[Finding]:
         said = f"not installed ({missing})" if missing else ", ".join(f"{each} {_version(each)}" for each in names)
         found.append(Finding(f"extra {title}", said, f"pip install 'gaprune[{title}]'" if missing else ""))
     return found
+
+
+def _demo() -> Finding:
+    try:
+        folder = demo_model()
+    except GapruneError as error:
+        return Finding(f"model {DEMO}", "not there", error.remedy)
+    return Finding(f"model {DEMO}", f"all-MiniLM-L6-v2, wherever a model is named: gaprune shrink {DEMO} ({folder})")
 
 
 def _version(package: str) -> str | None:

@@ -19,6 +19,7 @@ from gaprune.export.provenance import Provenance, versions
 from gaprune.export.readers import reader_named
 from gaprune.export.records import Export
 from gaprune.models.checks import check_routes
+from gaprune.models.demo import local_folder
 from gaprune.models.formats import graph_of
 from gaprune.models.heads import add_head
 from gaprune.models.prompts import Role, resolve_prompts
@@ -95,7 +96,7 @@ def export_model(
     Example:
         >>> gaprune.export_model("pruned", to="onnx", int8=True, out="pruned-onnx").record.cosine_min
     """
-    folder = Path(folder)
+    folder = Path(local_folder(folder))
     made_for = None if reader is None else reader_named(reader, to)
     to = made_for.to if made_for else to
     if to == "router" and dimensions is not None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gaprune.errors import DataError
+from gaprune.util.hub import cache_if_unreachable
 from gaprune.util.json_lines import Record
 from gaprune.util.progress import is_shown
 
@@ -34,11 +35,13 @@ def read_hub(
 
     split = split or "train"
     try:
-        with _download_bars():
+        with _download_bars(), cache_if_unreachable() as answers:
             rows = datasets.load_dataset(name, subset, split=split)
     except (OSError, ValueError, RuntimeError, ImportError, datasets.exceptions.DatasetsError) as error:
         part = f" (subset {subset!r}, split {split!r})" if subset else f" (split {split!r})"
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        if not answers and isinstance(error, ConnectionError):
+            reason = "it is not in the cache, and the hub cannot be reached"
         raise DataError(
             f"there is no such file, and the data set{part} cannot be read from the hub: {reason}.",
             "Check its name, subset and split while the hub can be reached, or supply a local file with --domain FILE "
