@@ -38,15 +38,29 @@ class TimeTooShortError(ConfigError):
 
 
 class DataError(GapruneError):
-    """A data file cannot be used; the text starts with ``file:line`` where there is one."""
+    """A data file cannot be used; the text starts with ``file:line`` where there is one.
+
+    ``row`` is the row that a spreadsheet shows, if it is another number than the line.
+    """
 
     def __init__(
-        self, problem: str, remedy: str, *, source: str | Path | None = None, line: int | None = None
+        self,
+        problem: str,
+        remedy: str,
+        *,
+        source: str | Path | None = None,
+        line: int | None = None,
+        row: int | None = None,
     ) -> None:
         where = "" if source is None else f"{source}: " if line is None else f"{source}:{line}: "
+        where += "" if row is None or row == line else f"row {row}: "
         super().__init__(f"{where}{problem}", remedy)
         self.source = source
         self.line = line
+
+
+class EmptyTextError(DataError):
+    """A record lacks a text."""
 
 
 class ModelError(GapruneError):

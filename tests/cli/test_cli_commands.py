@@ -348,7 +348,8 @@ class TestData:
             "data", "check", files.domain, "--general", files.general, "--tasks", files.tasks, "--model", files.model
         )
         assert done.code == 1
-        assert "evaluation task" in done.err
+        assert "misleading" in done.err
+        assert done.out.count("problem: ") == done.out.count("in the evaluation task")
         assert "triplets" in done.out
         plain = gaprune("data", "check", files.domain, "--json")
         assert plain.json["sets"][0]["name"] == "domain.jsonl"
@@ -371,13 +372,23 @@ class TestData:
         assert problem in done.err
         assert problem in (done.json["unusable"][0] if flags else done.out)
 
+    def test_what_spoils_nothing_is_a_warning(self, gaprune, tmp_path):
+        path = tmp_path / "again.jsonl"
+        lines = [{"query": f"q{number}", "positive": f"p{number}"} for number in range(30)]
+        lines.append({"query": "q1", "positive": "another"})
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        done = gaprune("data", "check", path)
+        assert done.code == 0
+        assert "warning: domain (again.jsonl): 1 triplet has the query of an earlier triplet" in done.out
+        assert "problem: " not in done.out
+
     def test_problems_are_printed(self, gaprune, tmp_path, files):
         path = tmp_path / "twice.jsonl"
         path.write_text(files.domain.read_text(encoding="utf-8") * 2, encoding="utf-8")
         done = gaprune("data", "check", path)
         assert done.code == 1
-        assert "problem: " in done.out
-        assert "would spoil a run: domain (twice.jsonl): 7 triplets are duplicates" in done.err
+        assert "problem: domain (twice.jsonl): 7 triplets are duplicates" in done.out
+        assert "misleading" in done.err
         options = ("--criterion", "wanda", "--sparsity", 0.5, "--no-reconstruct", "--set", "device=cpu")
         pruned = gaprune("prune", files.model, "--domain", path, *options, "--out", tmp_path / "out")
         assert pruned.code == 0

@@ -39,7 +39,7 @@ def refused(gaprune, files, empty):
     [
         ('{"query": "a", "positive": ""}', "the column 'positive' holds an empty text."),
         ('{"query": " ", "positive": "b"}', "the column 'query' holds an empty text."),
-        ('{"query": "a", "positive": null}', "the column 'positive' is empty (null)."),
+        ('{"query": "a", "positive": null}', "the cell in column 'positive' is empty."),
         ('{"query": "a", "positive": 3}', "the column 'positive' holds 3, not a text."),
         ('{"query": "a"', "is not valid JSON"),
         ('["a"]', "is a list, not an object."),

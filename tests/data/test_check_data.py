@@ -51,8 +51,8 @@ def test_problems_name_their_places():
         "domain (train.jsonl): 1 triplet has its query as its positive: d:5.",
         "domain (train.jsonl): 1 triplet is a duplicate: d:2 (as line 1).",
         (
-            "domain (train.jsonl): 2 triplets have the query of an earlier triplet; in one batch the positive of one "
-            "is a negative of the other: d:2 (as line 1), d:3 (as line 1)."
+            "domain (train.jsonl): 1 triplet has the query of an earlier triplet with other passages; in one batch "
+            "the positive of one is a negative of the other: d:3 (as line 1)."
         ),
     ]
 

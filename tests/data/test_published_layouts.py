@@ -63,7 +63,7 @@ def test_what_pandas_writes_is_read(tmp_path, capsys, name, options):
 def test_what_spreadsheets_add_is_read(tmp_path):
     path = tmp_path / "a.csv"
     path.write_bytes(b"sep=;\r\nquery;positive;;\r\na, b;c;;\r\n;;;\r\nd;e\r\n;;;\r\nf;g;;\r\n")
-    with pytest.raises(DataError, match=r"a\.csv:5: has 2 cells; the first row names 4 columns"):
+    with pytest.raises(DataError, match=r"a\.csv:5: row 4: has 2 cells; the first row names 4 columns"):
         read_triplets(path)
     path.write_bytes(path.read_bytes().replace(b"d;e\r\n", b"d;e;;;;\r\n"))
     assert [(*each, item.source) for each, item in zip(texts(path), read_triplets(path), strict=True)] == [

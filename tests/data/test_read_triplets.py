@@ -264,17 +264,17 @@ def test_near_name_of_a_column(tmp_path):
 
 
 MISTAKES = [
-    ({"query": None, "positive": "p"}, "the column 'query' is empty (null)."),
+    ({"query": None, "positive": "p"}, "the cell in column 'query' is empty."),
     ({"query": " \n", "positive": "p"}, "the column 'query' holds an empty text."),
     ({"query": "q", "positive": 42}, "the column 'positive' holds 42, not a text."),
     ({"query": ["q"], "positive": "p"}, "the column 'query' holds ['q'], not a text."),
-    ({"query": "q", "positive": []}, "the column 'positive' is empty (null)."),
-    ({"query": "q", "positive": None}, "the column 'positive' is empty (null)."),
+    ({"query": "q", "positive": []}, "the cell in column 'positive' is empty."),
+    ({"query": "q", "positive": None}, "the cell in column 'positive' is empty."),
     ({"query": "q", "positive": ["p", 3]}, "the column 'positive[1]' holds 3, not a text."),
     ({"query": "q", "positive": "p", "negative_2": ""}, "the column 'negative_2' holds an empty text."),
     ({"query": "q", "positive": "p", "negative": 1.5}, "the column 'negative' holds 1.5, not a text."),
     ({"query": "q", "positive": "p", "negatives": ["n", ""]}, "the column 'negatives[1]' holds an empty text."),
-    ({"query": "q", "positive": "p", "negatives": [None]}, "the column 'negatives[0]' is empty (null)."),
+    ({"query": "q", "positive": "p", "negatives": [None]}, "the cell in column 'negatives[0]' is empty."),
     ({"query": "q", "positive": "p", "negatives": {"n": 1}}, "the column 'negatives' holds {'n': 1}, not a text."),
     ({"set": ["q"]}, "the set holds 1 texts."),
     ({"sentence1": "q", "sentence2": "p", "score": 0.1}, "holds a pair of texts that 'score' rates"),
@@ -348,9 +348,48 @@ def test_lines_of_multi_line_cells(tmp_path):
     assert [item.source for item in read_triplets(path)] == [f"{path}:2", f"{path}:6"]
     path.write_text('query,positive\n"one\ntwo",b\nc,d,e\n')
     error = raised(path)
-    assert str(error).startswith(f"{path}:4: has 3 cells; the first row names 2 columns.")
+    assert str(error).startswith(f"{path}:4: row 3: has 3 cells; the first row names 2 columns.")
     path.write_text('query,positive\n"one\ntwo",b\nc\n')
-    assert str(raised(path)).startswith(f"{path}:4: has 1 cells")
+    assert str(raised(path)).startswith(f"{path}:4: row 3: has 1 cells")
+    path.write_text('sep=;\nquery;positive\n"one\ntwo";b\n;d\n')
+    assert str(raised(path)).startswith(f"{path}:5: row 3: the cell in column 'query' is empty.")
+
+
+class TestSeveralFaults:
+    @pytest.fixture
+    def path(self, tmp_path):
+        rows = [{"query": "q", "positive": "" if number % 2 else f"p{number}"} for number in range(24)]
+        return write(tmp_path, "a.csv", rows)
+
+    def test_are_named_together(self, path):
+        error = raised(path)
+        problem, *lines = error.problem.splitlines()
+        assert problem == "12 records cannot be used:"
+        assert lines[0].strip() == f"{path}:3: the cell in column 'positive' is empty."
+        assert lines[9].strip().startswith(f"{path}:21: ")
+        assert lines[10].strip() == "and 2 more"
+        assert "--set skip_empty=true" in error.remedy
+
+    def test_what_cannot_be_read_further_is_named_with_them(self, tmp_path):
+        path = tmp_path / "a.jsonl"
+        path.write_text('{"query": "", "positive": "p"}\n{"query": "q", "positive": 3}\n{"query"\n{}\n')
+        error = raised(path)
+        assert [line.partition(f"{path}:")[2][:2] for line in error.problem.splitlines()[1:]] == ["1:", "2:", "3:"]
+
+    def test_records_without_a_text_are_left_out_if_that_is_asked_for(self, path, capsys):
+        assert len(read_triplets(path, skip_empty=True)) == 12
+        assert "12 records left out for want of a text" in capsys.readouterr().err
+
+    def test_other_faults_are_never_left_out(self, tmp_path):
+        path = write(tmp_path, "a.jsonl", [{"query": None, "positive": "p"}, {"query": 3, "positive": "p"}])
+        with pytest.raises(DataError, match=r":2: the column 'query' holds 3, not a text") as caught:
+            read_triplets(path, skip_empty=True)
+        assert ":1:" not in caught.value.problem
+
+    def test_general_data_have_no_such_option(self, path):
+        with pytest.raises(DataError) as caught:
+            read_general(path)
+        assert "skip_empty" not in caught.value.remedy
 
 
 def test_open_quote(tmp_path):
@@ -373,7 +412,7 @@ def test_an_empty_cell_is_null(tmp_path):
     path = write(tmp_path, "a.csv", [{"query": "q", "positive": "p", "negative_1": "n", "negative_2": ""}])
     assert read_triplets(path)[0].negatives == ("n",)
     path = write(tmp_path, "b.csv", [{"query": "q", "positive": "", "negative": "n"}])
-    assert str(raised(path)).startswith(f"{path}:2: the column 'positive' is empty (null).")
+    assert str(raised(path)).startswith(f"{path}:2: the cell in column 'positive' is empty.")
 
 
 def test_broken_parquet(tmp_path):
@@ -387,7 +426,7 @@ def test_required_negatives(tmp_path):
     path = write(tmp_path, "a.jsonl", records)
     assert len(read_triplets(path)) == 4
     error = raised(path, require_negatives=True)
-    assert str(error).startswith(f"{path}:3: has no negative, and explicit negatives are required here.")
+    assert f"{path}:3: has no negative, and explicit negatives are required here." in error.problem
     assert len(read_triplets(write(tmp_path, "b.jsonl", RECORDS), require_negatives=True)) == 2
 
 

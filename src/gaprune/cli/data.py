@@ -72,7 +72,9 @@ def check(
     )
     spoiling = report.spoiling + ([] if made is None else too_few_to_judge(triplets))
     header, *rows = report.rows()
-    problems = [f"problem: {problem}" for problem in dict.fromkeys([*report.problems, *spoiling])]
+    grave = {*spoiling, *report.unusable}
+    found = dict.fromkeys([*report.problems, *spoiling])
+    problems = [f"{'problem' if each in grave else 'warning'}: {each}" for each in found]
     said = [*(problems or ["No problem was found."]), report.not_found]
     content = report.as_dict() | ({} if made is None else {"documents": made.report.as_dict()})
     tables = [plain_table("Calibration data", header, rows)]
@@ -87,7 +89,8 @@ def check(
             "Correct or remove these triplets; all other problems are for you to judge.",
         )
     if spoiling:
-        remark(f"{len(spoiling)} of these problems would spoil a run: {' '.join(spoiling)}")
+        many = "1 problem" if len(spoiling) == 1 else f"{len(spoiling)} problems"
+        remark(f"{many} would make the result of a run misleading.")
         raise typer.Exit(1)
 
 

@@ -32,6 +32,9 @@ class DomainReading(Options):
         default_factory=dict,
         description="Columns of the domain data that hold query, positive and negative(s), such as query=title.",
     )
+    skip_empty: bool = Field(
+        False, description="Leave out records of the domain data that lack a text; how many there are is said."
+    )
 
 
 class DataReading(DomainReading):

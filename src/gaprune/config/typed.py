@@ -43,6 +43,7 @@ class ReadingOptions(TypedDict, total=False):
     subset: str | None
     split: str | None
     columns: Columns
+    skip_empty: bool
     general_subset: str | None
     general_split: str | None
     general_columns: Columns

@@ -68,7 +68,8 @@ def too_few(queries: int) -> str:
     """Return what it means that so few queries are held out."""
     return (
         f"{queries} held-out {'query' if queries == 1 else 'queries'}: with fewer than {FEWEST_TO_JUDGE} the measured "
-        "quality says little (a standard error of five points of nDCG or more). More data make the judgement better."
+        "quality says little (a standard error of five points of nDCG or more). More data, or a larger share of "
+        "them (gaprune shrink --set held_out=0.2), make the judgement better."
     )
 
 

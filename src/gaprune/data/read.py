@@ -45,6 +45,7 @@ def read_triplets(
     columns: Mapping[str, str] | None = None,
     subset: str | None = None,
     split: str | None = None,
+    skip_empty: bool = False,
     require_negatives: bool = False,
 ) -> Triplets:
     """Read triplets from a file, a folder or a data set on the hub.
@@ -62,6 +63,7 @@ def read_triplets(
             part is not looked for under other names.
         subset: Configuration of a data set on the hub, or a folder in the folder.
         split: Split of a data set on the hub or in a folder, ``train`` by default.
+        skip_empty: Whether records that lack a text are left out, which is said, rather than refused.
         require_negatives: Whether every triplet must have a negative of its own.
 
     Returns:
@@ -72,7 +74,7 @@ def read_triplets(
         ConfigError: If an option does not apply to this source.
         DataError: If the source does not exist, or a record in it cannot be used.
     """
-    return _read(source, columns, subset, split, require_negatives=require_negatives)
+    return _read(source, columns, subset, split, skip_empty=skip_empty, require_negatives=require_negatives)
 
 
 def read_domain(source: str | Path, asked: DomainReading, *, require_negatives: bool = False) -> Triplets:
@@ -86,6 +88,7 @@ def read_domain(source: str | Path, asked: DomainReading, *, require_negatives: 
         columns=asked.columns or None,
         subset=asked.subset,
         split=asked.split,
+        skip_empty=asked.skip_empty,
         require_negatives=require_negatives,
     )
 
@@ -97,6 +100,7 @@ def _read(
     split: str | None,
     *,
     require_negatives: bool,
+    skip_empty: bool | None = None,
     prefix: str = "",
 ) -> Triplets:
     """Read triplets; errors name options with ``prefix`` before them."""
@@ -117,7 +121,10 @@ def _read(
     else:
         name = str(source)
         records = read_hub(name, subset=subset, split=split)
-    items = list(parse_records(records, columns, require_negatives=require_negatives, option=f"{prefix}columns"))
+    found = parse_records(
+        records, columns, require_negatives=require_negatives, option=f"{prefix}columns", skip_empty=skip_empty
+    )
+    items = list(found)
     if not items:
         raise DataError("holds no triplet.", "Give a file with at least one triplet.", source=source)
     return Triplets(items, name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from gaprune.errors import DataError, suggest
+from gaprune.errors import DataError, EmptyTextError, suggest
 from gaprune.util.text_files import read_lines
 
 _CORRECT = "Correct the JSON there; every quote, comma and bracket counts."
@@ -27,23 +27,29 @@ class Record:
         number: Line in a text file, or position (from 1) in a file without lines.
         fields: The cells by column name.
         is_line: Whether ``number`` is a line of the file.
+        row: The row that a spreadsheet shows; ``None`` for what is no table.
     """
 
     file: Path | str
     number: int
     fields: Mapping[str, Any]
     is_line: bool = True
+    row: int | None = None
 
     @property
     def source(self) -> str:
         """``file:line``, or ``file:record N`` for a file without lines."""
         return f"{self.file}:{self.number}" if self.is_line else f"{self.file}:record {self.number}"
 
-    def error(self, problem: str, remedy: str) -> DataError:
+    def error(self, problem: str, remedy: str, kind: type[DataError] = DataError) -> DataError:
         """Return an error that starts with the place of this record."""
         if self.is_line:
-            return DataError(problem, remedy, source=self.file, line=self.number)
-        return DataError(problem, remedy, source=self.source)
+            return kind(problem, remedy, source=self.file, line=self.number, row=self.row)
+        return kind(problem, remedy, source=self.source)
+
+    def empty(self, column: str) -> DataError:
+        """Return the error for a column in which this record has no text."""
+        return self.error(f"the cell in column {column!r} is empty.", "Fill it, or remove the record.", EmptyTextError)
 
     def field(self, column: str) -> Any:
         """Return the value of ``column``, which must be present."""
@@ -82,12 +88,13 @@ class Record:
             DataError: If it is not a text, is empty although it may not be, or holds half of a surrogate pair.
         """
         if value is None:
-            raise self.error(f"the column {column!r} is empty (null).", "Fill it, or remove the record.")
+            raise self.empty(column)
         if not isinstance(value, str):
             many = " Write one record for each text." if isinstance(value, list) else ""
             raise self.error(f"the column {column!r} holds {value!r:.60}, not a text.", f"Put one text there.{many}")
         if not (may_be_empty or value.strip()):
-            raise self.error(f"the column {column!r} holds an empty text.", "Fill it, or remove the record.")
+            problem, remedy = f"the column {column!r} holds an empty text.", "Fill it, or remove the record."
+            raise self.error(problem, remedy, EmptyTextError)
         if not value.isascii():
             try:
                 value.encode()

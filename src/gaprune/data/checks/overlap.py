@@ -21,13 +21,13 @@ def shortened(sources: Iterable[str], total: int | None = None) -> str:
     return f"{', '.join(named[:_NAMED])}{f' and {left:,} more' if named and left > 0 else ''}"
 
 
-def repeated(keys: Sequence[Hashable], sources: Sequence[str]) -> list[str]:
-    """Return the places of keys that occurred before, each with the place of the first occurrence."""
+def repeated(keys: Sequence[Hashable], sources: Sequence[str]) -> dict[int, str]:
+    """Return by their number the places of keys that occurred before, each with the place of the first occurrence."""
     first: dict[Hashable, str] = {}
-    again: list[str] = []
-    for key, source in zip(keys, sources, strict=True):
+    again: dict[int, str] = {}
+    for number, (key, source) in enumerate(zip(keys, sources, strict=True)):
         if key in first:
-            again.append(_with_first(source, first[key]) if source else "")
+            again[number] = _with_first(source, first[key]) if source else ""
         else:
             first[key] = source
     return again

@@ -31,7 +31,7 @@ _SPOILT = 0.05
 _MISSING = {"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"}
 """What programs write in the place of a missing text."""
 
-_AGAIN = "query of an earlier triplet; in one batch the positive of one is a negative of the other"
+_AGAIN = "query of an earlier triplet with other passages; in one batch the positive of one is a negative of the other"
 _SENTENCES = {
     "positive_is_negative": ("has its positive among its negatives", "have their positive among their negatives"),
     "negative_is_positive": (
@@ -157,12 +157,11 @@ def describe(
     places = _places(triplets, normal)
     lengths = _lengths(triplets, counter, limit, prompts)
     counts = _counts(triplets, normal) | {kind: len(found) for kind, found in places.items()}
+    counts["duplicate_queries"] += counts["duplicate_triplets"]
     counts["distinct_queries"] = len(triplets) - counts["duplicate_queries"]
     fatal = _sentences({"positive_is_negative": places.pop("positive_is_negative")})
     if not counts["with_negatives"] and counts["distinct_positives"] == 1:
         fatal.append("no triplet has a negative, and all have the same positive.")
-    if counts["duplicate_queries"] == counts["duplicate_triplets"]:
-        del places["duplicate_queries"]
     problems = fatal + _sentences(places) + _often_cut(lengths)
     frequent = {kind: found for kind, found in places.items() if len(found) >= _SPOILT * len(triplets)}
     spoiling = _sentences({kind: found for kind, found in frequent.items() if kind != "duplicate_queries"})
@@ -184,7 +183,7 @@ def _counts(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, int]:
 
 
 def _places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the places of each kind of problem."""
+    """Return the places of each kind of problem; a duplicate triplet does not count as a repeated query too."""
     positives: dict[str, set[str]] = {}
     for item in triplets:
         positives.setdefault(normal[item.query], set()).add(normal[item.positive])
@@ -195,6 +194,8 @@ def _places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, list[str
 
     sources = [item.source for item in triplets]
     whole = [tuple(normal[text] for text in (item.query, *item.passages)) for item in triplets]
+    duplicates = repeated(whole, sources)
+    queries = repeated([normal[item.query] for item in triplets], sources)
     return {
         "positive_is_negative": [
             item.source for item in triplets if normal[item.positive] in {normal[text] for text in item.negatives}
@@ -204,8 +205,8 @@ def _places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, list[str
         "missing_text": [
             item.source for item in triplets if _MISSING & {text.strip() for text in (item.query, *item.passages)}
         ],
-        "duplicate_triplets": repeated(whole, sources),
-        "duplicate_queries": repeated([normal[item.query] for item in triplets], sources),
+        "duplicate_triplets": list(duplicates.values()),
+        "duplicate_queries": [place for number, place in queries.items() if number not in duplicates],
     }
 
 

@@ -36,12 +36,12 @@ def read_csv(path: Path) -> list[Record]:
         rows = list(_rows(path))
     finally:
         csv.field_size_limit(limit)
-    header = rows[0][1] if rows else []
-    return [Record(path, line, _fields(header, cells, path, line)) for line, cells in rows[1:]]
+    header = rows[0][2] if rows else []
+    return [Record(path, line, _fields(header, cells, path, line, row), row=row) for row, line, cells in rows[1:]]
 
 
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line where each row begins, and its cells."""
+def _rows(path: Path) -> Iterator[tuple[int, int, list[str]]]:
+    """Yield the number of each row as a spreadsheet shows it, the line where it begins, and its cells."""
     text, start = read_text(path), 1
     usual = "\t" if format_of(path) == ".tsv" else ","
     named, separator = _separator(text, usual)
@@ -51,7 +51,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     try:
         for number, cells in enumerate(reader):
             if any(cells) and (number or not named):
-                yield start, cells
+                yield number + 1 - named, start, cells
             start = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
@@ -76,7 +76,7 @@ def _separator(text: str, usual: str) -> tuple[bool, str]:
 
 
 def _fields(
-    header: Sequence[str], cells: Sequence[str], path: Path, line: int
+    header: Sequence[str], cells: Sequence[str], path: Path, line: int, row: int
 ) -> dict[str, str | list[str | None] | None]:
     if len(cells) < len(header) or any(cells[len(header) :]):
         raise DataError(
@@ -84,6 +84,7 @@ def _fields(
             "Give every row one cell per column; put texts that contain the separator in double quotes.",
             source=path,
             line=line,
+            row=row,
         )
     columns: dict[str, list[str | None]] = {}
     for name, cell in zip(header, cells, strict=False):
