@@ -12,6 +12,7 @@ from gaprune.config.data import DataOptions
 from gaprune.config.files import load_recipe
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.recipe import Recipe
+from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError
 
 WAY_OUT = "gaprune options prune"
@@ -305,6 +306,17 @@ def test_unknown_option_in_a_recipe_is_named_with_its_line(write):
         load_recipe(path)
     assert_says(caught.value.problem, f"{path}:4: ", "'sparsty'", "'sparsity'?")
     assert WAY_OUT in caught.value.remedy
+
+
+def test_unknown_option_in_a_section_is_named_with_its_line(write):
+    path = write("speedup: 2\nprune:\n  triplets: 64\n  roundz: 2\n")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(path, ShrinkOptions)
+    assert_says(caught.value.problem, f"{path}:4: ", "'roundz'", "'rounds'")
+    assert "gaprune options prune" in caught.value.remedy
+    with pytest.raises(ConfigError, match=r"recipe\.yaml:2: .*'distill'"):
+        load_recipe(write("recovery:\n  distill: true\n"))
+    assert load_recipe(write("recover:\n  steps: 5\n"), ShrinkOptions) == {"recover": {"steps": 5}}
 
 
 def test_a_number_as_option_is_unknown(write):

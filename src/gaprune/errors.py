@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -101,6 +102,16 @@ def require_extra(feature: str, extra: str, *modules: str) -> None:
             import_module(module)
         except ImportError as error:
             raise MissingExtraError(feature, extra) from error
+
+
+@contextmanager
+def continued_by(how: str, *, folder: str | Path) -> Iterator[None]:
+    """Note in an interrupt inside the block how the run continues from ``folder``, if that exists by then."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        interrupt.__notes__ = [how] if Path(folder).exists() else []
+        raise
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

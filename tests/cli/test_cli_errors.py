@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -290,8 +291,12 @@ class TestTheProgram:
         monkeypatch.setattr(measuring, "measure", interrupt)
         done = gaprune("prune", files.model, *files.data, "--out", empty / "o")
         assert done.code == 130
-        assert "Traceback" not in done.err
+        assert done.err.splitlines()[-1] == "Interrupted."
         assert not list(empty.iterdir())
+        (empty / "kept").mkdir()
+        done = gaprune("prune", files.model, *files.data, "--out", empty / "o", "--checkpoint", empty / "kept")
+        assert done.code == 130
+        assert re.search(rf"^Interrupted\. .*--resume.*{empty / 'kept'}", done.err, re.MULTILINE)
 
     def test_a_fault_of_ours_is_not_dressed_up(self, monkeypatch, files):
         def fail(*_args, **_kwargs):

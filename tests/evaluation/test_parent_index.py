@@ -20,6 +20,7 @@ from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.sizes import _rankings
 from gaprune.export.provenance import Provenance
 from gaprune.models.prompts import Prompts
+from gaprune.report.answer import answer_text
 from gaprune.report.card import model_card
 from gaprune.report.index import index_rows, index_text, size_rows
 from provenances import structured
@@ -126,10 +127,36 @@ def test_the_same_space_is_a_share_of_the_parents_score(model, tasks, kept, same
         score if score.index is None else replace(score, index=replace(score.index, value=kept * score.parent))
         for score in scored.scores
     ]
-    found = Evaluation(tuple(changed), scored.dimensions).parent_index()
-    assert found.same_space == same
+    found = Evaluation(tuple(changed), scored.dimensions)
+    assert found.parent_index().same_space == same
     assert ("yes" in index_text(found, "P")) == same
     assert f"{kept - 1:+.1%}" in index_text(found, "P")
+
+
+@pytest.mark.parametrize("alone", [0.3, 0.5])
+def test_embedding_again_is_advised_only_where_it_scores_more(model, tasks, alone):
+    scored = evaluate(model, tasks, parent=model)
+    changed = [
+        score
+        if score.index is None
+        else replace(score, value=alone, parent=1.0, index=replace(score.index, value=0.4))
+        for score in scored.scores
+    ]
+    found = Evaluation(tuple(changed), scored.dimensions)
+    assert ("embed all passages again" in index_text(found, "P")) == (alone > 0.4)
+    assert ("again" in answer_text(structured(evaluation=found.as_dict()), found)) == (alone > 0.4)
+
+
+def test_the_change_is_said_by_domain_and_a_gain_is_explained(model, tasks):
+    scored = evaluate(model, tasks, parent=model)
+    (search,) = (score for score in scored.scores if score.task == "Search")
+    two = [
+        replace(search, domain=domain, parent=0.5, index=replace(search.index, value=value))
+        for domain, value in (("zoo", 0.6), ("general", 0.45))
+    ]
+    said = index_text(Evaluation(tuple(two), scored.dimensions), "P")
+    assert "zoo +20.0%, general -10.0%" in said
+    assert "cosine" in said
 
 
 def test_another_width_is_another_space(new_model, model, tasks):
@@ -139,7 +166,7 @@ def test_another_width_is_another_space(new_model, model, tasks):
     found = scored.parent_index()
     assert (found.same_space, found.dimensions, found.parent_dimensions) == (False, 4, 6)
     assert index_rows(scored) == []
-    assert "4 dimensions, the parent's 6" in index_text(found, "P")
+    assert "4 dimensions, the parent's 6" in index_text(scored, "P")
     with pytest.raises(ConfigError, match=r"4 dimensions, the parent's 6"):
         gaprune.evaluate(narrow, tasks=tasks, parent=model, index="parent")
 
@@ -170,7 +197,7 @@ def test_the_provenance_and_the_card_say_it(child, model, tasks):
     assert isinstance(found, ParentIndex)
     assert found == scored.parent_index()
     card = model_card(structured(), scored)
-    assert index_text(found, "small-model") in card
+    assert index_text(scored, "small-model") in card
     assert card.count("| Search |") == 2
     assert "In the parent's index" not in model_card(structured(), evaluate(child, tasks))
 

@@ -112,8 +112,9 @@ def test_nothing_else_is_left(shrunk, place):
 def test_held_out_queries_are_in_no_training_data(arguments, place, monkeypatch):
     """The stages are kept if the run ends in one, so that their data can be looked at."""
     monkeypatch.setattr(shrink, "recover", _interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as interrupt:
         gaprune.shrink(**arguments, out=place / "kept")
+    assert str(place / "kept.stages") in interrupt.value.__notes__[0]
     data = place / "kept.stages" / "data"
     queries = _column(data / "tasks/domain/HeldOut/queries.jsonl", "text")
     assert queries

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from typing import Annotated, NoReturn
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,6 +15,22 @@ from gaprune.cli.commands import COMMANDS
 from gaprune.cli.listing import options
 from gaprune.cli.usage import explain
 from gaprune.errors import GapruneError
+from gaprune.util.progress import say
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that says, if it is interrupted, how the run continues, and ends with exit code 130."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except KeyboardInterrupt as interrupt:
+            say(" ".join(["Interrupted.", *getattr(interrupt, "__notes__", ())]))
+            raise typer.Exit(130) from interrupt
+
+    return run
+
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 
@@ -22,7 +40,7 @@ app = typer.Typer(
 data = typer.Typer(help="Check, sample and make calibration triplets.", no_args_is_help=True, suggest_commands=False)
 for name, function in COMMANDS.items():
     group, _, own = name.rpartition(" ")
-    (data if group else app).command(name=own)(function)
+    (data if group else app).command(name=own)(_interruptible(function))
 app.command()(options)
 app.add_typer(data, name="data")
 

@@ -35,9 +35,9 @@ def inspect(
         return
     show(footprint_table(footprint, () if provenance is None else provenance.method.selected))
     if provenance is not None:
-        found = provenance.parent_index
-        index = [] if found is None else [index_text(found, provenance.parent.name)]
-        show(*origin_lines(footprint, provenance), *index)
+        evaluation = provenance.evaluation
+        index = "" if evaluation is None else index_text(evaluation, provenance.parent.name)
+        show(*origin_lines(footprint, provenance), *([index] if index else ()))
     elif Path(model).is_dir():
         show("GAPrune did not make this model (it has no gaprune.json).")
     else:

@@ -37,11 +37,19 @@ def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dic
         raise ConfigError(f"{path}: not valid YAML: {error}", "Correct the file.") from error
     if not isinstance(content, dict) or not isinstance(node, MappingNode):
         raise ConfigError(f"The recipe {path} is not a mapping.", "Write lines such as `sparsity: 0.5`.")
+    _check_names(path, node, options)
+    return content
+
+
+def _check_names(path: Path, node: MappingNode, options: type[CommandOptions]) -> None:
+    """Refuse names that are no options, in sections too."""
     lines = [(key.value, key.start_mark.line + 1) for key, _ in node.value]
     options.refuse_unknown(
         {name if isinstance(name, str) else "a list or a mapping": f"{path}:{line}" for name, line in lines}
     )
-    return content
+    for key, value in node.value:
+        if key.value in options.sections and isinstance(value, MappingNode):
+            _check_names(path, value, options.sections[key.value])
 
 
 def given_options(

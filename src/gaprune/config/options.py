@@ -90,6 +90,8 @@ class CommandOptions(Options):
     """All options of a command, built from layers."""
 
     command: ClassVar[str]
+    sections: ClassVar[Mapping[str, type[CommandOptions]]] = {}
+    """Options that are mappings of the options of another command."""
 
     @classmethod
     def group_of(cls, option: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 from gaprune.config.data import DataOptions
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.options import ENCODING_BATCH_SIZE, CommandOptions, Options, OutputOptions, Source, Values
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.removal import RemovalOptions
 
 Allocation = Literal["global", "layer", "matrix", "row"]
@@ -112,6 +114,7 @@ class Recipe(
     """All options of a pruning run."""
 
     command: ClassVar[str] = "prune"
+    sections: ClassVar[Mapping[str, type[CommandOptions]]] = {"recovery": RecoveryOptions}
     group: ClassVar[str] = "Running"
 
     scores: Source | None = Field(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
 from gaprune.config.data import DataReading
 from gaprune.config.options import CommandOptions, Options, Source
+from gaprune.config.recipe import Recipe
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.removal import Target
 
 Runtime = Literal["torch", "onnx", "openvino"]
@@ -61,6 +64,7 @@ class ShrinkOptions(ShrinkInput, ShrinkTarget, CommandOptions):
     """All options of ``gaprune shrink``."""
 
     command: ClassVar[str] = "shrink"
+    sections: ClassVar[Mapping[str, type[CommandOptions]]] = {"prune": Recipe, "recover": RecoveryOptions}
     group: ClassVar[str] = "Running"
 
     model: Source | None = Field(None, description="Parent model: a folder or a hub id.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gaprune.config.recipe import Recipe
 from gaprune.config.typed import PruneManyOptions, PruneOptions
 from gaprune.data.triplets import Triplet
-from gaprune.errors import ConfigError
+from gaprune.errors import ConfigError, continued_by
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
@@ -110,6 +110,11 @@ def results(run: Prepared, *, inplace: bool = False, dense: Evaluation | None = 
     jobs = list(product(run.criteria, run.removal.singles))
     pruned = with_rotation(run)
     with ExitStack() as stack:
+        if run.recipe.checkpoint is not None:
+            how = (
+                f"Run the same command again with --resume to continue; {run.recipe.checkpoint} has what was measured."
+            )
+            stack.enter_context(continued_by(how, folder=run.recipe.checkpoint))
         units = rank_units(pruned) if run.removal.is_structured else None
         scores = {} if units else score_weights(run, stack)
         for name, result in jobs:

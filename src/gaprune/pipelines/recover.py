@@ -13,7 +13,7 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.typed import RecoverOptions
 from gaprune.data.checks.prompts import check_prompts
 from gaprune.data.triplets import Triplet
-from gaprune.errors import ConfigError, ModelError
+from gaprune.errors import ConfigError, ModelError, continued_by
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
 from gaprune.export.portable import Parent
@@ -217,7 +217,9 @@ def _checkpoints(asked: RecoveryOptions, out: Path | None, processes: int) -> It
     folder = Path(asked.checkpoint or f"{out}.checkpoints").resolve()
     checkpoints = Checkpoints(folder, resumable=True, resume=asked.resume)
     checkpoints.check(overwrite=asked.overwrite)
-    yield checkpoints
+    how = f"Run the same command again with --resume to continue; the checkpoints are in {folder}."
+    with continued_by(how, folder=folder):
+        yield checkpoints
 
 
 def _read_base(asked: RecoveryOptions, teacher: SentenceTransformer | None) -> Provenance | None:

@@ -17,7 +17,7 @@ from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
-from gaprune.errors import ConfigError, ModelError, TimeTooShortError, require_extra
+from gaprune.errors import ConfigError, ModelError, TimeTooShortError, continued_by, require_extra
 from gaprune.evaluation.quality.changed import evaluate_queries
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -178,12 +178,10 @@ def _check_size(parent: SentenceTransformer, asked: ShrinkOptions) -> None:
 @contextmanager
 def _left(stages: Stages) -> Iterator[None]:
     """Say what is left of a run that ends early and how it continues; of one that is refused at once, nothing is."""
+    how = f"Run the same command again to continue; finished stages are kept in {stages.folder}."
     try:
-        yield
-    except KeyboardInterrupt as error:
-        kept = f"finished stages are kept in {stages.folder}."
-        error.__notes__ = [f"Run the same command again to continue; {kept}"] if stages.folder.exists() else []
-        raise
+        with continued_by(how, folder=stages.folder):
+            yield
     except ConfigError:
         stages.discard()
         if stages.folder.exists():

@@ -14,6 +14,7 @@ from gaprune.pruning.calibration import Calibration
 from gaprune.reconstruction.least_squares import UnsolvedError
 from gaprune.reconstruction.reconstruct import Start, reconstructed_copy, shares_of, split
 from gaprune.statistics.degradation import ReferenceOutputs
+from gaprune.util.progress import say
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
@@ -135,7 +136,23 @@ def reconstruct(
         degradation_reconstructed={} if best is None else dict(best.degradation),
         problem=problem if best is None else None,
     )
+    if not kept:
+        say(_warning(report))
     return (best.model if best is not None and kept else child_of(start.model, False)), report
+
+
+def _warning(report: Reconstruction) -> str:
+    """Return why a reconstruction was rolled back, and what to do."""
+    after, before = report.degradation_reconstructed, report.degradation_pruned
+    if not after:
+        return f"Warning: nothing is reconstructed: {report.problem} A larger ridge may help (--set ridge=1)."
+    kinds = ", ".join(f"{kind} {each:.2f} without it and {after[kind]:.2f} with it" for kind, each in before.items())
+    share = f", or another share of general texts than {report.general_share:g} (--set general_share=VALUE)"
+    return (
+        f"Warning: the reconstruction was rolled back, because one kind of held-out triplets lost more with it: "
+        f"{kinds}. It was fitted on {report.triplets} triplets of the domain; more of them may help (--triplets, "
+        f"--set reconstruction_triplets=VALUE; in gaprune shrink more --minutes){share if len(before) > 1 else ''}."
+    )
 
 
 def _agrees(before: Mapping[str, float], after: Mapping[str, float]) -> bool:

@@ -46,4 +46,10 @@ def _quality(evaluation: Evaluation | None) -> str:
 def _index(found: ParentIndex | None) -> str:
     if found is None:
         return "."
-    return "; the parent's index can be kept." if found.same_space else "; all passages must be embedded again."
+    if found.same_space:
+        return "; the parent's index can be kept."
+    if found.gains_alone:
+        return "; all passages must be embedded again."
+    return (
+        f"; in the parent's index it scores {-(found.change or 0):.1%} less than its parent, and no more in its own."
+    )

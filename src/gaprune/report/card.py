@@ -95,8 +95,8 @@ def _data_section(calibration: Calibration) -> str:
 
 def _index_section(evaluation: Evaluation, parent: str) -> list[str]:
     """Return whether the parent's index can be kept, if it was measured, with the scores behind it."""
-    found, rows = evaluation.parent_index(), index_rows(evaluation)
-    if found is None:
+    said, rows = index_text(evaluation, parent), index_rows(evaluation)
+    if not said:
         return []
     table = ["\n", markdown_table(INDEX_COLUMNS, rows)] if rows else []
-    return [f"\n## In the parent's index\n\n{index_text(found, parent)}\n", *table]
+    return [f"\n## In the parent's index\n\n{said}\n", *table]

@@ -45,20 +45,51 @@ def size_rows(evaluation: Evaluation) -> list[list[str]]:
     ]
 
 
-def index_text(found: ParentIndex, parent: str) -> str:
-    """Return whether a child is in the embedding space of the model named ``parent``, and by what measurement."""
+def index_text(evaluation: Evaluation, parent: str) -> str:
+    """Return whether a child can search the index of the model named ``parent``, and by what measurement.
+
+    It is empty if that was not measured.
+    """
+    found = evaluation.parent_index()
+    if found is None:
+        return ""
     if found.dimensions != found.parent_dimensions:
         return (
             f"Same embedding space as {parent}: no, embed all passages again with this model. Its embeddings have "
             f"{found.dimensions} dimensions, the parent's {found.parent_dimensions}."
         )
-    verdict = "yes" if found.same_space else "no, embed all passages again with this model"
-    change = "" if found.change is None else f" ({found.metric} {found.change:+.1%})"
-    return (
-        f"Same embedding space as {parent}: {verdict}{change}. Queries of this model score {found.value:.4f} among "
-        f"passages that the parent embedded, where the parent's score {found.parent:.4f}; among its own passages "
-        f"they score {found.alone:.4f} ({found.metric}, mean of {', '.join(dict.fromkeys(found.tasks))})."
+    change = "" if found.change is None else f" ({found.metric} {found.change:+.1%}{_by_domain(evaluation)})"
+    said = (
+        f"Same embedding space as {parent}: {_verdict(found)}{change}. Queries of this model score {found.value:.4f} "
+        f"among passages that the parent embedded, where the parent's score {found.parent:.4f}; among its own "
+        f"passages they score {found.alone:.4f} ({found.metric}, mean of {', '.join(dict.fromkeys(found.tasks))})."
     )
+    if found.change is None or found.change <= 0:
+        return said
+    return (
+        f"{said} A gain over the parent comes from training on texts or labels of the domain, not from nearness: the "
+        f"mean cosine of the queries to the parent's is {found.query_cosine:.3f}."
+    )
+
+
+def _verdict(found: ParentIndex) -> str:
+    """Return what to do with the index; what the scores call worse is not advised."""
+    if found.same_space:
+        return "yes"
+    if found.gains_alone:
+        return "no, embed all passages again with this model"
+    return "no, but keep the index: with passages that this model embedded it scores no more"
+
+
+def _by_domain(evaluation: Evaluation) -> str:
+    """Return the change in every domain, if there are several."""
+    found = {domain: evaluation.parent_index(domain) for domain in evaluation.domains}
+    changes = [
+        f"{domain} {each.change:+.1%}"
+        for domain, each in found.items()
+        if each is not None and each.change is not None
+    ]
+    return f": {', '.join(changes)}" if len(changes) > 1 else ""
 
 
 def _change(value: float, parent: float) -> str:

@@ -72,8 +72,8 @@ def _answer(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]
 def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
     if evaluation is None:
         return []
-    found = provenance.parent_index
-    index = [] if found is None else [index_text(found, short_name(provenance.parent.name))]
+    said = index_text(evaluation, short_name(provenance.parent.name))
+    index = [said] if said else []
     changed = [each.interval is not None for each in evaluation.scores if each.parent is not None]
     return [
         Part(

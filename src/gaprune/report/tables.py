@@ -53,14 +53,14 @@ def evaluation_table(evaluation: Evaluation, title: str = "Quality") -> Table:
 def evaluation_parts(evaluation: Evaluation, parent: str = "its parent") -> Iterator[Table | str]:
     """Yield the scores by task and, where the model was tried in the index of ``parent``, the scores there."""
     yield evaluation_table(evaluation)
-    rows, found = index_rows(evaluation), evaluation.parent_index()
+    rows, said = index_rows(evaluation), index_text(evaluation, parent)
     if rows:
         table = _table("In the parent's index: this model's queries, the parent's passages", *INDEX_COLUMNS, text=3)
         for row in rows:
             table.add_row(*row)
         yield table
-    if found is not None:
-        yield index_text(found, parent)
+    if said:
+        yield said
     if evaluation.sizes:
         table = _table("Size of the index: mean of the retrieval tasks", *SIZE_COLUMNS, text=3)
         for row in size_rows(evaluation):

@@ -101,6 +101,11 @@ class ParentIndex(Record):
         """The score in the parent's index against the parent's own, -0.02 is two per cent below."""
         return self.value / self.parent - 1 if self.value is not None and self.parent else None
 
+    @property
+    def gains_alone(self) -> bool:
+        """Whether the child scores more among its own passages, or cannot search the parent's."""
+        return self.value is None or self.alone is None or self.alone > self.value
+
     @classmethod
     def over(
         cls,
