@@ -677,6 +677,18 @@ class TestArchive:
         assert refused.code == 2
         assert "int8: an archive keeps the model as it is" in refused.err
 
+    def test_columns_of_the_domain_are_mapped(self, gaprune, files, empty, tmp_path):
+        path, mapped = tmp_path / "own.jsonl", ["--set", "columns.query=frage", "--set", "columns.positive=antwort"]
+        lines = [{"frage": f"what is {number}", "antwort": f"{number} is a number"} for number in range(40)]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        words = ["export", files.model, "--to", "torch", "--dimensions", "5", "--out", empty / "o"]
+        assert "--set columns.query=NAME" in gaprune(*words, "--domain", path).err
+        assert "columns: no triplets are named" in gaprune(*words, *mapped).err
+        assert not list(empty.iterdir())
+        done = gaprune(*words, "--domain", path, *mapped, "--set", "floor=0,0")
+        assert done.code == 0, done.err
+        assert (empty / "o" / "modules.json").is_file()
+
     def test_an_export_of_an_export(self, gaprune, files, empty):
         (empty / "m" / "onnx").mkdir(parents=True)
         (empty / "m" / "onnx" / "model.onnx").touch()

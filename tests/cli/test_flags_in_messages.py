@@ -11,6 +11,7 @@ import pytest
 import gaprune
 from gaprune.cli.commands import COMMANDS
 from gaprune.cli.listing import rows_of
+from gaprune.config.data import ExportOptions
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
@@ -18,7 +19,14 @@ from gaprune.config.shrink import ShrinkOptions
 FOREIGN = {"--embeddings", "--model-id", "--nproc-per-node", "--force-reinstall", "--version", "--help"}
 PACKAGE = Path(gaprune.__file__).parent
 FLAGS = {row["flag"] for name in COMMANDS for row in rows_of(name)}
-SETTINGS = {*Recipe.model_fields, *RecoveryOptions.model_fields, *ShrinkOptions.model_fields, "NAME", "name"}
+SETTINGS = {
+    *ExportOptions.model_fields,
+    *Recipe.model_fields,
+    *RecoveryOptions.model_fields,
+    *ShrinkOptions.model_fields,
+    "NAME",
+    "name",
+}
 
 
 @pytest.mark.parametrize("room", sorted({path.parent for path in PACKAGE.rglob("*.py")}), ids=lambda path: path.name)

@@ -294,6 +294,15 @@ def test_empty_documents(tmp_path, text):
         make(tmp_path)
 
 
+def test_files_that_are_not_read_are_named_by_their_formats(documents, capsys):
+    for name in ("a.docx", "b.docx", "Thumbs.db", ".hidden.docx", "sub/photo.PNG", "README"):
+        (documents / name).parent.mkdir(exist_ok=True)
+        (documents / name).write_bytes(b"not read")
+    triplets_from_texts(documents)
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "left out" in each]
+    assert line.endswith(": 1 .db, 2 .docx, 1 .png, 1 without an ending.")
+
+
 def test_nothing_to_make(tmp_path):
     (tmp_path / "a.txt").write_text("One sentence of this text is long enough to be a passage")
     with pytest.raises(DataError, match=r"no triplet can be made.*cloze: no two sentences to separate \(1\)"):

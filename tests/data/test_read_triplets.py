@@ -121,6 +121,8 @@ def test_unknown_ending(tmp_path):
     path = tmp_path / "a.xlsx"
     path.write_text("x")
     assert "the ending '.xlsx' is not a triplet format." in str(raised(path))
+    assert "CSV (UTF-8)" in raised(path).remedy
+    assert "CSV (UTF-8)" in raised(tmp_path).remedy
     path = path.rename(tmp_path / "a")
     assert "a file without an ending" in str(raised(path))
 

@@ -77,6 +77,17 @@ def test_passages_and_their_queries(documents, many):
     assert read_passages(documents).fingerprint == texts.fingerprint
 
 
+def test_columns_of_triplets_are_mapped_where_they_are_there(many, tmp_path):
+    usual, own = tmp_path / "usual.jsonl", tmp_path / "own.jsonl"
+    usual.write_text("".join(json.dumps({"query": a.query, "positive": a.positive}) + "\n" for a in many[:3]))
+    own.write_text("".join(json.dumps({"frage": a.query, "antwort": a.positive}) + "\n" for a in many[3:6]))
+    columns = {"query": "frage", "positive": "antwort"}
+    found = read_passages(tmp_path, columns=columns)
+    assert {entry.passage for entry in found.entries} == {item.positive for item in many[:6]}
+    with pytest.raises(DataError, match=r"--set columns\.query=NAME"):
+        read_passages(own)
+
+
 def test_spans_are_queries_after_the_sentences(many):
     entry = texts_of_triplets(many[:1], "one").entries[0]
     made = [entry.query(number) for number in range(2 * (len(entry.queries) + SPANS))]

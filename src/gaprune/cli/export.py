@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gaprune.cli.files import named
-from gaprune.cli.options import JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, silence
+from gaprune.cli.options import JsonFlag, Overwrite, QuietFlag, TrustRemoteCode, silence, with_options
 from gaprune.cli.output import answer, show
+from gaprune.config.data import ExportOptions
 from gaprune.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 _MB = 1e6
 
 
+@with_options(ExportOptions, recipe=False)
 def export(
+    options: dict[str, Any],
     model: Annotated[Path, typer.Argument(help="Folder of a model.", callback=named)],
     out: Annotated[Path, typer.Option(help="Folder to write; for an archive, the file.")],
     to: Annotated[
@@ -41,16 +44,13 @@ def export(
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="Shorten embeddings to so many dimensions (PCA of --domain).")
     ] = None,
-    floor: Annotated[
-        str | None, typer.Option(help="Least mean and lowest cosine to the original; default: 0.98,0.95 in int8.")
-    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write the export even if it is below the floor.")] = False,
     trust_remote_code: TrustRemoteCode = False,
     overwrite: Overwrite = False,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write a model for ONNX Runtime or OpenVINO, checked against the original, or pack it without loss.
+    """Write a model as ONNX, OpenVINO, GGUF, a router or a lossless archive, checked against the original.
 
     Example: gaprune export pruned --to onnx --int8 --out pruned-onnx
     """
@@ -58,9 +58,10 @@ def export(
     from gaprune.pipelines.export import export_model
 
     if to == "archive":
-        graph_only = {"int8": int8, "weights_only": weights_only, "domain": domain, "floor": floor, "force": force}
+        graph_only = {"int8": int8, "weights_only": weights_only, "domain": domain, "force": force}
         for option, given in {
             **graph_only,
+            **options,
             "for": reader,
             "parent": parent,
             "dimensions": dimensions,
@@ -82,10 +83,10 @@ def export(
             domain=domain,
             parent=parent,
             dimensions=dimensions,
-            floor=floor,
             force=force,
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,
+            **ExportOptions.build(options).model_dump(exclude_unset=True),
         )
     answer(result.as_dict(), _exported(result), quiet=quiet, as_json=as_json)
 

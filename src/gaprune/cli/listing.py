@@ -15,7 +15,7 @@ from typer.models import OptionInfo
 from gaprune.cli.commands import COMMANDS
 from gaprune.cli.options import GROUPS, JsonFlag, with_default
 from gaprune.cli.output import show, show_json
-from gaprune.config.data import DataCheckOptions, DataSampleOptions
+from gaprune.config.data import DataCheckOptions, DataSampleOptions, ExportOptions
 from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
@@ -27,6 +27,7 @@ _TYPED: dict[str, type[CommandOptions]] = {
     "prune": Recipe,
     "compare": Recipe,
     "recover": RecoveryOptions,
+    "export": ExportOptions,
     "data check": DataCheckOptions,
     "data sample": DataSampleOptions,
 }

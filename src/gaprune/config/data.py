@@ -61,6 +61,17 @@ class DataSampleOptions(DomainReading, CommandOptions):
     command: ClassVar[str] = "data sample"
 
 
+class ExportOptions(DomainReading, CommandOptions):
+    """Options of ``gaprune export`` that have no flag."""
+
+    command: ClassVar[str] = "export"
+
+    floor: str | None = Field(
+        None,
+        description="Least mean and lowest cosine to the original; default: 0.98,0.95 in int8, otherwise 0.999,0.999.",
+    )
+
+
 class DataOptions(DataReading):
     """The calibration data."""
 

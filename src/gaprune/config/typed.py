@@ -37,13 +37,18 @@ class LoadingOptions(ModelOptions, total=False):
     max_length: int | None
 
 
-class ReadingOptions(TypedDict, total=False):
-    """How data are read."""
+class DomainReading(TypedDict, total=False):
+    """How data of the domain are read."""
 
     subset: str | None
     split: str | None
     columns: Columns
     skip_empty: bool
+
+
+class ReadingOptions(DomainReading, total=False):
+    """How data are read."""
+
     general_subset: str | None
     general_split: str | None
     general_columns: Columns

@@ -64,7 +64,7 @@ class Floor(NamedTuple):
         if not (0 <= lowest <= 1 and 0 <= mean <= 1):
             raise ConfigError(
                 f"floor: {values!r} is not the mean and the lowest cosine, two numbers between 0 and 1.",
-                "For example --floor 0.99,0.95 (floor=(0.99, 0.95)).",
+                "For example --set floor=0.99,0.95 (floor=(0.99, 0.95)).",
             )
         return cls(mean, lowest)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from gaprune.config.typed import DomainReading
 from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError, ModelError
@@ -63,6 +64,7 @@ def export_model(
     force: bool = False,
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    **reading: Unpack[DomainReading],
 ) -> Exported:
     """Write a model in another format, and compare its embeddings with those of the original.
 
@@ -88,6 +90,7 @@ def export_model(
         force: Write the export even if it is below the floor; its card says so.
         overwrite: Whether an existing output of GAPrune is replaced.
         trust_remote_code: Whether code that comes with the model may run.
+        **reading: How ``domain`` is read: ``subset``, ``split``, ``columns``, ``skip_empty``.
 
     Raises:
         GapruneError: One of its kinds; a :class:`gaprune.errors.ModelError` if the export is below the floor; then
@@ -108,7 +111,9 @@ def export_model(
     least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)
     target.check()
-    own = () if domain is None else read_triplets(domain)
+    own = () if domain is None else read_triplets(domain, **reading)
+    for option in reading if domain is None else ():
+        raise ConfigError(f"{option}: no triplets are named, so this has no effect.", "Name them, or leave it out.")
     provenance = Provenance.read(folder)
     model = request.load(folder, dtype="float32")
     shortened = None if dimensions is None else shorten(model, folder, dimensions, own)
@@ -157,7 +162,8 @@ def _too_far(agreement: Agreement, floor: Floor, *, int8: bool) -> ModelError:
     )
     return ModelError(
         f"The export is too far from the original. {agreement} The floor is {floor.mean:g} and {floor.lowest:g}.",
-        f"Nothing was written. {way}; lower the floor (--floor), or write it all the same with --force (force=True).",
+        f"Nothing was written. {way}; lower the floor (--set floor=0.9,0.8), or write it all the same with --force "
+        "(force=True).",
     )
 
 

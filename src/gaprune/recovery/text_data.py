@@ -171,7 +171,7 @@ def read_text_data(options: RecoveryOptions, general: Sequence[Triplet] | None =
     found = None
     if options.share_of_general(named=general is not None or options.general is not None):
         if general is None and options.general is not None and Path(options.general).expanduser().exists():
-            found = read_passages(options.general, seed=options.seed)
+            found = read_passages(options.general, columns=options.general_columns, seed=options.seed)
         else:
             general = general or read_general(
                 options.general,
@@ -181,7 +181,8 @@ def read_text_data(options: RecoveryOptions, general: Sequence[Triplet] | None =
                 seed=options.seed,
             )
             found = texts_of_triplets(general, "general", seed=options.seed)
-    return TextData.of(read_passages(str(options.texts), seed=options.seed), found, options)
+    texts = read_passages(str(options.texts), columns=options.columns, seed=options.seed)
+    return TextData.of(texts, found, options)
 
 
 def pack(

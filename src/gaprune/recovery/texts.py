@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +14,9 @@ from pathlib import Path
 from gaprune.config.data import LONGEST
 from gaprune.data.documents.passages import cut, sentences
 from gaprune.data.documents.read import DOCUMENT_SUFFIXES, holds_documents, read_documents
-from gaprune.data.read import read_triplets
-from gaprune.data.readers.files import files_of
+from gaprune.data.read import read_records, read_triplets
+from gaprune.data.readers.columns import is_triplet
+from gaprune.data.readers.files import files_of, say_unread
 from gaprune.data.triplets import Triplet
 from gaprune.errors import DataError
 from gaprune.models.prompts import Role
@@ -102,7 +103,7 @@ class Texts:
         return Texts(self.name, tuple(entry for group in order for entry in group)), Texts(self.name, tuple(held))
 
 
-def read_passages(source: str | Path, *, seed: int = 0) -> Texts:
+def read_passages(source: str | Path, *, columns: Mapping[str, str] | None = None, seed: int = 0) -> Texts:
     """Read texts as passages: documents, or triplets, of which every text counts.
 
     Documents (text, Markdown, HTML, PDF, and .jsonl whose lines have a ``text``) are cut into passages of up to 150
@@ -111,6 +112,7 @@ def read_passages(source: str | Path, *, seed: int = 0) -> Texts:
 
     Args:
         source: A file, or a folder of documents and .jsonl files, subfolders included.
+        columns: Columns of triplets, as for :func:`read_triplets`; files that lack them are read by the usual names.
         seed: Seed of the order of the sentences.
 
     Raises:
@@ -118,12 +120,23 @@ def read_passages(source: str | Path, *, seed: int = 0) -> Texts:
     """
     path = Path(source).expanduser()
     entries: list[Entry] = []
+    if path.is_dir():
+        say_unread(path, DOCUMENT_SUFFIXES)
     for file in [path] if path.is_file() else files_of(path, DOCUMENT_SUFFIXES, kind="text", recursive=True):
-        entries += _documents(file, seed) if holds_documents(file) else _triplets(read_triplets(file), seed)
+        if holds_documents(file):
+            entries += _documents(file, seed)
+        else:
+            entries += _triplets(read_triplets(file, columns=_mapped(file, columns or {})), seed)
     unique = tuple({entry.passage: entry for entry in reversed(entries)}.values())[::-1]
     if not unique:
         raise DataError("holds no passage.", f"Give texts of {_SHORTEST} words or more.", source=source)
     return Texts(path.resolve().name, unique)
+
+
+def _mapped(file: Path, columns: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the mapping if the first record of a file has one of its columns, or has no names that are known."""
+    first = next(iter(read_records(file)), None)
+    return columns if first is None or not is_triplet(first) or set(columns.values()) & set(first.fields) else {}
 
 
 def texts_of_triplets(triplets: Iterable[Triplet], name: str, *, seed: int = 0) -> Texts:

@@ -115,7 +115,8 @@ def triplets_from_texts(
     if not passages:
         raise DataError(
             f"none of the {len(documents)} documents has a passage of {shortest} to {longest} words.",
-            "Give longer documents, or other limits: --min-words and --max-words (shortest=..., longest=...).",
+            "Give longer documents, or make the triplets by `gaprune data from-texts` with other limits: --min-words "
+            "and --max-words (shortest=..., longest=...).",
             source=source,
         )
     texts = [passage.text for passage in passages]
@@ -187,7 +188,8 @@ def _require(available: int, count: int | None, dropped: Counter[str], source: s
     if not available:
         raise DataError(
             f"no triplet can be made from the documents. Left out: {left_out}.",
-            "Give more or longer documents, or other --kinds (kinds=...).",
+            "Give more or longer documents, or make the triplets by `gaprune data from-texts` with other --kinds "
+            "(kinds=...).",
             source=source,
         )
     if count is not None and available < count:

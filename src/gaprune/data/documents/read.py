@@ -11,7 +11,7 @@ from gaprune.config.data import DomainReading
 from gaprune.data.documents.formats import Block, read_html, read_markdown, read_pdf
 from gaprune.data.read import TRIPLET_SUFFIXES
 from gaprune.data.readers.columns import NAMES
-from gaprune.data.readers.files import files_of
+from gaprune.data.readers.files import files_of, say_unread
 from gaprune.data.readers.json_files import read_jsonl
 from gaprune.data.readers.judged import is_judged
 from gaprune.data.words import words
@@ -72,7 +72,8 @@ def read_documents(source: str | Path) -> list[Document]:
     document.
 
     Args:
-        source: A file (.txt, .md, .markdown, .html, .htm, .pdf, .jsonl) or a folder; hidden files are ignored.
+        source: A file (.txt, .md, .markdown, .html, .htm, .pdf, .jsonl) or a folder; hidden files are ignored, and how
+            many files have other formats is said.
 
     Returns:
         The documents in the order of the files' names, empty ones included.
@@ -82,6 +83,8 @@ def read_documents(source: str | Path) -> list[Document]:
     """
     folder = Path(source).expanduser()
     documents: dict[str, Document] = {}
+    if folder.is_dir():
+        say_unread(folder, DOCUMENT_SUFFIXES)
     for path in files_of(folder, _READERS, kind="document", recursive=True):
         name = path.relative_to(folder).as_posix() if folder.is_dir() else path.name
         for document in _READERS[format_of(path)](path, name):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
 from gaprune.errors import DataError, suggest
+from gaprune.util.progress import say
 from gaprune.util.text_files import COMPRESSED, format_of
 
 _ABOUT = {"dataset_infos.json", "dataset_info.json"}
@@ -13,19 +15,32 @@ _ABOUT = {"dataset_infos.json", "dataset_info.json"}
 
 
 _DOCUMENTS = {".htm", ".html", ".markdown", ".md", ".pdf", ".txt"}
+_SHEETS = {".ods", ".xls", ".xlsx"}
+_SAVED = " Save the spreadsheet as CSV (UTF-8)."
 _MADE = " Plain documents become triplets by `gaprune data from-texts`; `gaprune shrink` takes them as they are."
 
 
 def files_in(folder: Path, endings: Collection[str], *, recursive: bool = False) -> list[Path]:
     """Return the files of these formats in a folder, sorted by name; hidden ones are ignored."""
-    return [
-        entry
-        for entry in sorted(folder.rglob("*") if recursive else folder.iterdir())
-        if format_of(entry) in endings
-        and entry.name not in _ABOUT
-        and not any(part.startswith(".") for part in entry.relative_to(folder).parts)
-        and entry.is_file()
-    ]
+    entries = sorted(folder.rglob("*") if recursive else folder.iterdir())
+    return [each for each in entries if format_of(each) in endings and _is_shown(each, folder)]
+
+
+def say_unread(folder: Path, endings: Collection[str]) -> None:
+    """Say in a line how many files in a folder are left out, because they are of other formats, by ending."""
+    unread = Counter(
+        entry.suffix.lower() or "without an ending"
+        for entry in folder.rglob("*")
+        if format_of(entry) not in endings and _is_shown(entry, folder)
+    )
+    if unread:
+        kinds = ", ".join(f"{number:,} {ending}" for ending, number in sorted(unread.items()))
+        say(f"{folder}: left out, because these formats cannot be read: {kinds}.")
+
+
+def _is_shown(entry: Path, folder: Path) -> bool:
+    is_hidden = any(part.startswith(".") for part in entry.relative_to(folder).parts)
+    return entry.name not in _ABOUT and not is_hidden and entry.is_file()
 
 
 def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursive: bool = False) -> list[Path]:
@@ -43,6 +58,7 @@ def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursi
             ending = f"the ending {path.suffix!r}" if path.suffix else "a file without an ending"
             remedy = f"Use one of {formats}; compressed, with {' or '.join(COMPRESSED)} after it."
             remedy += _MADE if kind == "triplet" and path.suffix.lower() in _DOCUMENTS else ""
+            remedy += _SAVED if path.suffix.lower() in _SHEETS else ""
             raise DataError(f"{ending} is not a {kind} format.", remedy, source=path)
         return [path]
     files = files_in(path, endings, recursive=recursive)
@@ -50,7 +66,8 @@ def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursi
         below = sorted({entry.parent.name for entry in path.glob("*/*") if format_of(entry) in endings})
         hint = f", or name one of the folders in it that have some: {', '.join(below)}" if below else ""
         documents = kind == "triplet" and any(entry.suffix.lower() in _DOCUMENTS for entry in path.rglob("*"))
-        remedy = f"Put files ({formats}) in it{hint}.{_MADE if documents else ''}"
+        sheets = any(entry.suffix.lower() in _SHEETS for entry in path.iterdir())
+        remedy = f"Put files ({formats}) in it{hint}.{_MADE if documents else ''}{_SAVED if sheets else ''}"
         raise DataError(f"the folder holds no {kind} file.", remedy, source=path)
     return files
 
