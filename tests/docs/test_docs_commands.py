@@ -37,11 +37,21 @@ NOT_RUN = {
     "docker": "other software, from the network: tests/export/test_made_for.py holds the folder to what TEI reads",
     "llama-server": "other software: `make readers` opens such files in llama.cpp",
     "pipx": "installs, with PyTorch: run by hand on 2026-11-28",
+    "python3": "makes an environment, as the Makefile does",
     "pip": "installs: tests/test_docs.py holds the names of extras to pyproject.toml",
 }  # fmt: skip
 """Words of commands that are only parsed, each with the reason."""
 
-PARENTS = ("sentence-transformers/all-MiniLM-L6-v2", "MODEL", "M", "SMALL", "parent", "parent-folder", "PARENT")
+PARENTS = (
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "demo",
+    "MODEL",
+    "M",
+    "SMALL",
+    "parent",
+    "parent-folder",
+    "PARENT",
+)
 CHILDREN = ("DIR", "pruned", "smaller", "small", "recovered")
 TRIPLETS = (
     "my-triplets.jsonl",
@@ -50,6 +60,7 @@ TRIPLETS = (
     "general-triplets.jsonl",
     "tickets.csv",
     "F/mine.jsonl",
+    "src/gaprune/data/sample_texts/triplets/finance.jsonl",
 )
 TEXTS = ("documents", "handbooks", "my-documents", "my-texts", "PATH")
 TASKS = ("tasks", "my-tasks", "T")
@@ -58,6 +69,7 @@ SMALLER = {
     "--speedup": ("--set", "parameters=20K"),
     "--tokens": ("--tokens", "1000"),
     "--minutes": ("--tokens", "1000"),
+    "shrink --minutes": (),
     "--steps": ("--steps", "2"),
     "--recover": ("--recover", "2"),
     "--depth": ("--depth", "1"),
@@ -121,7 +133,8 @@ class Shown:
     @property
     def reason(self) -> str | None:
         """Why it is not run."""
-        return next((NOT_RUN[word] for word in self.words if word in NOT_RUN), None)
+        words = (word for word in self.words if word != "demo" or self.name == "demo")  # a model has this name, too
+        return next((NOT_RUN[word] for word in words if word in NOT_RUN), None)
 
 
 def small(shown: Shown) -> list[str]:
@@ -130,8 +143,8 @@ def small(shown: Shown) -> list[str]:
         return list(shown.words[1:])
     words, rest = [], iter(shown.words[1:])
     for word in rest:
-        options = SMALLER.get(word, (word,))
-        if options[0] not in words or word not in SMALLER:
+        options = SMALLER.get(f"{shown.name} {word}", SMALLER.get(word, (word,)))
+        if word not in SMALLER or not {*options} & {*words}:
             words += options
         if word in SMALLER:
             next(rest)
@@ -201,7 +214,7 @@ def test_the_command_line_knows_it(shown):
 def base(folder: Path, model: Path, triplets) -> Path:
     """Make files of all names that pages use."""
     for name in TRIPLETS:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith(".csv"):
             rows = "".join(f"{each.query};{each.positive}\n" for each in triplets)
             (folder / name).write_text("question;answer\n" + rows, encoding="utf-8-sig")

@@ -23,7 +23,7 @@ def index_rows(evaluation: Evaluation) -> list[list[str]]:
             values = [f"{value:.4f}{_change(value, parent)}" for value in (score.value, found.value)]
             overlap = "" if found.overlap is None else f"{found.overlap:.1%}"
             cosines = [f"{cosine:.3f}" for cosine in (found.query_cosine, found.passage_cosine)]
-            rows.append([score.domain, score.task, score.metric, *values, f"{parent:.4f}", *cosines, overlap])
+            rows.append([score.domain or "all", score.task, score.metric, *values, f"{parent:.4f}", *cosines, overlap])
     return rows
 
 
