@@ -91,6 +91,9 @@ def test_the_record_says_what_was_done_and_measured(shrunk):
     assert found.speed.speedup > 0
     assert [each.options["tokens"] for each in provenance.recoveries] == [2000]
     assert {score.domain for score in provenance.evaluation.scores} == {"domain", "general"}
+    assert provenance.calibration.domain.name == "documents"
+    assert {each.data.domain.name for each in provenance.recoveries} == {"documents"}
+    assert ShrinkOptions.build(found.options).prune == QUICK["prune"]
     card = (shrunk.out / "README.md").read_text(encoding="utf-8")
     assert f"{provenance.sparsity.parameters:,}" in card
     assert "held-out queries" in card

@@ -252,14 +252,19 @@ def test_another_width_gets_a_head(bert, folder_of, many, tmp_path, quick):
 
 
 def test_it_ends_in_time(bert, folder_of, many, tmp_path, quick, monkeypatch):
-    """The speed was measured wrongly: the training ends when the time is over, and looks at the held-out texts."""
+    """The speed was measured wrongly: both trainings end when the time is over, and look at the held-out texts."""
     monkeypatch.setattr("gaprune.recovery.retrain.measure_speed", lambda *_: Speed(1e9, 1e5, 1e5, 0.1))
     parent = load_model(folder_of("bert"), device="cpu")
-    options = quick(texts="texts", minutes=0.05, batch_size=2, teacher_cache=tmp_path / "cache", bf16=False)
-    texts = TextData.of(texts_of_triplets(many[:6], "many"), None, options)
-    (stage,) = retrain(bert, parent, options, Checkpoints(tmp_path / "points"), texts=texts)
-    assert stage.training.steps < len(stage.data.packed.batches)
-    assert stage.training.distillation[-1].step == stage.training.steps
+    given = {"texts": "texts", "minutes": 0.05, "batch_size": 2, "steps": 2000, "bf16": False}
+    options = quick(**given, teacher_cache=tmp_path / "cache")
+    texts, triplets = (
+        TextData.of(texts_of_triplets(many[:6], "many"), None, options),
+        read_recovery_data(options, domain=many),
+    )
+    first, last = retrain(bert, parent, options, Checkpoints(tmp_path / "points"), texts=texts, triplets=triplets)
+    assert first.training.steps < len(first.data.packed.batches)
+    assert first.training.distillation[-1].step == first.training.steps
+    assert last.training.steps < 2000
 
 
 def test_a_time_is_turned_into_tokens():

@@ -13,12 +13,14 @@ import gaprune
 import provenances
 from gaprune.config.files import load_recipe
 from gaprune.config.recipe import Recipe
+from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ModelError
 from gaprune.evaluation.quality.changed import ChangedQueries
 from gaprune.evaluation.quality.index import IndexScore, SizeScore
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.export.provenance import Provenance
 from gaprune.report.page import report_page
+from gaprune.report.shrink import answer_sentence, shrink_rows
 from toys import tasks_folder
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -218,6 +220,25 @@ def test_recipes_can_be_copied(tmp_path):
     (code,) = Parsed(report_page(recorded)).code
     (tmp_path / "prune.yaml").write_text(code, encoding="utf-8")
     assert Recipe.build(load_recipe(tmp_path / "prune.yaml")).model_dump(mode="json") == recorded.recipe
+
+
+def test_the_recipe_of_a_shrunk_model_is_one_of_shrink(tmp_path):
+    options = {"domain": "mine.jsonl", "speedup": "2", "minutes": 30.0, "prune": {"triplets": 64}}
+    made = shrunk()
+    page = report_page(made.model_copy(update={"shrink": made.shrink.model_copy(update={"options": options})}))
+    (code,) = Parsed(page).code
+    (tmp_path / "shrink.yaml").write_text(code, encoding="utf-8")
+    assert load_recipe(tmp_path / "shrink.yaml", ShrinkOptions) == options
+
+
+@pytest.mark.parametrize("value", [0.6, 1.2])
+def test_a_score_above_the_parents_is_not_a_share_that_was_kept(value):
+    made = shrunk()
+    score = replace(made.evaluation.scores[0], value=value, index=None)
+    found = Evaluation((score,), (384, 384))
+    row = shrink_rows(made, found)[-1][-1]
+    assert row == ("75.0% kept" if value < 0.8 else "50.0% above")
+    assert ("your labels" in answer_sentence(made, found)) == (value > 0.8)
 
 
 @pytest.fixture(scope="module")

@@ -239,6 +239,7 @@ class Shrink(Record):
         texts: Number of texts that it was distilled on.
         is_labelled: Whether the user gave the triplets; otherwise they were made from documents.
         warnings: What was wrong with the data.
+        options: Those that the run was asked for.
     """
 
     target: str
@@ -251,3 +252,4 @@ class Shrink(Record):
     texts: int
     is_labelled: bool
     warnings: tuple[str, ...] = ()
+    options: Options = Field(default_factory=dict)

@@ -81,8 +81,12 @@ class Prepared:
     speed: SpeedOfShapes | None = None
 
     def method(self, name: str, pruning: Unstructured | Structured, report: Reconstruction | None) -> Method:
-        """Return how a model was pruned by the criterion ``name``, for its provenance."""
+        """Return how a model was pruned by the criterion ``name``, for its provenance, with constants that count."""
         options = self.criteria[name].model_dump()
+        if isinstance(pruning, Structured):
+            terms = self.criteria[name].terms
+            idle = set(terms.get("weights", ())).difference(*(terms.get(each, ()) for each in ("units", "layers")))
+            options = {option: value for option, value in options.items() if option not in idle}
         return Method(criterion=split_name(name)[0], options=options, pruning=pruning, reconstruction=report)
 
 

@@ -13,31 +13,29 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.data import DataReading
 from gaprune.config.files import given_options
-from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
-from gaprune.errors import ConfigError, ModelError, TimeTooShortError, continued_by, require_extra
+from gaprune.errors import ConfigError, ModelError, TimeTooShortError, continued_by
 from gaprune.evaluation.quality.changed import evaluate_queries
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.scores import Evaluation
-from gaprune.export.folder import check_destination, save
+from gaprune.export.folder import save
+from gaprune.export.portable import portable
 from gaprune.export.provenance import Provenance
 from gaprune.export.records import Shrink
 from gaprune.models.checks import check_layers
 from gaprune.models.load import load_model
 from gaprune.models.vocabulary import vocabulary
-from gaprune.pipelines.arguments import check_outside
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from gaprune.pipelines.export import export_model
-from gaprune.pipelines.meet_target import Met, check_runtime, meet_target
+from gaprune.pipelines.meet_target import Met, meet_target
 from gaprune.pipelines.recover import recover
+from gaprune.pipelines.shrink_checks import check_shrink, check_size, exported_folder
 from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink, recipe_of
 from gaprune.pipelines.stage_advice import advising
 from gaprune.pipelines.stages import Stages, fingerprint_of
-from gaprune.pruning.spaces import check_target, spaces
-from gaprune.pruning.tokenizers import VOCABULARY_EXTRA
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.report.card import model_card
 from gaprune.report.markdown import put_section
@@ -48,18 +46,6 @@ from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-_DECIDED = {
-    "prune": {
-        "model", "domain", "general", "target", "out", "overwrite", "tasks", "trust_remote_code",
-        *DataReading.model_fields,
-    },
-    "recover": {
-        "model", "parent", "domain", "general", "texts", "out", "overwrite", "tasks", "checkpoint", "resume",
-        "trust_remote_code", *DataReading.model_fields,
-    },
-}  # fmt: skip
-"""Options of the stages that ``shrink`` decides."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +104,13 @@ def shrink(
         {"model": model, "domain": domain, "general": general, "out": out},
         options,
     )
-    destination = _check(asked)
+    destination = check_shrink(asked)
     work = destination.with_name(f"{destination.name}.stages")
     general_source = asked.general or sample_triplets("general")
     read = {"domain": fingerprint_of(str(asked.domain)), "general": fingerprint_of(general_source)}
     parent = load_model(str(asked.model), trust_remote_code=asked.trust_remote_code)
     check_layers(parent)
-    _check_size(parent, asked)
+    check_size(parent, asked)
     with locked(work, wait=False), _left(stages := Stages(work)):
         inputs = {**read, **_named(asked, "held_out", "seed", *DataReading.model_fields)}
         is_new = not stages.has("data", inputs)
@@ -150,31 +136,6 @@ def shrink(
     return result
 
 
-def _check(asked: ShrinkOptions) -> Path:
-    """Return the folder to write; what can be wrong with options is refused here."""
-    for option, said in (("model", "the parent, a folder or a hub id"), ("domain", "texts of your domain")):
-        if getattr(asked, option) is None:
-            raise ConfigError(f"{option}: nothing is named.", f"Name {said}.")
-    if asked.out is None:
-        raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (out=...).")
-    _check_stages(asked)
-    check_runtime(asked.runtime)
-    destination = check_destination(asked.out, overwrite=asked.overwrite)
-    if asked.runtime != "torch":
-        check_destination(_exported_folder(asked), overwrite=asked.overwrite)
-    read = {option: getattr(asked, option) for option in ("model", "domain", "general")}
-    check_outside({destination}, read=read, written={})
-    return destination
-
-
-def _check_size(parent: SentenceTransformer, asked: ShrinkOptions) -> None:
-    """Refuse a size or a number of parameters that is out of reach, then one that needs what is not installed."""
-    if asked.target.kind == "speedup":
-        return
-    check_target(asked.target, parent, spaces(parent, asked.target, recipe_of(asked), tokens=1, speed=None), tokens=1)
-    require_extra(*VOCABULARY_EXTRA)
-
-
 @contextmanager
 def _left(stages: Stages) -> Iterator[None]:
     """Say what is left of a run that ends early and how it continues; of one that is refused at once, nothing is."""
@@ -187,19 +148,6 @@ def _left(stages: Stages) -> Iterator[None]:
         if stages.folder.exists():
             say(f"Finished stages are kept in {stages.folder}, for the corrected command.")
         raise
-
-
-def _check_stages(asked: ShrinkOptions) -> None:
-    """Refuse options of the stages that are unknown, are not valid, or are decided here."""
-    for stage, given in (("prune", asked.prune), ("recover", asked.recover)):
-        for option in given:
-            if option in _DECIDED[stage]:
-                raise ConfigError(
-                    f"{stage}: {option} is decided by shrink.",
-                    "Leave it out, or give it to shrink itself if it has it.",
-                )
-    recipe_of(asked)
-    RecoveryOptions.build({"texts": "texts", "minutes": asked.minutes}, asked.recover)
 
 
 def _named(asked: ShrinkOptions, *options: str) -> dict[str, Any]:
@@ -284,6 +232,7 @@ def _record(asked: ShrinkOptions, data: DomainData, met: Met, stages: Stages) ->
         texts=data.text_count,
         is_labelled=data.is_labelled,
         warnings=data.warnings,
+        options=asked.model_dump(mode="json", exclude_unset=True),
     )
 
 
@@ -300,7 +249,7 @@ def _finish(
     evaluation, queries = evaluate_queries(child, tasks, parent=its, label="Judging")
     out = Path(str(asked.out))
     measured = {"shrink": record, "evaluation": evaluation}
-    provenance = made.model_copy(update=measured).seen_from(out, asked.model)
+    provenance = _with_given_names(made, asked).model_copy(update=measured).seen_from(out, asked.model)
     card = put_section(model_card(provenance, evaluation), "shrink", shrink_markdown(provenance, evaluation))
     save(
         child,
@@ -313,7 +262,7 @@ def _finish(
     )
     exported = None
     if asked.runtime != "torch":
-        exported = _exported_folder(asked)
+        exported = exported_folder(asked)
         export_model(
             out,
             to=asked.runtime,
@@ -326,5 +275,19 @@ def _finish(
     return Shrunk(out, provenance, evaluation, exported)
 
 
-def _exported_folder(asked: ShrinkOptions) -> Path:
-    return Path(f"{asked.out}-{asked.runtime}")
+def _with_given_names(made: Provenance, asked: ShrinkOptions) -> Provenance:
+    """Return the provenance with the names of the user's data in place of those of the stages."""
+    names = portable({"domain": asked.domain, "general": asked.general or "general.jsonl"})
+    inner = {"domain.jsonl": names["domain"], "general.jsonl": names["general"], "texts": names["domain"]}
+
+    def named(content: Any) -> Any:
+        if isinstance(content, dict):
+            return {
+                key: inner.get(value, value)
+                if key in ("name", "domain", "general", "texts") and isinstance(value, str)
+                else named(value)
+                for key, value in content.items()
+            }
+        return list(map(named, content)) if isinstance(content, list) else content
+
+    return Provenance.model_validate(named(made.as_dict()))

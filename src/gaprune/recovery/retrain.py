@@ -93,10 +93,10 @@ def retrain(
     """
     if texts is not None and options.bf16 is None:
         options = options.model_copy(update={"bf16": computes_in_bf16(child.device)})
-    seconds = None
+    seconds, start = None, time.monotonic()
     if texts is not None and parent is not None:
         _give_head(child, parent, texts, options)
-        texts, seconds = _planned(child, parent, texts, options, checkpoints, finish=triplets is not None)
+        texts, seconds = _planned(child, parent, texts, options, checkpoints, triplets=triplets)
     if rank() == 0:
         planned = None if texts is None else sum(texts.packed.tokens)
         kinds = {"texts": texts and texts.as_dict(), "data": triplets and triplets.as_dict(), "tokens": planned}
@@ -107,7 +107,11 @@ def retrain(
     if triplets is not None:
         finish = options.model_copy(update={"texts": None, "tokens": None, "minutes": None})
         teacher = _teacher(parent, triplets, finish, parent_sha256) if finish.distil else None
-        training = recover_model(child, triplets, finish, checkpoints.of("triplets"), teacher=teacher)
+        # Seconds are given in the run that planned them; several processes have to stop at the same step.
+        is_timed = seconds is not None and world_size() == 1
+        left = 60 * (options.minutes or 0.0) - (time.monotonic() - start) if is_timed else None
+        points, label = checkpoints.of("triplets"), "Fine-tuning on triplets"
+        training = recover_model(child, triplets, finish, points, teacher=teacher, seconds=left, label=label)
         stages.append(Stage(finish, triplets, training))
     return tuple(stages)
 
@@ -193,7 +197,7 @@ def _planned(
     options: RecoveryOptions,
     checkpoints: Checkpoints,
     *,
-    finish: bool,
+    triplets: RecoveryData | None,
 ) -> tuple[TextData, float | None]:
     """Return the texts with the batches that the budget is enough for, and their seconds if there is a time budget.
 
@@ -204,10 +208,10 @@ def _planned(
         return texts.planned(child, int(kept), options), None
     sample = texts.planned(child, _SAMPLE, options)
     speed = measure_speed(child, parent, sample, options)
-    seconds = None
+    seconds, finish = None, _finish(options, speed, sample, triplets)
     tokens = options.tokens or int(_PASSES * speed.a_pass)
     if options.minutes is not None:
-        seconds = _seconds(options, speed, sample, steps=options.steps if finish else 0)
+        seconds = _seconds(options, speed, sample, finish)
         affordable = speed.tokens(seconds)
         tokens = affordable if options.tokens is None else min(tokens, affordable)
     planned = texts.planned(child, all_reduce_min(tokens), options)
@@ -217,24 +221,38 @@ def _planned(
         f"{_minutes(speed.seconds(total))} (the parent embeds {speed.parent:,.0f} tokens per second, the model is "
         f"trained on {speed.child:,.0f})."
     )
+    if triplets is not None:
+        limit = "" if options.minutes is None else f"; both end after {options.minutes:.3g} minutes"
+        say(f"Then {options.steps} steps of fine-tuning on triplets: about {_minutes(finish)}{limit}.")
     return planned, seconds
 
 
-def _seconds(options: RecoveryOptions, speed: Speed, sample: TextData, *, steps: int) -> float:
-    """Return the time for the distillation, beside so many steps on triplets.
+def _finish(options: RecoveryOptions, speed: Speed, sample: TextData, triplets: RecoveryData | None) -> float:
+    """Return how many seconds the fine-tuning on triplets takes, with its looks at held-out ones."""
+    if triplets is None:
+        return 0.0
+    rows = [row for batch in sample.packed.batches for row in batch]
+    a_pair = sum(sample.packed.tokens) / len(rows) * (1 + triplets.negatives)
+    looks = 2 + options.steps // options.evaluate_every
+    pairs = options.steps * options.batch_size + looks * len(triplets.held_out or ()) / _PASSES_OF_A_STEP
+    return pairs * a_pair / speed.child
+
+
+def _seconds(options: RecoveryOptions, speed: Speed, sample: TextData, finish: float) -> float:
+    """Return the time for the distillation, beside the seconds of the fine-tuning on triplets.
 
     Raises:
         ConfigError: If that is not enough for a few steps.
     """
     a_step = sum(sample.packed.tokens) / len(sample.packed.batches)
-    finish, least = steps * a_step / speed.child, speed.seconds(_FEWEST * a_step)
+    least = speed.seconds(_FEWEST * a_step)
     seconds = 60 * (options.minutes or 0.0) - finish
     if seconds < least:
-        also = f" and {steps} steps on triplets" if steps else ""
+        also = f" and {options.steps} steps on triplets" if finish else ""
         raise TimeTooShortError(
             f"minutes: {options.minutes:g} are too few: {_FEWEST} steps of distillation{also} take about "
             f"{_minutes(finish + least)} here.",
-            f"Give --minutes {(finish + least) / 60:.1f} or more{', or lower --steps' if steps else ''}.",
+            f"Give --minutes {(finish + least) / 60:.1f} or more{', or lower --steps' if finish else ''}.",
             least_minutes=(finish + least) / 60,
         )
     return seconds

@@ -78,7 +78,7 @@ def recipe_text(
     """
     from ruamel.yaml import YAML
 
-    usual = options().model_dump(mode="json")
+    usual = options.model_construct().model_dump(mode="json")
     chosen = {
         name: recorded[name]
         for name in recorded

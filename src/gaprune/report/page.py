@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.config.recipe import Recipe
 from gaprune.config.recovery import RecoveryOptions
+from gaprune.config.shrink import ShrinkOptions
 from gaprune.export.records import Structured
 from gaprune.report.answer import answer_text
 from gaprune.report.front_matter import short_name
@@ -201,6 +202,9 @@ def _recipes(provenance: Provenance) -> list[Part]:
     """Return the options that differ from their defaults, of every step, as YAML to copy."""
     paths = "Of every path only the last part is recorded: put the folder before it."
     parts = []
+    if provenance.shrink is not None and provenance.shrink.options:
+        command = "gaprune shrink --recipe shrink.yaml --out DIR"
+        return [Part(lines=[paths], code=recipe_text(command, provenance.shrink.options, ShrinkOptions, _PLACES))]
     if provenance.recipe:
         command = "gaprune prune --recipe prune.yaml --out DIR"
         parts.append(Part(lines=[paths], code=recipe_text(command, provenance.recipe, Recipe, _PLACES)))

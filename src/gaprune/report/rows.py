@@ -92,8 +92,9 @@ def recovery_rows(recovery: Recovery) -> Rows:
         ("loss", " + ".join(f"{weight:g} x {term}" for term, weight in recovery.loss.items())),
         ("maximum learning rate", f"{training.learning_rate:g}"),
         ("trained", f"low-rank updates of rank {recovery.lora}, merged" if recovery.lora else "all weights"),
-        ("weights kept at zero", f"{training.masked_weights:,}"),
     ]
+    if training.masked_weights:
+        rows.append(("weights kept at zero", f"{training.masked_weights:,}"))
     if training.distillation:
         points = [point for point in training.distillation if point.step in (0, training.best_step)]
         cosines = (f"{point.held_out_cosine:.4f} at {point.tokens:,} tokens" for point in points)

@@ -176,15 +176,11 @@ def target_text(target: TargetChoice) -> str:
 def recovery_lines(recovery: Recovery) -> list[str]:
     """Return how a recovery went."""
     training = recovery.training
-    held = (
-        f"{training.masked_weights:,} weights were kept at zero"
-        if training.masked_weights
-        else "there were no zeros to keep"
-    )
+    held = f"; {training.masked_weights:,} weights were kept at zero" if training.masked_weights else ""
     if isinstance(recovery.data, DistillationData):
         return _distillation_lines(recovery.data, training, held)
     lines = [
-        f"Recovery: {training.steps} steps of fine-tuning, learning rate at most {training.learning_rate:g}; {held}."
+        f"Recovery: {training.steps} steps of fine-tuning, learning rate at most {training.learning_rate:g}{held}."
     ]
     if training.before:
         before, after = training.before["loss"], training.after["loss"]
@@ -206,7 +202,7 @@ def _distillation_lines(data: DistillationData, training: Training, held: str) -
     tokens = points[-1].tokens if points else data.tokens
     first = (
         f"Distillation: {tokens:,} tokens, {data.passes:.1f} passes over {data.domain.passages:,} passages planned, "
-        f"{training.steps} steps, learning rate at most {training.learning_rate:g}; {held}."
+        f"{training.steps} steps, learning rate at most {training.learning_rate:g}{held}."
     )
     lines = [first]
     if data.spans_as_queries:

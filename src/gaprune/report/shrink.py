@@ -69,7 +69,9 @@ def _score(value: float | None) -> str:
 
 
 def _kept(mine: float, its: float | None) -> str:
-    return "" if not its else f"{mine / its:.1%} kept"
+    if not its:
+        return ""
+    return f"{mine / its:.1%} kept" if mine <= its else f"{mine / its - 1:.1%} above"
 
 
 def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
@@ -78,11 +80,18 @@ def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
     if found is None:
         raise ValueError("this model was not made by shrink")
     mine, its = evaluation.mean("domain"), evaluation.parent_mean("domain")
-    quality = f"{mine / its:.1%} of its nDCG@10" if its else f"an nDCG@10 of {mine:.3f} (its parent has 0)"
+    trained = "training on your labels" if found.is_labelled else "distillation on your texts"
+    if not its:
+        quality = f"an nDCG@10 of {mine:.3f} (its parent has 0)"
+    elif mine > its:
+        quality = f"an nDCG@10 {mine / its - 1:.1%} above that of the untrained parent, after {trained},"
+    else:
+        quality = f"{mine / its:.1%} of its nDCG@10"
     return (
         f"{sizes.parent_parameters / sizes.parameters:.1f} times smaller and {found.speed.speedup:.1f} times faster "
-        f"than its parent ({found.runtime}, measured), with {quality} on "
-        f"{found.held_out_queries} held-out queries of the domain."
+        f"than its parent ({found.runtime}, measured: {found.speed.latency:.1f} times for one query, "
+        f"{found.speed.throughput:.1f} for a batch), with {quality} on {found.held_out_queries} held-out queries of "
+        "the domain."
     )
 
 
