@@ -191,7 +191,8 @@ def test_less_time_is_kept_by_fewer_rounds_then_by_fewer_triplets(planned):
     assert best == plans[0].best
     assert (best.rounds, least.rounds) == (3, 1)
     assert least.triplets == 64 < best.triplets
-    assert least.layer_triplets / best.layer_triplets == pytest.approx(64 / best.triplets, rel=0.05)
+    assert least.layer_triplets / best.layer_triplets == 1 / 8
+    assert least.reconstruction_triplets / best.reconstruction_triplets == 1 / 8
     assert len(found) > 2
     assert all(each.triplets == best.triplets for each in found if each.rounds > 1)
     assert all(each.pruning_minutes <= each.minutes / 2 for each in plans if each.setting != least)

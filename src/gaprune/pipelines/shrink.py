@@ -121,6 +121,8 @@ def shrink(
         begun = stages.scratch("pruning", inputs)
         plan = ShrinkPlan.read(begun, asked) or plan_shrink(parent, data, asked)
         is_pruned = stages.has("pruned", inputs)
+        if not is_pruned:
+            plan.check()
         say("\n".join(plan.lines(data, asked, pruned=stages.minutes("pruned") if is_pruned else None)))
         pruned = stages.once("pruned", inputs, partial(_prune, parent, data, asked, plan, begun))
         shutil.rmtree(begun, ignore_errors=True)
@@ -168,7 +170,6 @@ def _prune(
     folder: Path,
 ) -> None:
     """Prune for the target; the plan and what is measured lie in ``begun``, for a run that continues."""
-    plan.check()
     plan.write(begun)
     measured = begun / "measured"
     options: dict[str, Any] = {"domain": data.domain, "general": data.general, "seed": asked.seed}

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _TRIPLETS = (512, 256, 128, 64)
-"""Triplets of each data set that pruning is measured on: the first number that time and data are enough for."""
+"""Triplets of each data set that pruning is measured on: the first number that there is time for, and at most as many
+as there are. Triplets of the search and of the reconstruction become fewer in proportion."""
 
 _PASSES_OVER_ALL, _PASSES_OF_THE_FIT, _PASSES_OF_A_LAYER = 4.5, 6.0, 3.5
 """Forward passes that a pruning costs: over all calibration triplets for measuring, over those of the reconstruction,
@@ -76,10 +77,10 @@ class Setting(Record):
 
     def less_than(self, best: Setting) -> str:
         """Return in words what is less than in the best setting; empty if nothing is."""
-        return " and ".join(
-            f"{mine:,} {name if mine > 1 else name.removesuffix('s')} instead of {its:,}"
-            for name in ("rounds", "triplets")
-            if (mine := getattr(self, name)) < (its := getattr(best, name))
+        return ", ".join(
+            f"{its:,} {name.replace('_', ' ')} become {mine:,}"
+            for name, mine in self
+            if mine < (its := getattr(best, name))
         )
 
 
@@ -166,7 +167,7 @@ class ShrinkPlan(Record):
         )
         less = self.setting.less_than(self.best)
         if less and pruned is None:
-            yield f"Pruning is measured in less detail, to fit {self.minutes:g} minutes: {less}."
+            yield f"To fit {self.minutes:g} minutes, pruning measures less: {less}."
         if self.negatives_left_out:
             yield (
                 "The negatives of the triplets are texts to distil on; the fine-tuning contrasts a query with the "
@@ -220,12 +221,14 @@ def _settings(parent: SentenceTransformer, asked: ShrinkOptions, *, most: int) -
         rounds=_rounds(parent, asked, recipe),
     ).model_copy(update=given)
     found = [whole.model_copy(update={"rounds": number, **given}) for number in range(whole.rounds, 0, -1)]
-    for count in _TRIPLETS:
-        if count < whole.triplets:
-            few = max(2, whole.layer_triplets * count // whole.triplets)
-            fitted = max(2, whole.reconstruction_triplets * count // whole.triplets)
-            less = {"triplets": count, "layer_triplets": few, "reconstruction_triplets": fitted, "rounds": 1}
-            found.append(whole.model_copy(update={**less, **given}))
+    for count in _TRIPLETS[1:]:
+        less = {
+            "triplets": min(count, whole.triplets),
+            "layer_triplets": max(1, whole.layer_triplets * count // _TRIPLETS[0]),
+            "reconstruction_triplets": max(1, whole.reconstruction_triplets * count // _TRIPLETS[0]),
+            "rounds": 1,
+        }
+        found.append(whole.model_copy(update={**less, **given}))
     yield from dict.fromkeys(found)
 
 
