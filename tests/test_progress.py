@@ -75,6 +75,24 @@ class TestPlainLines:
             shown.update(3)
         assert plain.getvalue().splitlines()[0] == "Mining negatives; 45 s so far"
 
+    def test_short_stages_of_a_long_one_print_lines(self, plain, clock):
+        with stage("Pruning"):
+            for _ in range(20):
+                for _ in track(range(2), "Encoding"):
+                    clock.now += 5
+        lines = plain.getvalue().splitlines()
+        assert len(lines) == 200 // 30 + 1
+        assert lines[0] == "Pruning, Encoding: 2 of 2; about 0 s left of this step, 30 s so far"
+
+    def test_a_step_that_takes_long_prints_lines(self, plain, clock, monkeypatch):
+        monkeypatch.setattr(progress, "_EVERY", 0.01)
+        with stage("Solving"):
+            clock.now += 45
+            waits = threading.Event()
+            while not plain.getvalue():
+                waits.wait(0.001)
+        assert plain.getvalue().splitlines()[0] == "Solving; 45 s so far"
+
     def test_another_name(self, plain, clock):
         with stage("Recovering", total=4) as shown:
             shown.update(description="Recovering (held-out loss 0.5000)")

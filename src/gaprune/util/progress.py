@@ -159,10 +159,16 @@ class Display:
         parts = [
             each.description + (f": {each.completed:g} of {each.total:g}" if each.total else "") for each in stages
         ]
-        counted = next((number for number, each in enumerate(stages) if each.total), 0)
-        done, first = _share(stages[counted:]), stages[counted]
-        passed = self._clock() - first.began
-        left = f"about {duration(passed * (1 - done) / done)} left" if done else f"{duration(passed)} so far"
+        passed = self._clock() - stages[0].began
+        so_far = f"{duration(passed)} so far"
+        counted = next((number for number, each in enumerate(stages) if each.total), None)
+        done = 0.0 if counted is None else _share(stages[counted:])
+        if counted is None or not done:
+            left = so_far
+        else:
+            own = self._clock() - stages[counted].began
+            left = f"about {duration(own * (1 - done) / done)} left"
+            left += f" of this step, {so_far}" if counted else ""
         return f"{', '.join(parts)}; {left}"
 
     @staticmethod
