@@ -98,11 +98,13 @@ class Display:
         if self._bars is not None:
             opened.bar = self._bars.add_task(self._indented(description, len(self._stages)), total=total)
         self._stages.append(opened)
+        ended = False
         try:
             yield opened
+            ended = True
         finally:
             self._stages.remove(opened)
-            self._close(opened)
+            self._close(opened, say_so=ended)
 
     def say(self, text: str) -> None:
         """Print a remark above the bars."""
@@ -132,7 +134,7 @@ class Display:
         while not ended.wait(_EVERY / 10):
             self._changed()
 
-    def _close(self, closed: Stage) -> None:
+    def _close(self, closed: Stage, *, say_so: bool) -> None:
         if self._bars is not None and closed.bar is not None and self._stages:
             self._bars.remove_task(closed.bar)
         if self._stages:
@@ -141,7 +143,7 @@ class Display:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-        elif self._has_told:
+        elif self._has_told and say_so:
             self.say(f"{closed.description}: done after {duration(self._clock() - closed.began)}")
 
     def _changed(self) -> None:
