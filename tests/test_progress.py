@@ -85,10 +85,14 @@ class TestPlainLines:
         assert lines[0] == "Pruning, Encoding: 2 of 2; about 0 s left of this step, 30 s so far"
 
     def test_a_stage_that_fails_is_not_called_done(self, plain, clock):
-        with pytest.raises(KeyboardInterrupt), stage("Pruning") as shown:
-            clock.now += 45
-            shown.update(3)
-            raise KeyboardInterrupt
+        def interrupted():
+            with stage("Pruning") as shown:
+                clock.now += 45
+                shown.update(3)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
         assert plain.getvalue().splitlines() == ["Pruning; 45 s so far"]
 
     def test_a_step_that_takes_long_prints_lines(self, plain, clock, monkeypatch):

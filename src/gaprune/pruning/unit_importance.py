@@ -24,6 +24,7 @@ from gaprune.pruning.calibration import Calibration
 from gaprune.pruning.measure import measure_both
 from gaprune.statistics.degradation import LayerEffect
 from gaprune.statistics.sums import Statistics
+from gaprune.util.progress import track
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -162,7 +163,7 @@ def unit_importances(
         MeasurementError: If one is not finite; it names the group.
     """
     importances: dict[str, Tensor] = {}
-    for together in _shared(groups):
+    for together in track(_shared(groups), "Ranking neurons and heads"):
         inputs = [
             UnitInputs(
                 name=group.name,
