@@ -27,7 +27,7 @@ CHOICE = "Criterion"
 def compare(
     options: dict[str, Any],
     model: Annotated[
-        str | None, typer.Argument(help="Model to prune or compare: a folder or a hub id.", callback=named)
+        str | None, typer.Argument(help="Model to prune or compare: a folder, a hub id or demo.", callback=named)
     ] = None,
     criteria: Annotated[
         str,

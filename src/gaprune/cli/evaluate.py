@@ -15,7 +15,7 @@ from gaprune.util.files import check_file, write_json
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model to evaluate: a folder or a hub id.", callback=named)],
+    model: Annotated[str, typer.Argument(help="Model to evaluate: a folder, a hub id or demo.", callback=named)],
     tasks: Annotated[
         Path | None, typer.Option(help="Folder of tasks: BEIR folders, STS, pair, triplet and classification files.")
     ] = None,

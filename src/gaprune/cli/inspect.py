@@ -13,7 +13,7 @@ from gaprune.cli.output import show, show_json
 
 
 def inspect(
-    model: Annotated[str, typer.Argument(help="Model: a folder or a hub id.", callback=named)],
+    model: Annotated[str, typer.Argument(help="Model: a folder, a hub id or demo.", callback=named)],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")] = None,
     device: Device = None,
     dtype: Annotated[str | None, typer.Option(help="Torch dtype to load the model in; default: its own.")] = None,

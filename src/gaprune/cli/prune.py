@@ -31,7 +31,9 @@ _VISIBLE = (
 @with_options(Recipe, *_VISIBLE)
 def prune(
     options: dict[str, Any],
-    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.", callback=named)] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Parent model: a folder, a hub id or demo.", callback=named)
+    ] = None,
     quiet: QuietFlag = False,
     as_json: JsonFlag = False,
 ) -> None:

@@ -18,7 +18,9 @@ _VISIBLE = ("domain", "general", "speedup", "size", "runtime", "minutes", "out",
 @with_options(ShrinkOptions, *_VISIBLE)
 def shrink(
     options: dict[str, Any],
-    model: Annotated[str | None, typer.Argument(help="Parent model: a folder or a hub id.", callback=named)] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="Parent model: a folder, a hub id or demo.", callback=named)
+    ] = None,
 ) -> None:
     """Make a model smaller and faster for a domain: prune, reconstruct, distil, judge, and write it.
 

@@ -67,7 +67,7 @@ class ShrinkOptions(ShrinkInput, ShrinkTarget, CommandOptions):
     sections: ClassVar[Mapping[str, type[CommandOptions]]] = {"prune": Recipe, "recover": RecoveryOptions}
     group: ClassVar[str] = "Running"
 
-    model: Source | None = Field(None, description="Parent model: a folder or a hub id.")
+    model: Source | None = Field(None, description="Parent model: a folder, a hub id or demo.")
     minutes: float = Field(60.0, gt=0, description="Time for the whole run; what pruning leaves of it is trained.")
     out: Source | None = Field(None, description="Folder to write the model to.")
     overwrite: bool = Field(False, description="Replace the model in an output folder that exists.")

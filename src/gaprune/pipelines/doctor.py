@@ -76,10 +76,10 @@ def _extras() -> list[Finding]:
 
 def _demo() -> Finding:
     try:
-        folder = demo_model()
+        demo_model()
     except GapruneError as error:
         return Finding(f"model {DEMO}", "not there", error.remedy)
-    return Finding(f"model {DEMO}", f"all-MiniLM-L6-v2, wherever a model is named: gaprune shrink {DEMO} ({folder})")
+    return Finding(f"model {DEMO}", f"all-MiniLM-L6-v2, wherever a model is named: gaprune shrink {DEMO}")
 
 
 def _version(package: str) -> str | None:
