@@ -242,7 +242,7 @@ class TestNearNames:
             ("data chek", "No such command 'chek'. Did you mean 'check'?"),
             ("xyz", "No such command 'xyz'.\n"),
             ("prune --sparsty 0.5", "No such option: --sparsty. Did you mean '--sparsity'?"),
-            ("export --set a=b", "No such option: --set.\n"),
+            ("bench --set a=b", "No such option: --set.\n"),
             ("shrink --held-out 0.2", "write --set held_out=VALUE"),
             ("prune --tempreature 1", "Did you mean '--set temperature=VALUE'?"),
             ("evaluate m --index parnt", "Did you mean 'parent'?"),
