@@ -243,6 +243,7 @@ class TestNearNames:
             ("xyz", "No such command 'xyz'.\n"),
             ("prune --sparsty 0.5", "No such option: --sparsty. Did you mean '--sparsity'?"),
             ("bench --set a=b", "No such option: --set.\n"),
+            ("recover m --steps", "'--steps' requires an argument"),
             ("shrink --held-out 0.2", "write --set held_out=VALUE"),
             ("prune --tempreature 1", "Did you mean '--set temperature=VALUE'?"),
             ("evaluate m --index parnt", "Did you mean 'parent'?"),

@@ -123,6 +123,8 @@ def test_unknown_ending(tmp_path):
     assert "the ending '.xlsx' is not a triplet format." in str(raised(path))
     assert "CSV (UTF-8)" in raised(path).remedy
     assert "CSV (UTF-8)" in raised(tmp_path).remedy
+    assert ".txt" in raised(path.rename(tmp_path / "a.docx")).remedy
+    path = tmp_path / "a.docx"
     path = path.rename(tmp_path / "a")
     assert "a file without an ending" in str(raised(path))
 

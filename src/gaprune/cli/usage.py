@@ -16,6 +16,8 @@ _COMMAND = re.compile(r"No such command '(.*)'\.")
 def explain(error: Any) -> ConfigError:
     """Return what typer says about the words after ``gaprune`` as an error of ours."""
     said, context = error.format_message().replace("Value error, ", ""), error.ctx
+    if context is None:  # an option without its value
+        return ConfigError(said, "gaprune --help lists the commands, and --help after a command its options.")
     if hasattr(error, "possibilities"):
         said = _unknown_option(error.option_name, context)
     elif found := _COMMAND.match(said):

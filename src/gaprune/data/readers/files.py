@@ -17,6 +17,10 @@ _ABOUT = {"dataset_infos.json", "dataset_info.json"}
 _DOCUMENTS = {".htm", ".html", ".markdown", ".md", ".pdf", ".txt"}
 _SHEETS = {".ods", ".xls", ".xlsx"}
 _SAVED = " Save the spreadsheet as CSV (UTF-8)."
+_WRITTEN = {".doc", ".docx", ".odt", ".rtf"}
+_SAVED_AS_TEXT = (
+    " Save it as plain text (.txt) or web page (.html); documents are taken as they are by `gaprune shrink`."
+)
 _MADE = " Plain documents become triplets by `gaprune data from-texts`; `gaprune shrink` takes them as they are."
 
 
@@ -59,6 +63,7 @@ def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursi
             remedy = f"Use one of {formats}; compressed, with {' or '.join(COMPRESSED)} after it."
             remedy += _MADE if kind == "triplet" and path.suffix.lower() in _DOCUMENTS else ""
             remedy += _SAVED if path.suffix.lower() in _SHEETS else ""
+            remedy += _SAVED_AS_TEXT if path.suffix.lower() in _WRITTEN else ""
             raise DataError(f"{ending} is not a {kind} format.", remedy, source=path)
         return [path]
     files = files_in(path, endings, recursive=recursive)
