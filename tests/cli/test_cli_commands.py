@@ -204,7 +204,9 @@ class TestCompare:
         assert f"Written to {empty / 'c'}" in done.err
         markdown = (empty / "c" / "comparison.md").read_text(encoding="utf-8")
         said = json.loads((empty / "c" / "comparison.json").read_text(encoding="utf-8"))
-        assert len(markdown.splitlines()) == 2 + 1 + 2 * 3
+        rows, _, warnings = markdown.partition("\n\n")
+        assert len(rows.splitlines()) == 2 + 1 + 2 * 3
+        assert "evaluation task Similar" in warnings
         assert len(said["cells"]) == 2 * (2 + 1 + 2)
         assert said["settings"]["triplets"] == [4]
 

@@ -94,7 +94,7 @@ def test_many_common_texts_are_counted_and_a_few_named():
     assert report.overlaps[0].sources == ("a:0", "a:1", "a:2", "a:3", "a:4")
     assert report.problems == [
         (
-            "domain: 8 texts (50.0%) also in the evaluation task Task, whose result would be too good: "
+            "domain: 8 of 16 distinct texts (50.0%) also in the evaluation task Task, whose result would be too good: "
             "a:0, a:1, a:2 and 5 more."
         )
     ]
@@ -166,10 +166,10 @@ def test_overlap_of_domain_and_general():
     # different texts of the domain: north east, south, west, up, east, north, north up, and three long ones
     assert (found.left, found.right, found.is_evaluation) == ("domain", "general", False)
     assert found.count == 2
-    assert found.share == pytest.approx(0.2)
+    assert found.distinct == 10
     assert found.sources == ("d:1 = g:1", "d:4 = g:1")
     assert report.problems[-1] == (
-        "domain: 2 texts (20.0%) also in the general set, so domain and general data differ less: "
+        "domain: 2 of 10 distinct texts (20.0%) also in the general set, so domain and general data differ less: "
         "d:1 = g:1, d:4 = g:1."
     )
 
@@ -184,9 +184,9 @@ def test_overlap_with_evaluation():
         ("general", "Other"): (1, ("g:1",)),
     }
     assert (
-        "general: 1 text (20.0%) also in the evaluation task Other, whose result would be too good: g:1."
-        in report.problems
-    )
+        "general: 1 of 5 distinct texts (20.0%) also in the evaluation task Other, "
+        "whose result would be too good: g:1."
+    ) in report.problems
 
 
 def test_as_dict_is_plain(bert):
@@ -209,8 +209,11 @@ def test_rows(bert):
     assert table["duplicate triplets"] == ("1", "0")
     assert table["query tokens: min, median, p95, max"] == ("3, 4, 10, 11", "3, 3, 3, 3")
     assert table["query cut at 8"] == ("1", "0")
-    assert table["texts also in general"] == ("2 (20.0%)", "")
-    assert table["texts also in evaluation task general"] == ("1 (10.0%)", "1 (20.0%)")
+    assert table["texts also in general"] == ("2 of 10 distinct texts (20.0%)", "")
+    assert table["texts also in evaluation task general"] == (
+        "1 of 10 distinct texts (10.0%)",
+        "1 of 5 distinct texts (20.0%)",
+    )
 
 
 def test_what_was_not_found_is_one_sentence():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gaprune.data.documents.read import read_documents
+from gaprune.data.documents.read import holds_documents, read_documents
 from gaprune.errors import DataError
 
 MARKDOWN = """\
@@ -228,3 +228,18 @@ def test_pdf_that_cannot_be_used(tmp_path):
         path.write_bytes(content)
         with pytest.raises(DataError, match=key_word):
             read_documents(path)
+
+
+def test_queries_beside_a_corpus_are_no_documents(tmp_path, capsys):
+    folder = tmp_path / "all" / "lab"
+    folder.mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "1", "text": "a passage"}', encoding="utf-8")
+    (folder / "queries.jsonl").write_text('{"_id": "2", "text": "a query"}', encoding="utf-8")
+    (folder.parent / "more.txt").write_text("another text", encoding="utf-8")
+    assert [document.id for document in read_documents(folder)] == ["1"]
+    assert "queries.jsonl" in capsys.readouterr().err
+    assert [document.id for document in read_documents(folder.parent)] == ["1", "more.txt"]
+    assert holds_documents(folder)
+    (folder / "qrels").mkdir()
+    assert not holds_documents(folder)
+    assert len(read_documents(folder / "queries.jsonl")) == 1

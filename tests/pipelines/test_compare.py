@@ -14,6 +14,7 @@ from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.curves import make_curves
 from gaprune.evaluation.quality import changed
 from gaprune.evaluation.quality.scores import Evaluation, Score
+from gaprune.export.provenance import Provenance
 from gaprune.pipelines import prune as pipeline
 from gaprune.pruning import calibration as calibration_data
 from gaprune.pruning import measure as measuring
@@ -143,6 +144,19 @@ class TestTable:
         for sample in settings["calibration"]:
             for kind, triplets in (("domain", toy_triplets), ("general", GENERAL)):
                 assert sample[kind]["sha256"] == triplets.take(4, seed=sample["seed"]).fingerprint
+
+    def test_calibration_texts_in_the_tasks_are_recorded(self, table, folder_of, toy_triplets, tasks, tmp_path):
+        options = {
+            "criterion": "wanda",
+            "reconstruct": False,
+            "device": "cpu",
+            "sparsity": 0.5,
+            "out": tmp_path / "out",
+        }
+        gaprune.prune(folder_of("bert"), domain=toy_triplets, tasks=tasks, **options)
+        leaks = Provenance.read(tmp_path / "out").leaks
+        assert [leak.split(" task ")[1].split(",")[0] for leak in leaks] == ["Search", "Similar"]
+        assert table[0].warnings == [f"Warning: {leak}" for leak in leaks]
 
     def test_a_parent_that_finds_nothing_gives_no_relative_change(self):
         def evaluation(value, parent=None):

@@ -77,6 +77,17 @@ def test_passages_and_their_queries(documents, many):
     assert read_passages(documents).fingerprint == texts.fingerprint
 
 
+def test_near_duplicates_in_other_files_are_left_out(tmp_path, capsys):
+    text = "The reactor is cooled with water from the river before the second stage begins to run."
+    for name, end in (("a.txt", ""), ("b.txt", " Twice."), ("c.txt", " It is safe.")):
+        (tmp_path / name).write_text(text + end, encoding="utf-8")
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "corpus.jsonl").write_text(json.dumps({"_id": "1", "text": "Steam drives it all day."}))
+    (tmp_path / "corpus" / "queries.jsonl").write_text(json.dumps({"_id": "1", "text": "What is it that it drives?"}))
+    assert [entry.passage for entry in read_passages(tmp_path).entries] == [text, "Steam drives it all day."]
+    assert "near-duplicate of an earlier one (2)" in capsys.readouterr().err
+
+
 def test_columns_of_triplets_are_mapped_where_they_are_there(many, tmp_path):
     usual, own = tmp_path / "usual.jsonl", tmp_path / "own.jsonl"
     usual.write_text("".join(json.dumps({"query": a.query, "positive": a.positive}) + "\n" for a in many[:3]))

@@ -8,6 +8,7 @@ import yaml
 import provenances
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.report.card import model_card
+from gaprune.report.page import report_page
 
 
 def front(card: str) -> dict:
@@ -46,6 +47,16 @@ def test_results_are_listed_for_the_hub():
     assert len(index["results"]) == 2
     assert (found["sts"]["value"], found["sts"]["name"], found["other"]["value"]) == (0.75, "Spearman", 0.5)
     assert "93.8% of its parent's 0.8000" in text
+
+
+def test_a_score_that_is_too_good_is_warned_of_and_not_listed_for_the_hub():
+    leak = "domain data: 3 of 6 distinct texts (50.0%) also in the evaluation task sts, whose result is too good."
+    evaluation = Evaluation((score("sts", "finance", 0.75, 0.8),))
+    text = model_card(provenances.structured(leaks=(leak,)), evaluation)
+    assert "model-index" not in front(text)
+    assert leak in text.partition("## Method")[0]
+    page = report_page(provenances.structured(leaks=(leak,), evaluation=evaluation))
+    assert leak in page.partition('id="quality"')[0]
 
 
 def test_a_name_and_how_it_is_used():

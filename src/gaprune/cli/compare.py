@@ -91,9 +91,11 @@ def compare(
         )
     if out is not None:
         write_json(out / COMPARISON_FILE, result.as_dict())
-        write_text(out / "comparison.md", markdown_table(result.header(), result.rows()))
+        warnings = "".join(f"\n{line}\n" for line in result.warnings)
+        write_text(out / "comparison.md", markdown_table(result.header(), result.rows()) + warnings)
         page = write_report(out)
         if figures:
             write_figures(make_curves(result), out)
         remark(f"Written to {out}; its page is {page}.", quiet=quiet or as_json)
-    answer(result.as_dict(), plain_table(COMPARISON, result.header(), result.rows()), quiet=quiet, as_json=as_json)
+    table = plain_table(COMPARISON, result.header(), result.rows())
+    answer(result.as_dict(), table, *result.warnings, quiet=quiet, as_json=as_json)

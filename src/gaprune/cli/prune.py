@@ -69,12 +69,13 @@ def prune(
 
 def _outcome(result: Result, provenance: Provenance) -> Iterator[RenderableType]:
     from gaprune.export.records import Unstructured
-    from gaprune.report.sentences import ZEROS, outcome_lines
+    from gaprune.report.sentences import ZEROS, leak_lines, outcome_lines
     from gaprune.report.tables import evaluation_parts
 
     yield from outcome_lines(provenance)
     if result.evaluation is not None:
         yield from evaluation_parts(result.evaluation, provenance.parent.name)
+    yield from leak_lines(provenance)
     if isinstance(provenance.method.pruning, Unstructured):
         yield ZEROS
     if result.out is not None:

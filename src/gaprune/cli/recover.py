@@ -33,7 +33,7 @@ def recover(
     Example: gaprune recover pruned --texts documents --tokens 20M --domain mine.jsonl --out recovered
     """
     from gaprune.pipelines.recover import recover as verb
-    from gaprune.report.sentences import recovery_lines
+    from gaprune.report.sentences import leak_lines, recovery_lines
     from gaprune.report.tables import evaluation_parts
 
     if options.get("out") is None:
@@ -43,5 +43,6 @@ def recover(
         result = verb(model, recipe=options)
     lines = [line for record in result.records for line in recovery_lines(record)]
     quality = () if result.evaluation is None else evaluation_parts(result.evaluation, result.base.parent.name)
-    parts = (*lines, *quality, opening(options["out"]))
-    answer(result.provenance().as_dict(), *parts, quiet=quiet, as_json=as_json)
+    made = result.provenance()
+    parts = (*lines, *quality, *leak_lines(made), opening(options["out"]))
+    answer(made.as_dict(), *parts, quiet=quiet, as_json=as_json)

@@ -150,6 +150,11 @@ class Comparison(Record):
         return str(self.settings.get("model") or "model")
 
     @property
+    def warnings(self) -> list[str]:
+        """Warnings about scores that are too good, to stand beside them."""
+        return [f"Warning: {leak}" for leak in self.settings.get("leaks", ())]
+
+    @property
     def searched(self) -> tuple[str, ...]:
         """Domains with tasks that all models were scored in with the parent's passages."""
         found = (domain for domain in self.domains if self.cells)

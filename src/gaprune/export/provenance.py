@@ -48,6 +48,7 @@ class Provenance(Record):
         recipe: All options of the run.
         recoveries: Every recovery that followed, in order.
         evaluation: Scores by task, if it was evaluated.
+        leaks: Sentences about texts it was made with that are in these tasks too, so that their scores are too good.
         shrink: What ``gaprune shrink`` measured, if it made the model.
         export: The export, if this is the folder of one.
     """
@@ -64,6 +65,7 @@ class Provenance(Record):
     recipe: Options = Field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
     evaluation: Evaluation | None = None
+    leaks: tuple[str, ...] = ()
     shrink: Shrink | None = None
     export: Export | None = None
 

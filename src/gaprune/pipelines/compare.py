@@ -34,7 +34,7 @@ from gaprune.pipelines.others import (
     refuse_pruning_options,
     speed_beside,
 )
-from gaprune.pipelines.prepare import Prepared, prepare
+from gaprune.pipelines.prepare import Prepared, prepare, say_problems
 from gaprune.pipelines.prune import evaluate_parent, results
 from gaprune.pipelines.removal import Removal, plan_removal
 from gaprune.pipelines.result import Result
@@ -127,6 +127,7 @@ def compare(
     found = _find_tasks(built, given)
     data = read_data(built, Needs.together(plan.needs.values()), domain=domain_triplets, general=general_triplets)
     _check_sizes(data, counts, seeds)
+    leaks = say_problems(data.domain, found)
     cells: list[Cell] = []
     samples: list[dict[str, object]] = []
     run = dense = None
@@ -157,7 +158,7 @@ def compare(
         others += open_others(rivals, run.parent.model, dense, found, built)
         differences += _differences(cells, dense, found)
     return Comparison(
-        settings=_settings(plan, samples, run) | {"against": list(rivals)},
+        settings=_settings(plan, samples, run) | {"against": list(rivals), "leaks": list(leaks)},
         dense=cells[0].evaluation.of_parent(),
         cells=tuple(cells),
         variants=plan.variants,

@@ -66,6 +66,7 @@ class Prepared:
         recovery: The recoveries, if any are asked for.
         tasks: What every result is evaluated on, beside the parent.
         outputs: Folder of each result, by its name.
+        leaks: Sentences about calibration texts that are in evaluation tasks too.
         speed: How fast shapes are, for a search; by default operations are counted.
     """
 
@@ -78,6 +79,7 @@ class Prepared:
     recovery: RecoveryPlan | None
     tasks: Sequence[Task]
     outputs: Mapping[str, Path | None]
+    leaks: tuple[str, ...] = ()
     speed: SpeedOfShapes | None = None
 
     def method(self, name: str, pruning: Unstructured | Structured, report: Reconstruction | None) -> Method:
@@ -127,10 +129,11 @@ def prepare(
     if model is None:
         require_model(recipe)
     needs = removal.needs(created.values())
+    leaks: tuple[str, ...] = ()
     if data is None:
         data = read_data(recipe, needs, domain=domain, general=general)
-        if data.domain is not None and is_first:
-            _say_problems(data.domain, tasks)
+        if is_first:
+            leaks = say_problems(data.domain, tasks)
     recovery = plan_recovery(recipe, domain=domain, general=general) if recipe.recover else None
     checkpoint = checkpoint_of(recipe, {})
     if checkpoint is not None:
@@ -147,14 +150,17 @@ def prepare(
     if recovery is not None:
         recovery = recovery.prepare(parent.model, parent.identity)
     tasks = tasks if is_first else ()
-    return Prepared(recipe, removal, created, needs, parent, calibration, recovery, tasks, outputs, speed)
+    return Prepared(recipe, removal, created, needs, parent, calibration, recovery, tasks, outputs, leaks, speed)
 
 
-def _say_problems(domain: Triplets, tasks: Sequence[Task]) -> None:
-    """Say in a line what ``gaprune data check`` would find that spoils the run."""
+def say_problems(domain: Triplets | None, tasks: Sequence[Task]) -> tuple[str, ...]:
+    """Say in a line what ``gaprune data check`` would find that spoils the run; return what makes scores too good."""
+    if domain is None:
+        return ()
     found = check(domain, evaluation={task.name: list(task.texts()) for task in tasks})
     if problems := [*found.unusable, *found.spoiling]:
         say(f"The data have problems that can spoil this run (gaprune data check): {' '.join(problems)}")
+    return found.leaks
 
 
 def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParent:

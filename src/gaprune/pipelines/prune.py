@@ -157,6 +157,7 @@ def _finish(run: Prepared, pruned: PrunedModel, name: str, result: str, dense: E
         parent=run.parent.identity,
         method=pruned.method,
         calibration=Calibration.model_validate(run.calibration.as_dict()),
+        leaks=run.leaks,
         out=run.outputs[result],
         recoveries=pruned.recoveries,
     )

@@ -25,6 +25,7 @@ from gaprune.models.load import load_model
 from gaprune.models.modes import shortened
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import check_finite, check_outside, no_effect, split_source
+from gaprune.pipelines.prepare import say_problems
 from gaprune.pipelines.recovered import Recovered, record, unpruned
 from gaprune.recovery.arguments import check_training
 from gaprune.recovery.checkpoints import Checkpoints
@@ -108,6 +109,7 @@ def recover(
         if unlabelled is None or asked.domain is not None or domain_triplets is not None:
             triplets = read_recovery_data(asked, domain=domain_triplets, general=general_triplets, processes=count)
             triplets.check([asked], count)
+        leaks = say_problems(triplets.domain, tasks) if triplets and tasks and processes.is_main_process else ()
 
         child = _load_child(asked, loaded)
         with shortened(child, asked.max_length):
@@ -146,6 +148,7 @@ def recover(
             prompts=prompts,
             base=base or unpruned(child, identity, asked.targets),
             records=tuple(record(stage, distilled) for stage in stages),
+            leaks=leaks,
         )
         processes.wait_for_everyone()
         if processes.is_main_process:

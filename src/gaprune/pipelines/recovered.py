@@ -68,6 +68,7 @@ class Recovered(Pushable):
         prompts: Put before queries and passages.
         base: Provenance of the model that was recovered.
         records: The records of its stages: a distillation on texts, a fine-tuning on triplets, or both.
+        leaks: Sentences about triplets it was trained with that are in evaluation tasks too.
         evaluation: Its quality, if it was evaluated.
         queries: The queries that it answers worse and better than its parent, if it was evaluated beside it.
     """
@@ -78,6 +79,7 @@ class Recovered(Pushable):
     prompts: Prompts
     base: Provenance
     records: tuple[Recovery, ...]
+    leaks: tuple[str, ...] = ()
     evaluation: Evaluation | None = None
     queries: ChangedQueries | None = None
 
@@ -96,7 +98,12 @@ class Recovered(Pushable):
         """Return the provenance of this model: its pruning, and every recovery in turn."""
         recoveries = (*self.base.recoveries, *self.records)
         return self.base.model_copy(
-            update={"sparsity": self._sparsity(), "recoveries": recoveries, "evaluation": self.evaluation}
+            update={
+                "sparsity": self._sparsity(),
+                "recoveries": recoveries,
+                "evaluation": self.evaluation,
+                "leaks": tuple(dict.fromkeys((*self.base.leaks, *self.leaks))),
+            }
         )
 
     def _sparsity(self) -> Sparsity:

@@ -42,6 +42,7 @@ class Result(Pushable):
         parent: Identity of the parent.
         method: How it was pruned.
         calibration: What it was pruned with.
+        leaks: Sentences about calibration texts that are in evaluation tasks too.
         evaluation: Its quality, if it was evaluated.
         queries: The queries that it answers worse and better than its parent, if it was evaluated beside it.
         out: Folder it is written to, if the recipe names one.
@@ -58,6 +59,7 @@ class Result(Pushable):
     parent: Parent
     method: Method
     calibration: Calibration
+    leaks: tuple[str, ...] = ()
     evaluation: Evaluation | None = None
     queries: ChangedQueries | None = None
     out: Path | None = None
@@ -151,6 +153,7 @@ class Result(Pushable):
             recipe=self.recipe.model_dump(mode="json"),
             recoveries=tuple(self.recoveries),
             evaluation=self.evaluation,
+            leaks=self.leaks,
         )
 
     def save(self, out: str | Path, *, overwrite: bool = False) -> Path:

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from gaprune.config.data import LONGEST
 from gaprune.data.documents.passages import cut, sentences
-from gaprune.data.documents.read import DOCUMENT_SUFFIXES, holds_documents, read_documents
+from gaprune.data.documents.read import Document, document_files, holds_documents, read_documents
 from gaprune.data.read import read_records, read_triplets
 from gaprune.data.readers.columns import is_triplet
-from gaprune.data.readers.files import files_of, say_unread
 from gaprune.data.triplets import Triplet
 from gaprune.errors import DataError
 from gaprune.models.prompts import Role
+from gaprune.util.progress import say
 
 _SHORTEST = 5
 """Smallest number of words of a passage; shorter paragraphs are joined."""
@@ -107,8 +107,8 @@ def read_passages(source: str | Path, *, columns: Mapping[str, str] | None = Non
     """Read texts as passages: documents, or triplets, of which every text counts.
 
     Documents (text, Markdown, HTML, PDF, and .jsonl whose lines have a ``text``) are cut into passages of up to 150
-    words; titles, headings and sentences become queries. Triplets keep their queries, and all of their passages are
-    used.
+    words, without near-duplicates; titles, headings and sentences become queries. Triplets keep their queries, and all
+    of their passages are used.
 
     Args:
         source: A file, or a folder of documents and .jsonl files, subfolders included.
@@ -119,14 +119,14 @@ def read_passages(source: str | Path, *, columns: Mapping[str, str] | None = Non
         DataError: If there is no such file, a text cannot be read, or there is no passage.
     """
     path = Path(source).expanduser()
+    documents: list[Document] = []
     entries: list[Entry] = []
-    if path.is_dir():
-        say_unread(path, DOCUMENT_SUFFIXES)
-    for file in [path] if path.is_file() else files_of(path, DOCUMENT_SUFFIXES, kind="text", recursive=True):
+    for file in [path] if path.is_file() else document_files(path, kind="text"):
         if holds_documents(file):
-            entries += _documents(file, seed)
+            documents += read_documents(file)
         else:
             entries += _triplets(read_triplets(file, columns=_mapped(file, columns or {})), seed)
+    entries = [*_documents(documents, source, seed), *entries]
     unique = tuple({entry.passage: entry for entry in reversed(entries)}.values())[::-1]
     if not unique:
         raise DataError("holds no passage.", f"Give texts of {_SHORTEST} words or more.", source=source)
@@ -144,15 +144,20 @@ def texts_of_triplets(triplets: Iterable[Triplet], name: str, *, seed: int = 0) 
     return Texts(name, tuple(_triplets(triplets, seed)))
 
 
-def _documents(file: Path, seed: int) -> Iterator[Entry]:
-    documents, number = read_documents(file), -1
-    for passage in cut(documents, shortest=_SHORTEST, longest=LONGEST)[0]:
+def _documents(documents: Sequence[Document], source: str | Path, seed: int) -> Iterator[Entry]:
+    """Yield the passages of documents, and say how many are left out and why."""
+    passages, dropped = cut(documents, shortest=_SHORTEST, longest=LONGEST)
+    if dropped:
+        kinds = ", ".join(f"{reason} ({number:,})" for reason, number in dropped.items())
+        say(f"{source}: {len(passages):,} passages are read; left out: {kinds}.")
+    number = -1
+    for passage in passages:
         document = documents[passage.document]
         title = document.title if number != passage.document else ""  # for its first passage alone
         number = passage.document
         headings = [text for text in (title, passage.heading) if text]
         spans = [passage.text[start:end] for start, end in passage.sentences]
-        yield _entry(passage.text, headings, spans, f"{file} {passage.document}", seed)
+        yield _entry(passage.text, headings, spans, f"{document.file} {passage.document}", seed)
 
 
 def _triplets(triplets: Iterable[Triplet], seed: int) -> Iterator[Entry]:

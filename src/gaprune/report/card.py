@@ -55,8 +55,9 @@ def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
     query, passage = (text or "" for text in (provenance.prompts.query, provenance.prompts.passage))
     code = _PROMPTED.format(query=query, passage=passage) if query or passage else _PLAIN
     tags = ("pruning", "gaprune") if pruned else ("gaprune",)
+    listed = None if provenance.leaks else evaluation  # the hub shows results without their warnings
     parts = [
-        front_matter(provenance.parent, name=name, relation="finetune", tags=tags, evaluation=evaluation),
+        front_matter(provenance.parent, name=name, relation="finetune", tags=tags, evaluation=listed),
         f"\n# {name}\n\n",
         _OPEN.format(made=_made(provenance).format(name=parent), code=code),
         "\n## What it is worth\n\n",

@@ -33,7 +33,9 @@ def comparison_page(comparison: Comparison) -> str:
         for each in make_curves(comparison)
     ]
     sections = [
-        Section("answer", "The answer", [Part(lines=[*_best(comparison), *_others(comparison)])]),
+        Section(
+            "answer", "The answer", [Part(lines=[*_best(comparison), *_others(comparison), *comparison.warnings])]
+        ),
         Section("quality", "Quality", [table]),
         Section("curves", "Curves", curves),
         Section("data", "Data", [_data(comparison.settings)]),

@@ -21,7 +21,7 @@ from gaprune.report.rows import (
     method_rows,
     recovery_rows,
 )
-from gaprune.report.sentences import ZEROS, export_lines, recovery_lines, summary
+from gaprune.report.sentences import ZEROS, export_lines, leak_lines, recovery_lines, summary
 from gaprune.report.shrink import HEADER, cost_rows
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
         Section("cost", "Cost", _cost(provenance)),
         Section("mixes", "Mixes that were considered", _mixes(provenance)),
         Section("recovery", "Recovery", _recoveries(provenance)),
-        Section("queries", "Queries that changed", _queries(queries)),
+        Section("queries", "Queries that changed", _queries(provenance, queries)),
         Section("data", "Data", _data(provenance)),
         Section("provenance", "Provenance", _provenance(provenance)),
         Section("recipe", "Recipe", _recipes(provenance)),
@@ -67,7 +67,7 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
 
 
 def _answer(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
-    return [Part(lines=[answer_text(provenance, evaluation)])]
+    return [Part(lines=[answer_text(provenance, evaluation), *leak_lines(provenance)])]
 
 
 def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
@@ -87,7 +87,7 @@ def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part
     ]
 
 
-def _queries(queries: ChangedQueries | None) -> list[Part]:
+def _queries(provenance: Provenance, queries: ChangedQueries | None) -> list[Part]:
     if queries is None:
         return []
     changed = [
@@ -100,7 +100,8 @@ def _queries(queries: ChangedQueries | None) -> list[Part]:
         for word, found in (("Worse", queries.worse), ("Better", queries.better))
         for each in found
     ]
-    lines = ["The held-out queries whose nDCG@10 changed most; ✓ marks the relevant documents."]
+    kind = "held-out queries" if provenance.shrink is not None else "queries of the tasks"
+    lines = [f"The {kind} whose nDCG@10 changed most; ✓ marks the relevant documents."]
     return [Part(lines=lines), *changed] if changed else []
 
 

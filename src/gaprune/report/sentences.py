@@ -92,7 +92,12 @@ def worth_lines(provenance: Provenance, evaluation: Evaluation | None) -> list[s
         where = f"{tasks} {'task' if tasks == 1 else 'tasks'}" + (f" of {domain}" if domain else "")
         beside = "" if not parents else f", {own / parents:.1%} of its parent's {parents:.4f}"
         lines.append(f"Quality: a mean score of {own:.4f} in {where}{beside}.")
-    return lines
+    return [*lines, *leak_lines(provenance)]
+
+
+def leak_lines(provenance: Provenance) -> list[str]:
+    """Return warnings about scores that are too good, to stand beside them."""
+    return [f"Warning: {leak}" for leak in provenance.leaks]
 
 
 def data_lines(calibration: Calibration) -> list[str]:

@@ -77,9 +77,14 @@ class CheckReport:
         cells: dict[str, dict[str, str]] = {}
         for found in self.overlaps:
             if found.count:
-                cells.setdefault(_label(found), {})[found.left] = f"{found.count:,} ({found.share:.1%})"
+                cells.setdefault(_label(found), {})[found.left] = found.amount
         rows += [(label, *(of_set.get(item.role, "") for item in self.sets)) for label, of_set in cells.items()]
         return rows
+
+    @property
+    def leaks(self) -> tuple[str, ...]:
+        """A sentence, without places, about the texts that are in each evaluation task too."""
+        return tuple(found.leak for found in self.overlaps if found.count and found.is_evaluation)
 
     @property
     def not_found(self) -> str:

@@ -50,7 +50,7 @@ class Overlap:
         right: ``general``, or the name of the evaluation task.
         is_evaluation: Whether the other set is an evaluation task.
         count: Number of distinct texts of the set that are in both.
-        share: ``count`` as a share of the set's distinct texts.
+        distinct: Number of distinct texts of the set.
         sources: Places of the first few, ``file:line`` in the set and, if it has lines, in the other set.
     """
 
@@ -58,20 +58,29 @@ class Overlap:
     right: str
     is_evaluation: bool
     count: int
-    share: float
+    distinct: int
     sources: tuple[str, ...]
+
+    @property
+    def amount(self) -> str:
+        """How many of the set's distinct texts are in both."""
+        return f"{self.count:,} of {self.distinct:,} distinct texts ({self.count / self.distinct:.1%})"
 
     @property
     def problem(self) -> str:
         """The overlap as a sentence."""
-        texts = "1 text" if self.count == 1 else f"{self.count:,} texts"
-        sentence = f"{self.left}: {texts} ({self.share:.1%}) also in the "
+        sentence = f"{self.left}: {self.amount} also in the "
         if self.is_evaluation:
             sentence += f"evaluation task {self.right}, whose result would be too good"
         else:
             sentence += "general set, so domain and general data differ less"
         where = shortened(self.sources, self.count)
         return f"{sentence}: {where}." if where else f"{sentence}."
+
+    @property
+    def leak(self) -> str:
+        """What an overlap with an evaluation task means for its result, without places: for a record."""
+        return f"{self.left} data: {self.amount} also in the evaluation task {self.right}, whose result is too good."
 
 
 def places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, str]:
@@ -91,6 +100,6 @@ def overlap(left: Mapping[str, str], right: Mapping[str, str], *, names: tuple[s
         right=names[1],
         is_evaluation=evaluation,
         count=len(common),
-        share=len(common) / len(left),
+        distinct=len(left),
         sources=tuple(left[text] + (f" = {right[text]}" if right[text] else "") for text in common[:_LISTED]),
     )

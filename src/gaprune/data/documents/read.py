@@ -13,10 +13,11 @@ from gaprune.data.read import TRIPLET_SUFFIXES
 from gaprune.data.readers.columns import NAMES
 from gaprune.data.readers.files import files_of, say_unread
 from gaprune.data.readers.json_files import read_jsonl
-from gaprune.data.readers.judged import is_judged
+from gaprune.data.readers.judged import corpora_alone, is_judged
 from gaprune.data.words import words
 from gaprune.errors import ConfigError, DataError
 from gaprune.util.json_lines import Record, read_json_lines
+from gaprune.util.progress import say
 from gaprune.util.text_files import format_of, read_text
 
 _LONGEST_TITLE = 15
@@ -69,7 +70,7 @@ def read_documents(source: str | Path) -> list[Document]:
     like a sentence is its title. In Markdown, headings are read too; the title is the title of the front matter, or
     the only heading of the first level if the text begins with it. In HTML, headings and the title are read, and
     navigation, tables and code are left out. In PDF the lines of paragraphs are their pages. In JSONL every line is a
-    document.
+    document. Of a folder in the layout of BEIR, ``corpus.jsonl`` alone is read.
 
     Args:
         source: A file (.txt, .md, .markdown, .html, .htm, .pdf, .jsonl) or a folder; hidden files are ignored, and how
@@ -83,9 +84,7 @@ def read_documents(source: str | Path) -> list[Document]:
     """
     folder = Path(source).expanduser()
     documents: dict[str, Document] = {}
-    if folder.is_dir():
-        say_unread(folder, DOCUMENT_SUFFIXES)
-    for path in files_of(folder, _READERS, kind="document", recursive=True):
+    for path in document_files(folder, kind="document"):
         name = path.relative_to(folder).as_posix() if folder.is_dir() else path.name
         for document in _READERS[format_of(path)](path, name):
             if other := documents.get(document.id):
@@ -97,6 +96,26 @@ def read_documents(source: str | Path) -> list[Document]:
                 )
             documents[document.id] = document
     return list(documents.values())
+
+
+def document_files(source: Path, *, kind: str) -> list[Path]:
+    """Return the files to read documents from, and say which of a folder are left out.
+
+    Args:
+        source: A file, or a folder of which all subfolders count.
+        kind: What an error calls the documents.
+
+    Raises:
+        DataError: If there is none.
+    """
+    files = files_of(source, DOCUMENT_SUFFIXES, kind=kind, recursive=True)
+    if source.is_file():
+        return files
+    say_unread(source, DOCUMENT_SUFFIXES)
+    kept = corpora_alone(files)
+    if left := [file.relative_to(source).as_posix() for file in files if file not in kept]:
+        say(f"{source}: of a retrieval task its documents alone are read; left out: {', '.join(left)}.")
+    return kept
 
 
 def _read_plain(path: Path, name: str) -> Iterator[Document]:
@@ -176,13 +195,13 @@ def holds_documents(source: str | Path, columns: Collection[str] = ()) -> bool:
 
     Files that hold neither, such as images, do not count. A ``.jsonl`` file holds documents if its first object has a
     text, unless it has a query, or ``columns`` are mapped. A folder in the layout of BEIR holds
-    triplets, and so does a name that is no file and no folder: it is a data set on the hub.
+    triplets if it has judgements, and so does a name that is no file and no folder: it is a data set on the hub.
 
     Raises:
         DataError: If a folder holds both.
     """
     path = Path(source).expanduser()
-    if not path.exists() or (path.is_dir() and is_judged(path)):
+    if not path.exists() or (path.is_dir() and is_judged(path) and any(path.glob("qrels*"))):
         return False
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if _counts(each, path))
     kinds = {_is_document(each, columns): each for each in files}

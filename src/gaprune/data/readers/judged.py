@@ -47,6 +47,12 @@ def is_judged(folder: Path) -> bool:
     return _first(folder, _CORPUS) is not None
 
 
+def corpora_alone(files: Collection[Path]) -> list[Path]:
+    """Return ``files`` without those that stand beside a corpus of theirs: queries are no documents."""
+    corpora = {folder: _first(folder, _CORPUS) for folder in {file.parent for file in files}}
+    return [file for file in files if corpora[file.parent] not in files or corpora[file.parent] == file]
+
+
 def find_judged(folder: Path, split: str) -> JudgedFiles:
     """Return ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/SPLIT.tsv``, or what MS MARCO calls them.
 
