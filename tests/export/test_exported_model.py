@@ -110,6 +110,14 @@ class TestLikeAnyOther:
         assert shorter[0].scores[0].value == pytest.approx(shorter[1].scores[0].value)
         assert ExportedModel(folder).max_length != 4
 
+    @pytest.mark.parametrize(("to", "int8"), [("onnx", True), ("openvino", False)])
+    def test_its_dimensions_are_known(self, exported, folder_of, tasks, to, int8):
+        """A graph in int8 does not declare them, and without them nothing says whether it can search an index."""
+        folder, parent = exported("bert", to, int8=int8).path, folder_of("bert")
+        assert ExportedModel(folder).dimensions == load_model(parent).get_embedding_dimension()
+        found = gaprune.evaluate(folder, tasks=tasks, parent=parent, index="parent")
+        assert found.parent_index() is not None
+
     def test_options_without_effect(self, exported, tasks):
         for option, value in (("device", "cpu"), ("dtype", "bfloat16")):
             with pytest.raises(ConfigError, match=f"{option}: .* is exported"):
@@ -124,6 +132,8 @@ class TestLikeAnyOther:
         assert (found.parameters, found.zeros) == (wanted.parameters, wanted.zeros)
         assert found.bytes == (result.path / "onnx" / "model.onnx").stat().st_size
         assert provenance.export == result.record
+        (again, _) = gaprune.inspect(result.path, trust_remote_code=False)  # as the command line calls it
+        assert again == found
 
     def test_inspect_without_record(self, exported, tmp_path):
         (tmp_path / "onnx").mkdir()

@@ -44,6 +44,23 @@ def exported(request, tmp_path_factory):
     return family, load_model(folder / "child", device="cpu"), gguf.GGUFReader(out / "model.gguf")
 
 
+def test_what_cannot_run_a_file_says_so_at_once(tmp_path, capsys):
+    """Nothing is compared, and no command tries to open it with transformers; inspect reads what was recorded."""
+    folder = GGUF_FAMILIES["bert"](tmp_path)
+    out = gaprune.export_model(folder, to="gguf", out=tmp_path / "out").path
+    assert "Comparing" not in capsys.readouterr().err
+    for run in (
+        lambda: gaprune.evaluate(out, tasks=tmp_path / "none"),
+        lambda: gaprune.evaluate(folder, tasks=tmp_path / "none", parent=out),
+        lambda: gaprune.bench(folder, out),
+        lambda: load_model(out),
+        lambda: gaprune.ExportedModel(out),
+    ):
+        with pytest.raises(ModelError, match=r"out holds a GGUF file .*llama\.cpp runs"):
+            run()
+    assert gaprune.inspect(out)[0].parameters == gaprune.inspect(folder)[0].parameters
+
+
 def field(reader, name):
     return reader.get_field(f"tokenizer.ggml.{name}").contents()
 

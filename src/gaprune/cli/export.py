@@ -118,13 +118,14 @@ def _exported(result: Exported) -> str:
     compared = (
         "Nothing here can run it, so it was not compared with the original."
         if found.cosine_min is None
-        else f"Cosine to the embeddings of the original over {found.texts} held-out texts: lowest "
+        else f"Cosine to the embeddings of the original over {found.texts} held-out texts "
+        f"({found.texts_origin}): lowest "
         f"{found.cosine_min:.6f}, mean {found.cosine_mean:.6f}."
     )
     if found.below_floor:
         compared += " Warning: this is below the floor; the export was written by force."
     return (
         f"Written to {result.path} ({found.form}): {result.bytes / _MB:.1f} MB; the original has "
-        f"{result.source_bytes / _MB:.1f} MB. {compared} README.md shows how to open it; gaprune "
-        "bench measures its cost."
+        f"{result.source_bytes / _MB:.1f} MB. {compared} README.md shows how to open it"
+        + ("." if found.cosine_min is None else "; gaprune bench measures its cost.")
     )

@@ -81,10 +81,12 @@ class Texts:
     Args:
         calibration: Texts that a quantisation may look at.
         held_out: Texts that it has not seen.
+        origin: Whose texts they are, in words.
     """
 
     calibration: tuple[str, ...]
     held_out: tuple[str, ...]
+    origin: str
 
     @classmethod
     def draw(cls, own: Sequence[Triplet], prompts: Prompts) -> Self:
@@ -100,7 +102,9 @@ class Texts:
             for chosen in sides
         )
         kept = dict.fromkeys([*_ODD, *held_out])
-        return cls(tuple(text for text in dict.fromkeys([*_OTHER_ODD, *others]) if text not in kept), tuple(kept))
+        calibration = tuple(text for text in dict.fromkeys([*_OTHER_ODD, *others]) if text not in kept)
+        origin = f"{'of the domain, and ' if own else ''}samples that come with GAPrune"
+        return cls(calibration, tuple(kept), origin)
 
 
 @dataclass(frozen=True)

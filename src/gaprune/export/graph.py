@@ -14,6 +14,7 @@ from sentence_transformers.base.modules import Router
 from torch import Tensor, nn
 
 from gaprune.errors import ModelError
+from gaprune.util.progress import stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +80,7 @@ def trace(model: SentenceTransformer, path: Path) -> None:
         )
     varies = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     try:
-        with quiet_exporters(), torch.no_grad():
+        with stage("tracing the graph"), quiet_exporters(), torch.no_grad():
             torch.onnx.export(
                 _Whole(model, inputs).eval(),
                 tuple(example[name] for name in inputs),

@@ -197,6 +197,7 @@ class Export(Record):
         footprint: Sizes and zeros of the source; ``None`` in earlier exports.
         versions: Versions of the libraries.
         texts: Held-out texts whose embeddings were compared; 0 if nothing could run the export.
+        texts_origin: Where these texts come from, in words; empty in earlier exports.
         cosine_min: Lowest cosine between the embeddings of a text by the export and by the source.
         cosine_mean: Mean of the cosines.
         floor: The least mean and the least lowest cosine that were asked for.
@@ -211,6 +212,7 @@ class Export(Record):
     footprint: Footprint | None = None
     versions: dict[str, str]
     texts: int
+    texts_origin: str = ""
     cosine_min: float | None
     cosine_mean: float | None
     floor: tuple[float, float] | None = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaprune.errors import ConfigError, ModelError, require_extra, suggest
-from gaprune.models.formats import GRAPHS, format_of, graph_of
+from gaprune.models.formats import GRAPHS, check_runnable, format_of, graph_of
 from gaprune.models.prompts import PASSAGE_PROMPT_NAMES
 from gaprune.util.progress import track
 
@@ -49,9 +50,10 @@ class ExportedModel:
         from tokenizers import Tokenizer
 
         folder = Path(folder)
+        check_runnable(folder)
         self.format, graph = format_of(folder), graph_of(folder)
         if graph is None:
-            places = " or ".join(places[0] for places in GRAPHS.values())
+            places = " or ".join(GRAPHS[each][0] for each in ("onnx", "openvino"))
             raise ModelError(
                 f"The folder {folder} holds no exported model ({places}).",
                 "Make one with `gaprune export`, or open the folder with SentenceTransformer.",
@@ -80,6 +82,11 @@ class ExportedModel:
             self._tokenizer.no_truncation()
         else:
             self._tokenizer.enable_truncation(tokens, direction=known.get("direction", "right"))
+
+    @cached_property
+    def dimensions(self) -> int:
+        """Dimensions of the embeddings, found by embedding a text: int8 graphs do not declare them."""
+        return int(self.run(self.tokenize(["a"])).shape[-1])
 
     @overload
     def encode(

@@ -65,6 +65,10 @@ class _Graph(InputModule):
     def max_seq_length(self, tokens: int | None) -> None:
         self.exported.max_length = tokens
 
+    def get_embedding_dimension(self) -> int:
+        """Return the dimensions of the embeddings."""
+        return self.exported.dimensions
+
     def preprocess(self, inputs: Any, prompt: str | None = None, **_options: Any) -> dict[str, torch.Tensor]:
         """Return the tokens of texts, each ``(texts, tokens)``."""
         tokens = self.exported.tokenize([(prompt or "") + text for text in inputs])

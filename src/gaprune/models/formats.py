@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-Format = Literal["torch", "onnx", "openvino"]
+from gaprune.errors import ModelError
+
+Format = Literal["torch", "onnx", "openvino", "gguf"]
 
 GRAPHS: Mapping[Format, tuple[str, ...]] = {
     "onnx": ("onnx/model.onnx", "onnx/model_quantized.onnx"),
     "openvino": ("openvino/openvino_model.xml",),
+    "gguf": ("model.gguf",),
 }
 """Where an exported folder keeps its graph, the usual name first; the same places as in sentence-transformers. The
 second name of ONNX is that of int8 in transformers.js."""
@@ -36,3 +39,16 @@ def graph_of(folder: str | Path) -> str | None:
         return None
     places = (place for each in GRAPHS.values() for place in each)
     return next((place for place in places if (folder / place).is_file()), None)
+
+
+def check_runnable(folder: str | Path) -> None:
+    """Refuse a model that nothing here can run.
+
+    Raises:
+        ModelError: If it is a GGUF file.
+    """
+    if format_of(folder) == "gguf":
+        raise ModelError(
+            f"{folder} holds a GGUF file ({graph_of(folder)}), which llama.cpp runs and GAPrune cannot.",
+            "Its README.md says how to run it. Name the folder it was exported from, or export that with --to onnx.",
+        )

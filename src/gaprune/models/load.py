@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gaprune.errors import ConfigError, ModelError, suggest
 from gaprune.models.demo import DEMO, local_folder
-from gaprune.models.formats import graph_of
+from gaprune.models.formats import check_runnable, graph_of
 from gaprune.models.modes import limit_length
 from gaprune.util.hub import cache_if_unreachable
 from gaprune.util.progress import say
@@ -66,6 +66,7 @@ def load_model(
         _check_device(device)
     name = local_folder(name)
     folder = Path(name)
+    check_runnable(folder)
     graph = graph_of(folder)
     if graph is not None:
         raise ModelError(

@@ -17,7 +17,7 @@ from gaprune.evaluation.cost.workload import Workload, texts_of_length
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance, versions
 from gaprune.models.demo import local_folder
 from gaprune.models.encoders import Encoder, TorchModel, open_encoder
-from gaprune.models.formats import format_of
+from gaprune.models.formats import check_runnable, format_of
 from gaprune.report.cost import benchmark_markdown
 from gaprune.report.markdown import put_section
 from gaprune.util.files import folder_bytes, write_text
@@ -104,6 +104,7 @@ def _check(folders: Sequence[Path], *, memory: bool, device: str | None) -> None
             raise ModelError(
                 f"{folder} is not a folder.", "Name the folder of a model; download one that is on the hub."
             )
+        check_runnable(folder)
     if memory and not is_measurable():
         raise ConfigError("memory: only Linux reports it.", "Leave it out: --no-memory (memory=False).")
     exported = [folder for folder in folders if format_of(folder) != "torch"]

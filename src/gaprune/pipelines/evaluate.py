@@ -19,6 +19,7 @@ from gaprune.evaluation.quality.scores import Evaluation
 from gaprune.evaluation.quality.search import SearchTask
 from gaprune.evaluation.quality.sizes import measure_sizes
 from gaprune.evaluation.quality.task import Task, check_batch_size
+from gaprune.models.formats import check_runnable
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import LOADING, loading_options
 
@@ -69,6 +70,9 @@ def evaluate(
     check_batch_size(batch_size)
     sources = {"model": model} if parent is None else {"model": model, "parent": parent}
     loading = loading_options(options, sources, (*LOADING, "max_length"))
+    for each in sources.values():
+        if isinstance(each, str | Path):
+            check_runnable(each)
     if benchmark is not None:
         resolve_benchmark(benchmark)
     found = find_tasks(Path(tasks)) if isinstance(tasks, str | Path) else list(tasks or ())

@@ -28,7 +28,7 @@ from gaprune.pipelines.recovered import unpruned
 from gaprune.reconstruction.head import pca_head, truncation_head
 from gaprune.report.export_card import export_card
 from gaprune.util.files import folder_bytes
-from gaprune.util.progress import say
+from gaprune.util.progress import say, stage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -124,9 +124,16 @@ def export_model(
     texts = Texts.draw(own, resolve_prompts(model))
     with writing(destination, overwrite=overwrite) as partial:
         say(f"Exporting {folder} to {to}{' in int8' if int8 else ''}.")
-        form = target.write(model, partial, texts.calibration)
-        say(f"Comparing the embeddings of {len(texts.held_out)} held-out texts with those of the original.")
-        pair = target.embeddings(model, partial, texts.held_out)
+        with stage(f"Exporting {folder.name} to {to}"):
+            form = target.write(model, partial, texts.calibration)
+        if target.runs_here:
+            more = "" if own else "; triplets of your own join them with --domain (domain=...)"
+            say(
+                f"Comparing the embeddings of {len(texts.held_out)} held-out texts with those of the original: "
+                f"{texts.origin}{more}."
+            )
+        with stage("Comparing embeddings"):
+            pair = target.embeddings(model, partial, texts.held_out)
         agreement = None if pair is None else Agreement.of(*pair, texts.held_out)
         if agreement is not None and not (force or agreement.reaches(least)):
             raise _too_far(agreement, least, int8=int8)
@@ -141,6 +148,7 @@ def export_model(
             footprint=footprint(model),
             versions=versions(),
             texts=0 if agreement is None else agreement.texts,
+            texts_origin="" if agreement is None else texts.origin,
             cosine_min=None if agreement is None else agreement.lowest,
             cosine_mean=None if agreement is None else agreement.mean,
             floor=least,

@@ -46,7 +46,7 @@ def inspect(
 
 def _of_export(folder: Path, provenance: Provenance | None, loading: Mapping[str, Any]) -> Footprint:
     """Return what was recorded of the model at its export, with the bytes of the graph as it is."""
-    for option in loading:
+    for option in (option for option, value in loading.items() if value):
         raise ConfigError(
             f"{option}: {folder} is exported, and is not loaded to be inspected.", f"Leave {option} out."
         )

@@ -43,7 +43,7 @@ def export_card(record: Export, base: Parent, runtime: str, usage: str) -> str:
     rows = [("weights", record.form)]
     if record.cosine_min is not None:
         rows += [
-            ("texts", f"{record.texts:,}"),
+            ("texts", f"{record.texts:,}" + (f" ({record.texts_origin})" if record.texts_origin else "")),
             ("lowest cosine", f"{record.cosine_min:.6f}"),
             ("mean cosine", f"{record.cosine_mean:.6f}"),
             ("least mean and lowest cosine asked for", "{:g}, {:g}".format(*record.floor or (0, 0))),

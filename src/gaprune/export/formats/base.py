@@ -67,6 +67,8 @@ class ExportFormat(ABC):
     """Whether there is an int8 form."""
     has_parent: ClassVar[bool] = False
     """Whether the parent becomes a part of it."""
+    runs_here: ClassVar[bool] = True
+    """Whether the result can be run, and its embeddings be compared, without programs from elsewhere."""
 
     def __init__(self, request: Request) -> None:
         self.request = request

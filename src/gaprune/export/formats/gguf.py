@@ -35,6 +35,7 @@ class Gguf(ExportFormat):
 
     name: ClassVar[str] = "gguf"
     runtime: ClassVar[str] = "llama.cpp"
+    runs_here: ClassVar[bool] = False
 
     def check(self) -> None:
         """Check options and installed packages, before the model is loaded."""

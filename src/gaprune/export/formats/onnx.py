@@ -15,6 +15,7 @@ from gaprune.export.comparison import Agreement, Floor
 from gaprune.export.formats.base import register
 from gaprune.export.formats.graphs import GraphFormat
 from gaprune.models.formats import GRAPHS
+from gaprune.util.progress import stage
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -71,7 +72,8 @@ embeddings = session.run(["sentence_embedding"], feed)[0]"""
             trace(model, dense)
             if not self.request.weights_only:
                 return _dynamic(model, dense, path, texts)
-            _write_weights_only(dense, path, large=is_large(model))
+            with stage("quantising the weights"):
+                _write_weights_only(dense, path, large=is_large(model))
         return "int8 weights in blocks of 64, activations quantised by token and block at run time"
 
 
@@ -81,12 +83,15 @@ def _dynamic(model: SentenceTransformer, dense: Path, path: Path, texts: Sequenc
 
     large = is_large(model)
     feeds = [tokens(model, batch) for batch in batches(texts, _BATCH_SIZE)]
-    ranked = _matrices_by_error(dense, feeds, large=large)
+    with stage("measuring the error of each matrix in int8"):
+        ranked = _matrices_by_error(dense, feeds, large=large)
     wanted = GraphFormat.by_model(model, texts)
-    for kept in _counts(len(ranked)):
-        _write_dynamic(dense, path, keep=ranked[:kept], large=large)
-        if Agreement.of(GraphFormat.by_export(model, path.parents[1], texts), wanted, texts).reaches(NEAR):
-            break
+    with stage("quantising") as shown:
+        for kept in _counts(len(ranked)):
+            shown.update(description=f"quantising all but {kept} of {len(ranked)} matrices")
+            _write_dynamic(dense, path, keep=ranked[:kept], large=large)
+            if Agreement.of(GraphFormat.by_export(model, path.parents[1], texts), wanted, texts).reaches(NEAR):
+                break
     form = "int8, activations quantised by tensor at run time"
     note = f"note: {kept} of {len(ranked)} matrices are kept in fp32, as int8 there moves embeddings too far"
     return f"{form}; {note}" if kept else form

@@ -15,6 +15,7 @@ from gaprune.export.comparison import INT8_FLOOR, Agreement
 from gaprune.export.formats.base import register
 from gaprune.export.formats.graphs import GraphFormat
 from gaprune.models.formats import GRAPHS
+from gaprune.util.progress import stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,7 +95,7 @@ def _compressed(graph: Any) -> Any:
     """Quantise the weights alone."""
     import nncf
 
-    with _quiet():
+    with _quiet(), stage("quantising the weights"):
         return nncf.compress_weights(graph, mode=nncf.CompressWeightsMode.INT8_ASYM)
 
 
@@ -102,7 +103,7 @@ def _quantised(graph: Any, feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> 
     """Quantise weights and activations, after scales moved outliers of activations into weights (SmoothQuant)."""
     import nncf
 
-    with _quiet():
+    with _quiet(), stage("quantising weights and activations"):
         return nncf.quantize(
             graph,
             nncf.Dataset(feeds),
