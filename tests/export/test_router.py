@@ -62,9 +62,15 @@ def test_the_recorded_parent_is_found_and_must_be_what_it_was(folder_of, toy_tri
     assert kept.scores[0].value == within.scores[0].index.value
     model[0].model.embeddings.word_embeddings.weight.data += 1
     model.save_pretrained(str(parent), create_model_card=False)
-    with pytest.raises(ModelError, match="other weights"):
-        gaprune.export_model(pruned, to="router", out=tmp_path / "again")
+    for given in ({}, {"parent": parent}):
+        with pytest.raises(ModelError, match="other weights"):
+            gaprune.export_model(pruned, to="router", out=tmp_path / "again", **given)
     assert not (tmp_path / "again").exists()
+    forced = gaprune.export_model(pruned, to="router", out=tmp_path / "again", parent=parent, force=True)
+    card = (forced.path / "README.md").read_text(encoding="utf-8")
+    assert "other weights than parent" in card
+    assert "other weights than parent" in forced.record.form
+    assert "other weights" not in (tmp_path / "router" / "README.md").read_text(encoding="utf-8")
 
 
 def test_what_makes_no_router_is_refused(folder_of, tmp_path):

@@ -44,7 +44,9 @@ def export(
     dimensions: Annotated[
         int | None, typer.Option(min=1, help="Shorten embeddings to so many dimensions (PCA of --domain).")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write the export even if it is below the floor.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write it even if it is below the floor, or of another parent.")
+    ] = False,
     trust_remote_code: TrustRemoteCode = False,
     overwrite: Overwrite = False,
     quiet: QuietFlag = False,

@@ -87,7 +87,7 @@ def export_model(
             Matryoshka model, by truncation; the comparison is with the shortened model.
         floor: The least mean and the least lowest cosine between the embeddings of a held-out text by the export and
             by the model in fp32; by default 0.999 and 0.999, and 0.98 and 0.95 in int8.
-        force: Write the export even if it is below the floor; its card says so.
+        force: Write the export even if it is below the floor, or ``parent`` is not the recorded one; its card says so.
         overwrite: Whether an existing output of GAPrune is replaced.
         trust_remote_code: Whether code that comes with the model may run.
         **reading: How ``domain`` is read: ``subset``, ``split``, ``columns``, ``skip_empty``.
@@ -106,7 +106,7 @@ def export_model(
         raise ConfigError(
             "dimensions: a router keeps both models as they are.", "Leave it out, or use another format."
         )
-    request = Request(folder, int8, weights_only, parent, made_for, trust_remote_code)
+    request = Request(folder, int8, weights_only, parent, made_for, trust_remote_code, force)
     target = format_named(to)(request)
     least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)

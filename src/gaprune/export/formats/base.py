@@ -31,6 +31,7 @@ class Request:
         parent: Folder or hub id of the model's parent, if it is named.
         reader: The program that the export is made for, if one is named.
         trust_remote_code: Whether code that comes with the models may run.
+        force: Whether the export is written although its embeddings are too far, or its parent is another.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Request:
     parent: str | Path | None = None
     reader: Reader | None = None
     trust_remote_code: bool = False
+    force: bool = False
 
     def load(self, name: str | Path, **options: Any) -> SentenceTransformer:
         """Load a model on the CPU, refusing one that carries an adapter.

@@ -17,6 +17,7 @@ from gaprune.models.encode import encode
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.util.files import write_json
+from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +32,8 @@ _USAGE = """\
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("path/to/this/folder")
-queries = model.encode_query(["a question"])         # by the smaller model
-documents = model.encode_document(["a document"])    # by the model that it was made from
+queries = model.encode_query(["a question"])         # by {child}
+documents = model.encode_document(["a document"])    # by {parent}
 ```
 
 An index of documents that `{parent}` embedded remains valid. The folders `query` and `document` are the two models,
@@ -51,7 +52,7 @@ class RouterFolder(ExportFormat):
     def check(self) -> None:
         """Check that the parent is known."""
         super().check()
-        self._recorded = None if self.request.parent else Provenance.read(self.request.folder)
+        self._recorded = Provenance.read(self.request.folder)
         found = self._recorded and self._recorded.parent.find(self.request.folder)
         self._name = str(self.request.parent or found or "")
         if not self._name:
@@ -63,11 +64,9 @@ class RouterFolder(ExportFormat):
     def check_model(self, model: SentenceTransformer) -> None:
         """Load the parent, and refuse one in whose index the model cannot search."""
         recorded = self._recorded and self._recorded.parent
-        self._parent = self.request.load(self._name, revision=recorded.revision if recorded else None)
-        if recorded and recorded.dtype is None and weights_fingerprint(self._parent) != recorded.weights_sha256:
-            raise ModelError(
-                f"parent: {self._name} has other weights than gaprune.json says.", "Name the parent with --parent."
-            )
+        revision = recorded.revision if recorded and self.request.parent is None else None
+        self._parent = self.request.load(self._name, revision=revision)
+        self._note = "" if self._recorded is None else self._difference(self._recorded, revision)
         mine, its = model.get_embedding_dimension(), self._parent.get_embedding_dimension()
         if mine != its:
             raise ModelError(
@@ -82,6 +81,33 @@ class RouterFolder(ExportFormat):
                     f"{name} comes with code of its own, which sentence-transformers does not find inside a router.",
                     "Keep both folders: embed queries with the one and documents with the other.",
                 )
+
+    def _difference(self, recorded: Provenance, revision: str | None) -> str:
+        """Return a note that the model for documents is neither the recorded parent nor a teacher; empty if it is.
+
+        Raises:
+            ModelError: If it is another model and was not asked for by force.
+        """
+        known = (recorded.parent, *(each.teacher for each in recorded.recoveries if each.teacher is not None))
+        types = {each.dtype for each in known}
+        loaded = (
+            self._parent if each is None else self.request.load(self._name, revision=revision, dtype=each)
+            for each in types
+        )
+        if {weights_fingerprint(each) for each in loaded} & {each.weights_sha256 for each in known}:
+            return ""
+        name = recorded.parent.name
+        if not self.request.force:
+            raise ModelError(
+                f"parent: {self._name} has other weights than the parent {name} that gaprune.json names.",
+                "Name that model: --parent (parent=...). --force (force=True) takes this one all the same, and the "
+                "card says so.",
+            )
+        note = (
+            f"note: {Path(self._name).name} has other weights than {name}, from which the model for queries was made"
+        )
+        say(f"Warning: {note.removeprefix('note: ')}.")
+        return f"; {note}"
 
     def write(self, model: SentenceTransformer, folder: Path, texts: Sequence[str]) -> str:  # noqa: ARG002
         """Write both models, each in its own folder and type of numbers, and the router around them."""
@@ -106,7 +132,7 @@ class RouterFolder(ExportFormat):
         write_json(folder / "router_config.json", router, ascii_only=False)
         settings = settings | {"prompts": prompts, "default_prompt_name": None}
         write_json(folder / "config_sentence_transformers.json", settings, ascii_only=False)
-        return "both models as they are"
+        return f"both models as they are{self._note}"
 
     def embeddings(
         self, model: SentenceTransformer, folder: Path, texts: Sequence[str]
@@ -126,4 +152,4 @@ class RouterFolder(ExportFormat):
 
     def usage(self) -> str:
         """Return how both sides are encoded."""
-        return _USAGE.format(parent=Path(self._name).name)
+        return _USAGE.format(child=self.request.folder.name, parent=Path(self._name).name)
