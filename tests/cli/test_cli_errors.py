@@ -85,7 +85,7 @@ def test_lines_of_calibration_data(refused, tmp_path, side, line, problem):
         (["--granularity", "2:4", "--sparsity", "0.6"], "removes 0.5 exactly"),
         (["--granularity", "3:7"], "granularity 3:7: encoder.layer.0.intermediate.dense has 32 inputs"),
         (["--set", "allocation=rows"], "allocation: "),
-        (["--triplets", "99"], "triplets: 99 asked for, domain.jsonl holds 7."),
+        (["--triplets", "99"], "triplets: 99 asked for, general.jsonl holds 6."),
         (["--triplets", "0"], "triplets: "),
         (["--set", "columns.query=frage"], "there is no column 'frage'"),
         (["--set", "columns.qery=frage"], "'qery' is not a part of a triplet. Did you mean 'query'"),

@@ -88,14 +88,21 @@ def test_duplicates_in_other_files_and_in_files_without_lines():
     ]
 
 
+def test_made_triplets_may_repeat_queries_and_a_place_is_named_once():
+    items = [Triplet("q", f"p{number}", (), "a:1") for number in range(6)]
+    (problem,) = check(Triplets(items, "a")).problems
+    assert problem.endswith(": a:1.")
+    assert check(Triplets(items, "a"), made=True).problems == []
+
+
 def test_many_common_texts_are_counted_and_a_few_named():
     items = [Triplet(f"q{number}", f"p{number}", (), f"a:{number}") for number in range(8)]
     report = check(Triplets(items, "a"), evaluation={"Task": [item.query for item in items]})
-    assert report.overlaps[0].sources == ("a:0", "a:1", "a:2", "a:3", "a:4")
+    assert report.overlaps[0].sources == tuple(f"a:{number} (query)" for number in range(5))
     assert report.problems == [
         (
             "domain: 8 of 16 distinct texts (50.0%) also in the evaluation task Task, whose result would be too good: "
-            "a:0, a:1, a:2 and 5 more."
+            "a:0 (query), a:1 (query), a:2 (query) and 5 more."
         )
     ]
 
@@ -167,10 +174,10 @@ def test_overlap_of_domain_and_general():
     assert (found.left, found.right, found.is_evaluation) == ("domain", "general", False)
     assert found.count == 2
     assert found.distinct == 10
-    assert found.sources == ("d:1 = g:1", "d:4 = g:1")
+    assert found.sources == ("d:1 (negative) = g:1 (query)", "d:4 (negative) = g:1 (negative)")
     assert report.problems[-1] == (
         "domain: 2 of 10 distinct texts (20.0%) also in the general set, so domain and general data differ less: "
-        "d:1 = g:1, d:4 = g:1."
+        "d:1 (negative) = g:1 (query), d:4 (negative) = g:1 (negative)."
     )
 
 
@@ -178,14 +185,14 @@ def test_overlap_with_evaluation():
     report = check(CLEAN, general=GENERAL, evaluation={"Task": ["NORTH", "none"], "Other": {"Passage one."}})
     found = {(item.left, item.right): (item.count, item.sources) for item in report.overlaps if item.is_evaluation}
     assert found == {
-        ("domain", "Task"): (1, ("c:1",)),
-        ("general", "Task"): (1, ("g:1",)),
+        ("domain", "Task"): (1, ("c:1 (query)",)),
+        ("general", "Task"): (1, ("g:1 (negative)",)),
         ("domain", "Other"): (0, ()),
-        ("general", "Other"): (1, ("g:1",)),
+        ("general", "Other"): (1, ("g:1 (positive)",)),
     }
     assert (
         "general: 1 of 5 distinct texts (20.0%) also in the evaluation task Other, "
-        "whose result would be too good: g:1."
+        "whose result would be too good: g:1 (positive)."
     ) in report.problems
 
 
@@ -195,7 +202,7 @@ def test_as_dict_is_plain(bert):
     fields = report.as_dict()
     assert json.loads(json.dumps(fields)) == fields
     assert fields["sets"][0]["lengths"]["query"]["cut"] == 1
-    assert fields["overlaps"][0]["sources"] == ["d:1 = g:1", "d:4 = g:1"]
+    assert fields["overlaps"][0]["sources"] == ["d:1 (negative) = g:1 (query)", "d:4 (negative) = g:1 (negative)"]
     assert fields["problems"] == report.problems
 
 

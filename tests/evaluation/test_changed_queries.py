@@ -41,6 +41,7 @@ def test_worse_and_better_are_mirrored():
     assert [each.is_relevant for each in first.found] == [False, False, True]
     assert first.found_by_parent[0].is_relevant
     assert max(len(each.text) for each in first.found) == 200
+    assert all(each.text.endswith("x…") for each in first.found)
     mirrored = changed_queries(TASK, PARENT, child)
     assert [(each.query, each.value) for each in mirrored.better] == [("query 0", 1.0), ("query 1", 1.0)]
     assert not mirrored.worse
@@ -92,3 +93,9 @@ def test_queries_of_general_tasks_count_if_there_are_no_others(bert, tmp_path):
     assert worse(general) == worse(other)
     assert {*worse(task, other)} == {*worse(task), *worse(other)}
     assert worse(other)
+
+
+def test_long_texts_end_with_a_whole_word():
+    spoken = replace(TASK, documents=dict.fromkeys(TASK.documents, "passages " * 40))
+    child = Vectors(torch.tensor([[0.0, 0.8, 0.6], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]]), EYE)
+    assert changed_queries(spoken, child, PARENT).worse[0].found[0].text.endswith("passages passages…")

@@ -40,7 +40,7 @@ def test_a_model_and_another_without_pruning(alone, folder_of, shallow, tasks):
     assert (other.name, alone.cells) == ("shallow", ())
     header, rows = alone.header(), alone.rows()
     assert header[0] == "model"
-    assert {"latency", "texts/s", "finance: difference"} <= set(header)
+    assert {"one query: faster by", "batches: faster by", "finance: points [95 %]"} <= set(header)
     assert [row[0] for row in rows] == [folder_of("bert").name, "shallow"], "the first may be a pruned model"
     assert json.loads(json.dumps(alone.as_dict()))["others"][0]["differences"].keys() == {"finance", "general"}
 

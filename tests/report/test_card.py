@@ -9,6 +9,7 @@ import provenances
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.report.card import model_card
 from gaprune.report.page import report_page
+from gaprune.report.sentences import recovery_lines
 
 
 def front(card: str) -> dict:
@@ -188,3 +189,17 @@ def test_constants_can_be_given_on_the_command_line_as_they_stand():
     method = provenances.unstructured().method.model_dump() | {"options": options}
     card = model_card(provenances.unstructured(method=method), None)
     assert "| criterion | dai (centred=true, general_share=0.230769, swaps=128) |" in card
+
+
+@pytest.mark.parametrize(("best", "said"), [(0, "changed nothing"), (8, "then distilled from its parent, with its")])
+def test_a_distillation_that_did_not_help_is_not_sold_as_one(best, said):
+    points = [
+        {"step": step, "tokens": 2600 * step, "held_out_cosine": cosine} for step, cosine in ((0, 0.9), (8, 0.8))
+    ]
+    data = {"general_share": 0, "tokens": 20800, "passes": 1, "spans_as_queries": False}
+    data["domain"] = {"name": "docs", "passages": 9, "sha256": "00"}
+    recovery = provenances.recovery()
+    recovery |= {"data": data, "training": recovery["training"] | {"best_step": best, "distillation": points}}
+    made = provenances.unstructured(recoveries=(recovery,))
+    assert said in model_card(made, None)
+    assert ("The weights from before were kept" in " ".join(recovery_lines(made.recoveries[0]))) == (not best)

@@ -69,6 +69,7 @@ def check(
         evaluation=None if tasks is None else {task.name: list(task.texts()) for task in find_tasks(tasks)},
         tokenizer_model=embedder,
         prompts=None if embedder is None else resolve_prompts(embedder),
+        made=made is not None,
     )
     spoiling = report.spoiling + ([] if made is None else too_few_to_judge(triplets))
     header, *rows = report.rows()

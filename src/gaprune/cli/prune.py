@@ -39,7 +39,7 @@ def prune(
 ) -> None:
     """Prune a model for a domain and write it as an ordinary model folder.
 
-    Example: gaprune prune sentence-transformers/all-MiniLM-L6-v2 --domain mine.jsonl --sparsity 0.5 --out pruned
+    Example: gaprune prune sentence-transformers/all-MiniLM-L6-v2 --domain mine.jsonl --width 0.5 --out pruned
     """
     from gaprune.pipelines.prune import prune_many
     from gaprune.report.sentences import data_lines, unused_lines

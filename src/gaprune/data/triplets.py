@@ -118,7 +118,7 @@ class Triplets(Sequence[Triplet]):
         if not 1 <= count <= len(self):
             raise ConfigError(
                 f"triplets: {count} asked for, {self.name} holds {len(self)}.",
-                f"Use a number from 1 to {len(self)}, or leave triplets (--triplets) out to use them all.",
+                f"Give --triplets {len(self)} (triplets={len(self)}) or fewer, also if a recipe asks for {count}.",
             )
         return Triplets(random.Random(seed).sample(self._items, count), self.name)  # noqa: S311 (no secret)
 

@@ -86,7 +86,7 @@ def prepare_domain(
     others = read_general(
         general, columns=reading.general_columns or None, subset=reading.general_subset, split=reading.general_split
     )
-    problems = check(triplets, general=others)
+    problems = check(triplets, general=others, made=not is_labelled)
     if problems.unusable:
         raise DataError(
             f"the data cannot be used as they are: {' '.join(problems.unusable)}",

@@ -25,9 +25,14 @@ from gaprune.pipelines.unstructured import prune_unstructured, score_weights
 from gaprune.pruning.costs import SpeedOfShapes
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.unit_importance import UnitRanking
+from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+_AS_LARGE = (
+    "Single weights become zeros, so size and speed stay; --width 0.5 (width=0.5) makes a smaller, faster model."
+)
 
 
 def prune(
@@ -101,6 +106,8 @@ def prune_many(
         refuse_loading_options(built)
     tasks = find_tasks(Path(built.tasks)) if built.tasks else []
     run = prepare(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks, speed=speed)
+    if not run.removal.is_structured:
+        say(_AS_LARGE)
     return results(run, inplace=parent is None)
 
 

@@ -42,9 +42,9 @@ class CalibrationData:
         Raises:
             ConfigError: If there are fewer.
         """
-        for triplets in (self.domain, self.general):
-            if triplets is not None:
-                triplets.take(count, seed=0)
+        found = [triplets for triplets in (self.domain, self.general) if triplets is not None]
+        if found:
+            min(found, key=len).take(count, seed=0)
 
     def smallest(self) -> int | None:
         """Return the size of the smaller set, ``None`` if there is no set."""

@@ -154,7 +154,8 @@ def read_recovery_data(
         if options.domain is None:
             raise ConfigError(
                 "domain: recovery is trained on triplets of your domain, and none are named.",
-                "Name them with --domain FILE (domain=...).",
+                "Name them with --domain FILE (domain=...), or distil on texts without labels: --texts FOLDER "
+                "(texts=...).",
             )
         domain = read_domain(options.domain, options)
     share = options.share_of_general(named=general is not None or options.general is not None)

@@ -43,7 +43,7 @@ _SAMPLE = 100_000
 """Tokens of the batches that the speed is estimated on."""
 
 _FEWEST = 20
-"""Steps of a distillation that a time budget must be enough for."""
+"""Steps of a distillation that a time budget must be enough for, and below which a number of tokens is warned of."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,11 @@ def _planned(
         f"{_minutes(speed.seconds(total))} (the parent embeds {speed.parent:,.0f} tokens per second, the model is "
         f"trained on {speed.child:,.0f})."
     )
+    if (steps := len(planned.packed.batches)) < _FEWEST:
+        say(
+            f"Warning: {total:,} tokens are {steps} steps of {options.batch_size} texts; fewer than {_FEWEST} seldom "
+            f"help. Give --tokens {_FEWEST * total // steps} or more, or a smaller --batch-size."
+        )
     if triplets is not None:
         limit = "" if options.minutes is None else f"; both end after {options.minutes:.3g} minutes"
         say(f"Then {options.steps} steps of fine-tuning on triplets: about {_minutes(finish)}{limit}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gaprune.export.records import Calibration, Structured, Unstructured
+from gaprune.export.records import Calibration, DistillationData, Structured, Unstructured
 from gaprune.report.front_matter import front_matter, short_name
 from gaprune.report.index import INDEX_COLUMNS, index_rows, index_text
 from gaprune.report.markdown import markdown_table
@@ -41,9 +41,9 @@ similarities = model.similarity(queries, passages)"""
 _PRUNED = "This is `{name}`, pruned with [GAPrune](https://arxiv.org/abs/2509.10844) for a domain: "
 _ZEROED = "the weights that matter least to the domain are exactly zero."
 _REMOVED = "the parts that matter least to the domain were removed."
-_THEN = " It was then fine-tuned{held}."
 _HELD = ", with its zeros kept at zero"
-_RECOVERED = "This is `{name}`, fine-tuned with GAPrune for a domain, with its zeros kept at zero."
+_RECOVERED = "This is `{name}`, {how} with GAPrune for a domain, with its zeros kept at zero."
+_IN_VAIN = " Its training afterwards changed nothing: the weights from before were better."
 
 
 def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
@@ -59,7 +59,7 @@ def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
     parts = [
         front_matter(provenance.parent, name=name, relation="finetune", tags=tags, evaluation=listed),
         f"\n# {name}\n\n",
-        _OPEN.format(made=_made(provenance).format(name=parent), code=code),
+        _OPEN.format(made=_made(provenance, parent), code=code),
         "\n## What it is worth\n\n",
         *(f"- {line}\n" for line in worth_lines(provenance, evaluation)),
         "\n## Method\n\n",
@@ -79,12 +79,19 @@ def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
     return "".join(parts)
 
 
-def _made(provenance: Provenance) -> str:
+def _made(provenance: Provenance, parent: str) -> str:
+    """Return how the model was made: pruned, distilled, fine-tuned, as far as that changed its weights."""
+    steps = [
+        "distilled from its parent" if isinstance(each.data, DistillationData) else "fine-tuned"
+        for each in provenance.recoveries
+        if each.training.best_step
+    ]
+    how = " and ".join(dict.fromkeys(steps))
     if provenance.method.criterion is None:
-        return _RECOVERED
+        return _RECOVERED.format(name=parent, how=how or "trained without effect")
     structured = isinstance(provenance.method.pruning, Structured)
-    then = _THEN.format(held="" if structured else _HELD) if provenance.recoveries else ""
-    return _PRUNED + (_REMOVED if structured else _ZEROED) + then
+    then = f" It was then {how}{'' if structured else _HELD}." if how else _IN_VAIN * bool(provenance.recoveries)
+    return _PRUNED.format(name=parent) + (_REMOVED if structured else _ZEROED) + then
 
 
 def _data_section(calibration: Calibration) -> str:

@@ -215,8 +215,16 @@ def _distillation_lines(data: DistillationData, training: Training, held: str) -
     if not points:
         return lines
     best = next(point for point in points if point.step == training.best_step)
+    before = points[0].held_out_cosine
+    if best is points[0]:
+        after = max((point.held_out_cosine for point in points[1:]), default=before)
+        lines.append(
+            f"The weights from before were kept: after {points[-1].tokens:,} tokens the cosine to the parent on "
+            f"held-out texts was {after:.4f}, no higher than the {before:.4f} before."
+        )
+        return [*lines, "Note: give more tokens (--tokens) or more texts, or another learning rate."]
     lines.append(
-        f"Cosine to the parent on held-out texts: {points[0].held_out_cosine:.4f} before, {best.held_out_cosine:.4f} "
+        f"Cosine to the parent on held-out texts: {before:.4f} before, {best.held_out_cosine:.4f} "
         f"after {best.tokens:,} tokens."
     )
     if points[0].held_out_ndcg is not None and best.held_out_ndcg is not None:
@@ -224,9 +232,7 @@ def _distillation_lines(data: DistillationData, training: Training, held: str) -
             f"nDCG@10 of held-out queries among the held-out passages: {points[0].held_out_ndcg:.4f} before, "
             f"{best.held_out_ndcg:.4f} after."
         )
-    if best.held_out_cosine <= points[0].held_out_cosine:
-        lines.append("Note: it did not rise, so the weights are as before. Try another learning rate or more texts.")
-    elif points[-1].held_out_cosine < best.held_out_cosine:
+    if points[-1].held_out_cosine < best.held_out_cosine:
         lines.append(
             "Note: it fell after that: the model began to fit the training texts only. More texts would help."
         )

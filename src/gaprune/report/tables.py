@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gaprune.evaluation.cost.footprint import Footprint
     from gaprune.evaluation.quality.scores import Evaluation
 
-COMPARISON = "Mean score by domain (change from the model in the first row)"
+COMPARISON = "Mean score by domain (relative change from the model in the first row)"
 """Title of the table of a comparison."""
 
 _BAR = 12

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gaprune.data.checks.overlap import Overlap, overlap, places
 from gaprune.data.checks.prompts import prompt_problems
 from gaprune.data.checks.statistics import (
+    AGAIN,
     COUNTS,
     FAULTS,
     Counter,
@@ -113,8 +114,17 @@ def check(
     evaluation: Mapping[str, Collection[str]] | None = None,
     tokenizer_model: SentenceTransformer | None = None,
     prompts: Prompts | None = None,
+    made: bool = False,
 ) -> CheckReport:
     """Return the numbers and the problems of calibration data; nothing is changed.
+
+    Args:
+        domain: Triplets of the domain.
+        general: General triplets.
+        evaluation: Texts of evaluation tasks, by name.
+        tokenizer_model: Its tokens are counted; words without one.
+        prompts: Put before queries and passages.
+        made: Whether the domain's triplets were made from documents: they repeat queries, which batches keep apart.
 
     Raises:
         ModelError: If the model has no tokenizer.
@@ -134,6 +144,8 @@ def check(
         report, found, spoilt, fatal = describe(
             role, triplets, normal, counter, limit=limit, prompts=prompts or Prompts()
         )
+        if made and role == "domain":
+            found = [problem for problem in found if AGAIN not in problem]
         reports.append(report)
         if tokenizer_model is not None and prompts is not None:
             doubtful, twice = prompt_problems(tokenizer_model, prompts, triplets)

@@ -15,9 +15,9 @@ _LISTED = 5
 
 
 def shortened(sources: Iterable[str], total: int | None = None) -> str:
-    """Return the first few of ``sources``, and how many of ``total`` (all of them by default) are not named."""
-    named = [source for source in sources if source]
-    left = (len(named) if total is None else total) - _NAMED
+    """Return the first few different ``sources``, and how many of ``total`` (all by default) are not named."""
+    named = list(dict.fromkeys(source for source in sources if source))
+    left = (len(named) if total is None else total) - min(len(named), _NAMED)
     return f"{', '.join(named[:_NAMED])}{f' and {left:,} more' if named and left > 0 else ''}"
 
 
@@ -35,6 +35,8 @@ def repeated(keys: Sequence[Hashable], sources: Sequence[str]) -> dict[int, str]
 
 def _with_first(source: str, first: str) -> str:
     """Return both places; within one file the line of the first is enough."""
+    if source == first:
+        return source
     file, _, line = first.rpartition(":")
     if file != source.rpartition(":")[0]:
         return f"{source} (as {first})"
@@ -87,8 +89,9 @@ def places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, str]:
     """Return every distinct text of a set in normal form, with the place of its first occurrence."""
     found: dict[str, str] = {}
     for item in triplets:
-        for text in (item.query, *item.passages):
-            found.setdefault(normal[text], item.source)
+        roles = zip(("query", "positive"), (item.query, item.positive), strict=True)
+        for role, text in (*roles, *(("negative", negative) for negative in item.negatives)):
+            found.setdefault(normal[text], f"{item.source} ({role})" if item.source else "")
     return found
 
 

@@ -31,7 +31,9 @@ _SPOILT = 0.05
 _MISSING = {"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"}
 """What programs write in the place of a missing text."""
 
-_AGAIN = "query of an earlier triplet with other passages; in one batch the positive of one is a negative of the other"
+AGAIN = "query of an earlier triplet with other passages; in one batch the positive of one is a negative of the other"
+"""What is said of queries that several triplets have."""
+
 _SENTENCES = {
     "positive_is_negative": ("has its positive among its negatives", "have their positive among their negatives"),
     "negative_is_positive": (
@@ -40,7 +42,7 @@ _SENTENCES = {
     ),
     "query_is_positive": ("has its query as its positive", "have their query as their positive"),
     "duplicate_triplets": ("is a duplicate", "are duplicates"),
-    "duplicate_queries": (f"has the {_AGAIN}", f"have the {_AGAIN}"),
+    "duplicate_queries": (f"has the {AGAIN}", f"have the {AGAIN}"),
     "missing_text": (
         "has 'nan', 'None' or 'null' for a text, which may be missing",
         "have 'nan', 'None' or 'null' for a text, which may be missing",

@@ -21,7 +21,10 @@ _WRITTEN = {".doc", ".docx", ".odt", ".rtf"}
 _SAVED_AS_TEXT = (
     " Save it as plain text (.txt) or web page (.html); documents are taken as they are by `gaprune shrink`."
 )
-_MADE = " Plain documents become triplets by `gaprune data from-texts`; `gaprune shrink` takes them as they are."
+_MADE = (
+    " Plain documents become triplets by `gaprune data from-texts`; "
+    "`gaprune shrink DOCUMENTS` and `gaprune recover --texts` take them as they are."
+)
 
 
 def files_in(folder: Path, endings: Collection[str], *, recursive: bool = False) -> list[Path]:

@@ -61,13 +61,22 @@ def changed_queries(task: RetrievalTask, mine: Vectors, its: Vectors, *, most: i
         grades = task.grades[identifier]
         value, parent = (graded_ndcg([identifiers[place] for place in each], grades, FIRST) for each in places)
         found, others = (
-            tuple(Found(text=texts[n][:_LETTERS], is_relevant=identifiers[n] in grades) for n in each[:_SHOWN])
+            tuple(Found(text=_beginning(texts[n]), is_relevant=identifiers[n] in grades) for n in each[:_SHOWN])
             for each in places
         )
         changed.append(
-            ChangedQuery(query=query[:_LETTERS], value=value, parent=parent, found=found, found_by_parent=others)
+            ChangedQuery(query=_beginning(query), value=value, parent=parent, found=found, found_by_parent=others)
         )
     return _most_changed(changed, most)
+
+
+def _beginning(text: str) -> str:
+    """Return a text, or its first words and an ellipsis if it is long; words of half a text are cut."""
+    if len(text) <= _LETTERS:
+        return text
+    cut = text[: _LETTERS - 1]
+    words = cut.rpartition(" ")[0]
+    return f"{words if len(words) > _LETTERS // 2 else cut}…"
 
 
 def evaluate_queries(
