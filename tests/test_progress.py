@@ -82,7 +82,7 @@ class TestPlainLines:
                     clock.now += 5
         lines = plain.getvalue().splitlines()
         assert len(lines) == 200 // 30 + 1
-        assert lines[0] == "Pruning, Encoding: 2 of 2; about 0 s left of this step, 30 s so far"
+        assert lines[0] == "Pruning, Encoding: 2 of 2; 30 s so far"
 
     def test_a_stage_that_fails_is_not_called_done(self, plain, clock):
         def interrupted():

@@ -180,9 +180,14 @@ class TestBenchmark:
 
     def test_shown_and_kept(self, benchmark):
         markdown = benchmark_markdown(benchmark)
-        assert "|  | child (torch) | model (torch) | better by |" in markdown
+        assert "|  | child (torch) | model (torch) | better or worse |" in markdown
         assert "1 thread: median (first to third quartile) of 3 rounds" in markdown
         assert plain_table("Cost", benchmark.header(), benchmark.cells()).row_count == len(benchmark.rows())
+        words = {row[0]: row[3] for row in benchmark.cells()}
+        assert words["parameters"] == "1.00 x better"
+        assert words["bytes on disk"].endswith("better" if benchmark.ratios["bytes on disk"] >= 1 else "worse")
+        alike = replace(benchmark, parent=benchmark.model)
+        assert {row[3] for row in alike.cells() if "latency" in row[0]} == {"no difference: quartiles overlap"}
         kept = json.loads(json.dumps(benchmark.as_dict()))
         assert kept["ratios"] == benchmark.ratios
         assert kept["settings"]["rounds"] == 3
@@ -227,7 +232,7 @@ class TestCard:
         write_card(benchmark, pair[0])
         once = card.read_text(encoding="utf-8")
         assert once.startswith(before.rstrip())
-        assert once.count("## Cost") == once.count("better by") == 1
+        assert once.count("## Cost") == once.count("better or worse") == 1
         write_card(benchmark, pair[0])
         assert card.read_text(encoding="utf-8") == once
 

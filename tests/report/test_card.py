@@ -175,7 +175,7 @@ def test_evaluation_beside_the_parent():
     section = card.partition("## Evaluation\n\n")[2].partition("\n## ")[0]
     assert section.splitlines() == [
         "| domain | task | metric | this model | parent | change [95 %] |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
+        "| --- | --- | --- | ---: | ---: | ---: |",
         r"| finance | a\|b | Spearman | 0.5000 | 0.6000 | -0.1000 |",
         "| general | c | Spearman | 0.2500 | 0.2000 | +0.0500 |",
         "| all | mean |  | 0.3750 | 0.4000 | -0.0250 |",

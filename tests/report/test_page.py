@@ -280,3 +280,12 @@ class TestFolders:
         (tmp_path / "gaprune.json").write_text(content, encoding="utf-8")
         with pytest.raises(ModelError, match="evaluation"):
             gaprune.write_report(tmp_path)
+
+
+def test_training_data_and_what_was_not_measured_are_named():
+    score = Score(task="t", domain="", kind="STS", metric="Spearman", value=0.5, parent=0.6, seconds=1.0)
+    recovery = provenances.recovery(options={"steps": 50})
+    page = report_page(provenances.structured(recoveries=[recovery], evaluation=Evaluation((score,))))
+    assert "900 triplets" in page.partition('id="data"')[2].partition("</section>")[0]
+    assert "gaprune bench" in page.partition('id="cost"')[2].partition("</section>")[0]
+    assert "gaprune recover DIR --recipe recover.yaml --tasks TASKS" in page

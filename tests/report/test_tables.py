@@ -31,8 +31,8 @@ def test_percent(fraction, text):
 
 
 def test_markdown():
-    assert markdown_table(["a", "b"], [["x|y", "1"], ["z", "2"]]) == (
-        "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n| z | 2 |\n"
+    assert markdown_table(["a", "b", "c"], [["x|y", "1", "n"], ["z", "", "2"]]) == (
+        "| a | b | c |\n| --- | ---: | --- |\n| x\\|y | 1 | n |\n| z |  | 2 |\n"
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+_FIGURE = re.compile(r"[-+]?\d")
+"""How the cells of a column of numbers begin."""
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table whose first column is text and whose others are aligned right."""
-    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+    """Return a Markdown table; columns after the first that hold numbers alone are aligned right."""
+    content = list(rows)
+    columns = [[row[place] for row in content if row[place]] for place in range(1, len(header))]
+    rules = ["---:" if cells and all(map(_FIGURE.match, cells)) else "---" for cells in columns]
+    lines = [header, ["---", *rules], *content]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"
 
 

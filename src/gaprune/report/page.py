@@ -16,10 +16,12 @@ from gaprune.report.pictures import removed_picture, training_picture
 from gaprune.report.rows import (
     DATA_COLUMNS,
     EVALUATION_COLUMNS,
+    TRAINING_COLUMNS,
     data_rows,
     evaluation_rows,
     method_rows,
     recovery_rows,
+    training_rows,
 )
 from gaprune.report.sentences import ZEROS, export_lines, leak_lines, recovery_lines, summary
 from gaprune.report.shrink import HEADER, cost_rows
@@ -121,7 +123,8 @@ def _cost(provenance: Provenance) -> list[Part]:
         return [Part(lines=[ZEROS])] if provenance.sparsity.removed else []
     made = provenance.shrink
     if made is None:
-        return [Part(header=HEADER, rows=cost_rows(provenance))]
+        lines = ["Its speed was not measured: `gaprune bench` does so, beside its parent."]
+        return [Part(lines=lines, header=HEADER, rows=cost_rows(provenance))]
     stages = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in made.minutes.items())
     lines = [
         f"The speed was measured with {made.runtime}, the models in turn, each the median of several rounds.",
@@ -174,6 +177,8 @@ def _recoveries(provenance: Provenance) -> list[Part]:
 
 def _data(provenance: Provenance) -> list[Part]:
     parts = [Part(heading="Calibration", header=DATA_COLUMNS, rows=data_rows(provenance.calibration))]
+    rows = [row for each in provenance.recoveries for row in training_rows(each.data)]
+    parts.append(Part(heading="Training", header=TRAINING_COLUMNS, rows=list(dict.fromkeys(rows))))
     made = provenance.shrink
     if made is not None:
         origin = "given by the user" if made.is_labelled else "made from documents"
@@ -202,14 +207,16 @@ def _provenance(provenance: Provenance) -> list[Part]:
 def _recipes(provenance: Provenance) -> list[Part]:
     """Return the options that differ from their defaults, of every step, as YAML to copy."""
     paths = "Of every path only the last part is recorded: put the folder before it."
+    tasks = " --tasks TASKS" if provenance.evaluation is not None else ""
     parts = []
     if provenance.shrink is not None and provenance.shrink.options:
         command = "gaprune shrink --recipe shrink.yaml --out DIR"
         return [Part(lines=[paths], code=recipe_text(command, provenance.shrink.options, ShrinkOptions, _PLACES))]
     if provenance.recipe:
-        command = "gaprune prune --recipe prune.yaml --out DIR"
+        command = f"gaprune prune --recipe prune.yaml{tasks if not provenance.recoveries else ''} --out DIR"
         parts.append(Part(lines=[paths], code=recipe_text(command, provenance.recipe, Recipe, _PLACES)))
     for each in provenance.recoveries:
-        command = "gaprune recover DIR --recipe recover.yaml --out DIR2"
+        judged = tasks if each is provenance.recoveries[-1] else ""
+        command = f"gaprune recover DIR --recipe recover.yaml{judged} --out DIR2"
         parts.append(Part(code=recipe_text(command, each.options, RecoveryOptions, _PLACES)))
     return parts

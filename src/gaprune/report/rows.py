@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
-    from gaprune.export.records import Sparsity
+    from gaprune.export.records import RecoveryData, Sparsity
 
 Rows = list[tuple[str, str]]
 
 DATA_COLUMNS = ("kind", "name", "triplets", "negatives", "SHA-256")
+TRAINING_COLUMNS = ("kind", "name", "number", "SHA-256")
 EVALUATION_COLUMNS = ("domain", "task", "metric", "this model", "parent", "change [95 %]")
 
 
@@ -74,6 +75,16 @@ def data_rows(calibration: Calibration) -> list[tuple[str, ...]]:
         for kind, data in (("domain", calibration.domain), ("general", calibration.general))
         if data is not None
     ]
+
+
+def training_rows(data: RecoveryData | DistillationData) -> list[tuple[str, ...]]:
+    """Return a row for each set that a recovery was trained or judged on, under :data:`TRAINING_COLUMNS`."""
+    rows: list[tuple[str, ...]] = []
+    for kind, each in (("domain", data.domain), ("general", data.general), ("held-out", data.held_out)):
+        if each is not None:
+            count = f"{each.triplets:,} triplets" if isinstance(each, DataSet) else f"{each.passages:,} passages"
+            rows.append((kind, short_name(each.name), count, each.sha256[:16]))
+    return rows
 
 
 def recovery_rows(recovery: Recovery) -> Rows:

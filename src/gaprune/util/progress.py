@@ -165,7 +165,7 @@ class Display:
         so_far = f"{duration(passed)} so far"
         counted = next((number for number, each in enumerate(stages) if each.total), None)
         done = 0.0 if counted is None else _share(stages[counted:])
-        if counted is None or not done:
+        if counted is None or not 0 < done < 1:
             left = so_far
         else:
             own = self._clock() - stages[counted].began

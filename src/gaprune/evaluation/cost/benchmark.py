@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,7 +73,7 @@ class Cost:
             ):
                 found[name] = (value, f"{value / _MB:.0f} MB", False)
         for timing in self.timings:
-            cell = f"batch {timing.batch_size}, {timing.length} tokens"
+            cell = _workload(timing)
             first, third = (1000 * each for each in timing.quartiles)
             text = f"{1000 * timing.median:.2f} ms ({first:.2f} to {third:.2f})"
             found[f"latency, {cell}"] = (timing.median, text, False)
@@ -88,6 +88,18 @@ class Row(NamedTuple):
     model: str
     parent: str | None = None
     ratio: float | None = None
+
+
+def _workload(timing: Timing) -> str:
+    return f"batch {timing.batch_size}, {timing.length} tokens"
+
+
+def _said(row: Row, same: Collection[str]) -> str:
+    """Return the ratio of a measure in words."""
+    if row.measure.partition(", ")[2] in same:
+        return "no difference: quartiles overlap"
+    ratio = row.ratio or 1.0
+    return f"{ratio:.2f} x better" if ratio >= 1 else f"{1 / ratio:.2f} x worse"
 
 
 @dataclass(frozen=True)
@@ -125,14 +137,24 @@ class Benchmark:
     def header(self) -> list[str]:
         """Return the table's header."""
         names = [f"{cost.name} ({cost.format})" for cost in (self.model, self.parent) if cost is not None]
-        return ["", *names, *(("better by",) if self.parent is not None else ())]
+        return ["", *names, *(("better or worse",) if self.parent is not None else ())]
 
     def cells(self) -> list[list[str]]:
         """Return the table's cells as text."""
+        same = self._indistinct()
         return [
-            [row.measure, row.model, *(() if row.ratio is None else (str(row.parent), f"{row.ratio:.2f} x"))]
+            [row.measure, row.model, *(() if row.ratio is None else (str(row.parent), _said(row, same)))]
             for row in self.rows()
         ]
+
+    def _indistinct(self) -> set[str]:
+        """Return the workloads of which the quartile ranges of both models overlap."""
+        found = set()
+        for mine, its in zip(self.model.timings, self.parent.timings if self.parent else (), strict=False):
+            (first, third), (its_first, its_third) = mine.quartiles, its.quartiles
+            if first <= its_third and its_first <= third:
+                found.add(_workload(mine))
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as plain data for JSON."""
