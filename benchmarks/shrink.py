@@ -184,7 +184,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         found = [line for line in lines if key(line)[:5] == cell]
         model, domain, speedup, left_out, tokens = cell
         speeds = [_speed(line["met"]) for line in found if "met" in line]
-        row = [model, domain, f"{speedup:g}", left_out, f"{tokens:,}", str(len(found))]
+        read = 0 if left_out in (ABLATIONS[1], ABLATIONS[-1]) else tokens
+        row = [model, domain, f"{speedup:g}", left_out, f"{read:,}", str(len(found))]
         row.append(f"{fmean(speeds):.2f}" if speeds else "")
         for kind in (domain, "general"):
             scores = [line["scores"][kind] for line in found if kind in line["scores"]]
