@@ -189,6 +189,27 @@ def test_from_texts_to_a_folder(folder, documents, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "documents", "out", "pruned"]
 
 
+def test_another_teacher_than_the_parent_is_named(folder, documents, tmp_path, capsys):
+    """It was said to be the parent: in the loss, in the cosine, and where scores are compared."""
+    teacher = load_model(folder)
+    with torch.no_grad():
+        teacher[0].model.embeddings.word_embeddings.weight.mul_(1.5)
+    teacher.save_pretrained(str(tmp_path / "other"), create_model_card=False)
+    tasks = tmp_path / "triples.jsonl"
+    tasks.write_text('{"query": "cash", "positive": "a loan", "negative": "a dog"}\n', encoding="utf-8")
+    given = {**QUICK, "texts": documents, "tasks": tasks}
+    gaprune.recover(folder, parent=tmp_path / "other", out=tmp_path / "out", **given)
+    assert "the teacher is other, not the parent of this model" in capsys.readouterr().err
+    said = Provenance.read(tmp_path / "out")
+    (recovery,) = said.recoveries
+    assert (recovery.other_teacher, said.beside) == ("other", "other")
+    for file in ("README.md", "report.html"):
+        text = (tmp_path / "out" / file).read_text(encoding="utf-8")
+        assert "cosine to other" in text
+        assert "cosine to the parent" not in text
+        assert "scores called the parent" in text
+
+
 def test_ndcg_of_pairs():
     from sklearn.metrics import ndcg_score
 

@@ -36,7 +36,7 @@ def inspect(
     show(footprint_table(footprint, () if provenance is None else provenance.method.selected))
     if provenance is not None:
         evaluation = provenance.evaluation
-        index = "" if evaluation is None else index_text(evaluation, provenance.parent.name)
+        index = "" if evaluation is None else index_text(evaluation, provenance.beside or provenance.parent.name)
         show(*origin_lines(footprint, provenance), *([index] if index else ()))
     elif Path(model).is_dir():
         show("GAPrune did not make this model (it has no gaprune.json).")

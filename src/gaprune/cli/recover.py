@@ -42,7 +42,8 @@ def recover(
     with silence(quiet, as_json):
         result = verb(model, recipe=options)
     lines = [line for record in result.records for line in recovery_lines(record)]
-    quality = () if result.evaluation is None else evaluation_parts(result.evaluation, result.base.parent.name)
     made = result.provenance()
+    beside = made.beside or made.parent.name
+    quality = () if result.evaluation is None else evaluation_parts(result.evaluation, beside)
     parts = (*lines, *quality, *leak_lines(made), opening(options["out"]))
     answer(made.as_dict(), *parts, quiet=quiet, as_json=as_json)

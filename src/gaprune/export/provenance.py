@@ -48,6 +48,7 @@ class Provenance(Record):
         recipe: All options of the run.
         recoveries: Every recovery that followed, in order.
         evaluation: Scores by task, if it was evaluated.
+        beside: Name of the model whose scores stand as the parent's, if it is not the parent.
         leaks: Sentences about texts it was made with that are in these tasks too, so that their scores are too good.
         shrink: What ``gaprune shrink`` measured, if it made the model.
         export: The export, if this is the folder of one.
@@ -65,6 +66,7 @@ class Provenance(Record):
     recipe: Options = Field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
     evaluation: Evaluation | None = None
+    beside: str | None = None
     leaks: tuple[str, ...] = ()
     shrink: Shrink | None = None
     export: Export | None = None

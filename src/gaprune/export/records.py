@@ -169,7 +169,10 @@ class PruningRound(Record):
 
 
 class Recovery(Record):
-    """One recovery; ``loss`` has the weight of each term by its description, ``lora`` the rank of the updates."""
+    """One recovery; ``loss`` has the weight of each term by its description, ``lora`` the rank of the updates.
+
+    ``other_teacher`` is the name of the teacher, if it is not the model's parent.
+    """
 
     made: str
     versions: dict[str, str]
@@ -180,8 +183,14 @@ class Recovery(Record):
     loss: dict[str, float]
     options: Options
     teacher: Parent | None = None
+    other_teacher: str | None = None
     training: Training
     round: PruningRound | None = None
+
+    @property
+    def taught_by(self) -> str:
+        """The teacher in words: the parent, or the name of another model."""
+        return self.other_teacher or "the parent"
 
 
 class Export(Record):

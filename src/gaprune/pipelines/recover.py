@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -35,6 +36,7 @@ from gaprune.recovery.retrain import check_width, retrain
 from gaprune.recovery.text_data import TextData, read_text_data
 from gaprune.util.distributed import join_process_group
 from gaprune.util.files import temporary_folder
+from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -122,7 +124,9 @@ def recover(
             identity = Parent.of(child, asked.model or _IN_MEMORY)
             if asked.model is not None:
                 identity = identity.seen_from(Path(asked.model), asked.model)
-            dense, distilled = _open_parent(asked, base, teacher)
+            dense, beside = _open_parent(asked, base, teacher)
+            distilled = beside if asked.distil or asked.texts else None
+            other = _other_than_parent(beside, base, identity, teaches=distilled is not None)
             check_width(child, dense, asked)
             run = {
                 "options": asked.model_dump(mode="json", exclude=_MAY_DIFFER),
@@ -147,12 +151,13 @@ def recover(
             training=stages[-1].training,
             prompts=prompts,
             base=base or unpruned(child, identity, asked.targets),
-            records=tuple(record(stage, distilled) for stage in stages),
+            records=tuple(record(stage, distilled, other=other) for stage in stages),
             leaks=leaks,
         )
         processes.wait_for_everyone()
         if processes.is_main_process:
             if tasks:  # a model whose parent is unknown is compared with itself before the recovery
+                result = replace(result, beside=other)
                 result = result.evaluate(tasks, parent=dense or _load_child(asked, loaded))
             if destination is not None:
                 result.save(destination, overwrite=asked.overwrite)
@@ -259,7 +264,7 @@ def _check_child(asked: RecoveryOptions, child: SentenceTransformer, data: TextD
 def _open_parent(
     asked: RecoveryOptions, base: Provenance | None, given: SentenceTransformer | None
 ) -> tuple[SentenceTransformer | None, Parent | None]:
-    """Return the parent if it is needed and known, and its identity if it is distilled from.
+    """Return the model to distil from and to compare with if it is needed and known, and its identity.
 
     Raises:
         ModelError: If it cannot be loaded, or the recorded parent has other weights now.
@@ -269,9 +274,6 @@ def _open_parent(
     if not (asked.distil or asked.texts or asked.tasks) or (given is None and name is None):
         return None, None
     dense = given or _load_parent(asked, str(name), recorded)
-    distils = asked.distil or asked.texts is not None
-    if not distils and recorded is None:
-        return dense, None
     identity = Parent.of(dense, name or _IN_MEMORY)
     if recorded is not None and identity.weights_sha256 != recorded.weights_sha256:
         raise ModelError(
@@ -279,7 +281,20 @@ def _open_parent(
             f"({recorded.weights_sha256[:12]}).",
             "Name the parent, or another model to distil from, with --parent.",
         )
-    return dense, identity if distils else None
+    return dense, identity
+
+
+def _other_than_parent(beside: Parent | None, base: Provenance | None, child: Parent, *, teaches: bool) -> str | None:
+    """Return the name of the model to distil from and to compare with, if it is not the recorded parent."""
+    origin = child if base is None else base.parent
+    if beside is None or beside.weights_sha256 == origin.weights_sha256:
+        return None
+    if origin.dtype is not None and beside.name == origin.name:  # loaded in another type, so its values differ
+        return None
+    if base is not None:
+        role = "the teacher" if teaches else "what the model is compared with"
+        say(f"Note: {role} is {beside.name}, not the parent of this model ({origin.name}); card and page name both.")
+    return beside.name
 
 
 def _load_parent(asked: RecoveryOptions, name: str, recorded: Parent | None) -> SentenceTransformer:

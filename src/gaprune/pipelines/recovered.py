@@ -33,14 +33,14 @@ _WHERE = {"model", "out", "overwrite", "checkpoint", "resume", "teacher_cache", 
 """Options that name places and do not change the result."""
 
 
-def record(stage: Stage, teacher: Parent | None) -> Recovery:
-    """Return the record of one stage of training."""
-    options, data = stage.options, stage.data.as_dict()
+def record(stage: Stage, teacher: Parent | None, *, other: str | None = None) -> Recovery:
+    """Return the record of one stage of training; ``other`` is the teacher's name, if it is not the parent."""
+    options, data, name = stage.options, stage.data.as_dict(), other or "the parent"
     distilled = {
-        "distance to the parent's embeddings": options.embedding_weight,
-        "distance to the parent's similarities": options.similarity_weight,
+        f"distance to {name}'s embeddings": options.embedding_weight,
+        f"distance to {name}'s similarities": options.similarity_weight,
     }
-    contrastive = "contrastive with the parent's passages" if options.fixed_targets else "contrastive"
+    contrastive = f"contrastive with {name}'s passages" if options.fixed_targets else "contrastive"
     loss = {contrastive: options.contrastive_weight, **(distilled if options.distil else {})}
     kind = records.DistillationData if isinstance(stage.data, TextData) else records.RecoveryData
     return Recovery(
@@ -53,6 +53,7 @@ def record(stage: Stage, teacher: Parent | None) -> Recovery:
         loss={term: weight for term, weight in loss.items() if weight},
         options=options.model_dump(mode="json", exclude=_WHERE),
         teacher=teacher if options.distil else None,
+        other_teacher=other if options.distil else None,
         training=stage.training,
     )
 
@@ -68,6 +69,7 @@ class Recovered(Pushable):
         prompts: Put before queries and passages.
         base: Provenance of the model that was recovered.
         records: The records of its stages: a distillation on texts, a fine-tuning on triplets, or both.
+        beside: Name of the model that it was evaluated beside, if that is not its parent.
         leaks: Sentences about triplets it was trained with that are in evaluation tasks too.
         evaluation: Its quality, if it was evaluated.
         queries: The queries that it answers worse and better than its parent, if it was evaluated beside it.
@@ -79,6 +81,7 @@ class Recovered(Pushable):
     prompts: Prompts
     base: Provenance
     records: tuple[Recovery, ...]
+    beside: str | None = None
     leaks: tuple[str, ...] = ()
     evaluation: Evaluation | None = None
     queries: ChangedQueries | None = None
@@ -102,6 +105,7 @@ class Recovered(Pushable):
                 "sparsity": self._sparsity(),
                 "recoveries": recoveries,
                 "evaluation": self.evaluation,
+                "beside": self.beside,
                 "leaks": tuple(dict.fromkeys((*self.base.leaks, *self.leaks))),
             }
         )

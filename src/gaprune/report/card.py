@@ -72,7 +72,7 @@ def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
         parts += [f"\n## {heading}\n\n", markdown_table(["", "value"], recovery_rows(recovery))]
     if evaluation is not None:
         parts += ["\n## Evaluation\n\n", markdown_table(EVALUATION_COLUMNS, evaluation_rows(evaluation))]
-        parts += _index_section(evaluation, parent)
+        parts += _index_section(evaluation, short_name(provenance.beside or parent))
     if provenance.sparsity.removed and isinstance(method.pruning, Unstructured):
         parts.append(f"\n## Size and speed\n\nThis model has the shape of its parent. {ZEROS}\n")
     parts.append("\n`gaprune.json` records everything that made this model.\n")

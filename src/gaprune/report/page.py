@@ -75,7 +75,7 @@ def _answer(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]
 def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
     if evaluation is None:
         return []
-    said = index_text(evaluation, short_name(provenance.parent.name))
+    said = index_text(evaluation, short_name(provenance.beside or provenance.parent.name))
     index = [said] if said else []
     changed = [each.interval is not None for each in evaluation.scores if each.parent is not None]
     return [

@@ -59,7 +59,7 @@ def training_picture(recovery: Recovery, name: str) -> str:
     """
     training = recovery.training
     if training.distillation:
-        return _drawn(name, 3.0, partial(_distillation, training.distillation, training.best_step))
+        return _drawn(name, 3.0, partial(_distillation, training.distillation, training.best_step, recovery.taught_by))
     return _drawn(name, 2.4, partial(_curve, training.curve, training.best_step)) if training.curve else ""
 
 
@@ -72,11 +72,11 @@ def _curve(points: Sequence[tuple[int, float]], best: int, axis: Axes) -> None:
     axis.set_ylabel("held-out loss")
 
 
-def _distillation(looks: Sequence[Point], best: int, axis: Axes) -> None:
+def _distillation(looks: Sequence[Point], best: int, teacher: str, axis: Axes) -> None:
     """Draw cosine and nDCG on held-out texts and the loss in training by tokens, and a line at the best look."""
     lines: list[Any] = []
     for measure, label, style in (
-        ("held_out_cosine", "cosine to the parent", "-"),
+        ("held_out_cosine", f"cosine to {teacher}", "-"),
         ("held_out_ndcg", "nDCG@10", "--"),
     ):
         points = [(each.tokens, getattr(each, measure)) for each in looks if getattr(each, measure) is not None]

@@ -109,7 +109,7 @@ def recovery_rows(recovery: Recovery) -> Rows:
     if training.distillation:
         points = [point for point in training.distillation if point.step in (0, training.best_step)]
         cosines = (f"{point.held_out_cosine:.4f} at {point.tokens:,} tokens" for point in points)
-        rows.append(("held-out cosine to the parent", ", ".join(cosines)))
+        rows.append((f"held-out cosine to {recovery.taught_by}", ", ".join(cosines)))
         ranked = (f"{point.held_out_ndcg:.4f}" for point in points if point.held_out_ndcg is not None)
         rows.append(("held-out nDCG@10 at the same points", ", ".join(ranked)))
     elif training.before:

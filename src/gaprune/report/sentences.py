@@ -96,8 +96,12 @@ def worth_lines(provenance: Provenance, evaluation: Evaluation | None) -> list[s
 
 
 def leak_lines(provenance: Provenance) -> list[str]:
-    """Return warnings about scores that are too good, to stand beside them."""
-    return [f"Warning: {leak}" for leak in provenance.leaks]
+    """Return what must stand beside scores: that they are too good, or that the parent's are another model's."""
+    beside = (
+        f"The scores called the parent's are those of {provenance.beside}, which this model was compared with; it was "
+        f"made from {provenance.parent.name}."
+    )
+    return [*(f"Warning: {leak}" for leak in provenance.leaks), *([beside] if provenance.beside else ())]
 
 
 def data_lines(calibration: Calibration) -> list[str]:
@@ -183,7 +187,7 @@ def recovery_lines(recovery: Recovery) -> list[str]:
     training = recovery.training
     held = f"; {training.masked_weights:,} weights were kept at zero" if training.masked_weights else ""
     if isinstance(recovery.data, DistillationData):
-        return _distillation_lines(recovery.data, training, held)
+        return _distillation_lines(recovery.data, training, held, recovery.taught_by)
     lines = [
         f"Recovery: {training.steps} steps of fine-tuning, learning rate at most {training.learning_rate:g}{held}."
     ]
@@ -201,7 +205,7 @@ def recovery_lines(recovery: Recovery) -> list[str]:
     return lines
 
 
-def _distillation_lines(data: DistillationData, training: Training, held: str) -> list[str]:
+def _distillation_lines(data: DistillationData, training: Training, held: str, teacher: str) -> list[str]:
     """Return how a distillation on texts went, and whether it fitted the training texts only."""
     points = training.distillation
     tokens = points[-1].tokens if points else data.tokens
@@ -219,12 +223,12 @@ def _distillation_lines(data: DistillationData, training: Training, held: str) -
     if best is points[0]:
         after = max((point.held_out_cosine for point in points[1:]), default=before)
         lines.append(
-            f"The weights from before were kept: after {points[-1].tokens:,} tokens the cosine to the parent on "
+            f"The weights from before were kept: after {points[-1].tokens:,} tokens the cosine to {teacher} on "
             f"held-out texts was {after:.4f}, no higher than the {before:.4f} before."
         )
         return [*lines, "Note: give more tokens (--tokens) or more texts, or another learning rate."]
     lines.append(
-        f"Cosine to the parent on held-out texts: {before:.4f} before, {best.held_out_cosine:.4f} "
+        f"Cosine to {teacher} on held-out texts: {before:.4f} before, {best.held_out_cosine:.4f} "
         f"after {best.tokens:,} tokens."
     )
     if points[0].held_out_ndcg is not None and best.held_out_ndcg is not None:
