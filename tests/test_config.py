@@ -12,6 +12,7 @@ from gaprune.config.data import DataOptions
 from gaprune.config.files import load_recipe
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.recipe import Recipe
+from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError
 
@@ -203,6 +204,39 @@ def test_a_pattern_refuses_any_allocation(allocation):
 )
 def test_other_refusals_name_the_option(options, words):
     assert_says(refused(options), *words)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"width": 0.5, "sparsity": 0.5}, "sparsity"),
+        ({"depth": 1, "granularity": "weight"}, "granularity"),
+        ({"vocabulary": "texts.txt", "targets": "mlp"}, "targets"),
+        ({"target": "speedup=2", "sparsity": "0.5"}, "sparsity"),
+        ({"width": 0.5, "fisher": "triplet"}, "fisher"),
+        ({"sparsity": 0.5, "round_to": 64}, "round_to"),
+        ({"sparsity": 0.5, "search": "depth,width"}, "search"),
+        ({"width": 0.5, "layer_triplets": 64}, "layer_triplets"),
+        ({"reconstruct": False, "ridge": 0.1}, "ridge"),
+        ({"checkpoint_every": 60}, "checkpoint_every"),
+    ],
+)
+def test_no_option_is_ignored_even_if_its_value_is_the_default(options, name):
+    assert_says(refused(options), f"{name}: ")
+    rest = {key: value for key, value in options.items() if key != name}
+    assert Recipe.build(Recipe.build(rest).model_dump()) == Recipe.build(rest), "written out whole it means the same"
+
+
+def test_no_option_of_a_recovery_is_ignored():
+    for given, name in (
+        ({"embedding_weight": 1.0}, "embedding_weight"),
+        ({"texts": "texts", "fixed_targets": True}, "fixed_targets"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name}: "):
+            RecoveryOptions.build(given)
+    with pytest.raises(ConfigError, match=r"steps: .*triplets"):
+        RecoveryOptions.build({"texts": "texts", "steps": 100}).refuse_without_triplets()
+    RecoveryOptions.build({"texts": "texts"}).refuse_without_triplets()
 
 
 def test_several_near_names_are_offered():

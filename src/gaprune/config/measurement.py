@@ -61,6 +61,10 @@ class MeasurementOptions(Options):
     def _check_resume(self) -> Self:
         if self.resume and self.checkpoint is None:
             raise ValueError("resume: there is nothing to resume; name the folder with --checkpoint")
+        if self.gives("checkpoint_every") and self.checkpoint is None:
+            raise ValueError(
+                "checkpoint_every: nothing is kept without a folder; leave it out, or name one: checkpoint"
+            )
         return self
 
     @property

@@ -73,6 +73,15 @@ class Options(BaseModel):
         """Return whether an option differs from its default, so that a recipe written out whole means the same."""
         return bool(getattr(self, option) != type(self).model_fields[option].get_default(call_default_factory=True))
 
+    def gives(self, option: str) -> bool:
+        """Return whether an option was given, if only its default, so that none is ignored without a word.
+
+        A recipe written out whole gives none of its defaults.
+        """
+        usual = {name for name, field in type(self).model_fields.items() if field.default is not None}
+        is_whole = usual <= self.model_fields_set
+        return self.differs(option) or (option in self.model_fields_set and not is_whole)
+
 
 class OutputOptions(Options):
     """What is made of the result."""

@@ -50,7 +50,7 @@ class ReconstructionOptions(Options):
             raise ValueError("ridge: one or more values above 0 are needed, such as 0.1")
         if self.reconstruct is False:
             for option in ("ridge", "reconstruction_triplets", "general_share"):
-                if self.differs(option):
+                if self.gives(option):
                     raise ValueError(f"{option}: reconstruction is switched off, so this has no effect; leave it out")
         return self
 
@@ -125,9 +125,9 @@ class Recipe(
     @model_validator(mode="after")
     def _check_structured(self) -> Self:
         for option in ("allocation", "scores", "fisher"):
-            if self.is_structured and self.differs(option):
+            if self.is_structured and self.gives(option):
                 raise ValueError(f"{option}: it has no effect on structured pruning; leave it out")
-        if self.differs("layer_triplets") and "depth" not in self.units:
+        if self.gives("layer_triplets") and "depth" not in self.units:
             raise ValueError("layer_triplets: no layers are removed, so this has no effect; leave it out")
         if self.sampling == "kmeans" and self.triplets is None:
             raise ValueError("sampling: all triplets are used, so nothing is drawn; give their number as triplets")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from gaprune.config.data import DataOptions
 from gaprune.config.options import CommandOptions, Number, Options, OutputOptions, Source, Words
+from gaprune.errors import ConfigError
 
 MOST_HELD_OUT = 512
 """Maximum number of held-out triplets: each evaluation embeds them again."""
@@ -17,6 +18,9 @@ _RATE = 1e-4
 
 _LOW_RANK_RATE = 5e-4
 """Default highest learning rate of low-rank updates."""
+
+_OF_TRIPLETS = ("steps", "contrastive_weight", "temperature", "fixed_targets", "hard_negatives")
+"""Options that a distillation on texts does not read."""
 
 _GENERAL_SHARE = 0.25
 """Default share of general triplets or texts, if general data are named."""
@@ -159,6 +163,19 @@ class RecoveryOptions(ModelOptions, DataOptions, TrainingOptions, DistillationOp
         """The highest learning rate, with its default filled in."""
         return self.learning_rate or (_LOW_RANK_RATE if self.lora else _RATE)
 
+    def refuse_without_triplets(self) -> None:
+        """Refuse options of the fine-tuning on triplets, as there are none.
+
+        Raises:
+            ConfigError: If there is such an option; it would have no effect.
+        """
+        for option in _OF_TRIPLETS:
+            if self.gives(option):
+                raise ConfigError(
+                    f"{option}: nothing is fine-tuned on triplets, so this has no effect.",
+                    "Leave it out, or name triplets with --domain (domain=...).",
+                )
+
     @model_validator(mode="after")
     def _check_losses(self) -> Self:
         for option in ("tokens", "minutes"):
@@ -167,11 +184,13 @@ class RecoveryOptions(ModelOptions, DataOptions, TrainingOptions, DistillationOp
         if self.distil or self.texts:
             if not self.embedding_weight + self.similarity_weight:
                 raise ValueError("distil: both of its weights are 0; leave --distil out")
+            if self.fixed_targets and not self.distil:
+                raise ValueError("fixed_targets: triplets are not distilled without --distil, so this has no effect")
         elif not self.contrastive_weight:
             raise ValueError("contrastive_weight: 0 leaves nothing to learn without --distil")
         else:
             for option in ("embedding_weight", "similarity_weight", "fixed_targets", "teacher_cache"):
-                if self.differs(option):
+                if self.gives(option):
                     raise ValueError(f"{option}: nothing is distilled without --distil, so this has no effect")
         if self.patience is not None and not self.held_out:
             raise ValueError("patience: there is no held-out loss to wait for if held_out is 0")

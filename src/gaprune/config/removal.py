@@ -169,7 +169,7 @@ class RemovalOptions(Options):
             raise ValueError(
                 f"search: {wrong or 'depth and width are always among them'}; write depth,width,hidden,heads or a part"
             )
-        if self.target is None and self.differs("search"):
+        if self.target is None and self.gives("search"):
             raise ValueError("search: without a target nothing is searched for; leave it out, or give a target")
         if self.target is not None:
             for option in _AMOUNTS:
@@ -183,7 +183,7 @@ class RemovalOptions(Options):
         if self.is_structured:
             first = next(option for option in _STRUCTURED if self.differs(option))
             for option in _WEIGHTS_ONLY:
-                if self.differs(option):
+                if self.gives(option):
                     raise ValueError(f"{option}: it is for single weights, and {first} is structured; leave it out")
         rounded = ("width", "hidden"), "neurons or hidden dimensions"
         if self.rotate and not self.hidden:
@@ -191,6 +191,6 @@ class RemovalOptions(Options):
                 "rotate: it is for a given number of hidden dimensions; leave it out, or give hidden=0.25"
             )
         for option, units, what in (("greedy", ("depth",), "layers"), ("round_to", *rounded)):
-            if self.differs(option) and self.units.isdisjoint(units):
+            if self.gives(option) and self.units.isdisjoint(units):
                 raise ValueError(f"{option}: no {what} are removed, so this has no effect; leave it out")
         return self

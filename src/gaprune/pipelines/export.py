@@ -111,6 +111,10 @@ def export_model(
     least = Floor.build(floor) if floor is not None else INT8_FLOOR if int8 else FP32_FLOOR
     destination = _check_folders(folder, out=out, overwrite=overwrite)
     target.check()
+    if not target.runs_here:
+        asked = {"domain": domain is not None and dimensions is None, "floor": floor is not None, "force": force}
+        for option in (option for option, given in asked.items() if given):
+            raise ConfigError(f"{option}: nothing here can run {to} and compare it.", "Leave it out.")
     own = () if domain is None else read_triplets(domain, **reading)
     for option in reading if domain is None else ():
         raise ConfigError(f"{option}: no triplets are named, so this has no effect.", "Name them, or leave it out.")

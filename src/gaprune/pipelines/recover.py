@@ -111,6 +111,8 @@ def recover(
         if unlabelled is None or asked.domain is not None or domain_triplets is not None:
             triplets = read_recovery_data(asked, domain=domain_triplets, general=general_triplets, processes=count)
             triplets.check([asked], count)
+        else:
+            asked.refuse_without_triplets()
         leaks = say_problems(triplets.domain, tasks) if triplets and tasks and processes.is_main_process else ()
 
         child = _load_child(asked, loaded)
