@@ -586,7 +586,10 @@ class TestUnits:
         assert "Reconstruction was " in done.out
         assert "neither smaller nor faster" not in done.out
         seen = gaprune("inspect", out)
-        assert "1 of 2 layers, 24 of 48 FFN neurons per layer were removed; " in seen.out
+        assert seen.out.startswith(f"Pruned from {files.model.name}")
+        assert "1 of 2 layers, 24 of 48 FFN neurons per layer were removed; " in " ".join(seen.out.split())
+        assert re.search(r"encoder\.layer\.\*\.intermediate\.dense\W+mlp\W+24 x 32\W+1\W+768\b", seen.out)
+        assert "0.00 %" not in seen.out
         small = json.loads(gaprune("inspect", out, "--json").out)
         assert small["footprint"]["parameters"] == small["provenance"]["sparsity"]["parameters"]
 

@@ -20,11 +20,11 @@ def inspect(
     trust_remote_code: TrustRemoteCode = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show the sparsity of every linear layer, block and kind, and the origin of the model."""
+    """Show the origin of the model, and the zeros of every linear layer; without zeros, the shapes of the layers."""
     from gaprune.pipelines.inspect import inspect as verb
     from gaprune.report.index import index_text
     from gaprune.report.sentences import origin_lines
-    from gaprune.report.tables import footprint_table
+    from gaprune.report.tables import inspection_table
 
     footprint, provenance = verb(
         model, revision=revision, device=device, dtype=dtype, trust_remote_code=trust_remote_code
@@ -33,7 +33,6 @@ def inspect(
         said = None if provenance is None else provenance.as_dict()
         show_json({"footprint": footprint.as_dict(), "provenance": said})
         return
-    show(footprint_table(footprint, () if provenance is None else provenance.method.selected))
     if provenance is not None:
         evaluation = provenance.evaluation
         index = "" if evaluation is None else index_text(evaluation, provenance.beside or provenance.parent.name)
@@ -42,3 +41,4 @@ def inspect(
         show("GAPrune did not make this model (it has no gaprune.json).")
     else:
         show("The origin of a model on the hub is not looked up; download the model and inspect its folder.")
+    show(inspection_table(footprint, () if provenance is None else provenance.method.selected))

@@ -21,6 +21,9 @@ COMPARISON = "Mean score by domain (relative change from the model in the first 
 
 _BAR = 12
 
+_CHANCE = 0.001
+"""Share of zeros that a model may have without having been pruned."""
+
 
 def _table(title: str, *columns: str, text: int = 1) -> Table:
     """Return an empty table whose first ``text`` columns are aligned left, the others right."""
@@ -73,6 +76,36 @@ def plain_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]
     table = _table(title, *header)
     for row in rows:
         table.add_row(*row)
+    return table
+
+
+def inspection_table(footprint: Footprint, selected: Collection[str] = ()) -> Table:
+    """Return the zeros by linear layer of a model that has such, and the shapes of its layers otherwise."""
+    zeros = sum(each.zeros for each in footprint.linear_layers)
+    weights = sum(each.size for each in footprint.linear_layers)
+    return footprint_table(footprint, selected) if zeros > _CHANCE * weights else _shapes_table(footprint)
+
+
+def _shapes_table(footprint: Footprint) -> Table:
+    """Return the linear layers by name and shape, and the weights by block; blocks of one size share a row."""
+    table = _table(
+        "Linear layers by shape, and weights by block", "name", "kind", "shape", "layers", "weights", text=2
+    )
+    total = 0
+    for (name, kind, shape), (count, size) in footprint.by_shape().items():
+        table.add_row(name, kind, " x ".join(map(str, shape or ())), f"{count}", f"{count * size:,}")
+        total += count * size
+    table.add_section()
+    sizes = {layer: size for layer, (size, _) in footprint.by_layer().items() if layer is not None}
+    for size in dict.fromkeys(sizes.values()):
+        blocks = [layer for layer, each in sizes.items() if each == size]
+        named = (
+            f"each of {len(blocks)} blocks" if len(blocks) == len(sizes) else f"block {', '.join(map(str, blocks))}"
+        )
+        table.add_row(named, "", "", "", f"{size:,}")
+    table.add_row("all but linear layers, such as embeddings", "", "", "", f"{footprint.parameters - total:,}")
+    table.add_section()
+    table.add_row("whole model", "", "", "", f"{footprint.parameters:,}")
     return table
 
 

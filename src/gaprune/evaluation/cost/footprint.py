@@ -26,13 +26,14 @@ _EXAMPLES = ("a b", "a b c d", "a b c d e f g h")
 
 @dataclass(frozen=True)
 class LayerFootprint:
-    """Number of weights and of zeros of one linear layer."""
+    """Number of weights and of zeros of one linear layer; ``shape`` is ``None`` in earlier records."""
 
     name: str
     kind: Kind
     layer: int | None
     size: int
     zeros: int
+    shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,18 @@ class Footprint:
             return self.zeros / self.parameters
         chosen = [layer for layer in self.linear_layers if layer.name in selected]
         return sum(layer.zeros for layer in chosen) / sum(layer.size for layer in chosen)
+
+    def by_shape(self) -> dict[tuple[str, Kind, tuple[int, ...] | None], tuple[int, int]]:
+        """Return the number of linear layers, and the weights of each, by name, kind and shape.
+
+        In the name, ``*`` stands for the number of the block.
+        """
+        found: dict[tuple[str, Kind, tuple[int, ...] | None], tuple[int, int]] = {}
+        for each in self.linear_layers:
+            name = each.name if each.layer is None else each.name.replace(f".{each.layer}.", ".*.")
+            key = (name, each.kind, each.shape)
+            found[key] = (found.get(key, (0, 0))[0] + 1, each.size)
+        return found
 
     def by_kind(self) -> dict[Kind, tuple[int, int]]:
         """Return ``(size, zeros)`` of each kind of linear layer."""
@@ -79,8 +92,9 @@ def footprint(model: SentenceTransformer) -> Footprint:
     parameters = list(model.parameters())
     return Footprint(
         linear_layers=tuple(
-            LayerFootprint(m.name, m.kind, m.layer, m.module.weight.numel(), _zeros(m.module.weight))
+            LayerFootprint(m.name, m.kind, m.layer, weight.numel(), _zeros(weight), tuple(weight.shape))
             for m in linear_layers(model)
+            for weight in (m.module.weight,)
         ),
         parameters=sum(parameter.numel() for parameter in parameters),
         zeros=sum(_zeros(parameter) for parameter in parameters),
