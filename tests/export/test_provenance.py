@@ -7,7 +7,9 @@ import platform
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
+import gaprune
 import provenances
 from gaprune.errors import ModelError
 from gaprune.export.portable import Parent, portable
@@ -15,6 +17,7 @@ from gaprune.export.provenance import Provenance, versions
 from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.load import load_model
 from gaprune.util.records import SCHEMA
+from toys import triplets_file
 
 
 class TestFingerprint:
@@ -44,6 +47,16 @@ class TestFingerprint:
 
     def test_training_mode_does_not(self, bert):
         assert weights_fingerprint(bert.train()) == weights_fingerprint(bert.eval())
+
+
+def test_a_reader_can_make_the_digests_again(folder_of, tmp_path, toy_triplets):
+    """As docs/usage.md says: of the texts of the file, and of the weights of the parent."""
+    file = triplets_file(tmp_path / "mine.jsonl", toy_triplets)
+    gaprune.prune(folder_of("bert"), domain=file, criterion="wanda", reconstruct=False, out=tmp_path / "out")
+    said = Provenance.read(tmp_path / "out")
+    assert said.calibration.domain.sha256 == gaprune.read_triplets(file).fingerprint
+    assert said.parent.weights_sha256 == weights_fingerprint(SentenceTransformer(str(folder_of("bert"))))
+    assert "SHA-256 of the texts" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_versions():

@@ -80,7 +80,7 @@ def _data(settings: Mapping[str, Any]) -> Part:
         for kind in ("domain", "general")
         if (data := sample.get(kind))
     ]
-    return Part(header=("seed", "kind", "name", "triplets", "SHA-256"), rows=rows)
+    return Part(header=("seed", "kind", "name", "triplets", "SHA-256 of the texts"), rows=rows)
 
 
 def _provenance(settings: Mapping[str, Any]) -> Part:
@@ -89,7 +89,7 @@ def _provenance(settings: Mapping[str, Any]) -> Part:
         ("parent", str(parent.get("name") or settings.get("model") or "")),
         ("tasks", str(settings.get("tasks") or "")),
         ("commit", str(parent.get("commit") or parent.get("revision") or "")),
-        ("SHA-256 of the parent's weights", str(parent.get("weights_sha256") or "")),
+        ("SHA-256 of the values of the parent's weights", str(parent.get("weights_sha256") or "")),
         ("versions", ", ".join(f"{package} {number}" for package, number in versions.items())),
     ]
     return Part(rows=[row for row in rows if row[1]])

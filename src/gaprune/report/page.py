@@ -196,7 +196,7 @@ def _provenance(provenance: Provenance) -> list[Part]:
         ("parent", parent.name),
         ("revision", parent.revision or ""),
         ("commit", parent.commit or ""),
-        ("SHA-256 of the parent's weights", parent.weights_sha256),
+        ("SHA-256 of the values of the parent's weights", parent.weights_sha256),
         ("made", provenance.made or ""),
         ("versions", ", ".join(f"{package} {number}" for package, number in provenance.versions.items())),
     ]

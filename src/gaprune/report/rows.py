@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, str]]
 
-DATA_COLUMNS = ("kind", "name", "triplets", "negatives", "SHA-256")
-TRAINING_COLUMNS = ("kind", "name", "number", "SHA-256")
+DATA_COLUMNS = ("kind", "name", "triplets", "negatives", "SHA-256 of the texts")
+TRAINING_COLUMNS = ("kind", "name", "number", "SHA-256 of the texts")
 EVALUATION_COLUMNS = ("domain", "task", "metric", "this model", "parent", "change [95 %]")
 
 
