@@ -77,6 +77,12 @@ def test_over_samples_the_mean_of_every_resample_counts(tasks, scored):
     assert found.high - found.low < np.mean([each.high - each.low for each in alone])
 
 
+def test_the_other_model_may_have_been_made_several_times_too(tasks, scored):
+    *children, parent = scored
+    there, back = paired_bootstrap(tasks, children, parent), paired_bootstrap(tasks, [parent], children)
+    assert (back.low, back.value, back.high) == pytest.approx((-there.high, -there.value, -there.low))
+
+
 def test_the_mean_of_models_that_err_apart_is_surer_than_each(tasks, scored):
     """A model and its opposite: their mean does not vary, which the mean of the ends of intervals would not show."""
     (task,) = (task for task in tasks if task.kind == "classification")

@@ -109,6 +109,16 @@ class TestTable:
         assert summary.relative == pytest.approx(fmean(means) / found.dense.mean("general") - 1)
         assert found.summary("magnitude", 0.8, "general").spread is None
 
+    def test_a_lead_is_that_of_the_best_mean_over_the_next(self, table):
+        found = table[0]
+        assert len(found.leads) == 2 * len(SPARSITIES)
+        for lead in found.leads:
+            means = {name: found.summary(name, lead.sparsity, lead.domain).mean for name in CRITERIA}
+            first, second = sorted(means.values(), reverse=True)[:2]
+            assert (means[lead.best], means[lead.following]) == (first, second)
+            assert lead.difference.value == pytest.approx(first - second)
+            assert lead.difference.low <= lead.difference.value <= lead.difference.high
+
     def test_markdown(self, table):
         found = table[0]
         lines = markdown_table(found.header(), found.rows()).splitlines()

@@ -8,7 +8,7 @@ from test_page import HOSTILE, Parsed
 import gaprune
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ModelError
-from gaprune.evaluation.comparison import COMPARISON_FILE, Cell, Comparison, Other
+from gaprune.evaluation.comparison import COMPARISON_FILE, Cell, Comparison, Lead, Other
 from gaprune.evaluation.cost.latency import Speed
 from gaprune.evaluation.quality.bootstrap import Difference
 from gaprune.evaluation.quality.scores import Evaluation, Score
@@ -72,6 +72,18 @@ def test_records_that_gaprune_did_not_write_are_refused(comparison, tmp_path, ch
     write_json(tmp_path / COMPARISON_FILE, comparison.as_dict() | change)
     with pytest.raises(ModelError, match=rf"comparison\.json .*{next(iter(change))}"):
         gaprune.write_report(tmp_path)
+
+
+def test_a_lead_is_said_with_its_interval_and_one_that_can_be_chance_is_level(comparison):
+    differences = {0.5: Difference(value=0.1, low=0.02, high=0.2), 0.7: Difference(value=0.03, low=-0.01, high=0.07)}
+    names = {0.5: {"best": "dai", "following": "wanda"}, 0.7: {"best": "wanda", "following": "dai"}}
+    leads = tuple(
+        Lead(sparsity=sparsity, domain="finance", difference=found, **names[sparsity])
+        for sparsity, found in differences.items()
+    )
+    text = Parsed(comparison_page(comparison.model_copy(update={"leads": leads}))).text
+    assert "dai is best with 0.7100, ahead of wanda by +10.0 [+2.0, +20.0] points" in text
+    assert "wanda (0.5300) and dai are level, +3.0 [-1.0, +7.0] points" in text
 
 
 def test_the_best_criterion_of_each_sparsity_is_named(comparison):

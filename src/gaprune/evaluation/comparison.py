@@ -86,6 +86,29 @@ class Differences(Record):
         return self.criterion, self.sparsity, self.triplets
 
 
+class Lead(Record):
+    """By how much the best criterion is ahead of the next in one domain of tasks.
+
+    Args:
+        sparsity: As in the cells that are meant.
+        domain: Of the tasks.
+        best: The criterion with the highest mean over its seeds, and how many triplets it had where that varies.
+        following: The one with the next mean.
+        difference: Of these means; the interval covers the items of the tasks, not the choice of seeds.
+    """
+
+    sparsity: float
+    domain: str
+    best: str
+    following: str
+    difference: Difference
+
+    @property
+    def is_level(self) -> bool:
+        """Whether the interval holds 0, so that the difference can be chance."""
+        return self.difference.low <= 0 <= self.difference.high
+
+
 class Summary(NamedTuple):
     """One criterion at one sparsity and number of triplets over the seeds, for one domain of tasks.
 
@@ -115,6 +138,7 @@ class Comparison(Record):
         cells: Pruned models.
         variants: What the criteria are variants of.
         differences: Of criteria from the parent, if there are other models to compare with.
+        leads: Of the best criterion at each sparsity and in each domain of tasks, if there are several.
         others: Models that were made elsewhere.
     """
 
@@ -124,6 +148,7 @@ class Comparison(Record):
     cells: tuple[Cell, ...] = ()
     variants: Variants = Variants()
     differences: tuple[Differences, ...] = ()
+    leads: tuple[Lead, ...] = ()
     others: tuple[Other, ...] = ()
 
     @classmethod

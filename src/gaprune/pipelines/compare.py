@@ -28,6 +28,7 @@ from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, require_model, split_source
 from gaprune.pipelines.others import (
     differences_from,
+    leads,
     loading_of,
     names_of,
     open_others,
@@ -163,6 +164,7 @@ def compare(
         cells=tuple(cells),
         variants=plan.variants,
         differences=tuple(differences),
+        leads=tuple(leads(cells, found)),
         others=tuple(others),
     )
 

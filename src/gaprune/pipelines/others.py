@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gaprune.config.recipe import Recipe
 from gaprune.data.checks.prompts import check_prompts
 from gaprune.errors import ConfigError
-from gaprune.evaluation.comparison import Other
+from gaprune.evaluation.comparison import Cell, Lead, Other
 from gaprune.evaluation.cost.latency import Speed, measure_speed
 from gaprune.evaluation.quality.bootstrap import Difference, paired_bootstrap
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -41,6 +42,25 @@ def differences_from(dense: Evaluation, found: Sequence[Evaluation], tasks: Sequ
         domain: paired_bootstrap([task for task in tasks if task.domain == domain], found, dense)
         for domain in dense.domains
     }
+
+
+def leads(cells: Sequence[Cell], tasks: Sequence[Task]) -> Iterator[Lead]:
+    """Yield by how much the best criterion is ahead of the next, at each sparsity and in each domain of tasks."""
+    several = len({cell.triplets for cell in cells if cell.triplets}) > 1
+    for sparsity in dict.fromkeys(cell.sparsity for cell in cells):
+        found: dict[str, list[Evaluation]] = {}
+        for cell in cells:
+            if cell.sparsity == sparsity:
+                name = (
+                    f"{cell.criterion} with {cell.triplets} triplets" if several and cell.triplets else cell.criterion
+                )
+                found.setdefault(name, []).append(cell.evaluation)
+        for domain in cells[0].evaluation.domains if len(found) > 1 else ():
+            means = {name: fmean(each.mean(domain) for each in some) for name, some in found.items()}
+            best, following = sorted(found, key=lambda name: -means[name])[:2]
+            of_domain = [task for task in tasks if task.domain == domain]
+            difference = paired_bootstrap(of_domain, found[best], found[following])
+            yield Lead(sparsity=sparsity, domain=domain, best=best, following=following, difference=difference)
 
 
 def open_others(

@@ -47,7 +47,8 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def _best(comparison: Comparison) -> Iterator[str]:
-    """Yield the best criterion at each sparsity, in a sentence."""
+    """Yield the best criterion at each sparsity, in a sentence, and whether it is ahead by more than chance."""
+    leads = {(lead.sparsity, lead.domain): lead for lead in comparison.leads}
     for sparsity in comparison.sparsities:
         parts = []
         for domain in comparison.domains:
@@ -55,9 +56,13 @@ def _best(comparison: Comparison) -> Iterator[str]:
                      for cell in comparison.cells if cell.sparsity == sparsity]  # fmt: skip
             value, name = max(found)
             where = f"in {domain}" if domain else "over all tasks"
-            parts.append(
-                f"{where} {name} is best with {value:.4f} (the dense parent has {comparison.dense.mean(domain):.4f})"
-            )
+            said = f"{where} {name} is best with {value:.4f}"
+            if lead := leads.get((sparsity, domain)):
+                ahead = f"{lead.difference} points (95 %)"
+                said = f"{where} {lead.best} is best with {value:.4f}, ahead of {lead.following} by {ahead}"
+                if lead.is_level:
+                    said = f"{where} {lead.best} ({value:.4f}) and {lead.following} are level, {ahead} apart"
+            parts.append(f"{said} (the dense parent has {comparison.dense.mean(domain):.4f})")
         yield f"At a sparsity of {sparsity:g}, {', and '.join(parts)}."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -35,7 +36,7 @@ class Difference(Record):
 def paired_bootstrap(
     tasks: Sequence[Task],
     first: Sequence[Evaluation],
-    second: Evaluation,
+    second: Evaluation | Sequence[Evaluation],
     *,
     resamples: int = _RESAMPLES,
     seed: int = 0,
@@ -50,7 +51,7 @@ def paired_bootstrap(
         tasks: The tasks.
         first: Scores in them, as :func:`gaprune.evaluation.quality.evaluate.evaluate` returns them, each time that the
             model was made.
-        second: Scores of the other model.
+        second: Scores of the other model, or those of each time that it was made.
         resamples: How often items are drawn.
         seed: Of the draws.
 
@@ -59,19 +60,22 @@ def paired_bootstrap(
 
     Source: Efron and Tibshirani (1993), chapter 13 (percentile interval).
     """
-    for each in first:
-        each.require_tasks(score.key for score in second.scores)
+    others = second if isinstance(second, Sequence) else [second]
+    for each in (*first, *others):
+        each.require_tasks(score.key for score in others[0].scores)
     random = np.random.default_rng(seed)
     differences = np.zeros(resamples)
     for task in tasks:
-        mine, its = [_items(task, each) for each in first], _items(task, second)
-        for part, drawn in _draws(random, len(its), resamples):
-            mean = np.mean([task.resampled(each, drawn) for each in mine], axis=0)
-            differences[part] += (mean - task.resampled(its, drawn)) / len(tasks)
+        mine, its = ([_items(task, each) for each in some] for some in (first, others))
+        for part, drawn in _draws(random, len(its[0]), resamples):
+            own, other = (np.mean([task.resampled(each, drawn) for each in some], axis=0) for some in (mine, its))
+            differences[part] += (own - other) / len(tasks)
     keys = {task.key for task in tasks}
-    means = [np.mean([score.value for score in each.scores if score.key in keys]) for each in (*first, second)]
+    means = [np.mean([score.value for score in each.scores if score.key in keys]) for each in (*first, *others)]
     low, high = np.nanquantile(differences, (0.025, 0.975))
-    return Difference(value=float(np.mean(means[:-1]) - means[-1]), low=float(low), high=float(high))
+    return Difference(
+        value=float(np.mean(means[: len(first)]) - np.mean(means[len(first) :])), low=float(low), high=float(high)
+    )
 
 
 def _draws(random: np.random.Generator, items: int, resamples: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
