@@ -65,3 +65,10 @@ def test_a_path_that_is_not_there_is_not_sought_on_the_hub(name, monkeypatch, tm
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=r"small cannot be loaded: there is no such folder\.\n"):
         load_model(name)
+
+
+def test_documents_in_json_lines_are_told_from_triplets(tmp_path):
+    (tmp_path / "d.jsonl").write_text('{"text": "A pump moves water."}\n', encoding="utf-8")
+    with pytest.raises(DataError, match="has no query") as caught:
+        read_triplets(tmp_path / "d.jsonl")
+    assert "recover --texts" in caught.value.remedy

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from gaprune.data.readers.files import MADE
 from gaprune.errors import ConfigError, suggest, together
 from gaprune.util.json_lines import Record
 
@@ -108,7 +109,9 @@ class Faults:
             if self.option is not None:
                 remedy = f"Rename the columns, or map them: {mapping(self.option, self.columns)}."
             header = " A table whose first row is data already needs a row of names before it."
-            raise self.record.error(problem, remedy + header * any(each.startswith("has") for each in self.problems))
+            remedy += header * any(each.startswith("has") for each in self.problems)
+            is_document = "text" in self.record.fields and {"query", "positive"} <= self.columns.keys()
+            raise self.record.error(problem, remedy + MADE * is_document)
 
 
 def find_columns(record: Record, columns: Mapping[str, str], option: str | None = "columns") -> Columns:

@@ -21,10 +21,11 @@ _WRITTEN = {".doc", ".docx", ".odt", ".rtf"}
 _SAVED_AS_TEXT = (
     " Save it as plain text (.txt) or web page (.html); documents are taken as they are by `gaprune shrink`."
 )
-_MADE = (
+MADE = (
     " Plain documents become triplets by `gaprune data from-texts`; "
     "`gaprune shrink DOCUMENTS` and `gaprune recover --texts` take them as they are."
 )
+"""What can be done with documents where triplets are read."""
 
 
 def files_in(folder: Path, endings: Collection[str], *, recursive: bool = False) -> list[Path]:
@@ -64,7 +65,7 @@ def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursi
         if format_of(path) not in endings:
             ending = f"the ending {path.suffix!r}" if path.suffix else "a file without an ending"
             remedy = f"Use one of {formats}; compressed, with {' or '.join(COMPRESSED)} after it."
-            remedy += _MADE if kind == "triplet" and path.suffix.lower() in _DOCUMENTS else ""
+            remedy += MADE if kind == "triplet" and path.suffix.lower() in _DOCUMENTS else ""
             remedy += _SAVED if path.suffix.lower() in _SHEETS else ""
             remedy += _SAVED_AS_TEXT if path.suffix.lower() in _WRITTEN else ""
             raise DataError(f"{ending} is not a {kind} format.", remedy, source=path)
@@ -75,7 +76,7 @@ def files_of(source: str | Path, endings: Collection[str], *, kind: str, recursi
         hint = f", or name one of the folders in it that have some: {', '.join(below)}" if below else ""
         documents = kind == "triplet" and any(entry.suffix.lower() in _DOCUMENTS for entry in path.rglob("*"))
         sheets = any(entry.suffix.lower() in _SHEETS for entry in path.iterdir())
-        remedy = f"Put files ({formats}) in it{hint}.{_MADE if documents else ''}{_SAVED if sheets else ''}"
+        remedy = f"Put files ({formats}) in it{hint}.{MADE if documents else ''}{_SAVED if sheets else ''}"
         raise DataError(f"the folder holds no {kind} file.", remedy, source=path)
     return files
 
