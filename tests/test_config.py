@@ -239,6 +239,34 @@ def test_no_option_of_a_recovery_is_ignored():
     RecoveryOptions.build({"texts": "texts"}).refuse_without_triplets()
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        (RecoveryOptions, "sparsity", "gaprune prune"),
+        (Recipe, "lora", "gaprune recover"),
+        (Recipe, "runtime", "shrink"),
+    ],
+)
+def test_an_option_of_another_command_is_named_as_such(kind, name, said):
+    with pytest.raises(ConfigError) as caught:
+        kind.build({name: "1"})
+    assert said in caught.value.problem
+    assert "Did you mean" not in caught.value.problem
+
+
+def test_what_may_stand_after_a_number_is_said():
+    with pytest.raises(ConfigError, match=r"tokens: '20Q' .*20k or 20M"):
+        RecoveryOptions.build({"texts": "texts", "tokens": "20Q"})
+
+
+def test_the_recipe_of_the_paper_is_offered():
+    with pytest.raises(ConfigError, match=r"Did you mean 'paper'"):
+        load_recipe("papr")
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("papr", RecoveryOptions)
+    assert "paper" not in str(caught.value)
+
+
 def test_several_near_names_are_offered():
     assert refused({"query": "x"}).startswith("Unknown option 'query'.")
     assert_says(refused({"prompt": "x"}), "Unknown option 'prompt'", "'query_prompt'", "'passage_prompt'")

@@ -43,7 +43,7 @@ def test_results_are_listed_for_the_hub():
     scores = (score("sts", "finance", 0.75, 0.8), score("other", "", 0.5, None))
     text = model_card(provenances.structured(), Evaluation(scores))
     (index,) = front(text)["model-index"]
-    assert index["name"] == "small-model-pruned-25"
+    assert index["name"] == "small-model-pruned-3k"
     found = {each["dataset"]["name"]: each["metrics"][0] for each in index["results"]}
     assert len(index["results"]) == 2
     assert (found["sts"]["value"], found["sts"]["name"], found["other"]["value"]) == (0.75, "Spearman", 0.5)
@@ -63,7 +63,7 @@ def test_a_score_that_is_too_good_is_warned_of_and_not_listed_for_the_hub():
 def test_a_name_and_how_it_is_used():
     prompts = {"query": 'find: "', "passage": None}
     card = model_card(provenances.structured(prompts=prompts), None)
-    assert "# small-model-pruned-25\n" in card
+    assert "# small-model-pruned-3k\n" in card
     code = card.partition("```python\n")[2].partition("```")[0]
     compile(code, "card", "exec")
     assert repr(prompts["query"]) in code

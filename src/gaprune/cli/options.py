@@ -18,6 +18,7 @@ from typer.models import OptionInfo
 from gaprune.cli.files import check_files
 from gaprune.config.files import load_recipe
 from gaprune.config.options import CommandOptions
+from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 from gaprune.util.progress import quiet
 
@@ -43,10 +44,6 @@ QuietFlag = Annotated[
 Device = Annotated[str | None, typer.Option(help="Torch device; default: chosen by sentence-transformers.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output that GAPrune wrote.")]
 TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with the models.")]
-RecipeFile = Annotated[
-    Path | None,
-    typer.Option("--recipe", help="YAML file of options; the command line overrides it.", rich_help_panel="Input"),
-]
 
 
 def with_options(
@@ -79,7 +76,7 @@ def with_options(
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [
             *(_parameter(name, kind) for name in visible),
-            *((_keyword("recipe", RecipeFile),) if recipe else ()),
+            *((_keyword("recipe", _recipe_file(kind)),) if recipe else ()),
             _keyword("settings", settings),
             *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own if each.name != "options"),
         ]
@@ -163,6 +160,13 @@ def _parameter(name: str, kind: type[CommandOptions]) -> inspect.Parameter:
     flags = f"{flag}/--no-{_flag(name)}" if plain is bool and field.default is None else flag
     option = typer.Option(flags, help=with_default(field), show_default=False, rich_help_panel=kind.group_of(name))
     return _keyword(name, Annotated[(plain if plain in (int, float, bool) else str) | None, option])
+
+
+def _recipe_file(kind: type[CommandOptions]) -> Any:
+    """Return the flag ``--recipe``; a pruning run has a recipe that comes with GAPrune."""
+    packaged = ", or paper: the method of the paper" if kind is Recipe else ""
+    said = f"YAML file of options{packaged}; the command line overrides it."
+    return Annotated[Path | None, typer.Option("--recipe", help=said, rich_help_panel="Input")]
 
 
 def _keyword(name: str, annotation: Any) -> inspect.Parameter:

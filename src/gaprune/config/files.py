@@ -11,7 +11,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from gaprune.config.options import CommandOptions
 from gaprune.config.recipe import Recipe
-from gaprune.errors import ConfigError
+from gaprune.errors import ConfigError, suggest
 
 _PACKAGED = {file.stem: file for file in (Path(__file__).parent / "recipes").glob("*.yaml")}
 """Recipes that come with the package, by name."""
@@ -29,7 +29,12 @@ def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dic
         content = _yaml().load(text)
         node = _yaml().compose(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The recipe {path} cannot be read: {error}", "Give a YAML file that exists.") from error
+        packaged = _PACKAGED if options is Recipe else {}
+        near = suggest(str(path), packaged)
+        ours = "".join(f", or {name}, which comes with GAPrune" for name in packaged)
+        raise ConfigError(
+            f"The recipe {path} cannot be read: {error}{near and '.'}{near}", f"Give a YAML file that exists{ours}."
+        ) from error
     except MarkedYAMLError as error:
         line = "" if error.problem_mark is None else f":{error.problem_mark.line + 1}"
         raise ConfigError(f"{path}{line}: not valid YAML: {error.problem}.", "Correct this line.") from error

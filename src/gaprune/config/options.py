@@ -37,10 +37,12 @@ def _size(value: object) -> object:
 
 
 def _number(value: object) -> object:
-    """Accept ``"20M"``, ``"500k"`` and ``"1.5B"`` as a whole number."""
+    """Accept ``"20M"``, ``"500k"`` and ``"1.5B"`` as a whole number, and refuse other letters."""
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMbB]?)\s*", value)):
         number = float(found[1]) * _MULTIPLES[found[2].lower()]
         return round(number) if math.isfinite(number) else number
+    if isinstance(value, str) and re.search("[^\\W\\d_]", value):
+        raise ValueError(f"{value!r} is not a number; write 20000, 20k or 20M")
     return value
 
 
@@ -136,12 +138,20 @@ class CommandOptions(Options):
             ConfigError: If there are any.
         """
         problems = [
-            f"{f'{place}: unknown' if place else 'Unknown'} option {name!r}.{suggest(name, cls.model_fields)}"
+            f"{f'{place}: unknown' if place else 'Unknown'} option {name!r}.{cls._elsewhere(name)}"
             for name, place in names.items()
             if name not in cls.model_fields
         ]
         if problems:
             raise ConfigError(" ".join(problems), cls.known())
+
+    @classmethod
+    def _elsewhere(cls, name: str) -> str:
+        """Return which other commands have an unknown option, or the near names of this one's."""
+        having = sorted(
+            f"gaprune {each.command}" for each in CommandOptions.__subclasses__() if name in each.model_fields
+        )
+        return f" It belongs to {' and '.join(having)}." if having else suggest(name, cls.model_fields)
 
 
 def _place(error: ErrorDetails) -> str:

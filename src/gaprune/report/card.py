@@ -46,12 +46,15 @@ _RECOVERED = "This is `{name}`, {how} with GAPrune for a domain, with its zeros 
 _IN_VAIN = " Its training afterwards changed nothing: the weights from before were better."
 
 
+_UNITS = ((10**9, "B"), (10**6, "M"), (10**3, "k"), (1, ""))
+"""Numbers of parameters in the name of a model, the largest first."""
+
+
 def model_card(provenance: Provenance, evaluation: Evaluation | None) -> str:
     """Return the text of ``README.md`` for a result with this provenance."""
     parent, method = short_name(provenance.parent.name), provenance.method
     pruned = method.criterion is not None
-    share = round(100 * provenance.sparsity.of_model)
-    name = f"{parent}-pruned-{share}" if pruned else f"{parent}-fine-tuned"
+    name = f"{parent}-pruned-{_size(provenance)}" if pruned else f"{parent}-fine-tuned"
     query, passage = (text or "" for text in (provenance.prompts.query, provenance.prompts.passage))
     code = _PROMPTED.format(query=query, passage=passage) if query or passage else _PLAIN
     tags = ("pruning", "gaprune") if pruned else ("gaprune",)
@@ -92,6 +95,15 @@ def _made(provenance: Provenance, parent: str) -> str:
     structured = isinstance(provenance.method.pruning, Structured)
     then = f" It was then {how}{'' if structured else _HELD}." if how else _IN_VAIN * bool(provenance.recoveries)
     return _PRUNED.format(name=parent) + (_REMOVED if structured else _ZEROED) + then
+
+
+def _size(provenance: Provenance) -> str:
+    """Return the percentage of zeros among the selected weights or, without structures, the parameters: 50 or 19M."""
+    found = provenance.sparsity
+    if not isinstance(provenance.method.pruning, Structured):
+        return str(round(100 * found.of_selected))
+    unit, letter = next(each for each in _UNITS if found.parameters >= each[0])
+    return f"{found.parameters / unit:.3g}{letter}"
 
 
 def _data_section(calibration: Calibration) -> str:

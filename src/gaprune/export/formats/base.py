@@ -138,7 +138,12 @@ def format_named(name: str | None) -> type[ExportFormat]:
     """
     known = available()
     if name is None:
-        raise ConfigError("to: no format is named.", f"Use {', '.join(known)}, or --for (reader).")
+        raise ConfigError(
+            "to: no format is named.", f"Use {', '.join(known)}, --to archive (gaprune.pack) or --for (reader)."
+        )
     if name not in known:
-        raise ConfigError(f"to: {name!r} is not a format.{suggest(name, known)}", f"Use {', '.join(known)}.")
+        raise ConfigError(
+            f"to: {name!r} is not a format.{suggest(name, [*known, 'archive'])}",
+            f"Use {', '.join(known)}, or --to archive (gaprune.pack).",
+        )
     return known[name]
