@@ -114,9 +114,9 @@ def continued_by(how: str, *, folder: str | Path) -> Iterator[None]:
         raise
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
     """Return ``" Did you mean 'x' or 'y'?"`` for near names of ``word``, or an empty string."""
-    near = get_close_matches(word, list(known), n=3, cutoff=0.6)
+    near = get_close_matches(word, list(known), n=3, cutoff=likeness)
     return f" Did you mean {' or '.join(repr(name) for name in near)}?" if near else ""
 
 

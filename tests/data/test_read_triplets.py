@@ -265,6 +265,7 @@ def test_columns_of_general_data_are_mapped_by_an_option_of_their_own(tmp_path):
 
 def test_near_name_of_a_column(tmp_path):
     assert "Did you mean 'qery'?" in raised(write(tmp_path, "a.jsonl", [{"qery": "q", "positive": "p"}])).problem
+    assert "Did you mean" not in raised(write(tmp_path, "b.jsonl", [{"frage": "q", "antwort": "p"}])).problem
 
 
 MISTAKES = [

@@ -154,8 +154,12 @@ def test_the_change_is_said_by_domain_and_a_gain_is_explained(model, tasks):
         replace(search, domain=domain, parent=0.5, index=replace(search.index, value=value))
         for domain, value in (("zoo", 0.6), ("general", 0.45))
     ]
-    said = index_text(Evaluation(tuple(two), scored.dimensions), "P")
+    found = Evaluation(tuple(two), scored.dimensions)
+    said = index_text(found, "P")
     assert "zoo +20.0%, general -10.0%" in said
+    assert found.parent_index().value > found.parent_index().parent
+    assert not found.parent_index().same_space, "a gain in one domain makes up for no loss in another"
+    assert "yes" not in said.split("(")[0]
     assert "cosine" in said
 
 

@@ -20,7 +20,7 @@ from gaprune.evaluation.quality.index import IndexScore, SizeScore
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.export.provenance import Provenance
 from gaprune.report.page import report_page
-from gaprune.report.shrink import answer_sentence, shrink_rows
+from gaprune.report.shrink import answer_sentence, remarks, shrink_rows
 from toys import tasks_folder
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -239,6 +239,18 @@ def test_a_score_above_the_parents_is_not_a_share_that_was_kept(value):
     row = shrink_rows(made, found)[-1][-1]
     assert row == ("75.0% kept" if value < 0.8 else "50.0% above")
     assert ("your labels" in answer_sentence(made, found)) == (value > 0.8)
+
+
+def test_a_perfect_score_is_questioned_beside_it():
+    made = shrunk()
+    for value in (0.6, 1.0):
+        score = replace(made.evaluation.scores[0], value=value, index=None)
+        found = Evaluation((score,), (384, 384))
+        assert any("too easy" in each for each in remarks(made, found)) == (value == 1)
+    few = made.model_copy(
+        update={"shrink": made.shrink.model_copy(update={"warnings": ("30 held-out queries: few.",)})}
+    )
+    assert Parsed(report_page(few)).text.count("30 held-out queries: few.") == 2, "in the answer and with the data"
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from gaprune.report.rows import (
     training_rows,
 )
 from gaprune.report.sentences import ZEROS, export_lines, leak_lines, recovery_lines, summary
-from gaprune.report.shrink import HEADER, cost_rows
+from gaprune.report.shrink import HEADER, cost_rows, remarks
 
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.changed import ChangedQueries, Found
@@ -69,7 +69,8 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
 
 
 def _answer(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:
-    return [Part(lines=[answer_text(provenance, evaluation), *leak_lines(provenance)])]
+    notes = [] if evaluation is None or provenance.shrink is None else remarks(provenance, evaluation)
+    return [Part(lines=[answer_text(provenance, evaluation), *notes, *leak_lines(provenance)])]
 
 
 def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part]:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 HEADER = ("", "parent", "this model", "ratio")
 
+_PERFECT = 0.999
+"""nDCG@10 from which held-out queries are too easy to judge a model by."""
+
 
 def shrink_rows(provenance: Provenance, evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return the rows of a table: a measure, the parent's value, the child's, and their ratio."""
@@ -95,7 +98,19 @@ def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
     )
 
 
+def remarks(provenance: Provenance, evaluation: Evaluation) -> list[str]:
+    """Return what has to be known before the outcome is believed: queries that are few or too easy."""
+    found = [] if provenance.shrink is None else [f"Note: {each}" for each in provenance.shrink.warnings]
+    if evaluation.mean("domain") >= _PERFECT:
+        found.append(
+            "Note: the held-out queries of the domain are all answered, so they are too easy to judge a model by: the "
+            "data may consist of near-copies, such as texts from templates, or hold too few different passages."
+        )
+    return found
+
+
 def shrink_markdown(provenance: Provenance, evaluation: Evaluation) -> str:
     """Return the section of the card."""
     table = markdown_table(HEADER, shrink_rows(provenance, evaluation))
-    return f"## What it is worth\n\n{answer_sentence(provenance, evaluation)}\n\n{table}"
+    notes = "".join(f"\n{each}\n" for each in remarks(provenance, evaluation))
+    return f"## What it is worth\n\n{answer_sentence(provenance, evaluation)}\n\n{table}{notes}"

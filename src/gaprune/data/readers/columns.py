@@ -19,6 +19,9 @@ NAMES = {
 }
 """Column names that are recognised without a mapping; case is ignored."""
 
+_NEAR = 0.75
+"""Likeness of a column's name that is taken for a misspelt one; a word of another language is not."""
+
 _NUMBERED = re.compile(r"(?:negative|neg)_?(\d+)", re.IGNORECASE)
 _LISTS = {"pos", "positives", "neg", "negatives"}
 """Columns in which a cell of CSV may hold a list."""
@@ -82,7 +85,7 @@ class Faults:
 
     def missing(self, part: str, names: Collection[str]) -> None:
         """Note that no column has one of the ``names`` of a part."""
-        near = next((hint for name in names if (hint := suggest(name, self.record.fields))), "")
+        near = next((hint for name in names if (hint := suggest(name, self.record.fields, likeness=_NEAR))), "")
         self.problems.append(f"has no {part}: no column is named {' or '.join(map(repr, names))}.{near}")
         self.columns[part] = "NAME"
 

@@ -71,7 +71,8 @@ class ParentIndex(Record):
     """Whether a child can search the index of its parent, over all tasks of a kind.
 
     Args:
-        same_space: Whether its queries keep at least :data:`SAME_SPACE` of the parent's score in the parent's index.
+        same_space: Whether its queries keep at least :data:`SAME_SPACE` of the parent's score in the parent's index,
+            in every domain: what one gains makes up for no loss in another.
         dimensions: Of the child's embeddings.
         parent_dimensions: Of the parent's; if they differ, there are no scores.
         metric: What the scores are: nDCG@10 of retrieval tasks, or accuracy of triplets if there are no such tasks.
@@ -109,15 +110,19 @@ class ParentIndex(Record):
     @classmethod
     def over(
         cls,
-        scores: Sequence[tuple[str, str, float, float, IndexScore]],
+        scores: Sequence[tuple[str, str, str | None, float, float, IndexScore]],
         dimensions: tuple[int, int],
     ) -> ParentIndex:
-        """Return the means over tasks: name, metric, score alone, score of the parent, score in its index."""
-        names, metrics, alone, parents, found = zip(*scores, strict=True)
+        """Return the means over tasks: name, metric, domain, score alone, score of the parent, score in its index."""
+        names, metrics, domains, alone, parents, found = zip(*scores, strict=True)
         value, parent = fmean(each.value for each in found), fmean(parents)
+        pairs = list(zip(domains, (each.value for each in found), parents, strict=True))
+        by_domain = [[(mine, its) for each, mine, its in pairs if each == domain] for domain in set(domains)]
         overlaps = [each.overlap for each in found if each.overlap is not None]
         return cls(
-            same_space=value >= SAME_SPACE * parent,
+            same_space=all(
+                fmean(mine for mine, _ in each) >= SAME_SPACE * fmean(its for _, its in each) for each in by_domain
+            ),
             dimensions=dimensions[0],
             parent_dimensions=dimensions[1],
             metric=metrics[0],

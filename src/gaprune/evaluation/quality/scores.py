@@ -166,7 +166,7 @@ class Evaluation:
             return ParentIndex(same_space=False, dimensions=self.dimensions[0], parent_dimensions=self.dimensions[1])
         for kind in ("retrieval", "triplets"):
             found = [
-                (score.task, score.metric, score.value, score.parent, score.index)
+                (score.task, score.metric, score.domain, score.value, score.parent, score.index)
                 for score in self.scores
                 if score.kind == kind
                 and score.index is not None
