@@ -19,7 +19,7 @@ _RATE = 1e-4
 _LOW_RANK_RATE = 5e-4
 """Default highest learning rate of low-rank updates."""
 
-_OF_TRIPLETS = ("steps", "contrastive_weight", "temperature", "fixed_targets", "hard_negatives")
+OF_TRIPLETS = ("steps", "contrastive_weight", "temperature", "fixed_targets", "hard_negatives")
 """Options that a distillation on texts does not read."""
 
 _GENERAL_SHARE = 0.25
@@ -169,7 +169,7 @@ class RecoveryOptions(ModelOptions, DataOptions, TrainingOptions, DistillationOp
         Raises:
             ConfigError: If there is such an option; it would have no effect.
         """
-        for option in _OF_TRIPLETS:
+        for option in OF_TRIPLETS:
             if self.gives(option):
                 raise ConfigError(
                     f"{option}: nothing is fine-tuned on triplets, so this has no effect.",

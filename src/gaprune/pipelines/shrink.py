@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.data import DataReading
 from gaprune.config.files import given_options
+from gaprune.config.recovery import OF_TRIPLETS
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
@@ -205,7 +206,8 @@ def _train(
 
     If pruning took so long that too little time is left, training takes the least that it needs.
     """
-    options: dict[str, Any] = {"minutes": minutes, "seed": asked.seed, "checkpoint": checkpoints, **asked.recover}
+    options: dict[str, Any] = {"minutes": minutes, "seed": asked.seed, "checkpoint": checkpoints}
+    options |= {name: each for name, each in asked.recover.items() if data.is_labelled or name not in OF_TRIPLETS}
     options |= {"domain": data.domain} if data.is_labelled else {}
     options |= {"trust_remote_code": True} if asked.trust_remote_code else {}
     sources: dict[str, Any] = {"parent": parent, "texts": data.texts, "general": data.general, "out": folder / "model"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from gaprune.config.recipe import Recipe
-from gaprune.config.recovery import RecoveryOptions
+from gaprune.config.recovery import OF_TRIPLETS, RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.data.read import read_triplets
 from gaprune.errors import ConfigError
@@ -145,6 +145,8 @@ class ShrinkPlan(Record):
             pruned: Minutes that a finished pruning took; ``None`` if it is ahead.
         """
         labels = "given" if data.is_labelled else "made from documents, so there is no training on labels"
+        idle = [] if data.is_labelled else [f"recover.{name}" for name in OF_TRIPLETS if name in asked.recover]
+        labels += f", and {', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect" if idle else ""
         yield (
             f"Data: {data.training_triplets:,} triplets ({labels}), {data.text_count:,} texts to distil on, "
             f"{data.held_out_queries:,} queries held out for judging."

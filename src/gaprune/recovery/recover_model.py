@@ -26,7 +26,7 @@ from gaprune.recovery.masked_training import (
 )
 from gaprune.recovery.teacher import Teacher
 from gaprune.recovery.text_data import TextData
-from gaprune.util.progress import stage
+from gaprune.util.progress import say, stage
 from gaprune.util.records import Record
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def recover_model(
         elif trainer.state.best_global_step:
             trainer.read_weights(checkpoints.folder / f"checkpoint-{best_step}")
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
+    _say_how_it_ended(trainer.state, label, options.steps, best_step)
     return Training(
         **_losses(trainer.state, best_step),
         learning_rate=options.rate,
@@ -166,6 +167,14 @@ def recover_model(
         seconds=time.perf_counter() - start,
         distillation=_points(trainer.state, data, options) if isinstance(data, TextData) else (),
     )
+
+
+def _say_how_it_ended(state: TrainerState, label: str, planned: int, best_step: int) -> None:
+    """Say if a training ended early, or changed nothing."""
+    if state.global_step < planned:
+        say(f"{label} ended after {state.global_step} of {planned} steps: the time was over, or the patience.")
+    if best_step == 0:
+        say(f"{label} gained nothing: no later held-out loss is below the first, so the weights from before are kept.")
 
 
 def _is_start_best(state: TrainerState) -> bool:
