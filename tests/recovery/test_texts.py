@@ -326,7 +326,7 @@ def test_the_door_for_other_verbs(bert, folder_of, many, tmp_path, quick):
 @pytest.mark.parametrize(
     ("given", "error", "problem"),
     [
-        ({"tokens": "2x"}, ConfigError, "^tokens: '2x' is not a whole number"),
+        ({"tokens": "2x"}, ConfigError, "^tokens: '2x' is not a number; write"),
         (
             {"texts": None, "domain": "x", "tokens": None, "minutes": 2},
             ConfigError,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 _AS_LARGE = (
-    "Single weights become zeros, so size and speed stay; --width 0.5 (width=0.5) makes a smaller, faster model."
+    "Single weights become zeros, which makes the model neither smaller nor faster; --width 0.5 (width=0.5) does."
 )
 
 
