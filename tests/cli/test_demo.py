@@ -50,7 +50,7 @@ def test_the_extra_missing(monkeypatch, gaprune, tmp_path):
     with pytest.raises(MissingExtraError) as caught:
         demo.demo_model()
     assert caught.value.problem == (
-        "The demonstration needs the optional dependencies of the extra 'demo', which are not installed."
+        "The model of the demonstration needs the optional dependencies of the extra 'demo', which are not installed."
     )
     done = gaprune("demo", "--out", tmp_path / "out")
     assert done.code == 2

@@ -669,7 +669,7 @@ class TestHubData:
             asked.update(options, source=source)
             return toy_triplets
 
-        monkeypatch.setattr(calibration_data, "read_triplets", read)
+        monkeypatch.setattr("gaprune.data.read.read_triplets", read)
         gaprune.prune(folder_of("bert"), domain="org/data", device="cpu", subset="triplet", split="dev")
         assert (asked["source"], asked["subset"], asked["split"]) == ("org/data", "triplet", "dev")
 

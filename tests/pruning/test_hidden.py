@@ -141,8 +141,8 @@ class TestRun:
             return
         many = toy_triplets  # it is judged on others, and kept if those agree
         results = [
-            gaprune.prune(model, domain=many, general=GENERAL, hidden=0.25, round_to=8, reconstruct=each, ridge=0.1)
-            for each in (False, True)
+            gaprune.prune(model, domain=many, general=GENERAL, hidden=0.25, round_to=8, **each)
+            for each in ({"reconstruct": False}, {"ridge": 0.1})
         ]
         report = results[1].provenance().method.reconstruction
         assert report.problem is None

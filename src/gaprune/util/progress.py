@@ -127,7 +127,8 @@ class Display:
             self._bars.start()
             return
         self._ended = threading.Event()
-        threading.Thread(target=self._tell_while_silent, args=(self._ended,), daemon=True).start()
+        self._teller = threading.Thread(target=self._tell_while_silent, args=(self._ended,), daemon=True)
+        self._teller.start()
 
     def _tell_while_silent(self, ended: threading.Event) -> None:
         """Print lines while a single step takes longer than the time between two of them."""
@@ -139,11 +140,13 @@ class Display:
             self._bars.remove_task(closed.bar)
         if self._stages:
             return
-        self._ended.set()
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
-        elif self._has_told and say_so:
+            return
+        self._ended.set()
+        self._teller.join()  # so that it writes nothing later
+        if self._has_told and say_so:
             self.say(f"{closed.description}: done after {duration(self._clock() - closed.began)}")
 
     def _changed(self) -> None:
