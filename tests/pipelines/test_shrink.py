@@ -230,7 +230,9 @@ def test_columns_of_the_domain_are_mapped(tmp_path):
 def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys):
     recipe = {**QUICK, "recover": {**QUICK["recover"], "minutes": 1e-6}}
     found = gaprune.shrink(**{**arguments, "recipe": recipe}, out=place / "late").provenance
-    assert "the least it needs" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "the least it needs" in said
+    assert "no training on labels, and recover.steps has no effect" in said
     assert found.recoveries[0].options["minutes"] > 1e-6
     assert found.recoveries[0].training.steps > 0
 

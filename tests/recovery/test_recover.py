@@ -104,7 +104,7 @@ def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
     assert not points.exists()
 
 
-def test_the_best_step_is_kept_and_patience_ends(folder, many, monkeypatch):
+def test_the_best_step_is_kept_and_patience_ends(folder, many, monkeypatch, capsys):
     weights = {}
     save = RecoveryTrainer.save_model
 
@@ -116,6 +116,7 @@ def test_the_best_step_is_kept_and_patience_ends(folder, many, monkeypatch):
     result = gaprune.recover(folder, domain=many, steps=8, patience=2, **WILD)
     losses = dict(result.training.curve[1:])
     assert result.training.steps == result.training.best_step + 2 < 8
+    assert "of 8 steps: 2 held-out losses brought no improvement" in capsys.readouterr().err
     assert result.training.after["loss"] == losses[result.training.best_step] == min(losses.values())
     assert weights_fingerprint(result.model) == weights[result.training.best_step]
 

@@ -189,6 +189,13 @@ def test_from_texts_to_a_folder(folder, documents, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "documents", "out", "pruned"]
 
 
+def test_a_training_in_vain_is_said_and_changes_nothing(folder, documents, capsys):
+    result = gaprune.recover(folder, texts=documents, parent=folder, **QUICK)  # it can get no nearer to itself
+    assert result.training.best_step == 0
+    assert "Distilling gained nothing" in capsys.readouterr().err
+    assert weights_fingerprint(result.model) == weights_fingerprint(load_model(folder))
+
+
 def test_another_teacher_than_the_parent_is_named(folder, documents, tmp_path, capsys):
     """It was said to be the parent: in the loss, in the cosine, and where scores are compared."""
     teacher = load_model(folder)

@@ -33,6 +33,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
 
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+"""What is wrong with the words of a command line; typer has no public name for it."""
 
 app = typer.Typer(
     name="gaprune", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, suggest_commands=False

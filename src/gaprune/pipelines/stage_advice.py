@@ -7,14 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-from gaprune.config.options import CommandOptions
-from gaprune.config.recipe import Recipe
-from gaprune.config.recovery import RecoveryOptions
 from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import GapruneError
 from gaprune.util.progress import rewording
-
-_STAGES: dict[str, type[CommandOptions]] = {"prune": Recipe, "recover": RecoveryOptions}
 
 _NAMED = re.compile(r"--set (?P<set>\w+)=|--(?P<flag>[a-z][a-z0-9-]*)(?: (?P<value>[A-Z\d][\w.]*))?")
 """An option in a sentence: ``--set NAME=``, or a flag, perhaps with a value."""
@@ -42,7 +37,7 @@ def advice_in_shrink(text: str, stage: Literal["prune", "recover"]) -> str:
     ``--set precision=float32`` of the pruning becomes ``--set prune.precision=float32``, and so does a flag. Options
     that ``shrink`` has under the same name remain.
     """
-    fields = _STAGES[stage].model_fields
+    fields = ShrinkOptions.sections[stage].model_fields
 
     def renamed(found: re.Match[str]) -> str:
         name = (found["set"] or found["flag"]).replace("-", "_")

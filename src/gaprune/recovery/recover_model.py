@@ -157,7 +157,7 @@ def recover_model(
         elif trainer.state.best_global_step:
             trainer.read_weights(checkpoints.folder / f"checkpoint-{best_step}")
         trainer.accelerator.unwrap_model(trainer.model_wrapped, keep_fp32_wrapper=False)
-    _say_how_it_ended(trainer.state, label, options.steps, best_step)
+    _say_how_it_ended(trainer.state, label, options, best_step)
     return Training(
         **_losses(trainer.state, best_step),
         learning_rate=options.rate,
@@ -169,10 +169,14 @@ def recover_model(
     )
 
 
-def _say_how_it_ended(state: TrainerState, label: str, planned: int, best_step: int) -> None:
-    """Say if a training ended early, or changed nothing."""
-    if state.global_step < planned:
-        say(f"{label} ended after {state.global_step} of {planned} steps: the time was over, or the patience.")
+def _say_how_it_ended(state: TrainerState, label: str, options: RecoveryOptions, best_step: int) -> None:
+    """Say if a training ended early, and why, or changed nothing."""
+    from gaprune.recovery.trainer import is_out_of_patience
+
+    if state.global_step < options.steps:
+        patient = is_out_of_patience(state, options.patience)
+        reason = f"{options.patience} held-out losses brought no improvement" if patient else "the time was over"
+        say(f"{label} ended after {state.global_step} of {options.steps} steps: {reason}.")
     if best_step == 0:
         say(f"{label} gained nothing: no later held-out loss is below the first, so the weights from before are kept.")
 
