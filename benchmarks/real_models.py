@@ -1,13 +1,14 @@
 """Genuine models: all-MiniLM-L6-v2, all-mpnet-base-v2 and an embedding form of Gemma 3 270M.
 
-    python benchmarks/real_models.py FOLDER [--only ratio] [--triplets 512] [--limit N] [--write]
+    python benchmarks/real_models.py FOLDER [--only ratio] [--triplets 512] [--limit N] [--work FOLDER] [--write]
     python benchmarks/real_models.py --table [--write]
 
 ``ratio`` divides the processor time of a whole run, loading excepted, by that of one plain forward and backward in
 float32 over the same triplets, with gradients of all weights, in the same process. ``quality`` prunes in one shot and
-evaluates on whole tasks. Texts end at 128 tokens. FOLDER holds ``all-mpnet-base-v2`` and ``gemma-embedding``. Every
-finished cell is a line of benchmarks/results/real_models.jsonl, and a run continues where another stopped, the most
-telling cells first. With --write the tables go into docs/benchmarks.md, which also name the cells that are missing.
+evaluates on whole tasks; with --work, cells that measure the same of the parent share it. Texts end at 128 tokens.
+FOLDER holds ``all-mpnet-base-v2`` and ``gemma-embedding``. Every finished cell is a line of
+benchmarks/results/real_models.jsonl, and a run continues where another stopped, the most telling cells first. With
+--write the tables go into docs/benchmarks.md, which also name the cells that are missing.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "all 0.5": {"targets": ("all",), "sparsity": 0.5},
     "all 0.65": {"targets": ("all",), "sparsity": 0.65},
 }
-OF_UNITS = ("dai + reconstruction", "random", "magnitude", "activation", "activation + reconstruction", "dai")
-OF_WEIGHTS = ("dai + reconstruction", "dai", "wanda", "sparsegpt")
+OF_UNITS = ("dai + reconstruction", "activation + reconstruction", "activation", "dai", "magnitude", "random")
+OF_WEIGHTS = ("dai + reconstruction", "sparsegpt", "wanda", "dai")
 FEW = ("width 0.5", "all 0.5")
 """Settings of the decoder."""
 
@@ -60,6 +61,7 @@ def main() -> None:
     parser.add_argument("models", type=Path, nargs="?", help="folder of the genuine models")
     parser.add_argument("--only", default="", help="cells whose names begin so, such as ratio, or quality/gemma")
     parser.add_argument("--triplets", type=int, default=512, help="triplets of each kind")
+    parser.add_argument("--work", type=Path, help="folder in which measurements of the parents are kept")
     parser.add_argument("--limit", type=int, default=sys.maxsize, help="end after so many cells")
     parser.add_argument("--table", action="store_true", help="run nothing, show what is there")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
@@ -68,11 +70,14 @@ def main() -> None:
     done = {(*line["cell"], line["triplets"]): line for line in lines}
     asked = [cell for cell in cells() if "/".join(cell).startswith(args.only) and (*cell, args.triplets) not in done]
     for cell in asked[: 0 if args.table else args.limit]:
-        make = ratio if cell[0] == "ratio" else scores
+        if cell[0] == "ratio":
+            found = ratio(cell, args.models, args.triplets)
+        else:
+            found = scores(cell, args.models, args.triplets, args.work)
         line = {
             "cell": cell,
             "triplets": args.triplets,
-            **make(cell, args.models, args.triplets),
+            **found,
             "machine": machine(),
         }
         lines.add(line)
@@ -89,8 +94,10 @@ def cells() -> Iterator[Cell]:
     yield from (("ratio", model, run) for model, run in product(GOALS, RUNS))
     for model, domain in product(_models(), DOMAINS):
         yield ("quality", model, domain, "dense", "dense")
-        for setting in FEW if model == "gemma-embedding" else SETTINGS:
-            yield from (("quality", model, domain, setting, row) for row in _rows(setting))
+        settings = FEW if model == "gemma-embedding" else SETTINGS
+        for rows in (slice(2), slice(2, None)):  # ours and the strongest baseline first
+            for setting in settings:
+                yield from (("quality", model, domain, setting, row) for row in _rows(setting)[rows])
 
 
 def _models() -> tuple[str, ...]:
@@ -127,20 +134,25 @@ def ratio(cell: Cell, folder: Path | None, count: int) -> dict[str, Any]:
     return {"plain": plain, "run": whole, "precision": result.recipe.precision}
 
 
-def scores(cell: Cell, folder: Path | None, count: int) -> dict[str, Any]:
-    """Return the score of every task of the domain, and of general ones."""
+def scores(cell: Cell, folder: Path | None, count: int, work: Path | None) -> dict[str, Any]:
+    """Return the score of every task of the domain, and of general ones; ``work`` keeps measurements of the parent."""
     _, name, domain, setting, row = cell
     model = opened(name, folder)
     report = None
     if setting != "dense":
         criterion = row.removesuffix(" + reconstruction")
+        kept = (
+            {}
+            if work is None
+            else {"checkpoint": work / name / domain / criterion / setting.split()[0], "resume": True}
+        )
         result = gaprune.prune(
             model,
             domain=testbed() / "calibration" / f"{domain}.jsonl",
             general=testbed() / "calibration" / "general.jsonl",
             criterion=criterion,
             reconstruct=row != criterion,
-            recipe={"triplets": count} | SETTINGS[setting],
+            recipe={"triplets": count} | SETTINGS[setting] | kept,
         )
         model, report = result.model, result.provenance().as_dict()["method"]["reconstruction"]
     found = {kind: quality(model, tasks(which)) for kind, which in (("domain", domain), ("general", "general"))}

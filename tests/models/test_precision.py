@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
 import gaprune
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError
 from gaprune.models import precision
-from gaprune.models.encode import encode
+from gaprune.models.attention import differentiable_attention
+from gaprune.models.encode import encode, tokenized
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
 from gaprune.models.precision import decide_precision
@@ -91,3 +93,26 @@ def test_a_gram_matrix_of_few_rows_has_no_negative_eigenvalues():
     rows = torch.randn(100, 1000, generator=torch.Generator().manual_seed(0))
     eigenvalues = torch.linalg.eigvalsh(gram(rows, torch.bfloat16).double())
     assert eigenvalues.min() > -1e-5 * eigenvalues.max()
+
+
+@pytest.mark.parametrize("family", ["bert", "qwen3"])
+def test_attention_in_bfloat16_is_computed_in_float32_inside_the_block_alone(folder_of, family, toy_triplets):
+    """Values and gradients are close to those in bfloat16, and not the same to the last bit."""
+    model = load_model(folder_of(family), device="cpu", dtype="bfloat16")
+    texts = [item.query for item in toy_triplets]
+
+    def found():
+        model.zero_grad()
+        embedded = model(tokenized(model, texts, "query", ""))["sentence_embedding"]
+        embedded.float()[:, 0].sum().backward()
+        return embedded.detach().float(), next(model.parameters()).grad.float().clone()
+
+    before, after = found(), None
+    with differentiable_attention(torch.device("cpu")):
+        inside = found()
+    with differentiable_attention(torch.device("meta")):
+        after = found()
+    for one, other, again in zip(before, inside, after, strict=True):
+        assert torch.equal(one, again)
+        assert not torch.equal(one, other)
+        assert functional.cosine_similarity(one.flatten(), other.flatten(), dim=0) > 0.99

@@ -126,7 +126,8 @@ class Quick:
         references = {
             kind: ReferenceOutputs(parent, each, prompts=prompts, options=self.recipe) for kind, each in judged.items()
         }
-        found: _Effects = {kind: {} for kind in judged}
+        changes: dict[str, dict[int, tuple[float, float]]] = {kind: {} for kind in judged}
+        influences: dict[str, list[float]] = {kind: [] for kind in judged}
         draft = self(removed) if removed else copy.deepcopy(parent)
         kept = [layer for layer in range(len(blocks(parent))) if layer not in removed]
         with evaluating(parent), evaluating(draft):
@@ -136,18 +137,20 @@ class Quick:
             for place, layer in enumerate(track(kept, "Trying layers")):
                 if layer in layers:
                     with self._refitted(draft, place, kept, own, whole) if place else nullcontext():
-                        changes = {
-                            kind: references[kind].compared(stream.embeddings(without=place))
-                            for kind, stream in held_out.items()
-                        }
-                for stream in (*held_out.values(), *(each for _, each in own)):
+                        for kind, stream in held_out.items():
+                            changes[kind][layer] = references[kind].compared(stream.embeddings(without=place))
+                for kind, stream in held_out.items() if place else ():
+                    influences[kind].append(_advanced(stream))
+                for stream in (each for _, each in own):
                     stream.advance(place - stream.next)
                 for _, stream in whole:
                     stream.advance(layer - stream.next)
-                if layer in layers:
-                    for kind, stream in held_out.items():
-                        found[kind][layer] = finite_effect(layer, *changes[kind], _influence(stream))
-        return found
+            for kind, stream in held_out.items():
+                influences[kind].append(_advanced(stream))
+        return {
+            kind: {layer: finite_effect(layer, *changes[kind][layer], by_place[kept.index(layer)]) for layer in layers}
+            for kind, by_place in influences.items()
+        }
 
     @contextmanager
     def _refitted(
@@ -179,11 +182,13 @@ def _all_columns(linear: LinearLayer) -> Tensor:
     return torch.ones(linear.module.in_features, dtype=torch.bool)
 
 
-def _influence(stream: BlockStream) -> float:
-    """Return the influence of the next block: how far it turns the states of real tokens."""
+def _advanced(stream: BlockStream) -> float:
+    """Go on by a block, and return its influence: how far it turns the states of real tokens."""
+    before = stream.hidden
+    stream.advance()
     turned = [
-        1 - functional.cosine_similarity(before[mask].float(), stream.run(index)[mask].float(), dim=-1)
-        for index, (before, mask) in enumerate(zip(stream.hidden, stream.masks, strict=True))
+        1 - functional.cosine_similarity(one[mask].float(), other[mask].float(), dim=-1)
+        for one, other, mask in zip(before, stream.hidden, stream.masks, strict=True)
     ]
     return float(torch.cat(turned).mean())
 

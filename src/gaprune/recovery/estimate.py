@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gaprune.config.recovery import RecoveryOptions
+from gaprune.models.attention import differentiable_attention
 from gaprune.models.encode import encode, tokenized
 from gaprune.models.modes import shortened
 from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
@@ -77,7 +78,7 @@ def measure_speed(
     limit = None if options.max_length is None else min(options.max_length, own or options.max_length)
     with shortened(parent, limit), _autocast(parent, options):
         of_parent = _seconds(lambda batch: [encode(parent, part, role, prompts) for role, part in batch], texts)
-    with in_float32(child), torch.random.fork_rng():
+    with in_float32(child), differentiable_attention(child.device), torch.random.fork_rng():
         optimizer = torch.optim.AdamW(child.parameters(), lr=0.0, weight_decay=0.0)
         of_child = _seconds(lambda batch: _step(child, batch, prompts, options, optimizer), texts)
     return Speed(tokens / of_parent, tokens / of_child, data.tokens_of_a_pass, data.query_share)

@@ -11,6 +11,7 @@ import torch
 
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ConfigError
+from gaprune.models.attention import differentiable_attention
 from gaprune.models.linear_layers import linear_layers
 from gaprune.recovery.arguments import gradient_checkpointing, training_arguments
 from gaprune.recovery.checkpoints import Checkpoints
@@ -130,6 +131,7 @@ def recover_model(
     with ExitStack() as stack:
         stack.enter_context(_explained_memory())
         stack.enter_context(in_float32(model))
+        stack.enter_context(differentiable_attention(model.device))
         if isinstance(data, TextData):
             stack.enter_context(without_dropout(model))
         trained = low_rank(model, layers, masks, options) if options.lora else masked_training(layers, masks)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from gaprune.errors import MeasurementError
+from gaprune.models.attention import differentiable_attention
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.models.precision import product_type
 from gaprune.statistics.accumulators import shapes_of
@@ -57,6 +58,7 @@ def run_pass(plan: Plan, index: int, store: CheckpointStore | None) -> dict[str,
     memory_is_short = plan.recomputed > 0
     with ExitStack() as stack:
         stack.enter_context(frozen(model, gradients=measurement.backward))
+        stack.enter_context(differentiable_attention(embedder.device))
         stack.enter_context(gradients_from(model, [hook.linear for hook in hooks]))
         if plan.way.rerun:
             stack.enter_context(recomputing(model, context))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-_BLOCK = 768
+_BLOCK = 256
 """Columns of a block: of blocks that mirror each other only one is multiplied."""
 
 
