@@ -38,7 +38,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 import torch
-from transformers.modeling_utils import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gaprune.config.measurement import MeasurementOptions
 from gaprune.data.read import read_triplets
@@ -168,7 +168,7 @@ def attention(repeats: int) -> dict[str, object]:
 
     def native() -> None:
         for _ in range(5):
-            AttentionInterface()["sdpa"](module, *states, mask)[0].sum().backward()
+            ALL_ATTENTION_FUNCTIONS["sdpa"](module, *states, mask)[0].sum().backward()
 
     def in_float32() -> None:
         with differentiable_attention(torch.device("cpu")):

@@ -22,9 +22,9 @@ def differentiable_attention(device: torch.device) -> Iterator[None]:
     backward together (``benchmarks/measuring.py attention``); forward passes alone take equally long. Results have
     the dtype of the queries. Other devices compute as before, and so do models with attention code of their own.
     """
-    from transformers.modeling_utils import AttentionInterface
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 
-    native = AttentionInterface()[_NAME]
+    native = ALL_ATTENTION_FUNCTIONS[_NAME]
     if device.type == "cpu":
         AttentionInterface.register(_NAME, partial(_in_float32, native))
     try:
