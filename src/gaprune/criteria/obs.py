@@ -16,6 +16,9 @@ It is smaller than that of the reconstruction itself: the moments come from more
 _DELAY = 64
 """Columns that are removed before the large matrices are updated."""
 
+_GONE = 1 / 8
+"""Share of removed units from which the matrices are made smaller."""
+
 
 def obs_order(weight: Tensor, moments: Tensor, curvature: Tensor, *, columns: int, name: str) -> Tensor:
     """Return the place of every unit in the order of removal, each time the unit that leaves the least error.
@@ -46,14 +49,14 @@ def obs_order(weight: Tensor, moments: Tensor, curvature: Tensor, *, columns: in
     units = weight.shape[1] // columns
     place = torch.empty(units, dtype=weight.dtype, device=weight.device)
     for step in range(units):
-        unit = remaining.cheapest()
-        place[unit] = step
-        remaining.remove(unit)
+        place[remaining.remove_cheapest()] = step
     return place
 
 
 class _Remaining:
     """What remains of ``W`` and ``B`` while units are removed; updates of the whole matrices are delayed.
+
+    The matrices shrink from time to time: ``_units`` has the indices of the units whose columns they still have.
 
     Removing the column ``j`` sets ``W' = W - W_j B_j / B_jj`` and ``B' = B - B_jᵀ B_j / B_jj``. These are updates of
     rank one, ``W - p uᵀ`` and ``B - u uᵀ``, with ``u = B_j / √B_jj`` and ``p = W_j / √B_jj``. The last of them wait in
@@ -69,14 +72,27 @@ class _Remaining:
         units = weight.shape[1] // columns
         self._weight, self._inverse, self._curvature, self._columns = weight, inverse, curvature, columns
         self._u, self._p = weight.new_empty(weight.shape[1], _DELAY), weight.new_empty(len(weight), _DELAY)
-        self._waiting = 0
+        self._waiting = self._gone = 0
+        self._units = torch.arange(units, device=weight.device)
         self._removed = torch.zeros(units, dtype=torch.bool, device=weight.device)
         by_unit = weight.view(len(weight), units, columns).transpose(0, 1)
         self._losses = by_unit.transpose(1, 2) @ (curvature @ by_unit)  # diagonal blocks of L
         self._inverses = inverse.view(units, columns, units, columns).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
 
-    def cheapest(self) -> int:
-        """Return the remaining unit that leaves the least error: ``tr(W_Kᵀ D W_K B_KK⁻¹)``."""
+    def remove_cheapest(self) -> Tensor:
+        """Remove the unit that leaves the least error, one column after the other, and return its index."""
+        place = self._cheapest()
+        unit = self._units[place]
+        self._removed[place] = True
+        for column in range(place * self._columns, (place + 1) * self._columns):
+            self._take_out(column)
+        self._gone += 1
+        if self._gone >= _GONE * len(self._units):
+            self._shrink()
+        return unit
+
+    def _cheapest(self) -> int:
+        """Return the place of the remaining unit that leaves the least error: ``tr(W_Kᵀ D W_K B_KK⁻¹)``."""
         if self._columns == 1:
             errors = (self._losses / self._inverses)[:, 0, 0]
         else:
@@ -84,12 +100,6 @@ class _Remaining:
             inverses = torch.where(self._removed[:, None, None], identity, self._inverses)
             errors = torch.linalg.solve(inverses, self._losses).diagonal(dim1=1, dim2=2).sum(1)
         return int(errors.masked_fill(self._removed, torch.inf).argmin())
-
-    def remove(self, unit: int) -> None:
-        """Remove a unit, one column after the other."""
-        self._removed[unit] = True
-        for column in range(unit * self._columns, (unit + 1) * self._columns):
-            self._take_out(column)
 
     def _take_out(self, column: int) -> None:
         """Remove a column by the updates of rank one of the class docstring."""
@@ -108,6 +118,21 @@ class _Remaining:
         self._u[:, self._waiting], self._p[:, self._waiting] = u, p
         self._waiting += 1
         if self._waiting == _DELAY:
-            self._inverse = self._inverse - self._u @ self._u.T
-            self._weight = self._weight - self._p @ self._u.T
-            self._waiting = 0
+            self._update()
+
+    def _update(self) -> None:
+        """Apply the updates that wait."""
+        waiting = self._u[:, : self._waiting]
+        self._inverse = self._inverse - waiting @ waiting.T
+        self._weight = self._weight - self._p[:, : self._waiting] @ waiting.T
+        self._waiting = 0
+
+    def _shrink(self) -> None:
+        """Drop the columns of removed units."""
+        self._update()
+        left = ~self._removed
+        columns = left.repeat_interleave(self._columns).nonzero().squeeze(1)
+        self._inverse = self._inverse.index_select(0, columns).index_select(1, columns)
+        self._weight, self._u = self._weight.index_select(1, columns), self._u[: len(columns)]
+        self._losses, self._inverses = self._losses[left], self._inverses[left]
+        self._units, self._removed, self._gone = self._units[left], self._removed[left], 0
