@@ -14,7 +14,7 @@ from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
 from gaprune.recovery.batches import row
 from gaprune.recovery.checkpoints import Checkpoints
-from gaprune.recovery.data import read_recovery_data
+from gaprune.recovery.data import data_set, read_recovery_data
 from gaprune.recovery.losses import RecoveryLoss, make_loss
 from gaprune.recovery.recover_model import recover_model
 from gaprune.recovery.teacher import embed_with_teacher
@@ -81,7 +81,7 @@ def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, negativ
     assert corpus.negatives == negatives
     teacher = teacher_of(parent, corpus, options, tmp_path) if options.distil else None
     items = corpus.plan(options)[0][:5]
-    rows = corpus.data_set(items, teacher)[:]
+    rows = data_set(items, corpus.columns, teacher)[:]
     prompts = resolve_prompts(pruned)
     features = [pruned.preprocess(rows[name], prompt=prompts.of(role)) for name, role in corpus.columns.items()]
     labels = torch.tensor(rows["label"]) if teacher else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
     from gaprune.recovery.teacher import Teacher
+    from gaprune.recovery.texts import Texts
 
 
 @dataclass(frozen=True)
@@ -105,25 +106,25 @@ class RecoveryData:
             for item in triplets:
                 yield from zip(self.columns.values(), row(item, self.negatives), strict=True)
 
-    def data_set(self, items: Sequence[Triplet], teacher: Teacher | None) -> Dataset:
-        """Return triplets as the trainer takes them, with the rows of the teacher's embeddings as labels."""
-        return data_set(items, self.columns, teacher)
-
     def as_dict(self) -> Mapping[str, object]:
         """Return names, sizes and fingerprints for the provenance."""
-        kinds = {"domain": self.domain, "general": self.general, "held_out": self.held_out}
-        return {
-            kind: None if data is None else {"name": data.name, "triplets": len(data), "sha256": data.fingerprint}
-            for kind, data in kinds.items()
-        } | {
+        return named_data("triplets", domain=self.domain, general=self.general, held_out=self.held_out) | {
             "negatives": self.negatives,
             "negatives_left_out": not self.negatives and any(item.negatives for item in self.domain),
             "general_share": self.general_share,
         }
 
 
+def named_data(unit: str, **kinds: Triplets | Texts | None) -> dict[str, object]:
+    """Return name, number of ``unit`` and fingerprint of every kind of data, for the provenance."""
+    return {
+        kind: None if each is None else {"name": each.name, unit: len(each), "sha256": each.fingerprint}
+        for kind, each in kinds.items()
+    }
+
+
 def data_set(items: Sequence[Triplet], columns: Mapping[str, Role], teacher: Teacher | None) -> Dataset:
-    """Return the texts of triplets by column, with the rows of the teacher's embeddings as labels."""
+    """Return texts by column, as the trainer takes them, with the rows of the teacher's embeddings as labels."""
     from datasets import Dataset
 
     rows = [row(item, len(columns) - 2) for item in items]

@@ -15,7 +15,7 @@ from gaprune.models.attention import differentiable_attention
 from gaprune.models.linear_layers import linear_layers
 from gaprune.recovery.arguments import gradient_checkpointing, training_arguments
 from gaprune.recovery.checkpoints import Checkpoints
-from gaprune.recovery.data import RecoveryData
+from gaprune.recovery.data import RecoveryData, data_set
 from gaprune.recovery.lora import low_rank
 from gaprune.recovery.masked_training import (
     check_masked,
@@ -142,8 +142,8 @@ def recover_model(
         trainer = RecoveryTrainer(
             model=model,
             args=arguments,
-            train_dataset=data.data_set(triplets, teacher),
-            eval_dataset=None if held_out is None else data.data_set(held_out, teacher),
+            train_dataset=data_set(triplets, data.columns, teacher),
+            eval_dataset=None if held_out is None else data_set(held_out, data.columns, teacher),
             loss=make_loss(model, RecoveryLoss(options, teacher, gather=processes > 1)),
             callbacks=[steering],
             batches=_split(batches, processes),

@@ -14,15 +14,12 @@ from gaprune.data.checks.statistics import TokenCounter
 from gaprune.data.read import read_general
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.models.prompts import Role, resolve_prompts
-from gaprune.recovery.data import data_set
+from gaprune.recovery.data import named_data
 from gaprune.recovery.texts import Entry, Texts, read_passages, texts_of_triplets
 from gaprune.util.progress import quiet
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from sentence_transformers import SentenceTransformer
-
-    from gaprune.recovery.teacher import Teacher
 
 _MOST_HELD_OUT = 256
 """Maximum number of passages that are held out; each comes with one query."""
@@ -144,17 +141,9 @@ class TextData:
             yield "query", pair.query
             yield "passage", pair.positive
 
-    def data_set(self, items: Sequence[Triplet], teacher: Teacher | None) -> Dataset:
-        """Return pairs as the trainer takes them, with the rows of the teacher's embeddings as labels."""
-        return data_set(items, self.columns, teacher)
-
     def as_dict(self) -> Mapping[str, object]:
         """Return names, sizes and fingerprints for the provenance."""
-        kinds = {"domain": self.domain, "general": self.general, "held_out": self.held_out}
-        return {
-            kind: None if texts is None else {"name": texts.name, "passages": len(texts), "sha256": texts.fingerprint}
-            for kind, texts in kinds.items()
-        } | {
+        return named_data("passages", domain=self.domain, general=self.general, held_out=self.held_out) | {
             "general_share": self.general_share,
             "tokens": sum(self.packed.tokens),
             "passes": self.passes,
