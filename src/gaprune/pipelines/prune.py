@@ -25,14 +25,11 @@ from gaprune.pipelines.unstructured import prune_unstructured, score_weights
 from gaprune.pruning.costs import SpeedOfShapes
 from gaprune.pruning.scores import Scores
 from gaprune.pruning.unit_importance import UnitRanking
+from gaprune.report.sentences import AS_LARGE
 from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
-_AS_LARGE = (
-    "Single weights become zeros, which makes the model neither smaller nor faster; --width 0.5 (width=0.5) does."
-)
 
 
 def prune(
@@ -107,7 +104,7 @@ def prune_many(
     tasks = find_tasks(Path(built.tasks)) if built.tasks else []
     run = prepare(built, model=parent, domain=domain_triplets, general=general_triplets, tasks=tasks, speed=speed)
     if not run.removal.is_structured:
-        say(_AS_LARGE)
+        say(f"{AS_LARGE}; --width 0.5 (width=0.5) makes it both.")
     return results(run, inplace=parent is None)
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from gaprune.reconstruction.validate import Reconstruction
     from gaprune.recovery.recover_model import Training
 
+AS_LARGE = "Zeros make a saved model neither smaller nor faster"
 ZEROS = (
-    "Zeros make a saved model neither smaller nor faster: runtimes store and multiply them like any other number, "
+    f"{AS_LARGE}: runtimes store and multiply them like any other number, "
     "unless they have kernels for an N:M pattern and use them. To get a smaller and faster model, remove "
     "whole structures (gaprune prune with --width, --hidden, --depth or --vocabulary) or quantise it to int8 "
     "(gaprune export --to onnx --int8). gaprune export --to archive stores a model with zeros in a smaller file."
