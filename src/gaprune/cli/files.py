@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
+from gaprune.config.data import DataReading
 from gaprune.config.options import CommandOptions
 from gaprune.config.shrink import ShrinkOptions
-from gaprune.util.progress import quiet
 
 Named = TypeVar("Named", bound=str | Path | None)
 
@@ -28,13 +28,13 @@ def named(model: Named) -> Named:
 def check_files(asked: CommandOptions) -> None:
     """Refuse triplets, texts, tasks and parents that are not there, and triplets that cannot be used.
 
-    Triplets are read here and again by the command: what is wrong with them is known within a second.
+    Of triplets the first records are read: a wrong column or format is known within a second.
 
     Raises:
         GapruneError: One of its kinds, naming the file and the line.
     """
     from gaprune.data.documents.read import holds_documents
-    from gaprune.data.read import check_source, read_domain, read_general
+    from gaprune.data.read import check_source
     from gaprune.data.readers.files import missing
     from gaprune.evaluation.quality.discovery import find_tasks
 
@@ -46,9 +46,9 @@ def check_files(asked: CommandOptions) -> None:
         raise missing(Path(texts), "documents or triplets")
     if tasks is not None and not Path(tasks).exists():
         find_tasks(Path(tasks))
-    with quiet():  # the command itself says what it notices
-        if domain is not None and not (isinstance(asked, ShrinkOptions) and holds_documents(domain, asked.columns)):
-            check_source(read_domain, domain, asked=asked)
-        if general is not None:
-            columns, subset, split = (getattr(asked, f"general_{option}") for option in ("columns", "subset", "split"))
-            check_source(read_general, general, columns=columns or None, subset=subset, split=split)
+    if not isinstance(asked, DataReading):
+        return
+    if domain is not None and not (isinstance(asked, ShrinkOptions) and holds_documents(domain, asked.columns)):
+        check_source(domain, asked.columns, asked.subset, asked.split, skip_empty=asked.skip_empty)
+    if general is not None:
+        check_source(general, asked.general_columns, asked.general_subset, asked.general_split, prefix="general_")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 from gaprune.config.data import DomainReading
 from gaprune.data.readers.columns import check_mapping
@@ -20,6 +19,7 @@ from gaprune.data.samples import sample_triplets
 from gaprune.data.triplets import Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.util.json_lines import Record, read_json_lines
+from gaprune.util.progress import quiet
 from gaprune.util.text_files import format_of, read_lines
 
 _READERS: dict[str, Callable[[Path], Iterable[Record]]] = {
@@ -37,6 +37,9 @@ DEFAULT_GENERAL = "sentence-transformers/all-nli"
 """Public general data on the hub: AllNLI triplets (SNLI and MultiNLI)."""
 
 _SUBSET = "triplet"
+
+_HEAD = 10_000
+"""Records that are read of data that are only checked."""
 
 
 def read_triplets(
@@ -102,8 +105,9 @@ def _read(
     require_negatives: bool,
     skip_empty: bool | None = None,
     prefix: str = "",
+    first: int | None = None,
 ) -> Triplets:
-    """Read triplets; errors name options with ``prefix`` before them."""
+    """Read triplets, of the ``first`` records if not of all; errors name options with ``prefix`` before them."""
     check_mapping(columns, f"{prefix}columns")
     path = Path(source).expanduser()
     if path.is_dir():
@@ -122,7 +126,11 @@ def _read(
         name = str(source)
         records = read_hub(name, subset=subset, split=split)
     found = parse_records(
-        records, columns, require_negatives=require_negatives, option=f"{prefix}columns", skip_empty=skip_empty
+        islice(records, first),
+        columns,
+        require_negatives=require_negatives,
+        option=f"{prefix}columns",
+        skip_empty=skip_empty,
     )
     items = list(found)
     if not items:
@@ -140,20 +148,35 @@ def read_records(source: str | Path) -> Iterator[Record]:
         yield from _READERS[format_of(file)](file)
 
 
-def check_source(read: Callable[..., Triplets], source: str | Path, **options: Any) -> None:
-    """Check data that are named although this run does not use them; hub ids are not looked up.
+def check_source(
+    source: str | Path,
+    columns: Mapping[str, str],
+    subset: str | None,
+    split: str | None,
+    *,
+    skip_empty: bool | None = None,
+    prefix: str = "",
+) -> None:
+    """Check the first records of data that are read later or not at all; hub ids are not looked up.
 
     Args:
-        read: Reads them: :func:`read_domain` or :func:`read_general`.
-        source: As for :func:`read_triplets`.
-        **options: As for ``read``.
+        source: As for :func:`read_triplets`, and so are the others.
+        columns: Columns that are mapped; empty for none.
+        subset: Configuration or folder.
+        split: Split.
+        skip_empty: Whether records that lack a text are left out; ``None`` where there is no such option.
+        prefix: Beginning of the names of these options, ``general_`` for those of general data.
 
     Raises:
         ConfigError: If an option does not apply to this source.
         DataError: If a local source does not exist or cannot be used.
     """
     if Path(source).expanduser().exists() or _looks_like_path(source):
-        read(source, **options)
+        with quiet():  # whoever reads all of it says what it notices
+            _read(
+                source, columns or None, subset, split, require_negatives=False, skip_empty=skip_empty, prefix=prefix,
+                first=_HEAD,
+            )  # fmt: skip
 
 
 def _looks_like_path(source: str | Path) -> bool:

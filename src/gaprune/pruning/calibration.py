@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gaprune.config.data import CLUSTERS
 from gaprune.config.recipe import Recipe
@@ -80,11 +80,6 @@ def read_data(
     read_own = None if domain is None else Triplets.of(domain, "domain")
     read_other = None if general is None else Triplets.of(general, "general")
     must = recipe.negatives == "explicit" and not recipe.mine_negatives
-    general_reading: dict[str, Any] = {
-        "columns": recipe.general_columns or None,
-        "subset": recipe.general_subset,
-        "split": recipe.general_split,
-    }
     if needs.wants("domain") and read_own is None:
         if recipe.domain is None:
             raise ConfigError(
@@ -93,18 +88,22 @@ def read_data(
             )
         read_own = read_domain(recipe.domain, recipe, require_negatives=must)
     elif read_own is None and recipe.domain is not None:
-        check_source(read_domain, recipe.domain, asked=recipe)
+        check_source(recipe.domain, recipe.columns, recipe.subset, recipe.split, skip_empty=recipe.skip_empty)
     if needs.wants("general") and read_other is None:
         default = CLUSTERS if read_own is None else len(read_own)
         read_other = read_general(
             recipe.general,
-            **general_reading,
+            columns=recipe.general_columns or None,
+            subset=recipe.general_subset,
+            split=recipe.general_split,
             require_negatives=must,
             most=default if recipe.triplets is None else None,
             seed=recipe.seed,
         )
     elif read_other is None and recipe.general is not None:
-        check_source(read_general, recipe.general, **general_reading)
+        check_source(
+            recipe.general, recipe.general_columns, recipe.general_subset, recipe.general_split, prefix="general_"
+        )
     found = CalibrationData(
         read_own if needs.wants("domain") else None, read_other if needs.wants("general") else None, named
     )
