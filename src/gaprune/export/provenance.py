@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -20,11 +21,12 @@ from gaprune.util.records import SCHEMA, Record, read_record
 PROVENANCE_FILE = "gaprune.json"
 
 _PACKAGES = ("gaprune", "torch", "transformers", "sentence-transformers", "tokenizers", "safetensors", "numpy")
+_version = cache(version)
 
 
 def versions() -> dict[str, str]:
     """Return the versions of everything that the numbers depend on."""
-    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+    return {"python": platform.python_version(), **{package: _version(package) for package in _PACKAGES}}
 
 
 def now() -> str:
