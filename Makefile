@@ -11,10 +11,10 @@ demo: $(STAMP)
 
 # The inner loop: about a minute on two cores.
 quick: $(STAMP)
-	GAPRUNE_QUICK=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	GAPRUNE_QUICK=1 OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --no-loadscope-reorder -m "not slow"
 
 test: $(STAMP) check
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --no-loadscope-reorder
 
 # Children of all families in other readers, old and new, each in an environment of its own in READERS_HOME; needs npm.
 readers: $(STAMP)

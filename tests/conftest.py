@@ -7,7 +7,7 @@ import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -17,6 +17,7 @@ import torch
 
 from families import FAMILIES, build
 from gaprune.data.triplets import Triplet, Triplets
+from gaprune.models.fingerprints import modules_fingerprint, weights_fingerprint
 from gaprune.models.load import load_model
 
 if TYPE_CHECKING:
@@ -130,6 +131,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: item.path not in slow_files)
 
 
+_EXPORTING = (
+    "tests/docs/test_docs_commands.py",
+    "tests/export/",
+    "tests/pipelines/test_bench.py",
+    "tests/pipelines/test_published_folders.py",
+)
+"""Beginnings of the names of files whose tests export: a process that runs them loads two more runtimes."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole files, and those that export to one process, so that a model is traced once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "exports" if nodeid.startswith(_EXPORTING) else super()._split_scope(nodeid)
+
+    return Files(config, log)
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector run more rarely, and pass over libraries and tests, which stay until the end."""
     gc.freeze()
@@ -223,6 +245,29 @@ def testbed() -> Path:
 def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports are calibrated and compared on few texts."""
     monkeypatch.setattr("gaprune.export.comparison._SAMPLES", 2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _traced_once() -> Iterator[None]:
+    """A model is traced once a session, which takes seconds; later exports of the same model start from its graph."""
+    from gaprune.export import graph
+
+    trace, made = graph.trace, {}
+
+    def traced(model: SentenceTransformer, path: Path) -> None:
+        key = graph._Whole.forward, weights_fingerprint(model), modules_fingerprint(model)
+        if graph.is_large(model):
+            trace(model, path)
+        elif key in made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(made[key])
+        else:
+            trace(model, path)
+            made[key] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "trace", traced)
+        yield
 
 
 @pytest.fixture(autouse=True)
