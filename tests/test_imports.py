@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -12,26 +13,45 @@ import gaprune
 HEAVY = {"torch", "transformers", "sentence_transformers", "sklearn", "scipy", "datasets"}
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import gaprune",
-        "import gaprune, gaprune.errors, gaprune.config.recipe; gaprune.Recipe, gaprune.GapruneError, dir(gaprune)",
-        "import sys; sys.argv = ['gaprune', '--help']; from gaprune.cli.app import main; main()",
-        "import sys; sys.argv = ['gaprune', 'prune', '--help']; from gaprune.cli.app import main; main()",
-        "import sys; sys.argv = ['gaprune', 'options']; from gaprune.cli.app import main; main()",
-        "import sys; sys.argv = ['gaprune', '--version']; from gaprune.cli.app import main; main()",
-    ],
-)
-def test_nothing_heavy_is_imported(code):
-    told = f"import atexit, sys; atexit.register(lambda: print(*sorted(sys.modules), file=sys.stderr))\n{code}"
-    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
-    assert HEAVY & set(done.stderr.split()) == set()
+PROGRAM = """
+import contextlib, json, sys
+import gaprune, gaprune.errors, gaprune.config.recipe
+gaprune.Recipe, gaprune.GapruneError, dir(gaprune)
+found = {"import gaprune": [0, [*sys.modules]]}
+from gaprune.cli.app import main
+for words in map(str.split, sys.argv[1:]):
+    sys.argv = ["gaprune", *words]
+    with contextlib.redirect_stdout(sys.stderr):
+        print(f"<{' '.join(words)}>")
+        try:
+            code = main()
+        except SystemExit as end:
+            code = end.code
+    found[" ".join(words)] = [code or 0, [*sys.modules]]
+print(json.dumps(found))
+"""
+"""Runs one command after the other in one process, and tells the exit code and the modules after each."""
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
+def heavy_after(folder, *commands):
+    """Return the exit code of each command with the heavy modules that are there after it, and what was printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *commands], capture_output=True, text=True, check=True, cwd=folder
+    )
+    return {
+        name: (code, frozenset(HEAVY & {*modules})) for name, (code, modules) in json.loads(done.stdout).items()
+    }, done.stderr
+
+
+def test_nothing_heavy_is_imported(tmp_path):
+    found, _ = heavy_after(tmp_path, "--help", "prune --help", "options", "--version")
+    assert len(found) == 5
+    assert {*found.values()} == {(0, frozenset())}, found
+
+
+def test_nothing_heavy_is_imported_before_files_are_missed(tmp_path):
+    (tmp_path / "data.jsonl").write_text('{"query": "a", "positive": "b"}\n', encoding="utf-8")
+    commands = (
         "shrink no/such/folder --domain data.jsonl --speedup 2 --out o",
         "shrink demo --domain data.jsonl --speedup 2 --out o --set columns.query=frage",
         "prune demo --domain missing.jsonl --width 0.5 --out o",
@@ -40,18 +60,12 @@ def test_nothing_heavy_is_imported(code):
         "recover demo --domain data.jsonl --parent ./missing --out o",
         "evaluate demo --tasks tasks --parent ./missing",
         "compare demo --domain data.jsonl --tasks missing --criteria dai",
-    ],
-)
-def test_nothing_heavy_is_imported_before_files_are_missed(words, tmp_path):
-    (tmp_path / "data.jsonl").write_text('{"query": "a", "positive": "b"}\n', encoding="utf-8")
-    told = "import atexit, sys; atexit.register(lambda: print(*sorted(sys.modules))); sys.argv[:1] = ['gaprune']\n"
-    code = f"{told}from gaprune.cli.app import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words.split()], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert HEAVY & set(done.stdout.split()) == set()
+    found, said = heavy_after(tmp_path, *commands)
+    del found["import gaprune"]
+    assert {*found.values()} == {(2, frozenset())}, found
+    for words in commands:
+        assert f"<{words}>\nerror: " in said
 
 
 def test_every_public_name_is_there():

@@ -49,11 +49,13 @@ def degradation(parent, child, triplets, prompts):
     return losses[1] - losses[0] + 5 * float((1 - torch.cosine_similarity(*rows, dim=1)).mean())
 
 
-class TestWidth:
-    @pytest.fixture
-    def result(self, model, toy_triplets):
-        return gaprune.prune(model, domain=toy_triplets, general=GENERAL, width=0.5, round_to=8)
+@pytest.fixture(scope="module")
+def result(family, fresh, toy_triplets):
+    """A family's model with half of its neurons; not to be changed."""
+    return gaprune.prune(fresh(family), domain=toy_triplets, general=GENERAL, width=0.5, round_to=8)
 
+
+class TestWidth:
     def test_counts_and_sparsities(self, result, model):
         groups, before = unit_groups(result.model, "width"), unit_groups(model, "width")
         assert {group.units for group in groups} == {24}

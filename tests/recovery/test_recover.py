@@ -70,8 +70,11 @@ def test_a_loaded_model_is_left_alone(bert, many):
     assert result.provenance().method.criterion is None
 
 
-@pytest.mark.parametrize("killed", [3, 5, 6])
-@pytest.mark.parametrize("given", [{}, {"lora": 2, "hard_negatives": 1}, {"distil": True, "held_out": 0}], ids=str)
+@pytest.mark.parametrize(
+    ("killed", "given"),
+    [(3, {}), (5, {}), (6, {}), (5, {"lora": 2, "hard_negatives": 1}), (3, {"distil": True, "held_out": 0})],
+    ids=str,
+)
 def test_killed_and_resumed(folder, many, tmp_path, monkeypatch, killed, given):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     asked = {"domain": many, "steps": 6, **QUICK, **given}

@@ -83,41 +83,45 @@ def test_both_resume(folder_of, data, alone, tmp_path):
         close(found[name], expected, 1e-6)
 
 
-@pytest.fixture(scope="module", params=[(), ("--width", "0.5", "--set", "round_to=8")], ids=["weights", "width"])
-def run(request, folder_of, data):
+@pytest.fixture
+def pruned(folder_of, data):
     """Return the function that prunes in so many processes, checks what they print, and gives what is written."""
     general = triplets_file(data.with_name("general.jsonl"), GENERAL)
 
-    def pruned(count, folder, *more):
+    def run(count, folder, *more):
         out, scores = folder / "pruned", folder / "scores.safetensors"
         files = ("--domain", str(data), "--general", str(general), "--out", str(out))
-        files += () if request.param else ("--set", f"scores={scores}")
-        words = ("prune", str(folder_of("bert")), *files, "--set", "batch_size=2", "--json", *request.param, *more)
+        files += () if "--width" in more else ("--set", f"scores={scores}")
+        words = ("prune", str(folder_of("bert")), *files, "--set", "batch_size=2", "--json", *more)
+        folder.mkdir()
         assert together(count, command, folder / "printed", *words) == [0] * count
         printed = [(folder / f"printed-{index}.out").read_text() for index in range(count)]
         assert not any(printed[1:])
         [found] = json.loads(printed[0])
         assert found["sparsity"]["removed"] > 0
         assert (out / "gaprune.json").is_file()
-        return load_file(out / "model.safetensors"), {} if request.param else Scores.load(scores).importances
+        return load_file(out / "model.safetensors"), {} if "--width" in more else Scores.load(scores).importances
 
-    return pruned
-
-
-@pytest.fixture(scope="module")
-def by_one(run, tmp_path_factory):
-    return run(1, tmp_path_factory.mktemp("by-one"))
+    return run
 
 
-@pytest.mark.parametrize("placement", ["whole", "shard"])
-def test_the_command_writes_once(run, by_one, tmp_path, placement):
-    """The model, and the scores where single weights go, are those of one process; a single one writes."""
-    weights, importances = run(2, tmp_path, "--set", f"placement={placement}")
-    assert weights.keys() == by_one[0].keys()
-    for name, expected in by_one[0].items():
+@pytest.mark.parametrize(
+    ("more", "placement"),
+    [((), "shard"), (("--width", "0.5", "--set", "round_to=8"), "whole")],
+    ids=["weights", "width"],
+)
+def test_the_command_writes_once(pruned, tmp_path, more, placement):
+    """The model, and the scores where single weights go, are those of one process; a single one writes.
+
+    Sums of either placement are compared above.
+    """
+    alone = pruned(1, tmp_path / "one", *more)
+    weights, importances = pruned(2, tmp_path / "two", "--set", f"placement={placement}", *more)
+    assert weights.keys() == alone[0].keys()
+    for name, expected in alone[0].items():
         torch.testing.assert_close(weights[name], expected, atol=1e-5, rtol=1e-5)
-    assert importances.keys() == by_one[1].keys()
-    for name, expected in by_one[1].items():
+    assert importances.keys() == alone[1].keys()
+    for name, expected in alone[1].items():
         close(importances[name], expected, 1e-6)
 
 
