@@ -1,4 +1,7 @@
-"""Fixtures of all tests: a tiny model of every family, toy triplets, and the genuine model and test bed."""
+"""Fixtures of all tests: a tiny model of every family, toy triplets, and the genuine model and test bed.
+
+PyTorch is imported by fixtures alone: a process that only hands out tests to others loads this file, too.
+"""
 
 from __future__ import annotations
 
@@ -13,25 +16,25 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
-import torch
 
-from families import FAMILIES, build
 from gaprune.data.triplets import Triplet, Triplets
-from gaprune.models.fingerprints import modules_fingerprint, weights_fingerprint
-from gaprune.models.load import load_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-torch.set_num_threads(1)
 gc.disable()  # nothing that collecting the tests imports is ever garbage
 
 _ROOT = Path(__file__).parent.parent
+_FAMILIES = ("bert", "xlm-roberta", "mpnet", "distilbert", "modernbert", "qwen3", "mistral", "llama", "gemma")
+"""The keys of ``families.FAMILIES``."""
 
 
 @pytest.fixture(scope="session")
 def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of any family's tiny model by its name, built once a session; not to be changed."""
+    from families import FAMILIES, build
+
+    assert tuple(FAMILIES) == _FAMILIES
     built: dict[str, Path] = {}
 
     def folder(family: str) -> Path:
@@ -153,14 +156,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector run more rarely, and pass over libraries and tests, which stay until the end."""
+    """Compute on one thread; let the garbage collector run more rarely, and pass over libraries and tests."""
+    import torch
+
+    torch.set_num_threads(1)
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
     gc.enable()
 
 
 @pytest.fixture(
-    scope="session", params=[name for name in FAMILIES if name in _QUICK or not os.getenv("GAPRUNE_QUICK")]
+    scope="session", params=[name for name in _FAMILIES if name in _QUICK or not os.getenv("GAPRUNE_QUICK")]
 )
 def family(request: pytest.FixtureRequest) -> str:
     """Every family in turn."""
@@ -176,6 +182,8 @@ def family_folder(family: str, folder_of: Callable[[str], Path]) -> Path:
 @pytest.fixture(scope="session")
 def fresh(folder_of: Callable[[str], Path]) -> Callable[[str], SentenceTransformer]:
     """A fresh copy of any family's tiny model by its name, loaded once a session: a copy takes a fifth of the time."""
+    from gaprune.models.load import load_model
+
     loaded: dict[str, SentenceTransformer] = {}
 
     def model(family: str) -> SentenceTransformer:
@@ -251,6 +259,7 @@ def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
 def _traced_once() -> Iterator[None]:
     """A model is traced once a session, which takes seconds; later exports of the same model start from its graph."""
     from gaprune.export import graph
+    from gaprune.models.fingerprints import modules_fingerprint, weights_fingerprint
 
     trace, made = graph.trace, {}
 
@@ -270,8 +279,18 @@ def _traced_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _not_all_collected() -> Iterator[None]:
+    """Before every training accelerate collects all garbage: a third of what a short one takes in such a process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accelerate.utils.memory.clear_device_cache", lambda *_args, **_options: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _gradients_stay_on() -> Iterator[None]:
     """No test may leave autograd switched off for the next."""
+    import torch
+
     yield
     assert torch.is_grad_enabled()
