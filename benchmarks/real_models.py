@@ -178,20 +178,23 @@ def quality_table(done: dict[Any, Any], model: str, domain: str) -> str:
     """Return the Markdown of a model in a domain: means over tasks, with the change against the dense model."""
     start = ("quality", model, domain)
     dense = next((line for key, line in done.items() if key[:4] == (*start, "dense")), None)
-    rows = []
-    for _, _, _, setting, row in (cell for cell in cells() if cell[:3] == start):
+    rows, missing = [], []
+    order = ["dense", *SETTINGS]
+    for _, _, _, setting, row in sorted(
+        (each for each in cells() if each[:3] == start), key=lambda e: order.index(e[3])
+    ):
         found = [(key[-1], line) for key, line in done.items() if key[:5] == (*start, setting, row)]
-        for count, line in found:
-            rows.append([setting, row, "" if row == "dense" else str(count), *_means(line, dense)])
-        if not found:
-            rows.append([setting, row, "", "missing", "missing"])
+        rows += [[setting, row, "" if row == "dense" else str(count), *_means(line, dense)] for count, line in found]
+        missing += [] if found else [f"{setting} by {row}"]
     header = ["pruning", "criterion", "triplets of each kind", ", ".join(TASKS[domain]), ", ".join(TASKS["general"])]
-    return f"### {model}, {domain}\n\n{markdown_table(header, rows)}"
+    table = markdown_table(header, rows) if rows else ""
+    not_run = f"\nNot run: {'; '.join(missing)}.\n" if missing and rows else ""
+    return f"### {model}, {domain}\n\n{table or 'Not run.' + chr(10)}{not_run}"
 
 
 def _means(line: dict[str, Any], dense: dict[str, Any] | None) -> list[str]:
     means = {kind: fmean(found.values()) for kind, found in line["scores"].items()}
-    if dense is None:
+    if dense is None or line is dense:
         return [f"{mean:.4f}" for mean in means.values()]
     return [f"{mean:.4f} ({mean / fmean(dense['scores'][kind].values()) - 1:+.1%})" for kind, mean in means.items()]
 
