@@ -75,19 +75,53 @@ class TestParent:
         assert parent.find("anywhere") == "org/model"
 
     @pytest.mark.parametrize(
-        "name", ["/home/me/model", "./model", "../models/model", "~/model", "a/deep/model", "a model in memory"]
+        "name", ["/home/me/mine", "./mine", "../models/mine", "~/mine", "a/deep/mine", "a model in memory"]
     )
     def test_of_a_path_only_the_last_part_is_kept(self, name):
         parent = Parent.model_validate({"name": name, "weights_sha256": "ab"})
         assert parent.local
-        assert parent.name in {"model", "a model in memory"}
+        assert parent.name in {"mine", "a model in memory"}
         assert parent.find("anywhere") is None
+
+    @pytest.mark.parametrize(
+        ("path", "name"),
+        [
+            ("/home/me/model", "model"),
+            ("/home/me/bank/model", "bank-model"),
+            ("/data/law/output/checkpoint-500", "law-checkpoint-500"),
+            ("/srv/best_model", "srv-best_model"),
+        ],
+    )
+    def test_a_folder_that_says_nothing_is_named_by_the_one_above(self, path, name):
+        assert Parent.model_validate({"name": path, "weights_sha256": "ab"}).name == name
+
+    @pytest.mark.parametrize(
+        ("card", "name"),
+        [
+            ("---\nlanguage: en\n---\n\n# org/telling-v2\nText\n", "telling-v2"),
+            ("---\nmodel-index:\n- name: listed\n---\n# Usage\n", "listed"),
+            ("# SentenceTransformer\n", "bank-model"),
+            ("# A model of mine\n# Usage\n", "bank-model"),
+            ("---\n: [\n---\n# {MODEL_NAME}\n", "bank-model"),
+        ],
+    )
+    def test_a_card_names_its_folder(self, tmp_path, card, name):
+        folder = tmp_path / "bank" / "model"
+        folder.mkdir(parents=True)
+        (folder / "README.md").write_text(card)
+        assert Parent.model_validate({"name": str(folder), "weights_sha256": "ab"}).name == name
+
+    def test_the_demonstration_has_the_name_of_its_model_and_is_found_by_its_own(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        parent = Parent.model_validate({"name": "demo", "weights_sha256": "ab"})
+        assert (parent.name, parent.find("anywhere")) == ("all-MiniLM-L6-v2", "demo")
+        assert Parent.model_validate(parent.seen_from(tmp_path, "demo").model_dump()).find(tmp_path) == "demo"
 
     def test_an_existing_folder_is_not_a_hub_id(self, tmp_path, monkeypatch):
         (tmp_path / "org" / "model").mkdir(parents=True)
         monkeypatch.chdir(tmp_path)
         parent = Parent.model_validate({"name": "org/model", "weights_sha256": "ab"})
-        assert (parent.name, parent.local) == ("model", True)
+        assert (parent.name, parent.local) == ("org-model", True)
         assert Parent.model_validate(parent.model_dump()) == parent
 
     def test_a_hub_id_that_was_read_stays_one(self, tmp_path, monkeypatch):

@@ -172,7 +172,7 @@ class Comparison(Record):
     @property
     def name(self) -> str:
         """Name of the model that the comparison starts from; ``model`` if it was given in memory."""
-        return str(self.settings.get("model") or "model")
+        return str(self.settings.get("name") or self.settings.get("model") or "model")
 
     @property
     def warnings(self) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import to_jsonable_python
 
+from gaprune.models.demo import DEMO, is_demo
 from gaprune.models.fingerprints import weights_fingerprint
+from gaprune.models.names import is_local, model_name
 from gaprune.util.progress import say
 from gaprune.util.records import Record
 
@@ -26,7 +27,6 @@ _OWN_TAGS = ("base_model:", "dataset_size:", "loss:", "region:", "license:", "ar
 
 _FORMATS = frozenset({"generated_from_trainer", "gguf", "onnx", "openvino", "pytorch", "safetensors", "tf", "jax"})
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SOURCES = frozenset({"model", "parent", "domain", "general"})
 """Options that name a hub id or a path."""
 
@@ -88,11 +88,6 @@ def parent_card(model: SentenceTransformer) -> CardMetadata:
     return card.model_copy(update={"tags": tags})
 
 
-def _is_local(name: str) -> bool:
-    """Return whether ``name`` is a path or a description rather than a hub id."""
-    return name.startswith((".", "~")) or _HUB_ID.fullmatch(name) is None or Path(name).exists()
-
-
 def _last_part(path: str) -> str:
     return Path(os.path.abspath(path)).name  # noqa: PTH100 (Path.resolve would follow links)
 
@@ -101,7 +96,7 @@ def portable(settings: Any) -> Any:
     """Return options as plain data that can be published: of every path only the last part, hub ids as they are."""
 
     def one(key: str, value: Any) -> Any:
-        if isinstance(value, str) and (key in _PLACES or (key in _SOURCES and _is_local(value))):
+        if isinstance(value, str) and (key in _PLACES or (key in _SOURCES and is_local(value))):
             return _last_part(value)
         return portable(value)
 
@@ -116,9 +111,10 @@ class Parent(Record):
     """The dense model.
 
     Args:
-        name: Hub id, or the last part of the path of a local folder.
+        name: Hub id, or the name of a local folder: :func:`gaprune.models.names.model_name`.
         local: Whether it is a folder or an object in memory rather than a model on the hub.
-        path: Path of a local folder relative to the folder of the child, if it lies near it.
+        path: Path of a local folder relative to the folder of the child, if it lies near it; ``demo`` for the model of
+            the demonstration.
         revision: Branch, tag or commit asked for.
         commit: Commit that was loaded.
         dtype: Type that it was loaded in, if another than its own was asked for.
@@ -139,8 +135,9 @@ class Parent(Record):
     @classmethod
     def _without_path(cls, data: Any) -> Any:
         if isinstance(data, dict) and "name" in data and "local" not in data:
-            local = _is_local(data["name"])
-            return {**data, "name": _last_part(data["name"]) if local else data["name"], "local": local}
+            given = data["name"]
+            place = {"path": DEMO} if is_demo(given) else {}
+            return {**data, "name": model_name(given), "local": is_demo(given) or is_local(given), **place}
         return data
 
     @classmethod
@@ -155,6 +152,8 @@ class Parent(Record):
     def seen_from(self, child: Path, folder: str | Path | None) -> Self:
         """Return this identity for the provenance in ``child``; ``folder`` is the local parent."""
         path = None
+        if folder is not None and is_demo(folder):
+            return self.model_copy(update={"path": DEMO})
         if self.local and folder is not None and Path(folder).is_dir():
             path = Path(os.path.relpath(Path(folder).resolve(), child.resolve()))
         is_near = path is not None and path.parts.count("..") <= _CLIMBS
@@ -164,5 +163,7 @@ class Parent(Record):
         """Return the hub id or folder of the parent; ``None`` if it is local and not found from ``child``."""
         if not self.local:
             return self.name
+        if self.path == DEMO:
+            return DEMO
         folder = None if child is None or self.path is None else (Path(child).resolve() / self.path).resolve()
         return str(folder) if folder is not None and folder.is_dir() else None

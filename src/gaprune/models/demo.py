@@ -11,6 +11,9 @@ from gaprune.errors import ModelError, require_extra
 DEMO = "demo"
 """Name of the model that the extra of the same name installs, where there is no folder of this name."""
 
+DEMO_NAME = "all-MiniLM-L6-v2"
+"""What this model is called."""
+
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the weights of sentence-transformers/all-MiniLM-L6-v2."""
 
@@ -36,10 +39,15 @@ def demo_model() -> Path:
     return folder
 
 
+def is_demo(name: str | Path) -> bool:
+    """Return whether this name stands for the model of the demonstration."""
+    return str(name) == DEMO and not Path(DEMO).exists()
+
+
 def local_folder(name: str | Path) -> str | Path:
     """Return the folder that the name ``demo`` stands for, and every other name as it is.
 
     Raises:
         GapruneError: As :func:`demo_model`.
     """
-    return demo_model() if str(name) == DEMO and not Path(DEMO).exists() else name
+    return demo_model() if is_demo(name) else name

@@ -18,6 +18,7 @@ from gaprune.export.provenance import PROVENANCE_FILE, Provenance, versions
 from gaprune.models.demo import local_folder
 from gaprune.models.encoders import Encoder, TorchModel, open_encoder
 from gaprune.models.formats import check_runnable, format_of
+from gaprune.models.names import model_name
 from gaprune.report.cost import benchmark_markdown
 from gaprune.report.markdown import put_section
 from gaprune.util.files import folder_bytes, write_text
@@ -77,7 +78,7 @@ def bench(
     texts = texts_of_length(max(workload.lengths), largest, encoders[-1].lengths)
     costs = [
         Cost(
-            name=folder.resolve().name,
+            name=model_name(folder.resolve()),
             format=encoder.format,
             disk=folder_bytes(folder),
             memory=measure_memory(folder, texts, batch_size=largest, **loading) if memory else None,

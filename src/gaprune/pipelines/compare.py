@@ -24,6 +24,7 @@ from gaprune.evaluation.variants import Variants, make_variants
 from gaprune.export.portable import portable
 from gaprune.export.provenance import versions
 from gaprune.export.records import Structured
+from gaprune.models.names import model_name
 from gaprune.models.prompts import resolve_prompts
 from gaprune.pipelines.arguments import build_recipe, refuse_loading_options, require_model, split_source
 from gaprune.pipelines.others import (
@@ -205,7 +206,8 @@ def _only_others(
     )
     others = list(open_others(rivals, model, dense, tasks, recipe))
     settings = portable(recipe.model_dump(mode="json", include={"model", "tasks", "max_length"}))
-    settings |= {"against": list(rivals), "versions": versions()}
+    name = {"name": model_name(recipe.model)} if recipe.model else {}
+    settings |= {"against": list(rivals), "versions": versions(), **name}
     return Comparison(settings=settings, dense=dense.without_vectors(), others=tuple(others))
 
 
@@ -301,6 +303,7 @@ def _settings(plan: _Plan, samples: Collection[object], run: Prepared | None) ->
     if run is not None:
         prompts = run.calibration.prompts
         settings["parent"] = run.parent.identity.model_dump(mode="json")
+        settings["name"] = run.parent.identity.name
         settings["prompts"] = {"query": prompts.query, "passage": prompts.passage}
     return settings | {
         "triplets": list(plan.counts),
