@@ -23,7 +23,8 @@ def refused(*layers) -> str:
     """The problem that building from these layers raises."""
     with pytest.raises(ConfigError) as caught:
         Recipe.build(*layers)
-    assert WAY_OUT in caught.value.remedy
+    option = caught.value.problem.partition(":")[0]
+    assert caught.value.remedy.startswith(f"The option {option}: ") or WAY_OUT in caught.value.remedy
     return caught.value.problem
 
 

@@ -15,6 +15,7 @@ def test_the_page_is_written_and_opened(gaprune, tmp_path, monkeypatch):
     done = gaprune("report", tmp_path)
     assert (done.code, opened) == (0, [])
     assert str(page) in done.out
+    assert "times smaller than its parent" in done.out
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert "yourself" not in gaprune("report", tmp_path, "--open").out
     assert "yourself" in gaprune("report", tmp_path, "--open").out

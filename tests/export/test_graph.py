@@ -71,7 +71,7 @@ class TestSameModel:
         """It runs as it stands, without PyTorch and without us."""
         result = exported(family, to)
         code = re.search(r"```python\n(.*?)```", (result.path / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
-        code = code.replace('"path/to/this/folder"', repr(str(result.path)))
+        code = code.replace(f'"{result.path.name}"', repr(str(result.path)))
         alone = "import sys; assert not {'torch', 'gaprune'} & set(sys.modules)"
         save = f"np.save({str(tmp_path / 'e')!r}, embeddings)"
         subprocess.run([sys.executable, "-c", f"{code}\n{alone}\n{save}"], check=True, capture_output=True)

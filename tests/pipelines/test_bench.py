@@ -195,7 +195,10 @@ class TestBenchmark:
         markdown = benchmark_markdown(benchmark)
         assert "|  | child (torch) | model (torch) | better or worse |" in markdown
         assert "1 thread: median (first to third quartile) of 3 rounds" in markdown
-        assert plain_table("Cost", benchmark.header(), benchmark.cells()).row_count == len(benchmark.rows())
+        shown = [row[0] for row in benchmark.cells()]
+        assert plain_table("Cost", benchmark.header(), benchmark.cells()).row_count == len(shown) == len(set(shown))
+        assert not any("throughput" in name for name in shown), "it stands beside the time that it follows from"
+        assert [row[1].count("texts/s") for row in benchmark.cells() if "latency" in row[0]] == [0, 1, 0, 1]
         words = {row[0]: row[3] for row in benchmark.cells()}
         assert words["parameters"] == "1.00 x better"
         assert words["bytes on disk"].endswith("better" if benchmark.ratios["bytes on disk"] >= 1 else "worse")

@@ -183,6 +183,12 @@ def planned(arguments, place, monkeypatch):
     return plan
 
 
+def test_one_correction_of_the_speed_is_planned(planned):
+    setting = planned(1e6).setting
+    once, corrected = (setting.passes(6, corrected=each) for each in (False, True))
+    assert once < corrected < 2 * once, "what was measured over all triplets is kept"
+
+
 def test_less_time_is_kept_by_fewer_rounds_then_by_fewer_triplets(planned):
     plans = [planned(10**exponent) for exponent in range(6, -1, -1)]
     plans += [planned(plans[0].pruning_minutes * factor) for factor in (1.5, 1.3, 1)]
@@ -278,11 +284,12 @@ class TestSpeed:
         """Return the function that prunes for 1.4 times; the final measurement of a model says something else."""
         from gaprune.evaluation.cost.footprint import count_flops
 
-        def found(error=1.0):
+        def found(error=1.0, scatter=0.0):
             def measured(child, parent, *, texts, **_options):
                 ratio = count_flops(parent.model).per_token(16) / count_flops(child.model).per_token(16)
                 each = ratio**0.5 * (error if texts == 32 else 1)
-                return Speed(latency=each, throughput=each, milliseconds=(1, 1), texts_per_second=(1, 1))
+                ratios = {"latency": each, "throughput": each, "error": scatter if texts == 32 else 0.0}
+                return Speed(**ratios, milliseconds=(1, 1), texts_per_second=(1, 1))
 
             monkeypatch.setattr(meet_target, "measure_speed", measured)
             parent = SentenceTransformer(str(folder_of("bert")), device="cpu")
@@ -305,6 +312,11 @@ class TestSpeed:
         errors = [abs(each.speed.speedup / 1.4 - 1) for each in found.attempts]
         assert len(errors) > 1
         assert errors[found.chosen] == min(errors) < errors[0]
+
+    def test_one_that_may_have_met_it_is_kept(self, met, capsys):
+        (only,) = met(error=0.8, scatter=0.1).attempts
+        assert only.speed.speedup == pytest.approx(1.12, rel=0.05)
+        assert "too uncertain" in capsys.readouterr().err
 
 
 class TestRefused:

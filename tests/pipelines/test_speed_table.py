@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from gaprune.evaluation.cost.latency import Speed
+from gaprune.evaluation.cost import latency
+from gaprune.evaluation.cost.latency import Speed, Timing
 from gaprune.pipelines.speed_table import SpeedTable
 from gaprune.pruning.costs import Shape
 
@@ -55,6 +58,38 @@ def test_a_shape_that_takes_another_time_corrects_the_table(bert):
     assert not table.learn(shape, machine.speed(shape))
     assert table.speedup(shape) == pytest.approx(machine.speed(shape).speedup)
     assert table.confirms(shape), "a finished model that was timed is believed"
+
+
+def test_timings_that_scatter_are_repeated_and_correct_nothing(bert, monkeypatch):
+    """The first rounds are disturbed; all later ones have a ratio of 2."""
+
+    def timed(ratios):
+        calls = iter(ratios)
+
+        def both(_models, workload):
+            found = [next(calls) for _ in range(workload.rounds)]
+            return [(Timing(1, 1, 1, tuple(seconds)),) for seconds in ([1.0] * len(found), found)]
+
+        monkeypatch.setattr(latency, "time_models", both)
+        monkeypatch.setattr(
+            latency, "_workload", lambda _name, _models, rounds, _texts: SimpleNamespace(rounds=rounds)
+        )
+        speed = latency.measure_speed(None, None, rounds=4)
+        return speed, len(list(calls))
+
+    quiet, left = timed([2.0] * 100)
+    assert (quiet.speedup, quiet.error, left) == (pytest.approx(2.0), 0.0, 92)
+    mended, left = timed([1.0, 2.0, 4.0, 2.0] * 2 + [2.0] * 92)
+    assert mended.speedup == pytest.approx(2.0)
+    assert left < 92
+    busy, left = timed([1.0, 2.0, 4.0, 6.0] * 25)
+    assert (left, busy.error > 0.1) == (68, True)
+    table = SpeedTable(bert, Machine(bert), fewest=8)
+    shape = Shape.of(bert).changed(layers=1)
+    said = table.speedup(shape)
+    assert table.confirms(shape)
+    assert table.learn(shape, busy.model_copy(update={"latency": 1.2 * said, "throughput": 1.2 * said}))
+    assert table.speedup(shape) == said
 
 
 def test_a_machine_that_scatters_ends_no_search(bert):

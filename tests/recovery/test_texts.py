@@ -256,6 +256,29 @@ def test_killed_and_resumed(folder, documents, many, tmp_path, monkeypatch, kill
     assert not (tmp_path / "out.checkpoints").exists()
 
 
+def test_a_resumed_training_has_the_time_that_is_left(folder, documents, tmp_path, monkeypatch):
+    """The checkpoint says that all of it is spent, so one more step is made."""
+    asked = {"texts": documents, "evaluate_every": 1, "minutes": 100, **QUICK, "tokens": 500}
+    step, out = RecoveryTrainer.training_step, tmp_path / "out"
+
+    def kill(self, *args, **options):
+        if self.state.global_step == 1:
+            raise KeyboardInterrupt
+        return step(self, *args, **options)
+
+    monkeypatch.setattr(RecoveryTrainer, "training_step", kill)
+    with pytest.raises(KeyboardInterrupt):
+        gaprune.recover(folder, out=out, **asked)
+    monkeypatch.setattr(RecoveryTrainer, "training_step", step)
+    (file,) = tmp_path.glob("out.checkpoints/texts/checkpoint-1/trainer_state.json")
+    state = json.loads(file.read_text(encoding="utf-8"))
+    state["stateful_callbacks"]["Steering"]["attributes"]["spent"] += 1e5
+    file.write_text(json.dumps(state), encoding="utf-8")
+    resumed = gaprune.recover(folder, out=out, resume=True, **asked)
+    assert resumed.training.steps == 2 < resumed.records[0].steps
+    assert resumed.training.seconds > 1e5
+
+
 def test_the_parents_embeddings_continue_where_they_stopped(bert, many, quick, tmp_path, monkeypatch):
     texts = [("query", item.query) for item in many]
     options = quick(distil=True, teacher_cache=tmp_path / "whole")

@@ -20,7 +20,13 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--enable-logging=stderr",
 )  # fmt: skip
 PROBE = """<script>
-addEventListener("load", () => { document.documentElement.dataset.wide = document.documentElement.scrollWidth; });
+addEventListener("load", () => {
+  const page = document.documentElement;
+  page.dataset.wide = page.scrollWidth;
+  if (innerWidth < 600) page.style.width = "420px";  // that of a phone
+  const beyond = [...document.querySelectorAll(".scroll")].map((each) => each.scrollWidth - each.clientWidth);
+  page.dataset.beyond = Math.max(...beyond);
+});
 </script>"""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed (apt-get install chromium)")
@@ -61,7 +67,9 @@ def test_it_loads_without_an_error_and_fits(name, width, tmp_path):
     found, log = browse(probed, tmp_path, width)
     assert "CONSOLE" not in log, log
     assert found.count("<section") == len(sections)
-    assert int(found.partition('data-wide="')[2].partition('"')[0]) <= width
+    wide, beyond = (int(found.partition(f'data-{name}="')[2].partition('"')[0]) for name in ("wide", "beyond"))
+    assert wide <= width
+    assert beyond <= 0, "no table scrolls sideways"
 
 
 def test_an_error_would_be_seen(tmp_path):

@@ -178,7 +178,6 @@ def test_evaluation_beside_the_parent():
         "| --- | --- | --- | ---: | ---: | ---: |",
         r"| finance | a\|b | Spearman | 0.5000 | 0.6000 | -0.1000 |",
         "| general | c | Spearman | 0.2500 | 0.2000 | +0.0500 |",
-        "| all | mean |  | 0.3750 | 0.4000 | -0.0250 |",
     ]
     alone = model_card(provenances.unstructured(), Evaluation((score("c", "", 0.25, None),)))
     assert "| all | c | Spearman | 0.2500 |  |  |" in alone

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("two_forwards_a_batch")
 def kept(tmp_path):
     """Return a function that measures with a checkpoint in a folder of this test."""
 
-    def run(model, triplets, *, resume=False, every=0.0, identity=None, statistics=STATISTICS, **options):
+    def run(model, triplets, *, resume=False, every=0.0, identity=None, statistics=STATISTICS, label=None, **options):
         return measure(
             model,
             triplets,
@@ -43,6 +43,7 @@ def kept(tmp_path):
             prompts=Prompts(),
             options=MeasurementOptions(batch_size=2, **options),
             checkpoint=Checkpoint(tmp_path / "kept", resume=resume, every=every, identity=identity or {}),
+            label=label or "calibration",
         )
 
     return run
@@ -181,8 +182,9 @@ def test_what_a_killed_run_left_half_written_is_deleted(bert, toy_triplets, kept
 
 
 def test_nothing_to_resume_is_said(bert, toy_triplets, kept, capsys):
-    kept(bert, toy_triplets, resume=True)
-    assert "Nothing is kept in" in capsys.readouterr().err
+    for label, is_said in (("calibration", True), ("another", False)):
+        kept(bert, toy_triplets, resume=True, label=label)
+        assert ("Nothing is kept in" in capsys.readouterr().err) == is_said, "once of a folder, for all its data"
 
 
 def test_more_memory_does_not_change_what_was_begun(bert, toy_triplets, kept, passes_of, measured):

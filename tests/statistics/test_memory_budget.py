@@ -140,7 +140,7 @@ def test_only_long_batches_are_embedded_twice(bert, toy_triplets, planned):
     some = planned(bert, toy_triplets, batch_size=2, memory_budget=str(less))
     assert some.way.at_once < max(batch.tokens for batch in some.measurement.batches)
     assert 0 < some.recomputed < 0.5
-    assert f"{some.recomputed:.0%} of them are computed twice to save memory" in str(some)
+    assert f"{some.recomputed:.0%} of the forward pass is computed twice" in str(some)
 
 
 def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, measured, monkeypatch):
@@ -158,8 +158,8 @@ def test_a_batch_of_many_tokens_runs_in_several_forwards(model, toy_triplets, me
 def test_the_plan_says_what_it_will_do(bert, toy_triplets, planned):
     said = str(planned(bert, toy_triplets, statistics={"fisher"}, memory_budget="1GB"))
     assert said.startswith("Measuring calibration: 7 triplets (")
-    assert "1 pass over 12 linear layers. 57.3 kB of sums and up to" in said
-    assert said.endswith("of 1 GB.")
+    assert "1 pass over 12 linear layers. It takes up to" in said
+    assert "of 1 GB" in said
 
 
 def test_the_time_is_said_once_and_after_a_batch_was_measured(bert, toy_triplets, measured, monkeypatch, capsys):

@@ -15,6 +15,11 @@ from gaprune.data.documents.pairs import KINDS
 from gaprune.errors import DataError
 from gaprune.util.files import check_file
 
+_WITHOUT_TASKS = (
+    "No evaluation tasks were named: --tasks FOLDER looks for their texts in these data. `gaprune shrink` needs none: "
+    "it holds out queries of these data and judges by them. prune, recover and evaluate read a folder of tasks."
+)
+
 
 @with_options(DataCheckOptions, recipe=False)
 def check(
@@ -76,7 +81,7 @@ def check(
     grave = {*spoiling, *report.unusable}
     found = dict.fromkeys([*report.problems, *spoiling])
     problems = [f"{'problem' if each in grave else 'warning'}: {each}" for each in found]
-    said = [*(problems or ["No problem was found."]), report.not_found]
+    said = [*(problems or ["No problem was found."]), report.not_found, "" if tasks else _WITHOUT_TASKS]
     content = report.as_dict() | ({} if made is None else {"documents": made.report.as_dict()})
     tables = [plain_table("Calibration data", header, rows)]
     if made is not None:

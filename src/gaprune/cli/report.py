@@ -18,9 +18,9 @@ def report(
 
     Example: gaprune report pruned --open
     """
-    from gaprune.pipelines.report import write_report
+    from gaprune.pipelines.report import answer_of, write_report
 
     page = write_report(folder)
-    show(f"Written to {page}.")
+    show(answer_of(folder), f"The page is {page}.")
     if is_opened and typer.launch(str(page)) != 0:
         show("No browser could be opened; open the file yourself.")

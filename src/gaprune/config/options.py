@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -127,8 +127,16 @@ class CommandOptions(Options):
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            problems = dict.fromkeys(f"{_place(each)}{explain(each)}.{_near(each)}" for each in error.errors())
-            raise ConfigError(" ".join(problems), cls.known()) from error
+            problems = list(dict.fromkeys(f"{_place(each)}{explain(each)}.{_near(each)}" for each in error.errors()))
+            raise ConfigError(" ".join(problems), cls._meanings(problems) or cls.known()) from error
+
+    @classmethod
+    def _meanings(cls, problems: Sequence[str]) -> str:
+        """Return what the options are that the problems begin with; nothing if one begins otherwise."""
+        names = dict.fromkeys(problem.partition(":")[0].partition(".")[0] for problem in problems)
+        if not names.keys() <= cls.model_fields.keys():
+            return ""
+        return " ".join(f"The option {name}: {cls.model_fields[name].description}" for name in names)
 
     @classmethod
     def refuse_unknown(cls, names: Mapping[str, str]) -> None:

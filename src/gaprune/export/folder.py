@@ -30,6 +30,9 @@ PAGE_FILE = "report.html"
 QUERIES_FILE = "queries.json"
 """Name of the file of the queries on the page, whose texts are the user's: never uploaded, like the page."""
 
+_PLACE = "path/to/this/folder"
+"""What cards call the place of the model until they are written."""
+
 _TEXTS = ("net income of the quarter", "a dog runs over green grass, and a cat sleeps in the sun", "7 %")
 _SINGLE, _HALF = 1e-3, 0.03
 """Most length of the difference of two embeddings, relative to the embedding, for fp32 and for types of two bytes."""
@@ -77,13 +80,18 @@ def save(
     """
     with writing(out, overwrite=overwrite) as partial:
         write_model(model, partial)
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        write_card(partial, card, Path(out).resolve().name)
         (partial / PAGE_FILE).write_text(page, encoding="utf-8")
         provenance.write(partial)
         if queries is not None:
             (partial / QUERIES_FILE).write_text(queries.model_dump_json(indent=2) + "\n", encoding="utf-8")
         _check_reloaded(partial, model, provenance)
     return Path(out).resolve()
+
+
+def write_card(folder: Path, card: str, name: str) -> None:
+    """Write a card, whose code opens the folder by its ``name``, as it does beside the folder."""
+    (folder / "README.md").write_text(card.replace(_PLACE, name), encoding="utf-8")
 
 
 def read_queries(folder: Path) -> ChangedQueries | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,8 +11,8 @@ from typing import Any
 from gaprune.errors import ModelError, OutputError
 from gaprune.export.folder import PAGE_FILE, QUERIES_FILE
 
-FOLDER = "path/to/this/folder"
-"""What cards call the place of the model."""
+_PLACE = re.compile(r'((?:SentenceTransformer|ExportedModel)\(|folder = )"[^"]*"')
+"""The place of the model in the code of cards."""
 
 
 def push(
@@ -19,8 +20,8 @@ def push(
 ) -> str:
     """Upload the model in ``folder`` to the hub, and return the address of the commit.
 
-    The card gets the name of the repository where it said ``path/to/this/folder``. The page and its queries, which
-    quote the user's texts, are left out; all other files are as they are.
+    The code of the card gets the name of the repository in place of that of the folder. The page and its queries,
+    which quote the user's texts, are left out; all other files are as they are.
 
     Args:
         folder: Folder of a model that GAPrune or another wrote.
@@ -51,7 +52,8 @@ def push(
             commit_message="Upload model",
             **options,
         )
-        card = (folder / "README.md").read_text(encoding="utf-8").replace(FOLDER, name)
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        card = _PLACE.sub(rf'\1"{name}"', card)
         done = api.upload_file(
             path_or_fileobj=card.encode(), path_in_repo="README.md", commit_message="Upload card", **options
         )

@@ -13,7 +13,8 @@ from gaprune.models.demo import DEMO_NAME, is_demo
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _SAYS_NOTHING = re.compile(
     r"(best|checkpoint|export|exported|final|home|last|latest|model|models|onnx|openvino|out|output|outputs|result"
-    r"|results|root|saved|snapshot|snapshots|tmp|trained|users|weights)?([-_ ]?(model|checkpoint|step|epoch|\d+))*|[0-9a-f]{40}",
+    r"|results|root|saved|snapshot|snapshots|tmp|trained|users|weights)?([-_ ]?(model|checkpoint|step|epoch|\d+))*"
+    r"|[0-9a-f]{40}",
     re.IGNORECASE,
 )
 _CLASSES = frozenset({"SentenceTransformer", "SparseEncoder", "CrossEncoder"})

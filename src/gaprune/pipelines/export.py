@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from gaprune.config.typed import DomainReading
+from gaprune.data.documents.read import holds_documents
 from gaprune.data.read import read_triplets
 from gaprune.data.triplets import Triplet
 from gaprune.errors import ConfigError, ModelError
 from gaprune.evaluation.cost.footprint import count_flops, footprint
 from gaprune.export.comparison import FP32_FLOOR, INT8_FLOOR, Agreement, Floor, Texts
-from gaprune.export.folder import check_destination, writing
+from gaprune.export.folder import check_destination, write_card, writing
 from gaprune.export.formats.base import Request, format_named
 from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, versions
@@ -115,10 +116,12 @@ def export_model(
         asked = {"domain": domain is not None and dimensions is None, "floor": floor is not None, "force": force}
         for option in (option for option, given in asked.items() if given):
             raise ConfigError(f"{option}: nothing here can run {to} and compare it.", "Leave it out.")
-    own = () if domain is None else read_triplets(domain, **reading)
     for option in reading if domain is None else ():
         raise ConfigError(f"{option}: no triplets are named, so this has no effect.", "Name them, or leave it out.")
     provenance = Provenance.read(folder)
+    if domain is None and int8 and target.runs_here and provenance is not None:
+        domain, reading = _recorded_domain(provenance, folder)
+    own = () if domain is None else read_triplets(domain, **reading)
     model = request.load(folder, dtype="float32")
     shortened = None if dimensions is None else shorten(model, folder, dimensions, own)
     target.check_model(model)
@@ -163,9 +166,26 @@ def export_model(
         if made_for is not None:
             usage += "\n" + made_for.usage_of(graph_of(partial) or "", model)
         card = export_card(record, made.parent, target.runtime, usage)
-        (partial / "README.md").write_text(card, encoding="utf-8")
+        write_card(partial, card, destination.name)
         made.write(partial)
     return Exported(destination, folder_bytes(destination), folder_bytes(folder), record)
+
+
+def _recorded_domain(provenance: Provenance, folder: Path) -> tuple[Path | None, DomainReading]:
+    """Return the file of triplets that a model was made with, if one of its name lies beside the model or here.
+
+    Only its name is recorded, so what is read is said.
+    """
+    recorded = provenance.recipe if provenance.shrink is None else provenance.shrink.options
+    reading: Any = {name: each for name in DomainReading.__annotations__ if (each := recorded.get(name))}
+    places = [place / str(recorded.get("domain")) for place in (folder.resolve().parent, Path.cwd())]
+    found = next(
+        (each for each in places if each.is_file() and not holds_documents(each, reading.get("columns", ()))), None
+    )
+    if found is None:
+        return None, {}
+    say(f"int8 is calibrated on {found}, which has the name of the domain in gaprune.json; --domain names another.")
+    return found, reading
 
 
 def _too_far(agreement: Agreement, floor: Floor, *, int8: bool) -> ModelError:

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _TOLERANCE = 0.05
 """A measured speedup may miss the target by this fraction."""
 
-_ATTEMPTS = 3
+_ATTEMPTS = 2
+"""Prunings at most: the plan of ``gaprune shrink`` has time for one correction."""
 
 _ROUNDS, _FEW_TEXTS = 5, 8
 """How often parent and result are timed, and how many passages a batch has for the table, on a processor."""
@@ -95,7 +96,8 @@ def meet_target(
 
     For a speedup the search knows measured speeds of shapes (:class:`gaprune.pipelines.speed_table.SpeedTable`), so
     one pruning is usually enough. The model is measured beside its parent all the same, and if it misses the target by
-    more than 5 %, the table is corrected and the pruning repeated.
+    more than 5 %, the table is corrected and the pruning repeated. It is not if the measurement scatters so much that
+    it cannot say that the target is missed: the correction could go in the wrong direction.
 
     Args:
         parent: The parent; it is not changed.
@@ -133,13 +135,16 @@ def meet_target(
             if _nearest(attempts, target) == len(attempts) - 1:
                 result.save(folder / "model", overwrite=True)
             del result
-            if table is None or _distance(speed, target) <= math.log1p(_TOLERANCE) or table.learn(shape, speed):
+            missed = _distance(speed, target) - math.log1p(_TOLERANCE)
+            if table is None or missed <= 0:
+                break
+            if missed <= 2 * speed.error:
+                say(_uncertain(speed))
+                break
+            if table.learn(shape, speed):
                 break
             if len(attempts) < _ATTEMPTS:
-                say(
-                    f"It is pruned again by the corrected speeds, attempt {len(attempts) + 1} of at most {_ATTEMPTS}; "
-                    "the nearest model is kept."
-                )
+                say("It is pruned again by the corrected speeds; of both models the one nearer to the target is kept.")
     met = Met(target=str(target), attempts=tuple(attempts), chosen=_nearest(attempts, target))
     write_json(folder / _FILE, met.model_dump(mode="json"))
 
@@ -158,6 +163,16 @@ def _missed(speed: Speed, target: Target) -> str:
     if _distance(speed, target) <= math.log1p(_TOLERANCE):
         return ""
     return f", {speed.speedup / target.limit - 1:+.0%} from {target.limit:g}"
+
+
+def _uncertain(speed: Speed) -> str:
+    """Return why a pruning is not repeated, and the way out."""
+    low, high = speed.interval
+    return (
+        f"The timings scatter, as they do while other programs run: the speedup is between {low:.2f} and {high:.2f} "
+        "(95 %). That is too uncertain to correct the pruning by, so this model is kept. To be sure of the speed, end "
+        "the other programs; then measure this model again with `gaprune bench`, or run the command with --overwrite."
+    )
 
 
 def _remembered(

@@ -8,7 +8,8 @@ from gaprune.errors import ModelError
 from gaprune.evaluation.comparison import COMPARISON_FILE, Comparison
 from gaprune.export.folder import PAGE_FILE, read_queries
 from gaprune.export.provenance import PROVENANCE_FILE, Provenance
-from gaprune.report.comparison import comparison_page
+from gaprune.report.answer import answer_text
+from gaprune.report.comparison import comparison_answer, comparison_page
 from gaprune.report.page import report_page
 from gaprune.util.files import write_text
 
@@ -36,3 +37,11 @@ def write_report(folder: str | Path) -> Path:
             "Name a folder that gaprune shrink, prune, recover, export or compare wrote.",
         )
     return write_text(folder / PAGE_FILE, page)
+
+
+def answer_of(folder: str | Path) -> str:
+    """Return the first sentences of the page of a folder, which :func:`write_report` wrote."""
+    if (provenance := Provenance.read(folder)) is not None:
+        return answer_text(provenance, provenance.evaluation)
+    comparison = Comparison.read(Path(folder))
+    return "" if comparison is None else " ".join(comparison_answer(comparison))

@@ -68,11 +68,15 @@ class Setting(Record):
         fits = recipe.reconstruct is not False
         return self.model_dump(exclude=set() if fits else {"reconstruction_triplets"})
 
-    def passes(self, layers: int) -> float:
-        """Return how many forward passes over a triplet of each data set the pruning costs."""
+    def passes(self, layers: int, *, corrected: bool) -> float:
+        """Return how many forward passes over a triplet of each data set the pruning costs.
+
+        One that is corrected searches and fits twice; what was measured over all triplets is kept.
+        """
         fitted = min(self.triplets, self.reconstruction_triplets)
         few = min(self.triplets, self.layer_triplets)
-        once = _PASSES_OVER_ALL * self.triplets + _PASSES_OF_THE_FIT * fitted + _PASSES_OF_A_LAYER * layers * few
+        after = _PASSES_OF_THE_FIT * fitted + _PASSES_OF_A_LAYER * layers * few
+        once = _PASSES_OVER_ALL * self.triplets + after * (2 if corrected else 1)
         return once * (1 + _ROUND * (self.rounds - 1))
 
     def less_than(self, best: Setting) -> str:
@@ -91,9 +95,10 @@ class ShrinkPlan(Record):
         minutes: What was asked for.
         setting: What pruning is measured on.
         best: What it would be measured on if there were time.
-        pruning_minutes: Estimated minutes of pruning.
+        pruning_minutes: Estimated minutes of pruning, for a speedup with one correction by the measured speed.
         judging_minutes: Estimated minutes of judging parent and child.
         negatives_left_out: Whether the user's triplets have negatives that no training uses.
+        general_triplets: General triplets, if these are fewer than pruning would read otherwise.
         least_minutes: Minutes that training gets even if pruning takes longer than estimated.
     """
 
@@ -103,6 +108,7 @@ class ShrinkPlan(Record):
     pruning_minutes: float
     judging_minutes: float
     negatives_left_out: bool
+    general_triplets: int | None = None
     least_minutes: float = _FEWEST_MINUTES
 
     @classmethod
@@ -156,7 +162,9 @@ class ShrinkPlan(Record):
         number = self.setting.rounds
         rounds = f"in {number} rounds " if number > 1 else ""
         if pruned is None:
+            corrected = "" if asked.speedup is None else " (with one correction of the speed)"
             pruning = f"pruning {rounds}on {self.setting.triplets:,} triplets about {self.pruning_minutes:.1f} minutes"
+            pruning += corrected
             left = self.training_minutes
         else:
             pruning = f"pruning is finished (it took {pruned:.1f} minutes)"
@@ -167,6 +175,11 @@ class ShrinkPlan(Record):
             f"Plan for {asked.target}{measured} within {self.minutes:g} minutes: {pruning}, training at most "
             f"{left:.1f} (distillation on the texts{finish}), judging about {self.judging_minutes:.1f}."
         )
+        if self.general_triplets is not None and pruned is None:
+            yield (
+                f"Pruning reads as many triplets of the domain as of general text, and of those there are "
+                f"{self.general_triplets:,}: --general FILE with more of them lets it read more of the domain."
+            )
         less = self.setting.less_than(self.best)
         if less and pruned is None:
             yield f"To fit {self.minutes:g} minutes, pruning measures less: {less}."
@@ -192,8 +205,10 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
     per_triplet = 2 * per_text * sum(1 + len(item.passages) for item in triplets) / len(triplets)
     speeds = 0.0 if asked.speedup is None else _BATCHES * measure_batch(TorchModel(parent), _TEXTS) / 60
     judging, layers = 2 * per_text * _lines_of(data), len(blocks(parent))
-    settings = list(_settings(parent, asked, most=min(len(triplets), len(read_triplets(data.general)))))
-    minutes = {each: speeds + per_triplet * each.passes(layers) for each in settings}
+    own, general = len(triplets), len(read_triplets(data.general))
+    settings = list(_settings(parent, asked, most=min(own, general)))
+    corrected = asked.speedup is not None
+    minutes = {each: speeds + per_triplet * each.passes(layers, corrected=corrected) for each in settings}
     enough = (each for each in settings if minutes[each] <= _SHARE * (asked.minutes - judging))
     setting = next(enough, settings[-1])
     negatives = RecoveryOptions.build({"texts": "texts"}, asked.recover).own_negatives
@@ -203,6 +218,7 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
         best=settings[0],
         pruning_minutes=minutes[setting],
         judging_minutes=judging,
+        general_triplets=general if general == setting.triplets < own else None,
         negatives_left_out=data.is_labelled and not negatives and any(item.negatives for item in triplets),
     )
 

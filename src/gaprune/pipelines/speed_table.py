@@ -78,7 +78,9 @@ class SpeedTable:
         return float(self._factor / np.sqrt(times.prod()))
 
     def confirms(self, shape: Shape) -> bool:
-        """Time a shape itself and return whether the table is right about it, to 2 %; if not, correct the table.
+        """Time a shape itself and return whether the table is right about it; if not, correct the table.
+
+        Right means to 2 %, or to twice the standard error of the timing.
 
         After three times it is taken to be right: the timings of this machine scatter more than that.
         """
@@ -90,14 +92,14 @@ class SpeedTable:
     def learn(self, shape: Shape, speed: Speed) -> bool:
         """Let the table say what was measured of a finished model, and confirm no other shape after that.
 
-        Returns whether it said so before, to 2 %.
+        Returns whether it said so before, in the same sense.
         """
         self._tries = _TRIES
         return self._agrees(shape, speed)
 
     def _agrees(self, shape: Shape, speed: Speed) -> bool:
         ratio = speed.speedup / self.speedup(shape)
-        if abs(ratio - 1) <= _CLOSE:
+        if abs(ratio - 1) <= max(_CLOSE, 2 * speed.error):
             return True
         self._factor *= ratio
         return False

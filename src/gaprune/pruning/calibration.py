@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gaprune.config.data import CLUSTERS
 from gaprune.config.recipe import Recipe
 from gaprune.criteria.needs import DataKind, Needs
+from gaprune.data.checks.language import language_problems
 from gaprune.data.checks.prompts import Texts, check_prompts
 from gaprune.data.mining import mine_negatives
 from gaprune.data.read import check_source, read_domain, read_general
@@ -16,6 +17,7 @@ from gaprune.data.sampling import sample
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError
 from gaprune.models.prompts import Prompts, resolve_prompts
+from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -168,6 +170,9 @@ def draw_calibration(
     """
     prompts = resolve_prompts(model, query=recipe.query_prompt, passage=recipe.passage_prompt)
     check_prompts(model, prompts, (data.domain, data.general, *tasks))
+    if data.domain is not None:
+        for problem in language_problems(model, (text for _, text in data.domain.roles()), data.domain.name):
+            say(f"Note: {problem}")
     own: dict[str, int] = {}
 
     def drawn(triplets: Triplets | None, kind: str) -> Triplets | None:

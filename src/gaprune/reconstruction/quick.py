@@ -134,7 +134,7 @@ class Quick:
             whole = shared_streams(parent, self._fitted, self.recipe, prompts)
             own = shared_streams(draft, self._fitted, self.recipe, prompts) if removed else whole
             held_out = {kind: block_stream(draft, each, self.recipe, prompts) for kind, each in judged.items()}
-            for place, layer in enumerate(track(kept, "Trying layers")):
+            for place, layer in enumerate(track(kept, "Trying the model without each layer")):
                 if layer in layers:
                     with self._refitted(draft, place, kept, own, whole) if place else nullcontext():
                         for kind, stream in held_out.items():

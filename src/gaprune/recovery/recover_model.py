@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -72,7 +71,7 @@ class Training(Record):
         masked_weights: Number of weights that were kept at zero.
         held_out_triplets: Number of triplets that the held-out loss is computed on.
         processes: Number of processes that trained.
-        seconds: Time of the training, without the time before an interruption.
+        seconds: Time of the training, with that before an interruption up to the last checkpoint.
         distillation: Looks at a distillation on texts, from before the first step.
     """
 
@@ -117,7 +116,6 @@ def recover_model(
     from gaprune.recovery.losses import RecoveryLoss, make_loss
     from gaprune.recovery.trainer import RecoveryTrainer, Steering, is_out_of_patience
 
-    start = time.perf_counter()
     arguments = training_arguments(model, data, options, checkpoints)
     processes = arguments.world_size
     layers, masks = linear_layers(model), zero_masks(masked_layers(model, options.targets))
@@ -166,7 +164,7 @@ def recover_model(
         masked_weights=check_masked(model, masks),
         held_out_triplets=len(held_out or ()),
         processes=processes,
-        seconds=time.perf_counter() - start,
+        seconds=steering.spent,
         distillation=_points(trainer.state, data, options) if isinstance(data, TextData) else (),
     )
 

@@ -99,17 +99,17 @@ def retrain(
         texts, seconds = _planned(child, parent, texts, options, checkpoints, triplets=triplets)
     if rank() == 0:
         planned = None if texts is None else sum(texts.packed.tokens)
-        kinds = {"texts": texts and texts.as_dict(), "data": triplets and triplets.as_dict(), "tokens": planned}
-        checkpoints.claim({**(identity or {}), **kinds})
+        kinds = {"texts": texts and texts.as_dict(), "data": triplets and triplets.as_dict()}
+        checkpoints.claim({**(identity or {}), **kinds, "tokens": planned, "seconds": seconds})
     stages = []
     if texts is not None:
         stages.append(_distilled(child, parent, texts, options, checkpoints, parent_sha256, seconds))
     if triplets is not None:
         finish = options.model_copy(update={"texts": None, "tokens": None, "minutes": None})
         teacher = _teacher(parent, triplets, finish, parent_sha256) if finish.distil else None
-        # Seconds are given in the run that planned them; several processes have to stop at the same step.
-        is_timed = seconds is not None and world_size() == 1
-        left = 60 * (options.minutes or 0.0) - (time.monotonic() - start) if is_timed else None
+        is_timed = seconds is not None and world_size() == 1  # several processes have to stop at the same step
+        spent = max(time.monotonic() - start, sum(each.training.seconds for each in stages))
+        left = 60 * (options.minutes or 0.0) - spent if is_timed else None
         points, label = checkpoints.of("triplets"), "Fine-tuning on triplets"
         training = recover_model(child, triplets, finish, points, teacher=teacher, seconds=left, label=label)
         stages.append(Stage(finish, triplets, training))
@@ -205,7 +205,7 @@ def _planned(
     """
     kept = checkpoints.kept("tokens")
     if kept is not None:  # planned before the run was ended
-        return texts.planned(child, int(kept), options), None
+        return texts.planned(child, int(kept), options), checkpoints.kept("seconds")
     sample = texts.planned(child, _SAMPLE, options)
     speed = measure_speed(child, parent, sample, options)
     seconds, finish = None, _finish(options, speed, sample, triplets)

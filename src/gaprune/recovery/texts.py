@@ -149,7 +149,7 @@ def _documents(documents: Sequence[Document], source: str | Path, seed: int) -> 
     passages, dropped = cut(documents, shortest=_SHORTEST, longest=LONGEST)
     if dropped:
         kinds = ", ".join(f"{reason} ({number:,})" for reason, number in dropped.items())
-        say(f"{source}: {len(passages):,} passages are read; left out: {kinds}.")
+        say(f"{source}: {len(passages):,} passages of {_SHORTEST} words or more are read; left out: {kinds}.")
     number = -1
     for passage in passages:
         document = documents[passage.document]

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformerTrainer
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from torch import Tensor, nn
 from transformers import TrainerCallback
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_callback import ExportableState, PrinterCallback
 
 from gaprune.errors import MeasurementError, OutputError
 from gaprune.util.tensor_store import StoredTensors, write_tensors
@@ -158,17 +158,35 @@ def is_out_of_patience(state: TrainerState, patience: int | None) -> bool:
     return patience is not None and since >= patience
 
 
-class Steering(TrainerCallback):
-    """Evaluates after the last step, stops if patience or time runs out, and shows how far the training is."""
+class Steering(TrainerCallback, ExportableState):
+    """Evaluates after the last step, stops if patience or time runs out, and shows how far the training is.
+
+    The time is that of all runs: checkpoints keep how much of it is spent.
+    """
 
     def __init__(self, shown: Stage, patience: int | None, seconds: float | None = None) -> None:
         self.shown, self.patience, self.label = shown, patience, shown.description
-        self.end = None if seconds is None else time.monotonic() + seconds
+        self.seconds, self._began, self._before = seconds, time.monotonic(), 0.0
+
+    @property
+    def spent(self) -> float:
+        """Seconds of training, with those of the runs that this one continues up to their last checkpoint."""
+        return self._before + time.monotonic() - self._began
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps, in the form of transformers."""
+        return {"args": {}, "attributes": {"spent": self.spent}}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Read from the checkpoint how much time is spent."""
+        del args, control
+        kept: Any = state.stateful_callbacks
+        self._before = float(kept.get(type(self).__name__, {}).get("attributes", {}).get("spent", 0.0))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the step, and ask for an evaluation and a checkpoint after the last one."""
         self.shown.update(state.global_step)
-        late = self.end is not None and time.monotonic() > self.end
+        late = self.seconds is not None and self.spent > self.seconds
         if late or state.global_step >= state.max_steps:
             control.should_training_stop = True
             control.should_evaluate = args.eval_strategy != "no"

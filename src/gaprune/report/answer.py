@@ -36,11 +36,16 @@ def _size(provenance: Provenance) -> str:
 def _quality(evaluation: Evaluation | None) -> str:
     if evaluation is None:
         return "; its quality was not measured"
-    mine, its = evaluation.mean(), evaluation.parent_mean()
-    tasks = f"{len(evaluation.scores)} {'task' if len(evaluation.scores) == 1 else 'tasks'}"
-    if not its:
-        return f", with a mean score of {mine:.4f} in {tasks}; its parent was not evaluated"
-    return f", with {mine / its:.1%} of its mean score in {tasks}"
+    said, is_beside = [], False
+    for domain in evaluation.domains:
+        mine, its = evaluation.mean(domain), evaluation.parent_mean(domain)
+        count = sum(score.domain == domain for score in evaluation.scores)
+        where = f"{count} {'task' if count == 1 else 'tasks'}" + (f" of {domain}" if domain else "")
+        is_beside = is_beside or bool(its)
+        said.append(
+            f"{mine / its:.1%} of its mean score in {where}" if its else f"a mean score of {mine:.4f} in {where}"
+        )
+    return f", with {' and '.join(said)}" + ("" if is_beside else "; its parent was not evaluated")
 
 
 def _index(found: ParentIndex | None) -> str:

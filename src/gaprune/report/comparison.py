@@ -33,9 +33,7 @@ def comparison_page(comparison: Comparison) -> str:
         for each in make_curves(comparison)
     ]
     sections = [
-        Section(
-            "answer", "The answer", [Part(lines=[*_best(comparison), *_others(comparison), *comparison.warnings])]
-        ),
+        Section("answer", "The answer", [Part(lines=comparison_answer(comparison))]),
         Section("quality", "Quality", [table]),
         Section("curves", "Curves", curves),
         Section("data", "Data", [_data(comparison.settings)]),
@@ -44,6 +42,11 @@ def comparison_page(comparison: Comparison) -> str:
     ]
     what = "criteria compared" if comparison.cells else "beside other models"
     return render(f"{short_name(comparison.name)}, {what}", sections)
+
+
+def comparison_answer(comparison: Comparison) -> list[str]:
+    """Return which criterion is best and how other models compare, in sentences, and the warnings about the scores."""
+    return [*_best(comparison), *_others(comparison), *comparison.warnings]
 
 
 def _best(comparison: Comparison) -> Iterator[str]:

@@ -99,8 +99,14 @@ def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
 
 
 def remarks(provenance: Provenance, evaluation: Evaluation) -> list[str]:
-    """Return what has to be known before the outcome is believed: queries that are few or too easy."""
+    """Return what has to be known before the outcome is believed: an uncertain speed, few or too easy queries."""
     found = [] if provenance.shrink is None else [f"Note: {each}" for each in provenance.shrink.warnings]
+    if provenance.shrink is not None and provenance.shrink.speed.scatters:
+        low, high = provenance.shrink.speed.interval
+        found.append(
+            f"Note: the timings scattered, as they do while other programs run: the speedup is between {low:.2f} and "
+            f"{high:.2f} (95 %). `gaprune bench` measures it again."
+        )
     if evaluation.mean("domain") >= _PERFECT:
         found.append(
             "Note: the held-out queries of the domain are all answered, so they are too easy to judge a model by: the "

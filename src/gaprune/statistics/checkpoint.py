@@ -95,8 +95,8 @@ class CheckpointStore:
         replace(checkpoint, folder=folder).check()
         if self._plan.exists():
             self._resume()
-        elif checkpoint.resume:
-            say(f"Nothing is kept in {folder} yet: measuring from the start.")
+        elif checkpoint.resume and not any(checkpoint.folder.rglob(_PLAN)):
+            say(f"Nothing is kept in {checkpoint.folder} yet: measuring from the start.")
 
     def _resume(self) -> None:
         try:

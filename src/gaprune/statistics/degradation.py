@@ -133,7 +133,7 @@ def layer_effects(
     }
     influences = {kind: _block_influences(model, reference, skipped) for kind, reference in references.items()}
     effects: dict[str, dict[int, LayerEffect]] = {kind: {} for kind in triplets}
-    for layer in track(sorted(layers), "Skipping layers"):
+    for layer in track(sorted(layers), "Trying the model without each layer"):
         with skipping(model, {*skipped, layer}):
             for kind, reference in references.items():
                 effects[kind][layer] = finite_effect(layer, *reference.changed(), influences[kind][layer])

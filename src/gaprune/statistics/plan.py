@@ -74,13 +74,14 @@ class Plan:
         batches = self.measurement.batches
         triplets, tokens = sum(len(batch.triplets) for batch in batches), sum(batch.tokens for batch in batches)
         shared = f" in {world_size()} processes" if world_size() > 1 else ""
-        twice = f"; {self.recomputed:.0%} of them are computed twice to save memory" if self.recomputed else ""
+        twice = (
+            f"; {self.recomputed:.0%} of the forward pass is computed twice to save memory" if self.recomputed else ""
+        )
         return (
             f"Measuring {self.measurement.label}: {triplets:,} triplets ({tokens:,} tokens) in "
             f"{_counted(batches, 'batch', 'batches')}, {_counted(self.passes, 'pass', 'passes')} over "
-            f"{sum(map(len, self.passes))} linear layers{shared}. {show_bytes(self.sums_bytes)} of sums and up to "
-            f"{show_bytes(self.way.activation_bytes)} of activations at a time, within "
-            f"a memory budget of {show_bytes(self.budget_bytes)}{twice}."
+            f"{sum(map(len, self.passes))} linear layers{shared}. It takes up to {show_bytes(self.needed_bytes)} of "
+            f"memory beside the model, of {show_bytes(self.budget_bytes)} that it may take{twice}."
         )
 
     @property

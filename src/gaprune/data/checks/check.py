@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gaprune.data.checks.language import language_problems
 from gaprune.data.checks.overlap import Overlap, overlap, places
 from gaprune.data.checks.prompts import prompt_problems
 from gaprune.data.checks.statistics import (
@@ -149,7 +150,8 @@ def check(
         reports.append(report)
         if tokenizer_model is not None and prompts is not None:
             doubtful, twice = prompt_problems(tokenizer_model, prompts, triplets)
-            found, fatal = [*found, *doubtful, *twice], [*fatal, *twice]
+            language = language_problems(tokenizer_model, texts, triplets.name)
+            found, fatal = [*found, *doubtful, *twice, *language], [*fatal, *twice]
         problems += (problem for problem in found if problem not in problems)
         spoiling += spoilt
         unusable += fatal

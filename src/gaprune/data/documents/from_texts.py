@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TextsReport:
-    """How triplets were made from documents: ``made`` by kind, ``dropped`` by reason, ``spare`` beyond the count."""
+    """How triplets were made from documents: ``made`` by kind, ``dropped`` by reason, ``spare`` beyond the count.
+
+    ``passages`` are those of ``shortest`` words or more.
+    """
 
     documents: int
     passages: int
+    shortest: int
     made: Mapping[str, int]
     dropped: Mapping[str, int]
     spare: int
@@ -41,7 +45,7 @@ class TextsReport:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the rows of a table: a label and a number."""
-        rows = [("documents", self.documents), ("passages", self.passages)]
+        rows = [("documents", self.documents), (f"passages of {self.shortest} words or more", self.passages)]
         rows += [(f"made: {kind}", number) for kind, number in self.made.items() if number]
         rows += [(f"dropped {reason}", number) for reason, number in self.dropped.items()]
         rows += [("pairs not needed", self.spare)] if self.spare else []
@@ -149,6 +153,7 @@ def triplets_from_texts(
         TextsReport(
             documents=len(documents),
             passages=len(passages),
+            shortest=shortest,
             made={kind: of_kind[kind] for kind in wanted},
             dropped=dict(sorted(dropped.items())),
             spare=spare,

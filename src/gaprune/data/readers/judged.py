@@ -66,6 +66,15 @@ def find_judged(folder: Path, split: str) -> JudgedFiles:
         if file is None:
             others = sorted(path.name for path in (*folder.glob("qrels/*"), *folder.glob("qrels.*")))
             hint = f" There are judgements in {', '.join(others)}." if names is judgements and others else ""
+            if hint and split == "train":
+                name = others[0].removeprefix("qrels.").removesuffix(".gz").removesuffix(".tsv")
+                raise DataError(
+                    f"{names[0]} is missing: there are no judgements to learn from.{hint}",
+                    f"If no task of yours judges by these, read them with --set split={name} (split=...). Otherwise "
+                    "learn from the documents (gaprune data from-texts FOLDER/corpus.jsonl --out mine.jsonl) and "
+                    "judge by this folder (--tasks).",
+                    source=folder,
+                )
             raise DataError(
                 f"the file {names[0]}, which a retrieval task needs, is missing.{hint}",
                 "Give the folder corpus.jsonl, queries.jsonl and qrels/test.tsv; for triplets qrels/train.tsv, or "

@@ -13,6 +13,9 @@ from gaprune.models.formats import Format
 
 _MB = 1e6
 
+_THROUGHPUT = "throughput"
+"""Beginning of the names of measures that say the same as a latency."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -76,8 +79,14 @@ class Cost:
             cell = _workload(timing)
             first, third = (1000 * each for each in timing.quartiles)
             text = f"{1000 * timing.median:.2f} ms ({first:.2f} to {third:.2f})"
+            if timing.batch_size > 1:
+                text += f", {timing.texts_per_second:,.1f} texts/s"
             found[f"latency, {cell}"] = (timing.median, text, False)
-            found[f"throughput, {cell}"] = (timing.texts_per_second, f"{timing.texts_per_second:,.1f} texts/s", True)
+            found[f"{_THROUGHPUT}, {cell}"] = (
+                timing.texts_per_second,
+                f"{timing.texts_per_second:,.1f} texts/s",
+                True,
+            )
         return found
 
 
@@ -140,11 +149,12 @@ class Benchmark:
         return ["", *names, *(("better or worse",) if self.parent is not None else ())]
 
     def cells(self) -> list[list[str]]:
-        """Return the table's cells as text."""
+        """Return the table's cells as text; texts per second stand beside the time that they follow from."""
         same = self._indistinct()
         return [
             [row.measure, row.model, *(() if row.ratio is None else (str(row.parent), _said(row, same)))]
             for row in self.rows()
+            if not row.measure.startswith(_THROUGHPUT)
         ]
 
     def _indistinct(self) -> set[str]:

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -22,6 +22,9 @@ from gaprune.util.records import Record
 
 _LENGTHS = {"latency": 32, "throughput": 128}
 """Tokens per text: of one query, and of a batch of passages."""
+
+_PRECISE, _REPEATS = 0.025, 4
+"""Standard error of a speedup that is small enough, and how often the rounds are repeated at most to reach it."""
 
 
 @dataclass(frozen=True)
@@ -125,21 +128,35 @@ class Speed(Record):
         throughput: The same for 32 texts of 128 tokens.
         milliseconds: Median of parent and child for one text of 32 tokens.
         texts_per_second: Of parent and child, for 32 texts of 128 tokens.
+        error: Relative standard error of the speedup, by how much the ratio scatters between rounds; 0 if unknown.
     """
 
     latency: float
     throughput: float
     milliseconds: tuple[float, float]
     texts_per_second: tuple[float, float]
+    error: float = 0.0
 
     @property
     def speedup(self) -> float:
         """The geometric mean of both ratios: how many times faster the child is for queries and passages together."""
         return math.sqrt(self.latency * self.throughput)
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the speedup, by its standard error."""
+        return self.speedup * math.exp(-2 * self.error), self.speedup * math.exp(2 * self.error)
+
+    @property
+    def scatters(self) -> bool:
+        """Whether the rounds differ so much that the speedup is uncertain, as they do while other programs run."""
+        return self.error > _PRECISE
+
 
 def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10, texts: int = 32) -> Speed:
     """Measure the speed of a child beside its parent.
+
+    If the ratio scatters between the rounds, as it does while other programs run, there are up to four times as many.
 
     Args:
         child: The smaller model.
@@ -147,17 +164,40 @@ def measure_speed(child: Encoder, parent: Encoder, *, rounds: int = 10, texts: i
         rounds: How often each is timed.
         texts: Texts of the batch of passages; fewer take less time.
     """
-    found = {}
-    for name in _LENGTHS:
-        ((mine,), (its,)) = time_models([child, parent], _workload(name, [child, parent], rounds, texts))
-        found[name] = (its, mine)
+    found: dict[str, tuple[Timing, Timing]] = {}
+    for _ in range(_REPEATS):
+        for name in _LENGTHS:
+            ((mine,), (its,)) = time_models([child, parent], _workload(name, [child, parent], rounds, texts))
+            before = found.get(name)
+            found[name] = (its, mine) if before is None else (_joined(before[0], its), _joined(before[1], mine))
+        error = math.hypot(*(_error(*each) for each in found.values())) / len(found)
+        if error <= _PRECISE:
+            break
     single, batch = found["latency"], found["throughput"]
     return Speed(
         latency=single[0].median / single[1].median,
         throughput=batch[0].median / batch[1].median,
         milliseconds=(1000 * single[0].median, 1000 * single[1].median),
         texts_per_second=(batch[0].texts_per_second, batch[1].texts_per_second),
+        error=error,
     )
+
+
+def _joined(earlier: Timing, later: Timing) -> Timing:
+    return replace(later, seconds=(*earlier.seconds, *later.seconds))
+
+
+def _error(parent: Timing, child: Timing) -> float:
+    """Return the relative standard error of the ratio of two medians, by the quartiles of the ratios of rounds.
+
+    Of normal numbers the quartiles are 1.35 standard deviations apart, and the error of a median is 1.25 times that of
+    a mean.
+    """
+    ratios = [math.log(one / other) for one, other in zip(parent.seconds, child.seconds, strict=True)]
+    if len(ratios) < 2:
+        return 0.0
+    first, _, third = quantiles(ratios, n=4, method="inclusive")
+    return 1.25 * (third - first) / 1.35 / math.sqrt(len(ratios))
 
 
 def measure_batch(model: Encoder, texts: int) -> float:

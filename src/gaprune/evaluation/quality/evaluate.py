@@ -75,12 +75,21 @@ def _beside(child: Evaluation, parent: Evaluation, tasks: Sequence[Task]) -> Eva
     its = {score.key: score for score in parent.scores}
     scores, dimensions = [], None
     for task, score in zip(tasks, child.against(parent).scores, strict=True):
-        index, interval, mine, other = None, None, score.vectors, its[score.key].vectors
-        if score.items is not None and its[score.key].items is not None:
-            found = paired_bootstrap([task], [child], parent)
-            interval = found.low, found.high
+        index, mine, other = None, score.vectors, its[score.key].vectors
         if isinstance(task, SearchTask) and mine is not None and other is not None:
             dimensions = mine.passages.shape[1], other.passages.shape[1]
             index = task.in_index(mine, other) if dimensions[0] == dimensions[1] else None
-        scores.append(replace(score, index=index, interval=interval))
-    return Evaluation(tuple(scores), dimensions)
+        scores.append(replace(score, index=index, interval=_interval([task], child, parent)))
+    by_domain = {domain: [task for task in tasks if task.domain == domain] for domain in child.domains}
+    found = {domain: _interval(some, child, parent) for domain, some in by_domain.items()}
+    intervals = {domain: each for domain, each in found.items() if each is not None}
+    return Evaluation(tuple(scores), dimensions, intervals=intervals)
+
+
+def _interval(tasks: Sequence[Task], child: Evaluation, parent: Evaluation) -> tuple[float, float] | None:
+    """Return the 95 % interval of the change of a mean, where the results of single queries or texts are known."""
+    keys = {task.key for task in tasks}
+    if any(score.items is None for each in (child, parent) for score in each.scores if score.key in keys):
+        return None
+    found = paired_bootstrap(tasks, [child], parent)
+    return found.low, found.high
