@@ -85,12 +85,18 @@ def test_scores_in_the_parents_index_equal_plain_loops(child, model, tasks):
 
 def test_a_change_from_the_parent_has_an_interval(child, model, tasks, tmp_path, write, graded_pairs):
     tasks = [*tasks, *find_tasks(write(tmp_path / "pairs" / "Graded.jsonl", graded_pairs))]
-    for score in evaluate(child, tasks, parent=model, prompts=PROMPTS).scores:
+    found = evaluate(child, tasks, parent=model, prompts=PROMPTS)
+    for score in found.scores:
         assert score.interval[0] <= score.change <= score.interval[1]
+    for domain in found.domains:
+        low, high = found.intervals[domain]
+        assert low <= found.mean(domain) - found.parent_mean(domain) <= high
     itself = evaluate(model, tasks, parent=model, prompts=PROMPTS)
     assert {score.interval for score in itself.scores} == {(0.0, 0.0)}
     read = Evaluation.from_dict(json.loads(json.dumps(itself.as_dict())))
     assert [score.interval for score in read.scores] == [(0.0, 0.0)] * len(tasks)
+    assert set(read.intervals.values()) == {(0.0, 0.0)}
+    assert {row["interval"] for row in read.rows()} == {(0.0, 0.0)}
 
 
 def test_a_parent_evaluated_before_gives_the_same_without_being_asked_again(child, model, tasks, monkeypatch):

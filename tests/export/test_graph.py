@@ -170,6 +170,14 @@ def test_large_models_keep_weights_beside_the_graph(folder_of, tmp_path, monkeyp
     assert names == ["model_quantized.onnx", "model_quantized.onnx.data"]
 
 
+def test_int8_is_calibrated_on_the_recorded_domain(folder_of, tmp_path, toy_triplets, capsys):
+    domain, out = triplets_file(tmp_path / "mine.jsonl", toy_triplets), tmp_path / "pruned"
+    gaprune.prune(folder_of("bert"), domain=domain, criterion="wanda", reconstruct=False, out=out, device="cpu")
+    found = gaprune.export_model(out, to="onnx", int8=True, out=tmp_path / "out", force=True)
+    assert found.record.texts_origin.startswith("of the domain")
+    assert f"calibrated on {domain}" in capsys.readouterr().err
+
+
 def test_provenance_of_what_was_pruned_stays(folder_of, tmp_path):
     options = {"criterion": "magnitude", "width": 0.5, "depth": 1, "round_to": 8, "dtype": "bfloat16"}
     smaller = gaprune.prune(folder_of("bert"), device="cpu", out=tmp_path / "pruned", **options).model
