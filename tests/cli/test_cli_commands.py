@@ -21,6 +21,7 @@ from gaprune.criteria.registry import available
 from gaprune.data.read import read_triplets
 from gaprune.evaluation.cost.workload import Workload
 from gaprune.evaluation.quality.scores import Evaluation, Score
+from gaprune.models.names import model_name
 from gaprune.pipelines import inspect as inspecting
 
 
@@ -321,7 +322,8 @@ class TestInspect:
         done = gaprune("inspect", empty / "o")
         assert done.code == 0
         assert (
-            f"Pruned from {files.model.name} by magnitude (mlp): 50.00 % of the selected weights are zero" in done.out
+            f"Pruned from {model_name(files.model)} by magnitude (mlp): 50.00 % of the selected weights are zero"
+            in done.out
         )
         assert "encoder.layer.0.intermediate.dense" in done.out
         plain = gaprune("inspect", empty / "o", "--json").json
@@ -586,7 +588,7 @@ class TestUnits:
         assert "Reconstruction was " in done.out
         assert "neither smaller nor faster" not in done.out
         seen = gaprune("inspect", out)
-        assert seen.out.startswith(f"Pruned from {files.model.name}")
+        assert seen.out.startswith(f"Pruned from {model_name(files.model)}")
         assert "1 of 2 layers, 24 of 48 FFN neurons per layer were removed; " in " ".join(seen.out.split())
         assert re.search(r"encoder\.layer\.\*\.intermediate\.dense\W+mlp\W+24 x 32\W+1\W+768\b", seen.out)
         assert "0.00 %" not in seen.out

@@ -15,6 +15,7 @@ from gaprune.evaluation.curves import make_curves
 from gaprune.evaluation.quality import changed
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.export.provenance import Provenance
+from gaprune.models.names import model_name
 from gaprune.pipelines import prune as pipeline
 from gaprune.pruning import calibration as calibration_data
 from gaprune.pruning import measure as measuring
@@ -144,7 +145,7 @@ class TestTable:
 
     def test_settings_can_be_audited(self, table, folder_of, toy_triplets, tasks):
         settings = json.loads(json.dumps(table[0].as_dict()))["settings"]
-        assert settings["parent"]["name"] == folder_of("bert").name
+        assert settings["parent"]["name"] == model_name(folder_of("bert"))
         assert len(settings["parent"]["weights_sha256"]) == 64
         assert settings["tasks"] == tasks.name
         assert settings["prompts"] == {"query": "", "passage": ""}

@@ -9,6 +9,7 @@ import pytest
 import gaprune
 from gaprune.errors import ConfigError
 from gaprune.evaluation.comparison import Comparison
+from gaprune.models.names import model_name
 from toys import GENERAL, tasks_folder
 
 
@@ -41,7 +42,7 @@ def test_a_model_and_another_without_pruning(alone, folder_of, shallow, tasks):
     header, rows = alone.header(), alone.rows()
     assert header[0] == "model"
     assert {"one query: faster by", "batches: faster by", "finance: points [95 %]"} <= set(header)
-    assert [row[0] for row in rows] == [folder_of("bert").name, "shallow"], "the first may be a pruned model"
+    assert [row[0] for row in rows] == [model_name(folder_of("bert")), "shallow"], "the first may be a pruned model"
     assert json.loads(json.dumps(alone.as_dict()))["others"][0]["differences"].keys() == {"finance", "general"}
 
 
