@@ -193,7 +193,7 @@ class TestBenchmark:
 
     def test_shown_and_kept(self, benchmark):
         markdown = benchmark_markdown(benchmark)
-        assert "|  | child (torch) | model (torch) | better or worse |" in markdown
+        assert f"|  | child (torch) | {benchmark.parent.name} (torch) | better or worse |" in markdown
         assert "1 thread: median (first to third quartile) of 3 rounds" in markdown
         shown = [row[0] for row in benchmark.cells()]
         assert plain_table("Cost", benchmark.header(), benchmark.cells()).row_count == len(shown) == len(set(shown))
