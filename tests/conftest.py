@@ -9,6 +9,7 @@ import copy
 import gc
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,6 +285,31 @@ def _not_all_collected() -> Iterator[None]:
     """Before every training accelerate collects all garbage: a third of what a short one takes in such a process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("accelerate.utils.memory.clear_device_cache", lambda *_args, **_options: None)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _pictures() -> Callable[..., str]:
+    """Draws a picture for a page as the package does, the same one once."""
+    from gaprune.report import pictures
+
+    draw, made = pictures._drawn, {}
+
+    def drawn(name: str, height: float, how: partial[None]) -> str:
+        key = name, height, how.func, repr(how.args)
+        if key not in made:
+            made[key] = draw(name, height, how)
+        return made[key]
+
+    return drawn
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _drawn_once(request: pytest.FixtureRequest, _pictures: Callable[..., str]) -> Iterator[None]:
+    """Pictures, which take a tenth of a second each, are drawn every time where they are what is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "report":
+            patch.setattr("gaprune.report.pictures._drawn", _pictures)
         yield
 
 
