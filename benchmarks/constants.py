@@ -96,7 +96,14 @@ def tried(cell: Cell, folder: Path | None, work: Path | None) -> dict[str, Any]:
         kind: ReferenceOutputs(model, found, prompts=Prompts(), options=options).degradation(result.model)
         for kind, found in judged.items()
     }
-    layers = result.provenance().as_dict()["method"]["removed"][0]["kept"]["layers"] if removal == "depth" else None
+    layers = next(
+        (
+            each["kept"]["layers"]
+            for each in result.provenance().as_dict()["method"]["pruning"].get("removed", ())
+            if "layers" in each["kept"]
+        ),
+        None,
+    )
     return {"lost": lost, "layers": layers, "processor_seconds": round(seconds)}
 
 
