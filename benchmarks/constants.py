@@ -117,8 +117,8 @@ def triplets() -> tuple[dict[str, Triplets], dict[str, Triplets]]:
 
 
 def table(done: dict[Any, Any]) -> str:
-    """Return the Markdown of all constants: a row for each value, a pair of numbers for each model."""
-    rows = []
+    """Return the Markdown of all constants: a row for each value, domain / general for each model."""
+    rows, missing = [], []
     for constant, (_, _, values) in CONSTANTS.items():
         for value in map(str, values):
             found = [done.get((model, constant, value)) for model in MODELS]
@@ -127,8 +127,12 @@ def table(done: dict[Any, Any]) -> str:
                 for line in found
             ]
             default = " (default)" if value == str(values[0]) else ""
-            rows.append([constant, f"{value}{default}", *shown])
-    return markdown_table(["constant", "value", *MODELS], rows)
+            if any(found):
+                rows.append([constant, f"{value}{default}", *shown])
+            else:
+                missing.append(f"{constant} {value}")
+    not_run = f"\nNot run on any model: {', '.join(missing)}.\n" if missing else ""
+    return f"{markdown_table(['constant', 'value', *MODELS], rows)}{not_run}"
 
 
 if __name__ == "__main__":
