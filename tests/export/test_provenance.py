@@ -114,7 +114,7 @@ class TestParent:
     def test_the_demonstration_has_the_name_of_its_model_and_is_found_by_its_own(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         parent = Parent.model_validate({"name": "demo", "weights_sha256": "ab"})
-        assert (parent.name, parent.find("anywhere")) == ("all-MiniLM-L6-v2", "demo")
+        assert (parent.name, parent.find("anywhere")) == ("sentence-transformers/all-MiniLM-L6-v2", "demo")
         assert Parent.model_validate(parent.seen_from(tmp_path, "demo").model_dump()).find(tmp_path) == "demo"
 
     def test_an_existing_folder_is_not_a_hub_id(self, tmp_path, monkeypatch):

@@ -63,12 +63,13 @@ def demo(
 def _shrink(model: Path, out: Path, domain: SampleDomain, speedup: float, *, overwrite: bool) -> RenderableType:
     """Return the table of the smaller model."""
     from gaprune.pipelines.shrink import shrink
-    from gaprune.report.shrink import HEADER, answer_sentence, shrink_rows
+    from gaprune.report.answer import answer_text
+    from gaprune.report.shrink import HEADER, shrink_rows
     from gaprune.report.tables import plain_table
 
     texts = sample_triplets(domain)
     result = shrink(model, domain=texts, out=out, speedup=speedup, overwrite=overwrite, recipe=_QUICK)
-    title = answer_sentence(result.provenance, result.evaluation)
+    title = answer_text(result.provenance, result.evaluation)
     return plain_table(title, HEADER, shrink_rows(result.provenance, result.evaluation))
 
 

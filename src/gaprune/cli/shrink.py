@@ -27,12 +27,13 @@ def shrink(
     Example: gaprune shrink sentence-transformers/all-MiniLM-L6-v2 --domain documents --speedup 3 --out small
     """
     from gaprune.pipelines.shrink import shrink as verb
-    from gaprune.report.shrink import HEADER, answer_sentence, remarks, shrink_rows
+    from gaprune.report.answer import answer_text
+    from gaprune.report.shrink import HEADER, remarks, shrink_rows
     from gaprune.report.tables import plain_table
 
     with silence(is_quiet=False, is_json=False):
         result = verb(model, recipe=options)
-    title = answer_sentence(result.provenance, result.evaluation)
+    title = answer_text(result.provenance, result.evaluation)
     notes = remarks(result.provenance, result.evaluation)
     show(plain_table(title, HEADER, shrink_rows(result.provenance, result.evaluation)), *notes, opening(result.out))
     if result.exported is not None:

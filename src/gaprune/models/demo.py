@@ -11,8 +11,8 @@ from gaprune.errors import ModelError, require_extra
 DEMO = "demo"
 """Name of the model that the extra of the same name installs, where there is no folder of this name."""
 
-DEMO_NAME = "all-MiniLM-L6-v2"
-"""What this model is called."""
+DEMO_NAME = "sentence-transformers/all-MiniLM-L6-v2"
+"""What this model is called on the hub."""
 
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of the weights of sentence-transformers/all-MiniLM-L6-v2."""

@@ -217,8 +217,8 @@ def _train(
         except TimeTooShortError as error:
             options["minutes"] = math.ceil(error.least_minutes * 10 + 1) / 10
             say(
-                f"Pruning took longer than planned: training gets {options['minutes']:g} minutes, the least it needs, "
-                f"and the whole run takes longer than {asked.minutes:g}."
+                f"Pruning took longer than planned: training gets {options['minutes']:g} minutes, the least it needs "
+                f"at the speed that this machine has now, and the whole run takes longer than {asked.minutes:g}."
             )
             recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
+from gaprune.models.demo import DEMO
+
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
@@ -46,7 +48,7 @@ def front_matter(
     from huggingface_hub import ModelCardData
 
     card = parent.card
-    is_on_hub = not parent.local and "/" in parent.name
+    is_on_hub = (not parent.local or parent.path == DEMO) and "/" in parent.name
     known = ("sentence-transformers", "feature-extraction", "sentence-similarity")
     data = ModelCardData(
         base_model=parent.name if is_on_hub else None,

@@ -157,8 +157,12 @@ def _mixes(provenance: Provenance) -> list[Part]:
         for each in target.candidates
     ]
     marked = target.candidates.index(target.chosen) if target.chosen in target.candidates else None
-    speeds = "were measured" if target.measured else "are numbers of operations per token in the linear layers"
-    said = "The mix in bold type was chosen: it meets the target with the lowest estimated degradation."
+    speeds = (
+        "are expected, by timings of such layers"
+        if target.measured
+        else "are numbers of operations per token in the linear layers"
+    )
+    said = "The mix in bold type was chosen: of those expected to meet the target it is estimated to lose least."
     lines = [f"{said} Speedups {speeds}."]
     return [Part(lines=lines, header=_MIX_COLUMNS, rows=rows, marked=marked)]
 

@@ -91,6 +91,8 @@ def worth_lines(provenance: Provenance, evaluation: Evaluation | None) -> list[s
         own, parents = evaluation.mean(domain), evaluation.parent_mean(domain)
         tasks = sum(score.domain == domain for score in evaluation.scores)
         where = f"{tasks} {'task' if tasks == 1 else 'tasks'}" + (f" of {domain}" if domain else "")
+        if provenance.shrink is not None and domain == "domain":
+            where = f"{provenance.shrink.held_out_queries} held-out queries of the domain"
         beside = "" if not parents else f", {own / parents:.1%} of its parent's {parents:.4f}"
         lines.append(f"Quality: a mean score of {own:.4f} in {where}{beside}.")
     return [*lines, *leak_lines(provenance)]
@@ -174,12 +176,14 @@ def target_text(target: TargetChoice) -> str:
     if best.tokens != parent.tokens:
         kept.append(f"{best.tokens:,} of {parent.tokens:,} tokens")
     speed = (
-        "times as fast, as measured" if target.measured else "times fewer operations per token in the linear layers"
+        f"it is expected to be {best.speedup:.2f} times as fast, by timings of such layers"
+        if target.measured
+        else f"{best.speedup:.2f} times fewer operations per token in the linear layers"
     )
     return (
         f"Best of {len(target.candidates)} configurations with {_LIMITS[target.kind].format(target.limit)} (lowest "
         f"estimated degradation): {', '.join(kept)} are kept; {best.parameters:,} parameters, "
-        f"{best.speedup:.2f} {speed}."
+        f"{speed}."
     )
 
 

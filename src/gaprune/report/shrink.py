@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gaprune.config.removal import Target
 from gaprune.report.markdown import markdown_table
 
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
+    from gaprune.export.records import Shrink
 
 HEADER = ("", "parent", "this model", "ratio")
 
@@ -99,8 +101,9 @@ def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
 
 
 def remarks(provenance: Provenance, evaluation: Evaluation) -> list[str]:
-    """Return what has to be known before the outcome is believed: an uncertain speed, few or too easy queries."""
+    """Return what must be known before the outcome is believed: a missed or uncertain speed, few or easy queries."""
     found = [] if provenance.shrink is None else [f"Note: {each}" for each in provenance.shrink.warnings]
+    found += _missed(provenance.shrink)
     if provenance.shrink is not None and provenance.shrink.speed.scatters:
         low, high = provenance.shrink.speed.interval
         found.append(
@@ -115,8 +118,17 @@ def remarks(provenance: Provenance, evaluation: Evaluation) -> list[str]:
     return found
 
 
+def _missed(found: Shrink | None) -> list[str]:
+    """Return by how much a speed was missed that was asked for."""
+    target = None if found is None else Target.parse(found.target)
+    if found is None or target is None or target.kind != "speedup" or found.speed.speedup >= 0.995 * target.limit:
+        return []
+    miss = f"{found.speed.speedup:.2f} was measured ({found.speed.speedup / target.limit - 1:+.0%})"
+    return [f"Note: a speedup of {target.limit:g} was asked for; {miss}."]
+
+
 def shrink_markdown(provenance: Provenance, evaluation: Evaluation) -> str:
     """Return the section of the card."""
     table = markdown_table(HEADER, shrink_rows(provenance, evaluation))
     notes = "".join(f"\n{each}\n" for each in remarks(provenance, evaluation))
-    return f"## What it is worth\n\n{answer_sentence(provenance, evaluation)}\n\n{table}{notes}"
+    return f"## Beside its parent\n\n{answer_sentence(provenance, evaluation)}\n\n{table}{notes}"
