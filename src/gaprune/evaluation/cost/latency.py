@@ -104,12 +104,12 @@ def time_models(
     texts = {length: texts_of_length(length, max(workload.batch_sizes), last.lengths) for length in workload.lengths}
     cells = [(length, size) for length in workload.lengths for size in workload.batch_sizes]
     found: list[list[Timing]] = [[] for _ in models]
-    for length, size in track(cells, "Timing"):
+    for length, size in cells:
         batch = texts[length][:size]
         seconds: list[list[float]] = [[] for _ in models]
         for model in models:
             model.encode(batch, prompt="", batch_size=size)
-        for round_ in range(workload.rounds):
+        for round_ in track(range(workload.rounds), f"Timing {size} x {length} tokens, rounds"):
             turn = list(range(len(models)))
             for index in turn if round_ % 2 == 0 else reversed(turn):
                 start = clock()
