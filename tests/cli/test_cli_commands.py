@@ -171,6 +171,16 @@ class TestEvaluate:
         assert [score.parent for score in found.scores] == [score.value for score in own.scores]
         assert any(score.change for score in found.scores)
 
+    def test_what_is_kept_only_in_a_file_is_said(self, gaprune, files, empty):
+        """A model of ours has a card, which an evaluation leaves alone; others have none that could be meant."""
+        package.prune(files.model, criterion="magnitude", sparsity=0.5, targets="all", out=empty / "o", device="cpu")
+        card = (empty / "o" / "README.md").read_bytes()
+        rest = ("--tasks", files.tasks, "--device", "cpu")
+        assert "--out FILE" in gaprune("evaluate", empty / "o", *rest).err
+        assert (empty / "o" / "README.md").read_bytes() == card
+        assert "--out FILE" not in gaprune("evaluate", empty / "o", *rest, "--out", empty / "r.json").err
+        assert "--out FILE" not in gaprune("evaluate", files.model, *rest).err
+
     def test_quiet(self, gaprune, files, empty):
         done = gaprune(
             "evaluate", files.model, "--tasks", files.tasks, "-q", "--out", empty / "r.json", "--device", "cpu"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gaprune
@@ -20,7 +21,7 @@ from gaprune.evaluation.quality.index import IndexScore, SizeScore
 from gaprune.evaluation.quality.scores import Evaluation, Score
 from gaprune.export.provenance import Provenance
 from gaprune.report.page import report_page
-from gaprune.report.shrink import answer_sentence, remarks, shrink_rows
+from gaprune.report.shrink import answer_sentence, quality_remarks, remarks, shrink_rows
 from toys import tasks_folder
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -251,6 +252,23 @@ def test_a_perfect_score_is_questioned_beside_it():
         update={"shrink": made.shrink.model_copy(update={"warnings": ("30 held-out queries: few.",)})}
     )
     assert Parsed(report_page(few)).text.count("30 held-out queries: few.") == 2, "in the answer and with the data"
+
+
+@pytest.mark.parametrize(
+    ("kind", "parent", "queries", "said"),
+    [
+        ("retrieval", 1.0, 60, ["too easy"]),
+        ("retrieval", None, 60, []),
+        ("retrieval", 0.7, 49, ["49 queries"]),
+        ("retrieval", 1.0, 3, ["3 queries", "too easy"]),
+        ("STS", 1.0, 3, []),
+    ],
+)
+def test_tasks_that_can_show_nothing_are_named(kind, parent, queries, said):
+    score = replace(shrunk().evaluation.scores[0], task="Mine", kind=kind, value=0.8, parent=parent)
+    found = quality_remarks(Evaluation((replace(score, items=np.zeros(queries)),)))
+    assert len(found) == len(said)
+    assert all("Mine" in remark and each in remark for remark, each in zip(found, said, strict=True))
 
 
 @pytest.fixture(scope="module")

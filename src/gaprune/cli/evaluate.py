@@ -9,7 +9,7 @@ import typer
 
 from gaprune.cli.files import named
 from gaprune.cli.options import Device, JsonFlag, QuietFlag, TrustRemoteCode, silence
-from gaprune.cli.output import answer
+from gaprune.cli.output import answer, remark
 from gaprune.config.options import ENCODING_BATCH_SIZE
 from gaprune.util.files import check_file, write_json
 
@@ -46,7 +46,9 @@ def evaluate(
     as_json: JsonFlag = False,
 ) -> None:
     """Measure a model's quality on your own tasks or an mteb benchmark, beside its parent if named."""
+    from gaprune.export.provenance import PROVENANCE_FILE
     from gaprune.pipelines.evaluate import evaluate as verb
+    from gaprune.report.shrink import quality_remarks
     from gaprune.report.tables import evaluation_parts
 
     if out is not None:
@@ -68,4 +70,9 @@ def evaluate(
         )
     if out is not None:
         write_json(out, result.as_dict())
-    answer(result.as_dict(), *evaluation_parts(result), quiet=quiet, as_json=as_json)
+    answer(result.as_dict(), *evaluation_parts(result), *quality_remarks(result), quiet=quiet, as_json=as_json)
+    if out is None and (Path(model) / PROVENANCE_FILE).is_file():
+        unkept = (
+            f"The card and {PROVENANCE_FILE} of {model} were not changed: this result is kept only with --out FILE."
+        )
+        remark(unkept, quiet=quiet or as_json)

@@ -67,9 +67,16 @@ def too_few_to_judge(triplets: Triplets, *, share: float = HELD_OUT, seed: int =
 def too_few(queries: int) -> str:
     """Return what it means that so few queries are held out."""
     return (
-        f"{queries} held-out {'query' if queries == 1 else 'queries'}: with fewer than {FEWEST_TO_JUDGE} the measured "
-        "quality says little (a standard error of five points of nDCG or more). More data, or a larger share of "
+        f"{says_little(queries, 'held-out ')} More data, or a larger share of "
         "them (gaprune shrink --set held_out=0.2), make the judgement better."
+    )
+
+
+def says_little(queries: int, origin: str = "") -> str:
+    """Return that a judgement by so few queries means little."""
+    return (
+        f"{queries} {origin}{'query' if queries == 1 else 'queries'}: with fewer than {FEWEST_TO_JUDGE} the measured "
+        "quality says little (a standard error of five points of nDCG or more)."
     )
 
 

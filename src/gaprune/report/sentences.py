@@ -86,7 +86,10 @@ def worth_lines(provenance: Provenance, evaluation: Evaluation | None) -> list[s
     else:
         lines = [f"Size: that of its parent; {found.removed:,} of its {found.parameters:,} parameters are zero."]
     if evaluation is None:
-        return [*lines, "Quality: it was not evaluated; `gaprune evaluate` does so on your own tasks."]
+        return [
+            *lines,
+            "Quality: it was not evaluated when it was made. `gaprune evaluate` measures it on your own tasks.",
+        ]
     for domain in evaluation.domains:
         own, parents = evaluation.mean(domain), evaluation.parent_mean(domain)
         tasks = sum(score.domain == domain for score in evaluation.scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gaprune.config.removal import Target
+from gaprune.data.held_out import FEWEST_TO_JUDGE, says_little
 from gaprune.report.markdown import markdown_table
 
 if TYPE_CHECKING:
@@ -111,10 +112,7 @@ def remarks(provenance: Provenance, evaluation: Evaluation) -> list[str]:
             f"{high:.2f} (95 %). `gaprune bench` measures it again."
         )
     if evaluation.mean("domain") >= _PERFECT:
-        found.append(
-            "Note: the held-out queries of the domain are all answered, so they are too easy to judge a model by: the "
-            "data may consist of near-copies, such as texts from templates, or hold too few different passages."
-        )
+        found.append(_too_easy("the held-out queries of the domain"))
     return found
 
 
@@ -125,6 +123,29 @@ def _missed(found: Shrink | None) -> list[str]:
         return []
     miss = f"{found.speed.speedup:.2f} was measured ({found.speed.speedup / target.limit - 1:+.0%})"
     return [f"Note: a speedup of {target.limit:g} was asked for; {miss}."]
+
+
+def quality_remarks(evaluation: Evaluation) -> list[str]:
+    """Return what has to be known before scores in retrieval tasks are believed: few or too easy queries.
+
+    A task is too easy if the parent answers everything, or the model itself where no parent was evaluated.
+    """
+    found = []
+    for score in evaluation.scores:
+        if score.kind != "retrieval":
+            continue
+        if score.items is not None and len(score.items) < FEWEST_TO_JUDGE:
+            found.append(f"Note: {score.task} has {says_little(len(score.items))}")
+        if (score.value if score.parent is None else score.parent) >= _PERFECT:
+            found.append(_too_easy(f"the queries of {score.task}"))
+    return found
+
+
+def _too_easy(queries: str) -> str:
+    return (
+        f"Note: {queries} are all answered, so they are too easy to judge a model by: the "
+        "data may consist of near-copies, such as texts from templates, or hold too few different passages."
+    )
 
 
 def shrink_markdown(provenance: Provenance, evaluation: Evaluation) -> str:
