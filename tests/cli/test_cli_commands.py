@@ -395,6 +395,7 @@ class TestData:
         assert done.code == 0
         assert "warning: domain (again.jsonl): 1 triplet has the query of an earlier triplet" in done.out
         assert "problem: " not in done.out
+        assert "would hold out 3 queries" in done.out, "few queries are a remark, too"
 
     def test_problems_are_printed(self, gaprune, tmp_path, files):
         path = tmp_path / "twice.jsonl"

@@ -3,7 +3,7 @@
 import pytest
 
 from gaprune.data.documents.read import holds_documents
-from gaprune.data.held_out import hold_out_queries, write_retrieval_task
+from gaprune.data.held_out import hold_out_queries, planned_text, write_retrieval_task
 from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.discovery import find_tasks
@@ -94,3 +94,13 @@ class TestKind:
         (tmp_path / "b.csv").write_text("query,positive\na,b\n", encoding="utf-8")
         with pytest.raises(DataError, match=r"both documents .* and triplets"):
             holds_documents(tmp_path)
+
+
+def test_what_shrink_would_hold_out_is_said():
+    def planned(count, positive="p{}"):
+        return planned_text(Triplets([Triplet(f"q{each}", positive.format(each)) for each in range(count)], "x"))
+
+    assert "7 queries" in planned(72)
+    assert "500 triplets" in planned(72)
+    assert "needs no tasks: it holds out 50 queries" in planned(500)
+    assert "cannot hold out" in planned(500, "the same")

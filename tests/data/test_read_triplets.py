@@ -383,7 +383,7 @@ class TestSeveralFaults:
 
     def test_records_without_a_text_are_left_out_if_that_is_asked_for(self, path, capsys):
         assert len(read_triplets(path, skip_empty=True)) == 12
-        assert "12 records left out for want of a text" in capsys.readouterr().err
+        assert "12 records left out because a text is missing" in capsys.readouterr().err
 
     def test_other_faults_are_never_left_out(self, tmp_path):
         path = write(tmp_path, "a.jsonl", [{"query": None, "positive": "p"}, {"query": 3, "positive": "p"}])

@@ -167,6 +167,7 @@ def test_the_change_is_said_by_domain_and_a_gain_is_explained(model, tasks):
     assert not found.parent_index().same_space, "a gain in one domain makes up for no loss in another"
     assert "yes" not in said.split("(")[0]
     assert "cosine" in said
+    assert said.index("queries of general keep less") < said.index("+20.0%"), "the cause stands before the mean"
 
 
 def test_another_width_is_another_space(new_model, model, tasks):

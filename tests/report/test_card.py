@@ -165,8 +165,12 @@ def test_a_pattern_and_a_criterion_without_data_or_constants():
 
 
 def test_a_length_limit_is_said():
-    card = model_card(provenances.unstructured(max_length=128), None)
-    assert "| maximum text length in calibration and evaluation | 128 tokens |" in card
+    for evaluation, steps in (
+        (None, "calibration"),
+        (Evaluation((score("c", "", 0.5, 0.6),)), "calibration and evaluation"),
+    ):
+        card = model_card(provenances.unstructured(max_length=128, evaluation=evaluation), evaluation)
+        assert f"| maximum text length in {steps} | 128 tokens; the model itself" in card
 
 
 def test_evaluation_beside_the_parent():

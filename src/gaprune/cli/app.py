@@ -71,7 +71,7 @@ def main() -> None:
     except GapruneError as error:
         _refuse(error)
     except _UsageError as error:
-        if str(error):  # empty where help was printed, for want of a command
+        if str(error):  # empty where help was printed because no command was named
             _refuse(explain(error))
         sys.exit(2)
     except KeyboardInterrupt:

@@ -16,8 +16,8 @@ from gaprune.errors import DataError
 from gaprune.util.files import check_file
 
 _WITHOUT_TASKS = (
-    "No evaluation tasks were named: --tasks FOLDER looks for their texts in these data. `gaprune shrink` needs none: "
-    "it holds out queries of these data and judges by them. prune, recover and evaluate read a folder of tasks."
+    "No evaluation tasks were named: --tasks FOLDER looks for their texts in these data. prune, recover "
+    "and evaluate read a folder of tasks."
 )
 
 
@@ -47,7 +47,7 @@ def check(
     from gaprune.data.checks.check import check as check_data
     from gaprune.data.documents.from_texts import triplets_from_texts
     from gaprune.data.documents.read import holds_documents, refuse_reading
-    from gaprune.data.held_out import too_few_to_judge
+    from gaprune.data.held_out import planned_text, too_few_to_judge
     from gaprune.data.read import read_domain, read_general
     from gaprune.evaluation.quality.discovery import find_tasks
     from gaprune.models.load import load_model
@@ -76,12 +76,19 @@ def check(
         prompts=None if embedder is None else resolve_prompts(embedder),
         made=made is not None,
     )
-    spoiling = report.spoiling + ([] if made is None else too_few_to_judge(triplets))
+    few = [] if made is None else too_few_to_judge(triplets)
+    spoiling = report.spoiling + few
     header, *rows = report.rows()
     grave = {*spoiling, *report.unusable}
     found = dict.fromkeys([*report.problems, *spoiling])
     problems = [f"{'problem' if each in grave else 'warning'}: {each}" for each in found]
-    said = [*(problems or ["No problem was found."]), report.not_found, "" if tasks else _WITHOUT_TASKS]
+    said = [
+        *(problems or ["No problem was found."]),
+        report.not_found,
+        "" if tasks else _WITHOUT_TASKS,
+    ]
+    if not tasks and not few:
+        said.append(planned_text(triplets))
     content = report.as_dict() | ({} if made is None else {"documents": made.report.as_dict()})
     tables = [plain_table("Calibration data", header, rows)]
     if made is not None:

@@ -17,6 +17,9 @@ FEWEST_TO_JUDGE = 50
 HELD_OUT = 0.1
 """Share of the triplets that are held out, by default."""
 
+MOST_QUERIES = 300
+"""Maximum number of held-out queries: with so many, the standard error of a mean of nDCG is about two points."""
+
 _MOST_PASSAGES = 5000
 
 
@@ -62,6 +65,20 @@ def too_few_to_judge(triplets: Triplets, *, share: float = HELD_OUT, seed: int =
     """
     held = len(hold_out_queries(triplets, share=share, most=FEWEST_TO_JUDGE, seed=seed)[1])
     return [too_few(held)] if held < FEWEST_TO_JUDGE else []
+
+
+def planned_text(triplets: Triplets, *, share: float = HELD_OUT, seed: int = 0) -> str:
+    """Return how many queries ``gaprune shrink`` would hold out of ``triplets``, and whether they are enough."""
+    try:
+        held = len(hold_out_queries(triplets, share=share, most=MOST_QUERIES, seed=seed)[1])
+    except DataError:
+        return "`gaprune shrink` cannot hold out a query of these data: all triplets share queries or positives."
+    if held >= FEWEST_TO_JUDGE:
+        return f"`gaprune shrink` needs no tasks: it holds out {held} queries of these data and judges by them."
+    return (
+        f"`gaprune shrink` would hold out {says_little(held)} It takes about {round(FEWEST_TO_JUDGE / share)} "
+        "triplets to judge by held-out queries, or a folder of tasks: `gaprune evaluate --tasks FOLDER`."
+    )
 
 
 def too_few(queries: int) -> str:

@@ -34,11 +34,10 @@ def doctor() -> list[Finding]:
 def _hardware() -> list[Finding]:
     import torch
 
-    cpu = torch.device("cpu")
+    cpu, cores, threads = torch.device("cpu"), os.cpu_count(), torch.get_num_threads()
+    counted = f"{cores} {'core' if cores == 1 else 'cores'}, {threads} {'thread' if threads == 1 else 'threads'}"
     found = [
-        Finding(
-            "processor", f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads in use"
-        ),
+        Finding("processor", f"{platform.machine()}, {counted} in use"),
         Finding("free memory", show_bytes(free_bytes(cpu))),
     ]
     for number in range(torch.cuda.device_count()):

@@ -10,16 +10,13 @@ from gaprune.config.data import DataReading
 from gaprune.data.checks.check import check
 from gaprune.data.documents.from_texts import triplets_from_texts
 from gaprune.data.documents.read import holds_documents, refuse_reading
-from gaprune.data.held_out import FEWEST_TO_JUDGE, hold_out_queries, too_few, write_retrieval_task
+from gaprune.data.held_out import FEWEST_TO_JUDGE, MOST_QUERIES, hold_out_queries, too_few, write_retrieval_task
 from gaprune.data.read import read_domain, read_general
 from gaprune.data.triplets import Triplets, write_triplets
 from gaprune.errors import DataError
 from gaprune.util.files import write_text
 from gaprune.util.progress import say
 from gaprune.util.records import Record
-
-_MOST_HELD_OUT = 300
-"""Held-out queries: with so many, the standard error of a mean of nDCG is about two points."""
 
 _SUMMARY = "data.json"
 
@@ -93,8 +90,8 @@ def prepare_domain(
             "Correct or remove these triplets.",
             source=domain,
         )
-    training, queries = hold_out_queries(triplets, share=held_out, most=_MOST_HELD_OUT, seed=seed)
-    training_general, general_queries = hold_out_queries(others, share=held_out, most=_MOST_HELD_OUT, seed=seed)
+    training, queries = hold_out_queries(triplets, share=held_out, most=MOST_QUERIES, seed=seed)
+    training_general, general_queries = hold_out_queries(others, share=held_out, most=MOST_QUERIES, seed=seed)
     warnings = [] if len(queries) >= FEWEST_TO_JUDGE else [too_few(len(queries))]
     places = _places(folder)
     write_triplets(training, places["domain"])

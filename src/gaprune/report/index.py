@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gaprune.evaluation.quality.index import SAME_SPACE
+
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.index import ParentIndex
     from gaprune.evaluation.quality.scores import Evaluation
@@ -55,14 +57,15 @@ def index_text(evaluation: Evaluation, parent: str) -> str:
         return ""
     if found.dimensions != found.parent_dimensions:
         return (
-            f"Same embedding space as {parent}: no, embed all passages again with this model. Its embeddings have "
-            f"{found.dimensions} dimensions, the parent's {found.parent_dimensions}."
+            f"Same embedding space as {parent}: no. Its embeddings have {found.dimensions} dimensions, the parent's "
+            f"{found.parent_dimensions}, so embed all passages again with this model."
         )
     change = "" if found.change is None else f" ({found.metric} {found.change:+.1%}{_by_domain(evaluation)})"
     said = (
-        f"Same embedding space as {parent}: {_verdict(found)}{change}. Queries of this model score {found.value:.4f} "
-        f"among passages that the parent embedded, where the parent's score {found.parent:.4f}; among its own "
-        f"passages they score {found.alone:.4f} ({found.metric}, mean of {', '.join(dict.fromkeys(found.tasks))})."
+        f"Same embedding space as {parent}: {_verdict(evaluation, found)}{change}. Queries of this model score "
+        f"{found.value:.4f} among passages that the parent embedded, where the parent's score "
+        f"{found.parent:.4f}; among its own passages they score {found.alone:.4f} "
+        f"({found.metric}, mean of {', '.join(dict.fromkeys(found.tasks))})."
     )
     if found.change is None or found.change <= 0:
         return said
@@ -72,13 +75,17 @@ def index_text(evaluation: Evaluation, parent: str) -> str:
     )
 
 
-def _verdict(found: ParentIndex) -> str:
-    """Return what to do with the index; what the scores call worse is not advised."""
+def _verdict(evaluation: Evaluation, found: ParentIndex) -> str:
+    """Return whether the index can be kept, why not, and what to do; what the scores call worse is not advised."""
     if found.same_space:
         return "yes"
+    parts = {domain: evaluation.parent_index(domain) for domain in evaluation.domains}
+    lost = [domain for domain, each in parts.items() if domain and each is not None and not each.same_space]
+    where = f" of {' and '.join(lost)}" if lost else ""
+    cause = f"no, its queries{where} keep less than {SAME_SPACE:.0%} of the parent's score in the parent's index"
     if found.gains_alone:
-        return "no, embed all passages again with this model"
-    return "no, but keep the index: with passages that this model embedded it scores no more"
+        return f"{cause}, so embed all passages again with this model"
+    return f"{cause}, but keep the index: with passages that this model embedded it scores no more"
 
 
 def _by_domain(evaluation: Evaluation) -> str:

@@ -38,8 +38,10 @@ def method_rows(provenance: Provenance) -> Rows:
     if method.criterion is not None:
         rows.append(("reconstruction", reconstruction_text(method.reconstruction)))
     if provenance.max_length is not None:
-        steps = "calibration" if provenance.recoveries else "calibration and evaluation"
-        rows.append((f"maximum text length in {steps}", f"{provenance.max_length} tokens"))
+        is_alone = provenance.recoveries or provenance.evaluation is None
+        steps = "calibration" if is_alone else "calibration and evaluation"
+        limit = f"{provenance.max_length} tokens; the model itself reads texts up to its own limit"
+        rows.append((f"maximum text length in {steps}", limit))
     return rows
 
 

@@ -143,8 +143,8 @@ def degradation_text(reconstruction: Reconstruction) -> str:
         for kind, before in reconstruction.degradation_pruned.items()
     )
     return (
-        f"degradation on held-out triplets (increase of the loss + {PRESERVATION:g} x distance of the embeddings): "
-        f"{found}"
+        f"degradation on held-out triplets (increase of the loss + {PRESERVATION:g} x distance of the embeddings: "
+        f"lower is better, 0 is the parent): {found}"
     )
 
 

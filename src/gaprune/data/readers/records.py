@@ -78,7 +78,7 @@ def _judge(faults: Sequence[DataError], skip_empty: bool | None) -> None:
     """Say which records were left out, if that was asked for; refuse all others in one error."""
     empty = [each for each in faults if isinstance(each, EmptyTextError)]
     if skip_empty and empty:
-        say(f"{_records(len(empty))} left out for want of a text:{_listed(empty)}")
+        say(f"{_records(len(empty))} left out because a text is missing or empty:{_listed(empty)}")
     refused = [each for each in faults if not (skip_empty and isinstance(each, EmptyTextError))]
     if not refused:
         return
