@@ -17,7 +17,10 @@ from gaprune.util.files import check_file, write_json
 def evaluate(
     model: Annotated[str, typer.Argument(help="Model to evaluate: a folder, a hub id or demo.", callback=named)],
     tasks: Annotated[
-        Path | None, typer.Option(help="Folder of tasks: BEIR folders, STS, pair, triplet and classification files.")
+        Path | None,
+        typer.Option(
+            help="Folder of tasks (BEIR, STS, pairs, triplets, classification); this or --benchmark is needed."
+        ),
     ] = None,
     benchmark: Annotated[
         str | None,

@@ -54,6 +54,13 @@ _FEWEST_MINUTES = 1.0
 _MARGIN = 1.25
 """What is added to the time that a refused run is said to need, because estimates of one machine scatter."""
 
+_SAID = {
+    "triplets": "triplets of each kind to measure on",
+    "layer_triplets": "to compare layers with",
+    "reconstruction_triplets": "to fit on",
+}
+"""What the options of a setting count, in words."""
+
 
 class Setting(Record):
     """What a pruning is measured on, under the names of its options in a recipe."""
@@ -82,7 +89,7 @@ class Setting(Record):
     def less_than(self, best: Setting) -> str:
         """Return in words what is less than in the best setting; empty if nothing is."""
         return ", ".join(
-            f"{its:,} {name.replace('_', ' ')} become {mine:,}"
+            f"{mine:,} {_SAID.get(name, name)} instead of {its:,}"
             for name, mine in self
             if mine < (its := getattr(best, name))
         )

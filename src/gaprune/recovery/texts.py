@@ -149,7 +149,8 @@ def _documents(documents: Sequence[Document], source: str | Path, seed: int) -> 
     passages, dropped = cut(documents, shortest=_SHORTEST, longest=LONGEST)
     if dropped:
         kinds = ", ".join(f"{reason} ({number:,})" for reason, number in dropped.items())
-        say(f"{source}: {len(passages):,} passages of {_SHORTEST} words or more are read; left out: {kinds}.")
+        read = f"{len(passages):,} passages of {_SHORTEST} words or more are read"
+        say(f"{Path(source).name}: {read}; left out: {kinds}.")
     number = -1
     for passage in passages:
         document = documents[passage.document]
