@@ -255,6 +255,20 @@ def test_a_perfect_score_is_questioned_beside_it():
 
 
 @pytest.mark.parametrize(
+    ("target", "reached", "is_missed"),
+    [("speedup=2", 1.9, True), ("speedup=2", 2.0, False), ("size=25MB", 1.0, False)],
+)
+def test_a_speed_that_was_asked_for_and_missed_stands_beside_the_answer(target, reached, is_missed):
+    made = shrunk()
+    speed = made.shrink.speed.model_copy(update={"latency": reached, "throughput": reached, "error": 0.0})
+    made = made.model_copy(update={"shrink": made.shrink.model_copy(update={"target": target, "speed": speed})})
+    found = [each for each in remarks(made, made.evaluation) if "was asked for" in each]
+    assert len(found) == is_missed
+    assert all("2 was asked for; 1.90 was measured" in each for each in found)
+    assert ("2 was asked for; 1.90 was measured" in Parsed(report_page(made)).text) == is_missed
+
+
+@pytest.mark.parametrize(
     ("kind", "parent", "queries", "said"),
     [
         ("retrieval", 1.0, 60, ["too easy"]),
