@@ -3,8 +3,9 @@
     python benchmarks/constants.py FOLDER [--model all-mpnet-base-v2] [--only ridge] [--work FOLDER] [--write]
     python benchmarks/constants.py --table [--write]
 
-Half of the FFN neurons, half of all weights or a third of the layers are removed, with 256 triplets of finance and of
-general text at 128 tokens, and one constant is changed at a time. What the model loses (the increase of its loss and
+Half of the FFN neurons, half of all weights, a third of the layers or the mix that a search finds for half of the
+parameters of the blocks are removed, with 256 triplets of finance and of general text at 128 tokens, and one constant
+is changed at a time. What the model loses (the increase of its loss and
 five times the distance of its embeddings) is measured on 128 further triplets of each kind. No evaluation task is
 looked at. FOLDER holds the models of benchmarks/real_models.py. Every finished cell is a line of
 benchmarks/results/constants.jsonl, and a run continues where another stopped. With --write the table goes into
@@ -34,12 +35,16 @@ from testbed import RESULTS, Lines, machine, put_table, testbed
 MODELS = ("all-MiniLM-L6-v2", "all-mpnet-base-v2", "gemma-embedding")
 FITTED, JUDGED = 256, 128
 REMOVALS: dict[str, dict[str, Any]] = {"width": {"width": 0.5}, "weights": {"targets": ("all",), "sparsity": 0.5}}
+PARAMETERS = {"all-MiniLM-L6-v2": 17_400_000, "all-mpnet-base-v2": 66_500_000, "gemma-embedding": 218_000_000}
+"""Targets of the search, which leave half of the blocks."""
+
 CONSTANTS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     "ridge": ("width", "ridge", (0.1, 0.03, 0.3, 0.01)),
     "reconstruction_triplets": ("width", "reconstruction_triplets", (128, 64, 192)),
     "general_share": ("width", "general_share", (0.3, 0.0, 0.5)),
     "tempering": ("weights", "criterion", ("dai", "dai:tempering=0", "dai:tempering=1")),
     "layer_triplets": ("depth", "layer_triplets", (64, 32, 16)),
+    "layer_triplets of a search": ("search", "layer_triplets", (64, 32, 16)),
 }
 """For each constant: what is removed, the option, and its values, the default first."""
 
@@ -86,7 +91,8 @@ def tried(cell: Cell, folder: Path | None, work: Path | None) -> dict[str, Any]:
     value = next(each for each in values if str(each) == written)
     model = opened(name, folder)
     fitted, judged = triplets()
-    removed = REMOVALS.get(removal) or {"depth": DEPTHS.get(name, 6)}
+    others = {"depth": {"depth": DEPTHS.get(name, 6)}, "search": {"parameters": PARAMETERS[name]}}
+    removed = (REMOVALS | others)[removal]
     kept = {} if work is None else {"checkpoint": work / name / removal, "resume": True}
     start = time.process_time()
     result = gaprune.prune(model, **fitted, recipe={option: value} | removed | kept)

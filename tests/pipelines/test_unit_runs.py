@@ -244,15 +244,17 @@ class TestDepth:
         gone = min(first["importance"], key=first["importance"].get)
         assert gone not in second["importance"]
 
-    def test_effects_beside_removed_layers_are_those_of_quick_reconstructions(self, genuine, toy_triplets):
-        """The first layer is removed, so the walk through the others fits what a reconstruction without both fits."""
+    @pytest.mark.parametrize("removed", [[], [0]])
+    def test_effects_are_those_of_quick_reconstructions(self, genuine, toy_triplets, removed):
+        """The walk fits what a reconstruction without the layer, and those removed already, fits before it."""
         parent = load_model(genuine, device="cpu", max_length=16)
         data = CalibrationData(toy_triplets, None, frozenset({"domain"}))
         quick = Quick(parent, draw_calibration(parent, Recipe(), data), Recipe())
-        found = quick.layer_effects({"domain": toy_triplets}, [3], [0])["domain"]
+        found = quick.layer_effects({"domain": toy_triplets}, [2, 3, 5], removed)["domain"]
         whole = ReferenceOutputs(parent, toy_triplets, prompts=Prompts(), options=Recipe())
+        assert [*found] == [2, 3, 5]
         for layer, effect in found.items():
-            assert (effect.loss, effect.distance) == pytest.approx(whole.changed(quick([0, layer])), abs=1e-4)
+            assert (effect.loss, effect.distance) == pytest.approx(whole.changed(quick([*removed, layer])), abs=1e-4)
 
     @pytest.mark.parametrize("criterion", ["random", "magnitude"])
     def test_baselines_need_no_data(self, bert, criterion):

@@ -29,8 +29,9 @@ class PairedBlockStream:
     """The texts of one kind in a changing model and in its parent.
 
     Args:
-        changing: The texts at the first block of the model that changes.
-        parent: The same texts at the first block of its parent.
+        changing: The texts at a block of the model that changes.
+        parent: The same texts on their way through its parent. Where they are behind the block that the model comes
+            to, only what lies before them is compared: of linear layers the last, if blocks behind it were removed.
         kept: Indices of the blocks of the parent that the model still has; all by default.
         outputs: Which of the parent's outputs the linear layers of the model have, indices ``(out,)`` by name of the
             layer; all of them where a name is missing.
@@ -88,20 +89,22 @@ class PairedBlockStream:
 
     def _run_parent(self) -> None:
         """Let the parent's texts go on to its next kept block, and keep what the linear layers are compared with."""
-        at, removed = self._parent.next, self._removed
+        at, removed, first = self._kept[self._changing.next], self._removed, self._parent.next
         found: dict[str, Tensor] = {}
         with ExitStack() as stack:
             for path, module in self._block.named_modules():
                 if isinstance(module, nn.Linear):
                     point = self._point(path)
                     ahead = removed if self._is_last(path) and point.path != path else 0
+                    if at + ahead < first:
+                        continue
                     there = self._parent.blocks[at + ahead]
                     stack.callback(point.watch(there, partial(found.__setitem__, path)).remove)
                     if self._outputs and point.path != path and point.side == "input":
                         after = HookPoint(point.path, "output")
                         stack.callback(after.watch(there, partial(found.__setitem__, _norm_of(path))).remove)
             for index, mask in enumerate(self._parent.masks):
-                self._parent.step(index, 1 + removed)
+                self._parent.step(index, at + 1 + removed - first)
                 self._targets.append(_all_rows(found, mask))
                 found.clear()
         self._parent.next = at + 1 + removed

@@ -116,7 +116,8 @@ class Quick:
         """Return the degradation without each of ``layers`` after its quick reconstruction, by kind of data.
 
         That of ``self([layer])`` on the triplets ``judged``, found on a single walk: what the blocks before a layer
-        give is computed once for all layers. If others are ``removed`` already, the walk is through ``self(removed)``,
+        give is computed once for all layers, and what the layer gives is both what the block before it is fitted to
+        and where the walk goes on. If others are ``removed`` already, the walk is through ``self(removed)``,
         and only the block before the layer is fitted again.
 
         Raises:
@@ -132,19 +133,21 @@ class Quick:
         kept = [layer for layer in range(len(blocks(parent))) if layer not in removed]
         with evaluating(parent), evaluating(draft):
             whole = shared_streams(parent, self._fitted, self.recipe, prompts)
-            own = shared_streams(draft, self._fitted, self.recipe, prompts) if removed else whole
+            own = [(share, stream.through(draft, kept)) for share, stream in whole]
             held_out = {kind: block_stream(draft, each, self.recipe, prompts) for kind, each in judged.items()}
             for place, layer in enumerate(track(kept, "Trying the model without each layer")):
+                for _, stream in whole:
+                    stream.advance(layer - stream.next)
+                here = own if removed else [(share, stream.through(draft)) for share, stream in whole]
                 if layer in layers:
                     with self._refitted(draft, place, kept, own, whole) if place else nullcontext():
                         for kind, stream in held_out.items():
                             changes[kind][layer] = references[kind].compared(stream.embeddings(without=place))
                 for kind, stream in held_out.items() if place else ():
                     influences[kind].append(_advanced(stream))
-                for stream in (each for _, each in own):
+                own = here
+                for _, stream in own:
                     stream.advance(place - stream.next)
-                for _, stream in whole:
-                    stream.advance(layer - stream.next)
             for kind, stream in held_out.items():
                 influences[kind].append(_advanced(stream))
         return {
@@ -156,13 +159,17 @@ class Quick:
     def _refitted(
         self, draft: SentenceTransformer, place: int, kept: Sequence[int], own: _Streams, whole: _Streams
     ) -> Iterator[None]:
-        """Fit the last linear layer of the block before ``place``, to which the texts have come, for a while."""
+        """Fit the last linear layer of the block before ``place`` for a while, as if there were no block there.
+
+        To that block the texts ``own`` have come. The texts ``whole`` have come to the block at ``place``, and go on
+        through it.
+        """
         linear, block = _last_linear_layers(draft)[place - 1], blocks(draft)[place - 1]
         before = copy.deepcopy(block.state_dict())
         moments = []
         for (share, stream), (_, parents) in zip(own, whole, strict=True):
             left = [layer for layer in kept if layer != kept[place]]
-            pair = PairedBlockStream(stream.through(draft), parents.through(self.parent), left)
+            pair = PairedBlockStream(stream, parents, left)
             pair.copy_final_norm()
             moments.append((share, pair.moments([linear])))
         try:
