@@ -140,6 +140,7 @@ _EXPORTING = (
     "tests/export/",
     "tests/pipelines/test_bench.py",
     "tests/pipelines/test_published_folders.py",
+    "tests/pipelines/test_runtimes.py",
 )
 """Beginnings of the names of files whose tests export: a process that runs them loads two more runtimes."""
 

@@ -12,6 +12,7 @@ from sentence_transformers.base.modules import Dense
 
 import gaprune
 from gaprune.errors import ConfigError
+from gaprune.evaluation.quality.bootstrap import paired_bootstrap
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
 from gaprune.evaluation.quality.index import SAME_SPACE, ParentIndex
@@ -97,6 +98,32 @@ def test_a_change_from_the_parent_has_an_interval(child, model, tasks, tmp_path,
     assert [score.interval for score in read.scores] == [(0.0, 0.0)] * len(tasks)
     assert set(read.intervals.values()) == {(0.0, 0.0)}
     assert {row["interval"] for row in read.rows()} == {(0.0, 0.0)}
+
+
+def test_the_change_in_the_index_has_an_interval_too(child, model, tasks):
+    """That of the paired bootstrap between the parent and a model whose passages are the parent's."""
+    found = evaluate(child, tasks, parent=model, prompts=PROMPTS)
+    (search,) = (task for task in tasks if task.name == "Search")
+    mine, its = (evaluate(each, [search], prompts=PROMPTS, keep_vectors=True) for each in (child, model))
+    ((own,), (other,)) = mine.scores, its.scores
+    measured = search.measure_vectors(own.vectors.queries, other.vectors.passages)
+    beside = Evaluation((replace(own, value=measured.metrics[search.metric], items=measured.items),))
+    expected = paired_bootstrap([search], [beside], its)
+    index = found.parent_index(search.domain)
+    assert index.interval == (expected.low, expected.high) == found.index_intervals[search.domain]
+    assert index.value - index.parent == pytest.approx(expected.value)
+    read = Evaluation.from_dict(json.loads(json.dumps(found.as_dict())))
+    assert read.parent_index(search.domain) == index
+    assert f"[{expected.low / index.parent:+.1%}, {expected.high / index.parent:+.1%}]" in index_text(found, "P")
+
+
+@pytest.mark.parametrize(("low", "unsure"), [(-0.04, False), (-0.06, True)])
+def test_too_few_queries_for_a_verdict_are_said(model, tasks, low, unsure):
+    scored = evaluate(model, tasks, parent=model)
+    (search,) = scored.in_index()
+    interval = (low * search.parent, 0.01)
+    found = replace(scored, index_intervals={search.domain: interval})
+    assert ("yes, but there are too few queries" in index_text(found, "P")) == unsure
 
 
 def test_a_parent_evaluated_before_gives_the_same_without_being_asked_again(child, model, tasks, monkeypatch):

@@ -19,7 +19,7 @@ from gaprune.evaluation.cost.latency import Speed
 from gaprune.export import folder as writing
 from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
-from gaprune.pipelines import meet_target, shrink, shrink_plan, structured
+from gaprune.pipelines import meet_target, runtimes, shrink, shrink_plan, structured
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from toys import GENERAL, triplets_file
 
@@ -85,7 +85,7 @@ def test_the_record_says_what_was_done_and_measured(shrunk):
     found = provenance.shrink
     assert found == shrunk.provenance.shrink
     assert not found.is_labelled
-    assert found.minutes.keys() == {"data", "pruned", "trained"}
+    assert found.minutes.keys() == {"data", "runtime", "pruned", "trained"}
     assert found.held_out_queries < 50
     assert any(str(found.held_out_queries) in warning for warning in found.warnings)
     assert found.speed.speedup > 0
@@ -257,6 +257,7 @@ def test_a_disk_that_is_full_in_any_stage(arguments, place, monkeypatch):
     out, finished = place / "full", set()
     for stage, step, fails in (
         ("data", "prepare_domain", full),
+        ("runtime", "choose_runtime", full),
         ("pruned", "meet_target", full),
         ("trained", "recover", full),
         ("full", "save", saved),
@@ -269,7 +270,7 @@ def test_a_disk_that_is_full_in_any_stage(arguments, place, monkeypatch):
         kept = {each.name for each in place.glob("full.stages/*")}
         assert {name for name in kept if not name.startswith(("pruning-", "training-"))} == finished
         finished |= {stage}
-    for done in ("prepare_domain", "meet_target", "recover"):
+    for done in ("prepare_domain", "choose_runtime", "meet_target", "recover"):
         monkeypatch.setattr(shrink, done, _interrupted)
     monkeypatch.setattr(shrink_plan, "_PASSES_OVER_ALL", 1e9)  # a bad estimate of what is done already stops nothing
     assert gaprune.shrink(**arguments, out=out).out == out
@@ -291,7 +292,7 @@ class TestSpeed:
                 ratios = {"latency": each, "throughput": each, "error": scatter if texts == 32 else 0.0}
                 return Speed(**ratios, milliseconds=(1, 1), texts_per_second=(1, 1))
 
-            monkeypatch.setattr(meet_target, "measure_speed", measured)
+            monkeypatch.setattr(runtimes, "measure_speed", measured)
             parent = SentenceTransformer(str(folder_of("bert")), device="cpu")
             data = {"domain": toy_triplets, "general": toy_triplets, "batch_size": 4}
             options = {**data, "round_to": 1, "layer_triplets": 4, "reconstruct": False}

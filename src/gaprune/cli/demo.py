@@ -28,8 +28,9 @@ _QUICK = {
     "recover": {"tokens": 60_000, "steps": 20},
     "held_out": 0.25,
     "minutes": 240.0,
+    "runtime": "torch",
 }
-"""What keeps the smaller model of the demonstration quick: small samples, and little training.
+"""What keeps the smaller model of the demonstration quick: small samples, little training, and no other runtime.
 
 The time is so long that no machine is too slow."""
 

@@ -53,10 +53,10 @@ class ShrinkTarget(Options):
     )
     size: SizeLimit | None = Field(None, description="Instead: bytes of its weights, such as 25MB.")
     parameters: ParameterLimit | None = Field(None, description="Instead: number of its parameters, such as 12M.")
-    runtime: Runtime = Field(
-        "torch",
-        description="Where the speed is measured, of parent and child alike; onnx and openvino write an int8 model "
-        "for it too.",
+    runtime: Runtime | None = Field(
+        None,
+        description="Where the speed is measured, of parent and child alike: torch, or int8 in onnx or openvino, for "
+        "which a model is written too; default: where the parent is fastest here, of those installed.",
     )
 
 
@@ -87,6 +87,11 @@ class ShrinkOptions(ShrinkInput, ShrinkTarget, CommandOptions):
         found: Target = next(getattr(self, each) for each in _TARGETS if getattr(self, each) is not None)
         return found
 
+    @property
+    def measured_in(self) -> Runtime:
+        """Where the speed is measured; PyTorch as long as nothing is chosen."""
+        return self.runtime or "torch"
+
     @model_validator(mode="after")
     def _check_target(self) -> Self:
         given = [each for each in _TARGETS if getattr(self, each) is not None]
@@ -95,6 +100,6 @@ class ShrinkOptions(ShrinkInput, ShrinkTarget, CommandOptions):
                 f"speedup: {' and '.join(given) + ' are' if given else 'no target is'} given; name exactly "
                 "one target: speedup=3, size=25MB or parameters=12M"
             )
-        if self.runtime != "torch" and self.speedup is None:
+        if self.runtime not in (None, "torch") and self.speedup is None:
             raise ValueError("runtime: it is what a speedup is measured in; leave it out with another target")
         return self

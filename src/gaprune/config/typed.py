@@ -168,7 +168,7 @@ class ShrinkKeywords(ReadingOptions, total=False):
     speedup: float | str | Target | None
     size: float | str | Target | None
     parameters: float | str | Target | None
-    runtime: Runtime
+    runtime: Runtime | None
     minutes: float
     overwrite: bool
     trust_remote_code: bool

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gaprune.config.recipe import Recipe
 from gaprune.config.removal import Target
 from gaprune.config.shrink import Runtime
 from gaprune.errors import ConfigError
-from gaprune.evaluation.cost.latency import Speed, measure_speed
-from gaprune.export.formats.base import Request, format_named
-from gaprune.models.encoders import TorchModel
-from gaprune.models.exported import ExportedModel
-from gaprune.pipelines.export import export_model
+from gaprune.evaluation.cost.latency import Speed
 from gaprune.pipelines.prune import prune
+from gaprune.pipelines.runtimes import FEW_TEXTS, measuring
 from gaprune.pipelines.speed_table import SpeedTable
 from gaprune.pruning.costs import Shape
-from gaprune.util.files import temporary_folder, write_json
+from gaprune.util.files import write_json
 from gaprune.util.progress import say
 from gaprune.util.records import Record
 
@@ -35,8 +31,8 @@ _TOLERANCE = 0.05
 _ATTEMPTS = 2
 """Prunings at most: the plan of ``gaprune shrink`` has time for one correction."""
 
-_ROUNDS, _FEW_TEXTS = 5, 8
-"""How often parent and result are timed, and how many passages a batch has for the table, on a processor."""
+_ROUNDS = 5
+"""How often parent and result are timed."""
 
 _FILE = "met.json"
 
@@ -73,16 +69,6 @@ class Met(Record):
         return cls.model_validate_json((folder / _FILE).read_text(encoding="utf-8"))
 
 
-def check_runtime(runtime: Runtime) -> None:
-    """Check that models can be written for a runtime.
-
-    Raises:
-        MissingExtraError: If something is not installed.
-    """
-    if runtime != "torch":
-        format_named(runtime)(Request(Path(), int8=True)).check()
-
-
 def meet_target(
     parent: SentenceTransformer,
     target: Target,
@@ -111,9 +97,9 @@ def meet_target(
         GapruneError: One of its kinds, as :func:`gaprune.prune` does; a ConfigError if no mix reaches the target.
     """
     attempts: list[Attempt] = []
-    with _measuring(parent, runtime, folder) as measure:
+    with measuring(parent, runtime, folder) as measure:
         fewest = int(options.get("round_to") or Recipe.model_fields["round_to"].default)
-        texts = _FEW_TEXTS if parent.device.type == "cpu" or runtime != "torch" else 32
+        texts = FEW_TEXTS if parent.device.type == "cpu" or runtime != "torch" else 32
         timed = _remembered(partial(measure, texts=texts), speeds)
         table = SpeedTable(parent, timed, fewest=fewest) if target.kind == "speedup" else None
         while len(attempts) < _ATTEMPTS:
@@ -191,35 +177,3 @@ def _remembered(
         return Speed.model_validate(known[key])
 
     return remembered
-
-
-class _Measure(Protocol):
-    """Measures a model beside its parent, in so many rounds, on batches of so many passages."""
-
-    def __call__(self, model: SentenceTransformer, rounds: int, *, texts: int) -> Speed: ...
-
-
-@contextmanager
-def _measuring(parent: SentenceTransformer, runtime: Runtime, beside: Path) -> Iterator[_Measure]:
-    """Give the function that measures a model beside its parent in a runtime."""
-    if runtime == "torch":
-
-        def measure_here(model: SentenceTransformer, rounds: int, *, texts: int) -> Speed:
-            return measure_speed(TorchModel(model), TorchModel(parent), rounds=rounds, texts=texts)
-
-        yield measure_here
-        return
-
-    def exported(model: SentenceTransformer, folder: Path) -> ExportedModel:
-        model.save_pretrained(str(folder / "model"), create_model_card=False)
-        export_model(folder / "model", to=runtime, int8=True, out=folder / "exported", force=True)
-        return ExportedModel(folder / "exported")
-
-    with temporary_folder(beside) as folder:
-        its = exported(parent, folder)
-
-        def measure(model: SentenceTransformer, rounds: int, *, texts: int) -> Speed:
-            with temporary_folder(folder) as other:
-                return measure_speed(exported(model, other), its, rounds=rounds, texts=texts)
-
-        yield measure

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gaprune.config.data import DataReading
 from gaprune.config.files import given_options
 from gaprune.config.recovery import OF_TRIPLETS
-from gaprune.config.shrink import ShrinkOptions
+from gaprune.config.shrink import Runtime, ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
 from gaprune.errors import ConfigError, ModelError, TimeTooShortError, continued_by
@@ -33,7 +33,8 @@ from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from gaprune.pipelines.export import export_model
 from gaprune.pipelines.meet_target import Met, meet_target
 from gaprune.pipelines.recover import recover
-from gaprune.pipelines.shrink_checks import check_shrink, check_size, exported_folder
+from gaprune.pipelines.runtimes import RuntimeChoice, choose_runtime
+from gaprune.pipelines.shrink_checks import check_exported, check_shrink, check_size, exported_folder
 from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink, recipe_of
 from gaprune.pipelines.stage_advice import advising
 from gaprune.pipelines.stages import Stages, fingerprint_of
@@ -57,7 +58,7 @@ class Shrunk:
         out: Its folder.
         provenance: Everything that made it; ``provenance.shrink`` is what was measured.
         evaluation: Its quality on held-out queries beside its parent, alone and in the parent's index.
-        exported: Folder of the int8 model for the runtime, if one was asked for.
+        exported: Folder of the int8 model for the runtime in which speeds were measured, if that is not PyTorch.
     """
 
     out: Path
@@ -118,16 +119,23 @@ def shrink(
         data = DomainData.read(stages.once("data", inputs, partial(_prepare, asked, general_source)))
         if is_new and data.warnings:
             say("\n".join(f"Warning: {each}" for each in data.warnings))
-        inputs = {"parent": fingerprint_of(str(asked.model)), **_named(asked, "target", "runtime", "prune")}
+        inputs = {"parent": fingerprint_of(str(asked.model))}
+        tried = {**inputs, **_named(asked, "runtime")}
+        where = RuntimeChoice.read(stages.once("runtime", tried, partial(choose_runtime, parent, _given(asked))))
+        asked = asked.model_copy(update={"runtime": where.chosen})
+        check_exported(asked)
+        inputs |= _named(asked, "target", "runtime", "prune")
         begun = stages.scratch("pruning", inputs)
-        plan = ShrinkPlan.read(begun, asked) or plan_shrink(parent, data, asked)
+        plan = ShrinkPlan.read(begun, asked) or plan_shrink(parent, data, asked, where.export_seconds)
         is_pruned = stages.has("pruned", inputs)
         if not is_pruned:
             plan.check()
-        say("\n".join(plan.lines(data, asked, pruned=stages.minutes("pruned") if is_pruned else None)))
+        said = [where.sentence()] if where.speedups and not is_pruned else []
+        say("\n".join([*said, *plan.lines(data, asked, pruned=stages.minutes("pruned") if is_pruned else None)]))
         pruned = stages.once("pruned", inputs, partial(_prune, parent, data, asked, plan, begun))
         shutil.rmtree(begun, ignore_errors=True)
-        minutes = max(plan.least_minutes, asked.minutes - stages.minutes("data", "pruned") - plan.judging_minutes)
+        spent = stages.minutes("data", "runtime", "pruned")
+        minutes = max(plan.least_minutes, asked.minutes - spent - plan.judging_minutes)
         checkpoints = stages.scratch("training", _named(asked, "recover"))
         trained = stages.once(
             "trained",
@@ -158,6 +166,11 @@ def _named(asked: ShrinkOptions, *options: str) -> dict[str, Any]:
     return {option: str(getattr(asked, option)) for option in options}
 
 
+def _given(asked: ShrinkOptions) -> Runtime | None:
+    """Return the runtime that is given; only a speedup asks for one."""
+    return "torch" if asked.speedup is None else asked.runtime
+
+
 def _prepare(asked: ShrinkOptions, general: str | Path, folder: Path) -> None:
     prepare_domain(folder, str(asked.domain), general, held_out=asked.held_out, seed=asked.seed, reading=asked)
 
@@ -178,7 +191,8 @@ def _prune(
     options |= {"vocabulary": data.texts} if _removes_tokens(parent, asked) else {}
     options |= asked.prune
     with advising("prune"):
-        meet_target(parent, asked.target, folder, runtime=asked.runtime, options=options, speeds=begun / "speeds.json")
+        speeds = begun / "speeds.json"
+        meet_target(parent, asked.target, folder, runtime=asked.measured_in, options=options, speeds=speeds)
 
 
 def _removes_tokens(parent: SentenceTransformer, asked: ShrinkOptions) -> bool:
@@ -226,10 +240,10 @@ def _train(
 def _record(asked: ShrinkOptions, data: DomainData, met: Met, stages: Stages) -> Shrink:
     return Shrink(
         target=str(asked.target),
-        runtime=asked.runtime,
+        runtime=asked.measured_in,
         speed=met.speed,
         expected=tuple(each.expected for each in met.attempts if each.expected is not None),
-        minutes={name: stages.minutes(name) for name in ("data", "pruned", "trained")},
+        minutes={name: stages.minutes(name) for name in ("data", "runtime", "pruned", "trained")},
         training_triplets=data.training_triplets,
         held_out_queries=data.held_out_queries,
         texts=data.text_count,
@@ -264,11 +278,11 @@ def _finish(
         overwrite=asked.overwrite,
     )
     exported = None
-    if asked.runtime != "torch":
+    if asked.measured_in != "torch":
         exported = exported_folder(asked)
         export_model(
             out,
-            to=asked.runtime,
+            to=asked.measured_in,
             int8=True,
             out=exported,
             domain=data.domain,

@@ -11,7 +11,7 @@ from gaprune.config.shrink import ShrinkOptions
 from gaprune.errors import ConfigError, require_extra
 from gaprune.export.folder import check_destination
 from gaprune.pipelines.arguments import check_outside
-from gaprune.pipelines.meet_target import check_runtime
+from gaprune.pipelines.runtimes import check_runtime
 from gaprune.pipelines.shrink_plan import recipe_of
 from gaprune.pruning.spaces import check_target, spaces
 from gaprune.pruning.tokenizers import VOCABULARY_EXTRA
@@ -40,13 +40,18 @@ def check_shrink(asked: ShrinkOptions) -> Path:
     if asked.out is None:
         raise ConfigError("out: the result would be lost.", "Name a folder: --out DIR (out=...).")
     _check_stages(asked)
-    check_runtime(asked.runtime)
+    check_runtime(asked.measured_in)
     destination = check_destination(asked.out, overwrite=asked.overwrite)
-    if asked.runtime != "torch":
-        check_destination(exported_folder(asked), overwrite=asked.overwrite)
+    check_exported(asked)
     read = {option: getattr(asked, option) for option in ("model", "domain", "general")}
     check_outside({destination}, read=read, written={})
     return destination
+
+
+def check_exported(asked: ShrinkOptions) -> None:
+    """Refuse a folder of the model for a runtime that exists already, if one is written and known."""
+    if asked.measured_in != "torch":
+        check_destination(exported_folder(asked), overwrite=asked.overwrite)
 
 
 def check_size(parent: SentenceTransformer, asked: ShrinkOptions) -> None:
@@ -72,4 +77,4 @@ def _check_stages(asked: ShrinkOptions) -> None:
 
 def exported_folder(asked: ShrinkOptions) -> Path:
     """Return the folder of the model that is written for a runtime."""
-    return Path(f"{asked.out}-{asked.runtime}")
+    return Path(f"{asked.out}-{asked.measured_in}")

@@ -19,6 +19,7 @@ from gaprune.models.checks import unstreamed
 from gaprune.models.encode import encode
 from gaprune.models.encoders import TorchModel
 from gaprune.pipelines.domain_data import DomainData
+from gaprune.pipelines.runtimes import FEW_TEXTS, in_words
 from gaprune.util.files import write_json
 from gaprune.util.records import Record
 
@@ -42,8 +43,8 @@ _FAR, _MOST = 0.5, 3
 _ROUND = 0.4
 """What each further round adds, as a fraction of a pruning in one round."""
 
-_BATCHES, _TEXTS = 70, 8
-"""Measuring speeds takes the time of the parent for so many batches, of so many texts of 128 tokens."""
+_BATCHES, _TIMED_SHAPES = 70, 7
+"""Measuring speeds takes the time of the parent for so many batches, and of writing it so often for its runtime."""
 
 _FILE = "plan.json"
 
@@ -164,8 +165,7 @@ class ShrinkPlan(Record):
             f"Data: {data.training_triplets:,} triplets ({labels}), {data.text_count:,} texts to distil on, "
             f"{data.held_out_queries:,} queries held out for judging."
         )
-        form = "PyTorch" if asked.runtime == "torch" else f"{asked.runtime} in int8"
-        measured = "" if asked.speedup is None else f" (as measured in {form})"
+        measured = "" if asked.speedup is None else f" (as measured in {in_words(asked.measured_in)})"
         number = self.setting.rounds
         rounds = f"in {number} rounds " if number > 1 else ""
         if pruned is None:
@@ -197,11 +197,13 @@ class ShrinkPlan(Record):
             )
 
 
-def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions) -> ShrinkPlan:
+def plan_shrink(
+    parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, export_seconds: float = 0.0
+) -> ShrinkPlan:
     """Return the plan for the time that is asked for, by timing the parent on some of the texts.
 
     Of the settings from the best to the least it takes the first whose pruning takes half of the time that judging
-    leaves, or else the least.
+    leaves, or else the least. ``export_seconds`` is how long the parent takes to be written for its runtime.
     """
     triplets = read_triplets(data.domain)
     texts = [text for item in triplets for text in (item.query, *item.passages)][:_TIMED]
@@ -210,7 +212,9 @@ def plan_shrink(parent: SentenceTransformer, data: DomainData, asked: ShrinkOpti
     encode(parent, texts, None, None)
     per_text = (time.perf_counter() - began) / len(texts) / 60
     per_triplet = 2 * per_text * sum(1 + len(item.passages) for item in triplets) / len(triplets)
-    speeds = 0.0 if asked.speedup is None else _BATCHES * measure_batch(TorchModel(parent), _TEXTS) / 60
+    speeds = 0.0
+    if asked.speedup is not None:
+        speeds = (_BATCHES * measure_batch(TorchModel(parent), FEW_TEXTS) + _TIMED_SHAPES * export_seconds) / 60
     judging, layers = 2 * per_text * _lines_of(data), len(blocks(parent))
     own, general = len(triplets), len(read_triplets(data.general))
     settings = list(_settings(parent, asked, most=min(own, general)))

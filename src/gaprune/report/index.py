@@ -60,7 +60,7 @@ def index_text(evaluation: Evaluation, parent: str) -> str:
             f"Same embedding space as {parent}: no. Its embeddings have {found.dimensions} dimensions, the parent's "
             f"{found.parent_dimensions}, so embed all passages again with this model."
         )
-    change = "" if found.change is None else f" ({found.metric} {found.change:+.1%}{_by_domain(evaluation)})"
+    change = "" if found.change is None else f" ({found.metric} {_changed(found)}{_by_domain(evaluation)})"
     said = (
         f"Same embedding space as {parent}: {_verdict(evaluation, found)}{change}. Queries of this model score "
         f"{found.value:.4f} among passages that the parent embedded, where the parent's score "
@@ -77,9 +77,10 @@ def index_text(evaluation: Evaluation, parent: str) -> str:
 
 def _verdict(evaluation: Evaluation, found: ParentIndex) -> str:
     """Return whether the index can be kept, why not, and what to do; what the scores call worse is not advised."""
-    if found.same_space:
-        return "yes"
     parts = {domain: evaluation.parent_index(domain) for domain in evaluation.domains}
+    if found.same_space:
+        is_uncertain = any(each is not None and each.is_uncertain for each in parts.values())
+        return f"yes, but there are too few queries to be sure of {SAME_SPACE:.0%}" if is_uncertain else "yes"
     lost = [domain for domain, each in parts.items() if domain and each is not None and not each.same_space]
     where = f" of {' and '.join(lost)}" if lost else ""
     cause = f"no, its queries{where} keep less than {SAME_SPACE:.0%} of the parent's score in the parent's index"
@@ -92,11 +93,16 @@ def _by_domain(evaluation: Evaluation) -> str:
     """Return the change in every domain, if there are several."""
     found = {domain: evaluation.parent_index(domain) for domain in evaluation.domains}
     changes = [
-        f"{domain} {each.change:+.1%}"
-        for domain, each in found.items()
-        if each is not None and each.change is not None
+        f"{domain} {_changed(each)}" for domain, each in found.items() if each is not None and each.change is not None
     ]
     return f": {', '.join(changes)}" if len(changes) > 1 else ""
+
+
+def _changed(found: ParentIndex) -> str:
+    """Return the change in the parent's index, with its interval if that is known."""
+    interval = found.change_interval
+    between = "" if interval is None else f" [{interval[0]:+.1%}, {interval[1]:+.1%}]"
+    return f"{found.change:+.1%}{between}"
 
 
 def _change(value: float, parent: float) -> str:

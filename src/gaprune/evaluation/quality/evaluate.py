@@ -83,7 +83,24 @@ def _beside(child: Evaluation, parent: Evaluation, tasks: Sequence[Task]) -> Eva
     by_domain = {domain: [task for task in tasks if task.domain == domain] for domain in child.domains}
     found = {domain: _interval(some, child, parent) for domain, some in by_domain.items()}
     intervals = {domain: each for domain, each in found.items() if each is not None}
-    return Evaluation(tuple(scores), dimensions, intervals=intervals)
+    beside = Evaluation(tuple(scores), dimensions, intervals=intervals)
+    return replace(beside, index_intervals=_index_intervals(beside, parent, tasks))
+
+
+def _index_intervals(child: Evaluation, parent: Evaluation, tasks: Sequence[Task]) -> dict[str, tuple[float, float]]:
+    """Return by domain the 95 % interval of the change of the mean in the parent's index."""
+    found = {}
+    for domain in child.domains:
+        deciding = child.in_index(domain)
+        keys = {score.key for score in deciding}
+        its = Evaluation(tuple(score for score in parent.scores if score.key in keys))
+        mine = Evaluation(
+            tuple(replace(score, items=score.index.items) for score in deciding if score.index is not None)
+        )
+        interval = _interval([task for task in tasks if task.key in keys], mine, its) if keys else None
+        if interval is not None:
+            found[domain] = interval
+    return found
 
 
 def _interval(tasks: Sequence[Task], child: Evaluation, parent: Evaluation) -> tuple[float, float] | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gaprune.util.records import Record
 
@@ -40,12 +43,14 @@ class IndexScore:
         passage_cosine: The same of a passage.
         overlap: Share of the first 10 passages that the parent's query finds in its index which the child's query
             finds there too, as a mean over queries; ``None`` for triplets, which rank no passages.
+        items: What the metric rests on for each query; ``None`` for scores that were read from a file.
     """
 
     value: float
     query_cosine: float
     passage_cosine: float
     overlap: float | None = None
+    items: NDArray[np.float64] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,8 @@ class ParentIndex(Record):
         query_cosine: Mean cosine between the embeddings of a query by child and parent.
         passage_cosine: The same of a passage.
         overlap: Mean share of the parent's first 10 passages that the child finds in the parent's index.
+        interval: The 95 % interval of ``value`` minus ``parent`` (paired bootstrap over queries); ``None`` over
+            several domains, each of which has its own.
     """
 
     same_space: bool
@@ -96,6 +103,20 @@ class ParentIndex(Record):
     query_cosine: float | None = None
     passage_cosine: float | None = None
     overlap: float | None = None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def change_interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of :attr:`change`."""
+        if self.interval is None or not self.parent:
+            return None
+        return self.interval[0] / self.parent, self.interval[1] / self.parent
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the score in the index is on one side of :data:`SAME_SPACE` and its interval on both."""
+        found = self.change_interval
+        return found is not None and found[0] < SAME_SPACE - 1 <= found[1]
 
     @property
     def change(self) -> float | None:
@@ -112,6 +133,7 @@ class ParentIndex(Record):
         cls,
         scores: Sequence[tuple[str, str, str | None, float, float, IndexScore]],
         dimensions: tuple[int, int],
+        interval: tuple[float, float] | None,
     ) -> ParentIndex:
         """Return the means over tasks: name, metric, domain, score alone, score of the parent, score in its index."""
         names, metrics, domains, alone, parents, found = zip(*scores, strict=True)
@@ -133,4 +155,5 @@ class ParentIndex(Record):
             query_cosine=fmean(each.query_cosine for each in found),
             passage_cosine=fmean(each.passage_cosine for each in found),
             overlap=fmean(overlaps) if overlaps else None,
+            interval=interval,
         )

@@ -18,7 +18,7 @@ from gaprune.errors import ConfigError, suggest
 from gaprune.evaluation.quality.index import IndexScore, ParentIndex, SizeScore, Vectors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 TaskKey = tuple[str, str, str]
 """Domain, name and fingerprint of a task; scores with the same key are comparable."""
@@ -78,12 +78,14 @@ class Evaluation:
         dimensions: Of the embeddings of the model and of its parent, if both were there to be compared.
         sizes: The quality of smaller indexes, if that was asked for.
         intervals: By domain, the 95 % interval of the change of its mean (paired bootstrap over queries or texts).
+        index_intervals: The same of the scores in the parent's index.
     """
 
     scores: tuple[Score, ...]
     dimensions: tuple[int, int] | None = None
     sizes: tuple[SizeScore, ...] = ()
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    index_intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -166,9 +168,23 @@ class Evaluation:
             return None
         if self.dimensions[0] != self.dimensions[1]:
             return ParentIndex(same_space=False, dimensions=self.dimensions[0], parent_dimensions=self.dimensions[1])
+        found = self.in_index(domain)
+        if not found:
+            return None
+        domains = {score.domain for score in found}
+        interval = self.index_intervals.get(*domains) if len(domains) == 1 else None
+        scores = [
+            (each.task, each.metric, each.domain, each.value, each.parent, each.index)
+            for each in found
+            if each.index is not None and each.parent is not None
+        ]
+        return ParentIndex.over(scores, self.dimensions, interval)
+
+    def in_index(self, domain: str | None = None) -> list[Score]:
+        """Return the scores by which the parent's index is judged: of retrieval, or of triplets if there is none."""
         for kind in ("retrieval", "triplets"):
             found = [
-                (score.task, score.metric, score.domain, score.value, score.parent, score.index)
+                score
                 for score in self.scores
                 if score.kind == kind
                 and score.index is not None
@@ -176,8 +192,8 @@ class Evaluation:
                 and domain in (None, score.domain)
             ]
             if found:
-                return ParentIndex.over(found, self.dimensions)
-        return None
+                return found
+        return []
 
     def rows(self) -> list[dict[str, str | float | None]]:
         """Return the table: tasks by domain, and the mean of every domain of several tasks.
@@ -228,7 +244,8 @@ class Evaluation:
             ),
             dimensions=(index["dimensions"], index["parent_dimensions"]) if index else None,
             sizes=tuple(SizeScore(**each) for each in content.get("sizes", ())),
-            intervals={domain: (low, high) for domain, (low, high) in content.get("intervals", {}).items()},
+            intervals=_read_intervals(content.get("intervals", {})),
+            index_intervals=_read_intervals(content.get("index_intervals", {})),
         )
 
     @classmethod
@@ -249,8 +266,17 @@ class Evaluation:
         scores = [asdict(replace(score, vectors=None, items=None)) for score in self.scores]
         for score in scores:
             del score["vectors"], score["items"]
+            if score["index"] is not None:
+                del score["index"]["items"]
         found = self.parent_index()
-        index = None if found is None else found.model_dump(mode="json")
-        intervals = {domain: list(each) for domain, each in self.intervals.items()}
-        sizes = [asdict(size) for size in self.sizes]
-        return {"scores": scores, "parent_index": index, "sizes": sizes, "intervals": intervals}
+        return {
+            "scores": scores,
+            "parent_index": None if found is None else found.model_dump(mode="json"),
+            "sizes": [asdict(size) for size in self.sizes],
+            "intervals": {domain: list(each) for domain, each in self.intervals.items()},
+            "index_intervals": {domain: list(each) for domain, each in self.index_intervals.items()},
+        }
+
+
+def _read_intervals(found: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    return {domain: (low, high) for domain, (low, high) in found.items()}

@@ -56,9 +56,11 @@ class SearchTask(Task):
         Both must have the same number of dimensions.
         """
         its = Vectors(its.queries.to(mine.queries), its.passages.to(mine.passages))
+        found = self.measure_vectors(mine.queries, its.passages)
         return IndexScore(
-            value=self.measure_vectors(mine.queries, its.passages).metrics[self.metric],
+            value=found.metrics[self.metric],
             query_cosine=float((mine.queries * its.queries).sum(dim=1).mean()),
             passage_cosine=float((mine.passages * its.passages).sum(dim=1).mean()),
             overlap=self.overlap(mine, its),
+            items=found.items,
         )
