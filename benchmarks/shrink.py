@@ -136,7 +136,7 @@ def made(cell: Cell, args: argparse.Namespace) -> tuple[Path, Met | None]:
     if "texts" not in options:
         del options["parent"]
     out = args.work / " ".join(map(str, cell))
-    gaprune.recover(start, out=out, overwrite=True, **options)
+    gaprune.recover(start, out=out, overwrite=True, resume=Path(f"{out}.checkpoints").exists(), **options)
     return out, met
 
 
