@@ -91,7 +91,7 @@ def tried(cell: Cell, folder: Path | None, work: Path | None) -> dict[str, Any]:
     value = next(each for each in values if str(each) == written)
     model = opened(name, folder)
     fitted, judged = triplets()
-    others = {"depth": {"depth": DEPTHS.get(name, 6)}, "search": {"parameters": PARAMETERS[name]}}
+    others = {"depth": {"depth": DEPTHS.get(name, 6)}, "search": {"target": f"parameters={PARAMETERS[name]}"}}
     removed = (REMOVALS | others)[removal]
     kept = {} if work is None else {"checkpoint": work / name / removal, "resume": True}
     start = time.process_time()

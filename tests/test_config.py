@@ -129,6 +129,13 @@ def test_words_in_every_spelling(value, expected):
     assert recipe.targets == recipe.ignore == expected
 
 
+@pytest.mark.parametrize(("options", "more"), [(Recipe, {}), (RecoveryOptions, {}), (ShrinkOptions, {"speedup": 2})])
+def test_a_tilde_is_the_users_folder(options, more, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    found = options.build({"out": "~/small", "domain": "~/mine.jsonl"}, more)
+    assert (found.out, found.domain) == ("/home/me/small", "/home/me/mine.jsonl")
+
+
 def test_paths_are_taken_for_text():
     recipe = Recipe.build({"domain": Path("a/b.jsonl"), "model": Path("m"), "scores": Path("s.safetensors")})
     assert (recipe.domain, recipe.model, recipe.scores) == (str(Path("a/b.jsonl")), "m", "s.safetensors")

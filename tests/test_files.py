@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from gaprune.errors import OutputError
+from gaprune.export.folder import check_destination
 from gaprune.util.files import check_file, locked, replacing, temporary_folder, write_json, write_text
 from gaprune.util.tensor_store import write_tensors
 
@@ -25,6 +26,12 @@ def test_text_and_json(tmp_path):
     write_text(tmp_path / "a" / "b.txt", "new")
     assert (tmp_path / "a" / "b.txt").read_text() == "new"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["b.json", "b.txt"]
+
+
+def test_a_tilde_is_the_users_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert check_file("~/a.json", overwrite=False) == tmp_path / "a.json"
+    assert check_destination("~/small", overwrite=False) == tmp_path / "small"
 
 
 def test_a_full_disk_leaves_what_was(tmp_path, monkeypatch):

@@ -154,7 +154,7 @@ def test_nothing_there(tmp_path):
 HTML = """<!doctype html><html><head><title>Lending
 rules</title><style>p { color: red }</style></head><body>
 <nav><a href="/">Home</a></nav>
-<h1>Loans</h1>
+<h1>Loans</h1><svg><title>Icon</title><path/></svg>
 <p>A <em>loan</em> has a
 rate &amp; a term.</p>
 <script>var x = "<p>left out</p>";</script>

@@ -1,5 +1,7 @@
 """Held-out queries: no passage on both sides, and a task that every evaluation reads."""
 
+import gzip
+
 import pytest
 
 from gaprune.data.documents.read import holds_documents
@@ -26,7 +28,7 @@ def test_the_draw_depends_on_the_seed_alone():
 
 def test_at_most_so_many_are_held_out():
     training, held_out = hold_out_queries(ITEMS, share=0.5, most=7, seed=0)
-    assert len(held_out) == 7
+    assert len(held_out) == 6, "three queries share each passage"
     assert not {item.positive for item in training} & {item.positive for item in held_out}
 
 
@@ -36,6 +38,21 @@ def test_no_query_and_no_passage_is_on_both_sides_however_they_are_connected():
     assert not {item.query for item in training} & {item.query for item in held_out}
     assert not {item.positive for item in training} & {item.positive for item in held_out}
     assert len(training) + len(held_out) == len(links)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_many_share_is_trained_on(seed):
+    """A standard answer to 40 of 100 questions: a tenth is held out all the same, and nothing is lost."""
+    items = Triplets([Triplet(f"q{n}", "standard" if n < 40 else f"p{n}") for n in range(100)], "tickets")
+    training, held_out = hold_out_queries(items, share=0.1, most=100, seed=seed)
+    assert (len(training), len(held_out)) == (90, 10)
+    assert "standard" not in {item.positive for item in held_out}
+
+
+def test_where_no_group_is_small_the_smallest_is_held_out():
+    items = Triplets([Triplet(f"q{n}", f"p{n % 5 // 3}") for n in range(20)], "two answers")
+    training, held_out = hold_out_queries(items, share=0.1, most=100, seed=0)
+    assert (len(training), len(held_out)) == (12, 8)
 
 
 def test_one_passage_for_all_queries_is_refused():
@@ -88,6 +105,18 @@ class TestKind:
 
     def test_a_hub_id_is_a_data_set_of_triplets(self):
         assert not holds_documents("somebody/triplets")
+
+    def test_the_card_of_a_data_set_is_no_document(self, tmp_path):
+        (tmp_path / "README.md").write_text("# A data set", encoding="utf-8")
+        assert holds_documents(tmp_path)
+        (tmp_path / "train.jsonl").write_text('{"query": "a", "positive": "b"}\n', encoding="utf-8")
+        assert not holds_documents(tmp_path)
+
+    def test_compressed_documents(self, tmp_path):
+        (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"A text."))
+        (tmp_path / "b.txt").write_text("A text.", encoding="utf-8")
+        assert holds_documents(tmp_path)
+        assert holds_documents(tmp_path / "a.txt.gz")
 
     def test_a_folder_of_both_is_refused(self, tmp_path):
         (tmp_path / "a.txt").write_text("A text.", encoding="utf-8")

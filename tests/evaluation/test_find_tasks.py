@@ -32,6 +32,15 @@ def test_finds_all_kinds_flat_and_by_domain(tmp_path, write, retrieval, classifi
     ]
 
 
+def test_the_names_of_ms_marco(tmp_path, write):
+    folder = tmp_path / "Search"
+    write(folder / "collection.tsv", ["1\tred cat", "2\tblue bird"])
+    write(folder / "queries.tsv", ["7\tcat"])
+    write(folder / "qrels.test.tsv", ["7\t0\t1\t1"])
+    (task,) = find_tasks(tmp_path)
+    assert (task.kind, task.queries, task.grades) == ("retrieval", {"7": "cat"}, {"7": {"1": 1}})
+
+
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_a_single_task_is_found_without_domain(tmp_path, write, retrieval, graded_pairs, kind):
     path = retrieval(tmp_path / "T") if kind == "folder" else write(tmp_path / "T.jsonl", graded_pairs)

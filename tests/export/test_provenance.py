@@ -154,7 +154,7 @@ def test_options_keep_hub_ids_and_names_of_files(tmp_path):
             "general": None,
             "out": str(tmp_path / "out"),
             "query_prompt": "/query: ",
-            "recovery": {"teacher_cache": str(tmp_path / "cache"), "distil": True},
+            "recovery": {"teacher_cache": str(tmp_path / "cache"), "texts": str(tmp_path / "texts"), "distil": True},
             "sparsity": (0.5, 0.7),
         }
     )
@@ -164,7 +164,7 @@ def test_options_keep_hub_ids_and_names_of_files(tmp_path):
         "general": None,
         "out": "out",
         "query_prompt": "/query: ",
-        "recovery": {"teacher_cache": "cache", "distil": True},
+        "recovery": {"teacher_cache": "cache", "texts": "texts", "distil": True},
         "sparsity": [0.5, 0.7],
     }
 

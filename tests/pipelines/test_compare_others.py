@@ -10,6 +10,7 @@ import gaprune
 from gaprune.errors import ConfigError
 from gaprune.evaluation.comparison import Comparison
 from gaprune.models.names import model_name
+from gaprune.pipelines.others import names_of
 from toys import GENERAL, tasks_folder
 
 
@@ -81,3 +82,7 @@ def test_options_of_pruning_without_criteria_are_refused(folder_of, shallow, tas
             gaprune.compare(folder_of("bert"), against=[shallow], tasks=tasks, device="cpu", **options)
     with pytest.raises(ConfigError, match="twice"):
         gaprune.compare(folder_of("bert"), against=[shallow, shallow], tasks=tasks, device="cpu")
+
+
+def test_models_of_one_name_are_told_apart():
+    assert [*names_of(["run2/small", "other"], "run1/small")] == ["run2/small", "other"]

@@ -10,12 +10,13 @@ from sentence_transformers import SentenceTransformer
 
 import gaprune
 from gaprune.errors import ConfigError
+from gaprune.export.provenance import Provenance
 from gaprune.models.encode import encode
 from gaprune.models.heads import add_head
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
 from gaprune.reconstruction.head import pca_head
-from toys import triplets_file
+from toys import tasks_folder, triplets_file
 
 
 @pytest.fixture
@@ -34,6 +35,23 @@ def test_a_shortened_model_opens_everywhere(folder_of, domain, toy_triplets, tmp
     texts = {"query": [item.query for item in toy_triplets], "passage": passages}
     add_head(model, pca_head(model, texts, 5, prompts=Prompts()))
     np.testing.assert_allclose(opened.encode(passages), encode(model, passages, None, ""), rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_measured_of_longer_embeddings_is_not_said_of_it(folder_of, domain, toy_triplets, tmp_path):
+    whole, short = tmp_path / "whole", tmp_path / "short"
+    gaprune.prune(
+        folder_of("bert"),
+        domain=toy_triplets,
+        width=0.5,
+        round_to=8,
+        tasks=tasks_folder(tmp_path / "tasks"),
+        out=whole,
+    )
+    assert Provenance.read(whole).evaluation is not None
+    gaprune.export_model(whole, to="torch", out=short, dimensions=5, domain=domain)
+    found = Provenance.read(short)
+    assert found.evaluation is None
+    assert found.sparsity.parameters == gaprune.inspect(short)[0].parameters
 
 
 @pytest.mark.parametrize("place", ["configuration", "card"])

@@ -6,13 +6,28 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 import gaprune
+from gaprune.config.shrink import ShrinkOptions
 from gaprune.data.samples import sample_triplets
-from gaprune.errors import GapruneError, MissingExtraError
+from gaprune.errors import GapruneError, MissingExtraError, OutputError
 from gaprune.evaluation.cost.latency import Speed
 from gaprune.models.exported import ExportedModel
 from gaprune.pipelines import runtimes, shrink
 from gaprune.pipelines.meet_target import meet_target
 from gaprune.pipelines.runtimes import RuntimeChoice, choose_runtime, measuring
+from gaprune.pipelines.shrink_checks import exported_folder
+
+SMALL = {
+    "domain": sample_triplets("finance"),
+    "speedup": 1.2,
+    "prune": {"round_to": 4, "triplets": 4},
+    "recover": {"tokens": 500, "steps": 1, "batch_size": 4},
+}
+
+
+def in_torch(*args, runtime, **options):
+    """Prune for a speed in PyTorch instead of in ONNX, for which writing every shape takes seconds."""
+    assert runtime == "onnx"
+    meet_target(*args, runtime="torch", **options)
 
 
 @pytest.fixture
@@ -93,24 +108,35 @@ def test_a_model_is_timed_beside_its_parent_in_a_runtime(parent, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("out", ["small", "small/", "./small"])
+def test_the_model_for_a_runtime_lies_beside_the_model(out, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = ShrinkOptions.build({"speedup": 2, "runtime": "onnx", "out": out})
+    assert exported_folder(asked) == tmp_path / "small-onnx"
+
+
+def test_a_model_whose_int8_form_fails_is_finished(folder_of, timed, tmp_path, monkeypatch, capsys):
+    timed(onnx=2.0)
+
+    def full(*_args, **_options):
+        raise OutputError("No space left on device", "Make room.")
+
+    monkeypatch.setattr(shrink, "meet_target", in_torch)
+    monkeypatch.setattr(shrink, "export_model", full)
+    found = gaprune.shrink(folder_of("bert"), out=tmp_path / "small", runtime="onnx", **SMALL)
+    assert found.exported is None
+    assert SentenceTransformer(str(tmp_path / "small"), device="cpu")
+    assert [each.name for each in tmp_path.iterdir()] == ["small"]
+    said = capsys.readouterr().err
+    assert f"gaprune export {tmp_path / 'small'} --to onnx --int8 --out {tmp_path / 'small-onnx'}" in said
+    assert "No space left" in said
+
+
 def test_shrink_measures_there_and_writes_a_model_for_it(folder_of, timed, tmp_path, monkeypatch, capsys):
     timed(onnx=2.0, openvino=1.5)
-    measured_in = []
-
-    def meet(*args, runtime, **options):
-        measured_in.append(runtime)
-        meet_target(*args, runtime="torch", **options)  # writing every shape for the runtime takes seconds each
-
-    monkeypatch.setattr(shrink, "meet_target", meet)
-    found = gaprune.shrink(
-        folder_of("bert"),
-        domain=sample_triplets("finance"),
-        speedup=1.2,
-        out=tmp_path / "small",
-        prune={"round_to": 4, "triplets": 4},
-        recover={"tokens": 500, "steps": 1, "batch_size": 4},
-    )
-    assert measured_in == ["onnx"] == [found.provenance.shrink.runtime]
+    monkeypatch.setattr(shrink, "meet_target", in_torch)
+    found = gaprune.shrink(folder_of("bert"), out=tmp_path / "small", **SMALL)
+    assert found.provenance.shrink.runtime == "onnx"
     assert found.exported == tmp_path / "small-onnx"
     assert gaprune.ExportedModel(found.exported).format == "onnx"
     said = capsys.readouterr().err

@@ -28,7 +28,7 @@ from gaprune.reconstruction.quick import Quick
 from gaprune.reconstruction.reconstruct import split
 from gaprune.report.sentences import target_text
 from gaprune.statistics.degradation import ReferenceOutputs, skipping
-from toys import triplets_file
+from toys import GENERAL, triplets_file
 
 HEADS = ("qwen3", "mistral", "llama", "gemma")
 SMALL = {"round_to": 8, "layer_triplets": 5}
@@ -276,6 +276,15 @@ class TestMix:
         assert all(
             torch.equal(value, again.model.state_dict()[name]) for name, value in first.model.state_dict().items()
         )
+
+    def test_what_a_reconstruction_on_other_data_gave_is_not_taken(self, bert, toy_triplets, tmp_path, capsys):
+        """Without a layer the model is reconstructed on domain and general triplets before either is measured."""
+        options = {"general": GENERAL, "depth": 1, "width": 0.5, "checkpoint": tmp_path / "kept", **SMALL}
+        gaprune.prune(bert, domain=toy_triplets, **options)
+        for domain, is_same in ((toy_triplets, True), (toy_triplets[:6], False)):
+            capsys.readouterr()
+            gaprune.prune(bert, domain=domain, resume=True, **options)
+            assert ("Measuring general: all batches were measured before" in capsys.readouterr().err) == is_same
 
 
 def linear(model):

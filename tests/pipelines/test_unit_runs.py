@@ -14,7 +14,7 @@ from gaprune.config.recipe import Recipe
 from gaprune.errors import ConfigError, MeasurementError, ModelError
 from gaprune.export.provenance import Provenance
 from gaprune.export.records import Calibration
-from gaprune.models.blocks import blocks, transformer_of
+from gaprune.models.blocks import blocks, removable_layers, transformer_of
 from gaprune.models.load import load_model
 from gaprune.models.prompts import Prompts
 from gaprune.models.units import unit_groups
@@ -255,6 +255,17 @@ class TestDepth:
         assert [*found] == [2, 3, 5]
         for layer, effect in found.items():
             assert (effect.loss, effect.distance) == pytest.approx(whole.changed(quick([*removed, layer])), abs=1e-4)
+
+    def test_effects_are_those_of_quick_reconstructions_in_every_family(self, model, toy_triplets):
+        data = CalibrationData(toy_triplets, None, frozenset({"domain"}))
+        quick = Quick(model, draw_calibration(model, Recipe(), data), Recipe())
+        layers = removable_layers(model)
+        found = quick.layer_effects({"domain": toy_triplets}, layers)["domain"]
+        prompts = draw_calibration(model, Recipe(), data).prompts
+        whole = ReferenceOutputs(model, toy_triplets, prompts=prompts, options=Recipe())
+        for layer in layers:
+            effect = found[layer]
+            assert (effect.loss, effect.distance) == pytest.approx(whole.changed(quick([layer])), abs=1e-4)
 
     @pytest.mark.parametrize("criterion", ["random", "magnitude"])
     def test_baselines_need_no_data(self, bert, criterion):

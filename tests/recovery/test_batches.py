@@ -41,6 +41,17 @@ def test_no_text_twice_in_a_batch():
         plan(shared, None, steps=1, batch_size=4, general_share=0, negatives=0, seed=0)
 
 
+def test_of_many_with_one_answer_each_is_trained_on_as_often():
+    """A batch takes one of them, so they wait; one that waits is not put behind itself once more."""
+    tickets = Triplets([Triplet(f"query {i}", "standard" if i < 8 else f"passage {i}") for i in range(16)], "tickets")
+    batches = plan(tickets, None, steps=40, batch_size=4, general_share=0, negatives=0, seed=0)
+    seen = [index for batch in batches for index in batch]
+    assert {sum(index < 8 for index in batch) for batch in batches} == {1}
+    for some in (range(8), range(8, 16)):
+        counts = [seen.count(index) for index in some]
+        assert max(counts) - min(counts) <= 2
+
+
 def test_negatives_count_where_they_are_trained_on():
     common = Triplets([Triplet(f"query {i}", f"passage {i}", ("of all", f"own {i}")) for i in range(12)], "common")
     (batch,) = plan(common, None, steps=1, batch_size=12, general_share=0, negatives=0, seed=0)

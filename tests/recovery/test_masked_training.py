@@ -8,14 +8,17 @@ import pytest
 import torch
 
 import gaprune
+from families import FAMILIES, TEXTS
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.models.linear_layers import linear_layers
+from gaprune.models.load import load_model
 from gaprune.recovery.checkpoints import Checkpoints
 from gaprune.recovery.data import read_recovery_data
 from gaprune.recovery.lora import low_rank
-from gaprune.recovery.masked_training import check_masked, masked_training, zero_masks
+from gaprune.recovery.masked_training import check_masked, masked_training, without_dropout, zero_masks
 from gaprune.recovery.recover_model import recover_model
 from gaprune.recovery.trainer import RecoveryTrainer
+from unusual import OTHERS, build_other
 
 
 @pytest.fixture
@@ -163,3 +166,14 @@ def test_a_masked_weight_that_is_not_zero_is_an_error(bert, quick, many, tmp_pat
     monkeypatch.setattr("gaprune.recovery.recover_model.masked_training", lambda *_: nullcontext())
     with pytest.raises(RuntimeError, match=r"masked weights are not zero after training"):
         recovered(model, quick(held_out=0), many, tmp_path)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, *(name for name in OTHERS if name != "Qwen3Moe")])
+def test_no_dropout_in_a_distillation(folder_of, tmp_path, name):
+    """Vectors are fitted to exact ones: two passes in training mode agree, whichever way a family drops out."""
+    model = load_model(folder_of(name) if name in FAMILIES else build_other(name, tmp_path / name), device="cpu")
+    model.train()
+    features = model.preprocess(list(TEXTS))
+    with torch.no_grad(), without_dropout(model):
+        first, second = (model(dict(features))["sentence_embedding"] for _ in range(2))
+    assert torch.equal(first, second)

@@ -27,7 +27,7 @@ from gaprune.recovery.retrain import retrain
 from gaprune.recovery.teacher import embed_with_teacher
 from gaprune.recovery.text_data import TextData
 from gaprune.recovery.texts import SPANS, read_passages, texts_of_triplets
-from gaprune.recovery.trainer import RecoveryTrainer
+from gaprune.recovery.trainer import RecoveryTrainer, Steering
 from toys import triplets_file
 
 
@@ -256,8 +256,9 @@ def test_killed_and_resumed(folder, documents, many, tmp_path, monkeypatch, kill
     assert not (tmp_path / "out.checkpoints").exists()
 
 
-def test_a_resumed_training_has_the_time_that_is_left(folder, documents, tmp_path, monkeypatch):
-    """The checkpoint says that all of it is spent, so one more step is made."""
+@pytest.mark.parametrize("spent", ["spent", "prepared"])
+def test_a_resumed_training_has_the_time_that_is_left(folder, documents, tmp_path, monkeypatch, spent):
+    """The checkpoint says that all of it is spent, on steps or on the parent's embeddings, so one more is made."""
     asked = {"texts": documents, "evaluate_every": 1, "minutes": 100, **QUICK, "tokens": 500}
     step, out = RecoveryTrainer.training_step, tmp_path / "out"
 
@@ -272,11 +273,31 @@ def test_a_resumed_training_has_the_time_that_is_left(folder, documents, tmp_pat
     monkeypatch.setattr(RecoveryTrainer, "training_step", step)
     (file,) = tmp_path.glob("out.checkpoints/texts/checkpoint-1/trainer_state.json")
     state = json.loads(file.read_text(encoding="utf-8"))
-    state["stateful_callbacks"]["Steering"]["attributes"]["spent"] += 1e5
+    state["stateful_callbacks"]["Steering"]["attributes"][spent] += 1e5
     file.write_text(json.dumps(state), encoding="utf-8")
     resumed = gaprune.recover(folder, out=out, resume=True, **asked)
     assert resumed.training.steps == 2 < resumed.records[0].steps
-    assert resumed.training.seconds > 1e5
+    assert (resumed.training.seconds > 1e5) == (spent == "spent")
+
+
+def test_a_distillation_that_the_time_ended_is_not_continued(folder, documents, many, tmp_path, monkeypatch):
+    """It is interrupted in the fine-tuning."""
+    domain = triplets_file(tmp_path / "many.jsonl", many)
+    asked = {"texts": documents, "domain": domain, "evaluate_every": 1, "minutes": 100, "steps": 2, **QUICK}
+    step, out = RecoveryTrainer.training_step, tmp_path / "out"
+
+    def kill(self, *args, **options):
+        if "triplets" in str(self.args.output_dir):
+            raise KeyboardInterrupt
+        return step(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecoveryTrainer, "training_step", kill)
+        patch.setattr(Steering, "spent", 1e5)
+        with pytest.raises(KeyboardInterrupt):
+            gaprune.recover(folder, out=out, **asked)
+    first, _ = gaprune.recover(folder, out=out, resume=True, **asked).records
+    assert first.training.steps == 1 < first.steps
 
 
 def test_the_parents_embeddings_continue_where_they_stopped(bert, many, quick, tmp_path, monkeypatch):

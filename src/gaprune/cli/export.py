@@ -57,6 +57,7 @@ def export(
     Example: gaprune export pruned --to onnx --int8 --out pruned-onnx
     """
     from gaprune.export.archive import pack
+    from gaprune.models.demo import local_folder
     from gaprune.pipelines.export import export_model
 
     if to == "archive":
@@ -71,7 +72,7 @@ def export(
         }.items():
             if given:
                 raise ConfigError(f"{option}: an archive keeps the model as it is.", "Leave it out with --to archive.")
-        packed = pack(model, out, overwrite=overwrite)
+        packed = pack(local_folder(model), out, overwrite=overwrite)
         answer(packed.as_dict(), _packed(packed), quiet=quiet, as_json=as_json)
         return
     with silence(quiet, as_json):

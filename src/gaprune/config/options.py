@@ -58,7 +58,14 @@ Values = Annotated[tuple[float, ...], BeforeValidator(_listed)]
 Fractions = Annotated[tuple[Annotated[float, AfterValidator(_fraction)], ...], BeforeValidator(_listed)]
 Counts = Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(_listed)]
 Size = Annotated[ByteSize, BeforeValidator(_size), Field(gt=0)]
-Source = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+
+
+def _expanded(value: Any) -> Any:
+    """Return a path as a text; ``~`` at its beginning is the user's folder, as in a shell."""
+    return str(Path(value).expanduser()) if isinstance(value, Path) or str(value).startswith("~") else value
+
+
+Source = Annotated[str, BeforeValidator(_expanded)]
 
 
 class Options(BaseModel):

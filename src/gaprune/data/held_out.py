@@ -51,10 +51,14 @@ def hold_out_queries(triplets: Triplets, *, share: float, most: int, seed: int) 
     wanted = max(1, min(most, round(share * len(triplets))))
     random.Random(seed).shuffle(groups)  # noqa: S311 (no secret)
     held_out: set[int] = set()
-    while len(held_out) < wanted and len(groups) > 1:
-        held_out.update(groups.pop())
+    for group in groups[1:]:
+        if len(held_out) + len(group) <= wanted:  # a large group, such as all that share an answer, is trained on
+            held_out.update(group)
+    if not held_out:
+        smallest = min(groups, key=len)
+        held_out.update(smallest)
     training = [item for number, item in enumerate(triplets) if number not in held_out]
-    return Triplets(training, triplets.name), [triplets[number] for number in sorted(held_out)][:most]
+    return Triplets(training, triplets.name), [triplets[number] for number in sorted(held_out)]
 
 
 def too_few_to_judge(triplets: Triplets, *, share: float = HELD_OUT, seed: int = 0) -> list[str]:

@@ -46,7 +46,7 @@ def check_destination(out: str | Path, *, overwrite: bool) -> Path:
         OutputError: If something is there and ``overwrite`` is false or GAPrune did not make it, or the parent folder
             cannot be written.
     """
-    out = Path(out).resolve()  # through links, so that a link is kept and its folder replaced
+    out = Path(out).expanduser().resolve()  # through links, so that a link is kept and its folder replaced
     if out.exists() and not overwrite:
         raise OutputError(
             f"{out} exists.", "Choose another --out (out=...), or replace it with --overwrite (overwrite=True)."

@@ -27,7 +27,7 @@ _OWN_TAGS = ("base_model:", "dataset_size:", "loss:", "region:", "license:", "ar
 
 _FORMATS = frozenset({"generated_from_trainer", "gguf", "onnx", "openvino", "pytorch", "safetensors", "tf", "jax"})
 
-_SOURCES = frozenset({"model", "parent", "domain", "general"})
+_SOURCES = frozenset({"model", "parent", "domain", "general", "texts"})
 """Options that name a hub id or a path."""
 
 _PLACES = frozenset({"out", "tasks", "vocabulary", "scores", "checkpoint", "checkpoints", "teacher_cache"})

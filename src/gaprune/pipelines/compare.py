@@ -107,7 +107,7 @@ def compare(
             "criteria, seeds: at least one of each is needed, or another model to compare with.",
             "For example criteria=['dai', 'magnitude'] (--criteria dai,magnitude), or against=['other'] (--against).",
         )
-    rivals = names_of(against)
+    rivals = names_of(against, model)
     model_name, parent = split_source(model)
     domain_name, domain_triplets = split_source(domain)
     general_name, general_triplets = split_source(general)

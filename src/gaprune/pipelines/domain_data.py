@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Self
 
@@ -105,9 +106,15 @@ def prepare_domain(
         "held_out_queries": len(queries),
         "text_count": texts,
         "is_labelled": is_labelled,
-        "warnings": [*warnings, *problems.problems],
+        "warnings": [*warnings, *(_without_folder(each, domain) for each in problems.problems)],
     }
     write_text(folder / _SUMMARY, json.dumps(summary, indent=2))
+
+
+def _without_folder(said: str, domain: str | Path) -> str:
+    """Return a problem of the data with the names of files in place of paths, because it is published with a model."""
+    parent = Path(domain).expanduser().parent
+    return said.replace(f"{parent}{os.sep}", "") if parent.name else said
 
 
 def _places(folder: Path) -> dict[str, Path]:

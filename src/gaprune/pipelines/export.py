@@ -161,7 +161,7 @@ def export_model(
             floor=least,
         )
         made = provenance and provenance.seen_from(destination, provenance.parent.find(folder))
-        made = (made or unpruned(model, source)).model_copy(update={"export": record})
+        made = _with_export(made or unpruned(model, source), record, is_shortened=shortened is not None)
         usage = target.usage()
         if made_for is not None:
             usage += "\n" + made_for.usage_of(graph_of(partial) or "", model)
@@ -169,6 +169,14 @@ def export_model(
         write_card(partial, card, destination.name)
         made.write(partial)
     return Exported(destination, folder_bytes(destination), folder_bytes(folder), record)
+
+
+def _with_export(made: Provenance, record: Export, *, is_shortened: bool) -> Provenance:
+    """Return the provenance of an export, without what was measured of longer embeddings than it has."""
+    if not is_shortened:
+        return made.model_copy(update={"export": record})
+    sizes = made.sparsity.model_copy(update={"parameters": record.parameters})
+    return made.model_copy(update={"export": record, "evaluation": None, "sparsity": sizes})
 
 
 def _recorded_domain(provenance: Provenance, folder: Path) -> tuple[Path | None, DomainReading]:

@@ -101,15 +101,17 @@ def loading_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def names_of(
-    against: Sequence[str | Path | SentenceTransformer],
+    against: Sequence[str | Path | SentenceTransformer], beside: str | Path | SentenceTransformer | None
 ) -> dict[str, str | Path | SentenceTransformer]:
     """Return the models by their names in the table: that of the folder, or the whole path if two are alike.
+
+    ``beside`` is the model that they are compared with, which is in the table too.
 
     Raises:
         ConfigError: If a model is named twice.
     """
     found: dict[str, str | Path | SentenceTransformer] = {}
-    folders = [Path(each).name for each in against if isinstance(each, str | Path)]
+    folders = [Path(each).name for each in (*against, beside) if isinstance(each, str | Path)]
     for number, each in enumerate(against, start=1):
         name = f"model {number}"
         if isinstance(each, str | Path):

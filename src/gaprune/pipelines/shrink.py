@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -17,7 +17,7 @@ from gaprune.config.recovery import OF_TRIPLETS
 from gaprune.config.shrink import Runtime, ShrinkOptions
 from gaprune.config.typed import ShrinkKeywords
 from gaprune.data.samples import sample_triplets
-from gaprune.errors import ConfigError, ModelError, TimeTooShortError, continued_by
+from gaprune.errors import ConfigError, GapruneError, ModelError, TimeTooShortError, continued_by
 from gaprune.evaluation.quality.changed import evaluate_queries
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -143,8 +143,9 @@ def shrink(
             partial(_train, pruned, parent, data, asked, minutes, checkpoints),
         )
         result = _finish(trained, parent, data, asked, _record(asked, data, Met.read(pruned), stages))
+        exported = None if asked.measured_in == "torch" else _export(result.out, data, asked)
         stages.remove()
-    return result
+    return replace(result, exported=exported)
 
 
 @contextmanager
@@ -256,7 +257,7 @@ def _record(asked: ShrinkOptions, data: DomainData, met: Met, stages: Stages) ->
 def _finish(
     trained: Path, parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, record: Shrink
 ) -> Shrunk:
-    """Judge the model beside its parent, and write it with its card, and for its runtime."""
+    """Judge the model beside its parent, and write it with its card."""
     child = load_model(trained / "model", device=str(parent.device), trust_remote_code=asked.trust_remote_code)
     made = Provenance.read(trained / "model")
     if made is None:
@@ -277,19 +278,36 @@ def _finish(
         queries=queries,
         overwrite=asked.overwrite,
     )
-    exported = None
-    if asked.measured_in != "torch":
-        exported = exported_folder(asked)
-        export_model(
+    return Shrunk(out, provenance, evaluation, None)
+
+
+def _export(out: Path, data: DomainData, asked: ShrinkOptions) -> Path | None:
+    """Write the finished model for its runtime, and return the folder; ``None`` if that fails, which is said."""
+    folder = exported_folder(asked)
+    try:
+        made = export_model(
             out,
             to=asked.measured_in,
             int8=True,
-            out=exported,
+            out=folder,
             domain=data.domain,
+            force=True,  # its speed is what was asked for; where int8 costs much, that is said
             overwrite=asked.overwrite,
             trust_remote_code=asked.trust_remote_code,
         )
-    return Shrunk(out, provenance, evaluation, exported)
+    except (GapruneError, KeyboardInterrupt) as error:
+        again = f"gaprune export {out} --to {asked.measured_in} --int8 --out {folder} --domain {asked.domain}"
+        say(f"The model is finished: {out}. Only its int8 form is missing; to write it: {again}")
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        say(str(error))
+        return None
+    if made.record.below_floor:
+        say(
+            f"Warning: in int8 the cosine between an embedding and the model's is {made.record.cosine_mean:.4f} on "
+            f"average and {made.record.cosine_min:.4f} at the lowest: measure its quality before you use {folder}."
+        )
+    return folder
 
 
 def _with_given_names(made: Provenance, asked: ShrinkOptions) -> Provenance:

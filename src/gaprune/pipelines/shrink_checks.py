@@ -77,4 +77,5 @@ def _check_stages(asked: ShrinkOptions) -> None:
 
 def exported_folder(asked: ShrinkOptions) -> Path:
     """Return the folder of the model that is written for a runtime."""
-    return Path(f"{asked.out}-{asked.measured_in}")
+    out = Path(str(asked.out)).resolve()
+    return out.with_name(f"{out.name}-{asked.measured_in}")

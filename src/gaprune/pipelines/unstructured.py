@@ -26,7 +26,7 @@ from gaprune.pruning.zeros import Pruning, check_zeros
 from gaprune.reconstruction.reconstruct import Start
 from gaprune.reconstruction.validate import Reconstruction, reconstruct
 from gaprune.recovery.rounds import Round
-from gaprune.util.distributed import rank
+from gaprune.util.distributed import gather, rank
 from gaprune.util.files import locked, temporary_folder
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ def score_weights(run: Prepared, stack: ExitStack) -> dict[str, Scores]:
     else:
         paths = dict.fromkeys(run.criteria, kept)
     with locked(kept) if kept is not None and not rank() else nullcontext():  # wait for runs that measure the same
-        new = [name for name, path in paths.items() if not path.exists()]
+        missing = [name for name, path in paths.items() if not path.exists()]
+        new = gather(missing)[0]  # what the first process finds after it has waited holds for all
+        if not new and kept is not None:
+            paths = dict.fromkeys(run.criteria, kept)
         if new:
             _measure_and_score(run, {name: paths[name] for name in new}, origins)
     scores = {name: Scores.load(path) for name, path in paths.items()}

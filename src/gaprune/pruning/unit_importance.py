@@ -126,6 +126,8 @@ class UnitRanking:
         if without:
             if self._quick is not None:
                 identity |= self._recipe.model_dump(mode="json", include=set(ReconstructionOptions.model_fields))
+                fitted = self._calibration.of_user()
+                identity["reconstructed on"] = {kind: each.fingerprint for kind, each in fitted.items()}
             measured = sorted(needs.domain), sorted(needs.general)
             part = hashlib.sha256(json.dumps([identity, measured], sort_keys=True).encode()).hexdigest()[:16]
         recipe = self._recipe.model_copy(update={"resume": True}) if part in self._begun else self._recipe

@@ -56,7 +56,9 @@ def fit_norm(norm: Any, means: Tensor, *, ridge: float) -> tuple[Tensor, Tensor]
     square = square.clamp_min(torch.finfo(square.dtype).tiny)
     scale = (cross + ridge * square) / ((1 + ridge) * square)
     shift = torch.zeros_like(scale) if bias is None else parent - scale * own
-    norm.weight.mul_(scale.to(norm.weight))
-    if bias is not None:
+    if bias is None:  # some families multiply by 1 + weight: what ones come out as is the scale
+        norm.weight.add_(norm(torch.ones_like(norm.weight)) * (scale - 1).to(norm.weight))
+    else:
+        norm.weight.mul_(scale.to(norm.weight))
         bias.copy_((scale * bias.double() + shift).to(bias))
     return scale, shift

@@ -78,6 +78,11 @@ class PairedBlockStream:
             return point
         return HookPoint(path, "output" if self._outputs else "input")
 
+    def looks_behind(self, linear: LinearLayer) -> bool:
+        """Whether the last linear layer of the next block is compared behind the blocks that were removed there."""
+        paths = [path for path, module in self._block.named_modules() if module is linear.module]
+        return any(self._point(path).path != path for path in paths)
+
     def copy_final_norm(self) -> None:
         """If the blocks behind the next one were removed, copy their final norm to it (post-norm models)."""
         for path, point in self._residual_points.items():

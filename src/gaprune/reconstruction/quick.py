@@ -134,20 +134,22 @@ class Quick:
         with evaluating(parent), evaluating(draft):
             whole = shared_streams(parent, self._fitted, self.recipe, prompts)
             own = [(share, stream.through(draft, kept)) for share, stream in whole]
+            behind = [(share, stream.through(parent)) for share, stream in whole]
             held_out = {kind: block_stream(draft, each, self.recipe, prompts) for kind, each in judged.items()}
             for place, layer in enumerate(track(kept, "Trying the model without each layer")):
                 for _, stream in whole:
                     stream.advance(layer - stream.next)
-                here = own if removed else [(share, stream.through(draft)) for share, stream in whole]
+                here = [(share, stream.through(parent)) for share, stream in whole]
                 if layer in layers:
-                    with self._refitted(draft, place, kept, own, whole) if place else nullcontext():
+                    with self._refitted(draft, place, kept, own, behind, whole) if place else nullcontext():
                         for kind, stream in held_out.items():
                             changes[kind][layer] = references[kind].compared(stream.embeddings(without=place))
                 for kind, stream in held_out.items() if place else ():
                     influences[kind].append(_advanced(stream))
-                own = here
+                own = own if removed else [(share, stream.through(draft)) for share, stream in here]
                 for _, stream in own:
                     stream.advance(place - stream.next)
+                behind = here
             for kind, stream in held_out.items():
                 influences[kind].append(_advanced(stream))
         return {
@@ -157,19 +159,27 @@ class Quick:
 
     @contextmanager
     def _refitted(
-        self, draft: SentenceTransformer, place: int, kept: Sequence[int], own: _Streams, whole: _Streams
+        self,
+        draft: SentenceTransformer,
+        place: int,
+        kept: Sequence[int],
+        own: _Streams,
+        behind: _Streams,
+        whole: _Streams,
     ) -> Iterator[None]:
         """Fit the last linear layer of the block before ``place`` for a while, as if there were no block there.
 
-        To that block the texts ``own`` have come. The texts ``whole`` have come to the block at ``place``, and go on
-        through it.
+        To the block before it the texts have come in the draft (``own``) and in the parent (``behind``). In the parent
+        they have also come to the block at ``place`` (``whole``) and go on through it, if that is what is compared.
         """
         linear, block = _last_linear_layers(draft)[place - 1], blocks(draft)[place - 1]
         before = copy.deepcopy(block.state_dict())
+        left = [layer for layer in kept if layer != kept[place]]
         moments = []
-        for (share, stream), (_, parents) in zip(own, whole, strict=True):
-            left = [layer for layer in kept if layer != kept[place]]
+        for (share, stream), (_, earlier), (_, parents) in zip(own, behind, whole, strict=True):
             pair = PairedBlockStream(stream, parents, left)
+            if not pair.looks_behind(linear):
+                pair = PairedBlockStream(stream, earlier, left)
             pair.copy_final_norm()
             moments.append((share, pair.moments([linear])))
         try:

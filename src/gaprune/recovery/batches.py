@@ -42,7 +42,10 @@ def _take_disjoint(waiting: deque[int], count: int, texts: Sequence[frozenset[st
 
 
 class _Pool:
-    """Triplets in an order that is shuffled again for every pass; a triplet is only ever postponed, never skipped."""
+    """Triplets in an order that is shuffled again for every pass; a triplet is only ever postponed, never skipped.
+
+    One that still waits is not in the next pass again: where many share a text, the list would grow with every pass.
+    """
 
     def __init__(self, items: Sequence[Triplet], negatives: int, seed: str) -> None:
         self.texts = [frozenset(row(item, negatives)) for item in items]
@@ -55,7 +58,8 @@ class _Pool:
         if len(drawn) < count:  # the next pass
             order = list(range(len(self.texts)))
             self._random.shuffle(order)
-            waiting = deque(order)
+            behind = set(self._waiting)
+            waiting = deque(index for index in order if index not in behind)
             drawn += _take_disjoint(waiting, count - len(drawn), self.texts, taken)
             self._waiting += waiting
         return drawn

@@ -83,11 +83,19 @@ def check_masked(model: SentenceTransformer, masks: Mapping[str, Tensor]) -> int
     return sum(int(mask.sum()) for mask in masks.values())
 
 
+_DROPOUT = ("dropout", "attention_dropout", "activation_dropout", "hidden_dropout")
+"""Names of the rates with which modules call the function instead of a module of dropout."""
+
+
 @contextmanager
 def without_dropout(model: SentenceTransformer) -> Iterator[None]:
     """Switch dropout off inside the block; modules remain in training mode, which recomputing activations needs."""
-    names = {module: "p" if isinstance(module, nn.Dropout) else "attention_dropout" for module in model.modules()}
-    rates = [(module, name) for module, name in names.items() if isinstance(getattr(module, name, None), float)]
+    rates = [
+        (module, name)
+        for module in model.modules()
+        for name in (("p",) if isinstance(module, nn.Dropout) else _DROPOUT)
+        if isinstance(getattr(module, name, None), float)
+    ]
     before = [getattr(module, name) for module, name in rates]
     try:
         for module, name in rates:

@@ -96,13 +96,14 @@ def recover_model(
     *,
     teacher: Teacher | None = None,
     seconds: float | None = None,
+    prepared: float = 0.0,
     label: str = "Recovering",
 ) -> Training:
     """Train ``model`` in place; its weights that are zero stay zero.
 
-    It is trained in float32 (or with bfloat16 autocast), for at most ``seconds`` if they are given, and has its own
-    dtype and evaluation mode again afterwards. It gets the weights of the step with the lowest held-out loss, or the
-    last ones without held-out texts.
+    It is trained in float32 (or with bfloat16 autocast), for at most ``seconds`` if they are given, of which
+    ``prepared`` were spent before, and has its own dtype and evaluation mode again afterwards. It gets the weights of
+    the step with the lowest held-out loss, or the last ones without held-out texts.
 
     Raises:
         ConfigError: If the device, its memory or the number of processes does not suffice.
@@ -114,7 +115,7 @@ def recover_model(
     from transformers import TrainerState
 
     from gaprune.recovery.losses import RecoveryLoss, make_loss
-    from gaprune.recovery.trainer import RecoveryTrainer, Steering, is_out_of_patience
+    from gaprune.recovery.trainer import RecoveryTrainer, Steering, has_ended
 
     arguments = training_arguments(model, data, options, checkpoints)
     processes = arguments.world_size
@@ -124,7 +125,7 @@ def recover_model(
     resumed = checkpoints.last(processes)
     if resumed is not None:
         state = TrainerState.load_from_json(str(resumed / "trainer_state.json"))
-        if is_out_of_patience(state, options.patience):  # it was interrupted after its last step
+        if has_ended(state, options.patience):  # it was interrupted after its last step
             batches, arguments.max_steps = batches[: state.global_step], state.global_step
     with ExitStack() as stack:
         stack.enter_context(_explained_memory())
@@ -136,7 +137,8 @@ def recover_model(
         after_step = stack.enter_context(trained)
         if options.gradient_checkpointing:
             stack.enter_context(gradient_checkpointing(model))
-        steering = Steering(stack.enter_context(stage(label, total=options.steps)), options.patience, seconds)
+        shown = stack.enter_context(stage(label, total=options.steps))
+        steering = Steering(shown, options.patience, seconds, prepared)
         trainer = RecoveryTrainer(
             model=model,
             args=arguments,

@@ -172,9 +172,11 @@ def _distilled(
         }
     )  # fmt: skip
     teacher = _teacher(parent, texts, asked, parent_sha256)
-    left = None if seconds is None or world_size() > 1 else seconds - (time.monotonic() - start)
-    points = checkpoints.of("texts")
-    training = recover_model(child, texts, asked, points, teacher=teacher, seconds=left, label="Distilling")
+    limit = None if world_size() > 1 else seconds  # several processes have to stop at the same step
+    prepared, points = time.monotonic() - start, checkpoints.of("texts")
+    training = recover_model(
+        child, texts, asked, points, teacher=teacher, seconds=limit, prepared=prepared, label="Distilling"
+    )
     return Stage(asked, texts, training)
 
 

@@ -158,15 +158,35 @@ def is_out_of_patience(state: TrainerState, patience: int | None) -> bool:
     return patience is not None and since >= patience
 
 
+def has_ended(state: TrainerState, patience: int | None) -> bool:
+    """Return whether a training of which this is the last checkpoint had run out of patience or time."""
+    return is_out_of_patience(state, patience) or bool(_kept(state).get("is_over"))
+
+
+def _kept(state: TrainerState) -> dict[str, Any]:
+    """Return what :class:`Steering` kept in a checkpoint; nothing before the first."""
+    kept: Any = state.stateful_callbacks if state.global_step else {}
+    return dict(kept.get(Steering.__name__, {}).get("attributes", {}))
+
+
 class Steering(TrainerCallback, ExportableState):
     """Evaluates after the last step, stops if patience or time runs out, and shows how far the training is.
 
     The time is that of all runs: checkpoints keep how much of it is spent.
+
+    Args:
+        shown: Shows how far it is.
+        patience: Looks at held-out texts without an improvement after which it stops.
+        seconds: After how many it stops, with those of the preparation.
+        prepared: Seconds of this run that were spent before the training.
     """
 
-    def __init__(self, shown: Stage, patience: int | None, seconds: float | None = None) -> None:
+    def __init__(
+        self, shown: Stage, patience: int | None, seconds: float | None = None, prepared: float = 0.0
+    ) -> None:
         self.shown, self.patience, self.label = shown, patience, shown.description
         self.seconds, self._began, self._before = seconds, time.monotonic(), 0.0
+        self._prepared, self._is_over = prepared, False
 
     @property
     def spent(self) -> float:
@@ -175,19 +195,21 @@ class Steering(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps, in the form of transformers."""
-        return {"args": {}, "attributes": {"spent": self.spent}}
+        found = {"spent": self.spent, "prepared": self._prepared, "is_over": self._is_over}
+        return {"args": {}, "attributes": found}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Read from the checkpoint how much time is spent."""
         del args, control
-        kept: Any = state.stateful_callbacks
-        self._before = float(kept.get(type(self).__name__, {}).get("attributes", {}).get("spent", 0.0))
+        kept = _kept(state)
+        self._before = float(kept.get("spent", 0.0))
+        self._prepared += float(kept.get("prepared", 0.0))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Show the step, and ask for an evaluation and a checkpoint after the last one."""
         self.shown.update(state.global_step)
-        late = self.seconds is not None and self.spent > self.seconds
-        if late or state.global_step >= state.max_steps:
+        self._is_over = self.seconds is not None and self._prepared + self.spent > self.seconds
+        if self._is_over or state.global_step >= state.max_steps:
             control.should_training_stop = True
             control.should_evaluate = args.eval_strategy != "no"
             control.should_save = args.save_strategy != "no"

@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING
 
 from gaprune.export.records import Structured
 from gaprune.report.sentences import percent
-from gaprune.report.shrink import answer_sentence
+from gaprune.report.shrink import answer_sentence, is_held_out
 
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.index import ParentIndex
     from gaprune.evaluation.quality.scores import Evaluation
     from gaprune.export.provenance import Provenance
 
-_DOMAIN = "domain"
-"""The domain that ``gaprune shrink`` judges by."""
-
 
 def answer_text(provenance: Provenance, evaluation: Evaluation | None) -> str:
     """Return size, speed, quality and index beside the parent, each as far as it was measured."""
     index = _index(provenance.parent_index)
-    if provenance.shrink is not None and evaluation is not None and _DOMAIN in evaluation.domains:
+    if evaluation is not None and is_held_out(provenance, evaluation):
         return answer_sentence(provenance, evaluation).rstrip(".") + index
     return _size(provenance) + _quality(evaluation) + index
 

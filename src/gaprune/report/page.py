@@ -24,7 +24,7 @@ from gaprune.report.rows import (
     training_rows,
 )
 from gaprune.report.sentences import ZEROS, export_lines, leak_lines, recovery_lines, summary
-from gaprune.report.shrink import HEADER, cost_rows, remarks
+from gaprune.report.shrink import HEADER, cost_rows, is_held_out, remarks
 
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.changed import ChangedQueries, Found
@@ -59,7 +59,7 @@ def report_page(provenance: Provenance, queries: ChangedQueries | None = None) -
         Section("cost", "Cost", _cost(provenance)),
         Section("mixes", "Mixes that were considered", _mixes(provenance)),
         Section("recovery", "Recovery", _recoveries(provenance)),
-        Section("queries", "Queries that changed", _queries(provenance, queries)),
+        Section("queries", "Queries that changed", _queries(provenance, evaluation, queries)),
         Section("data", "Data", _data(provenance)),
         Section("provenance", "Provenance", _provenance(provenance)),
         Section("recipe", "Recipe", _recipes(provenance)),
@@ -90,8 +90,8 @@ def _quality(provenance: Provenance, evaluation: Evaluation | None) -> list[Part
     ]
 
 
-def _queries(provenance: Provenance, queries: ChangedQueries | None) -> list[Part]:
-    if queries is None:
+def _queries(provenance: Provenance, evaluation: Evaluation | None, queries: ChangedQueries | None) -> list[Part]:
+    if evaluation is None or queries is None:
         return []
     changed = [
         Part(
@@ -103,7 +103,7 @@ def _queries(provenance: Provenance, queries: ChangedQueries | None) -> list[Par
         for word, found in (("Worse", queries.worse), ("Better", queries.better))
         for each in found
     ]
-    kind = "held-out queries" if provenance.shrink is not None else "queries of the tasks"
+    kind = "held-out queries" if is_held_out(provenance, evaluation) else "queries of the tasks"
     lines = [f"The {kind} whose nDCG@10 changed most; ✓ marks the relevant documents."]
     return [Part(lines=lines), *changed] if changed else []
 
@@ -213,14 +213,15 @@ def _recipes(provenance: Provenance) -> list[Part]:
     """Return the options that differ from their defaults, of every step, as YAML to copy."""
     paths = "Of every path only the last part is recorded: put the folder before it."
     tasks = " --tasks TASKS" if provenance.evaluation is not None else ""
-    parts = []
+    parts, recoveries = [], list(provenance.recoveries)
     if provenance.shrink is not None and provenance.shrink.options:
         command = "gaprune shrink --recipe shrink.yaml --out DIR"
-        return [Part(lines=[paths], code=recipe_text(command, provenance.shrink.options, ShrinkOptions, _PLACES))]
-    if provenance.recipe:
+        parts.append(Part(lines=[paths], code=recipe_text(command, provenance.shrink.options, ShrinkOptions, _PLACES)))
+        del recoveries[0]  # its own
+    elif provenance.recipe:
         command = f"gaprune prune --recipe prune.yaml{tasks if not provenance.recoveries else ''} --out DIR"
         parts.append(Part(lines=[paths], code=recipe_text(command, provenance.recipe, Recipe, _PLACES)))
-    for each in provenance.recoveries:
+    for each in recoveries:
         judged = tasks if each is provenance.recoveries[-1] else ""
         command = f"gaprune recover DIR --recipe recover.yaml{judged} --out DIR2"
         parts.append(Part(code=recipe_text(command, each.options, RecoveryOptions, _PLACES)))

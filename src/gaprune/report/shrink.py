@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 HEADER = ("", "parent", "this model", "ratio")
 
+DOMAIN = "domain"
+"""The domain that ``gaprune shrink`` judges by."""
+
 _PERFECT = 0.999
 """nDCG@10 from which held-out queries are too easy to judge a model by."""
 
@@ -55,7 +58,7 @@ def _quality_rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for domain in evaluation.domains:
         mine, its = evaluation.mean(domain), evaluation.parent_mean(domain)
-        label = "held-out queries of the domain" if domain == "domain" else f"held-out {domain} queries"
+        label = "held-out queries of the domain" if domain == DOMAIN else f"held-out {domain} queries"
         rows.append((f"nDCG@10, {label}", _score(its), _score(mine), _kept(mine, its)))
         index = evaluation.parent_index(domain)
         if index is not None and index.value is not None and index.parent:
@@ -85,7 +88,7 @@ def answer_sentence(provenance: Provenance, evaluation: Evaluation) -> str:
     found, sizes = provenance.shrink, provenance.sparsity
     if found is None:
         raise ValueError("this model was not made by shrink")
-    mine, its = evaluation.mean("domain"), evaluation.parent_mean("domain")
+    mine, its = evaluation.mean(DOMAIN), evaluation.parent_mean(DOMAIN)
     trained = "training on your labels" if found.is_labelled else "distillation on your texts"
     if not its:
         quality = f"an nDCG@10 of {mine:.3f} (its parent has 0)"
@@ -111,9 +114,14 @@ def remarks(provenance: Provenance, evaluation: Evaluation) -> list[str]:
             f"Note: the timings scattered, as they do while other programs run: the speedup is between {low:.2f} and "
             f"{high:.2f} (95 %). `gaprune bench` measures it again."
         )
-    if evaluation.mean("domain") >= _PERFECT:
+    if is_held_out(provenance, evaluation) and evaluation.mean(DOMAIN) >= _PERFECT:
         found.append(_too_easy("the held-out queries of the domain"))
     return found
+
+
+def is_held_out(provenance: Provenance, evaluation: Evaluation) -> bool:
+    """Return whether a model was judged by the queries that ``gaprune shrink`` held out, not by tasks of its user."""
+    return provenance.shrink is not None and DOMAIN in evaluation.domains
 
 
 def _missed(found: Shrink | None) -> list[str]:

@@ -41,7 +41,7 @@ def check_file(path: str | Path, *, overwrite: bool = False) -> Path:
     Raises:
         OutputError: If it is a folder, exists and ``overwrite`` is false, or its folder cannot be written.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         raise OutputError(f"{path} is a folder.", "Give the name of a file.")
     if path.exists() and not overwrite:

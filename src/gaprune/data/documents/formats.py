@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 _FRONT = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$", re.DOTALL | re.MULTILINE)
 _TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.MULTILINE)
 
-_LEFT_OUT = {"script", "style", "template", "noscript", "nav", "header", "footer", "aside", "table", "pre", "form"}
+_LEFT_OUT = {
+    "script", "style", "svg", "template", "noscript", "nav", "header", "footer", "aside", "table", "pre", "form"
+}  # fmt: skip
 """Elements whose text is not prose of the document."""
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -121,7 +123,7 @@ class _Reader(HTMLParser):
             self.end_block()
             self._left_out.append(tag)
         elif tag == "title":
-            self._in_title = True
+            self._in_title = not self._left_out
         elif tag in _HEADINGS or tag in _PARAGRAPHS:
             self.end_block()
             self._level = _HEADINGS.get(tag, 0)

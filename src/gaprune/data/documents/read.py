@@ -25,6 +25,8 @@ _LONGEST_TITLE = 15
 
 _SENTENCE_ENDS = (".", "!", "?", ":", ";", ",", "…", "。", "！", "？")  # noqa: RUF001 (they are meant)
 _IDS = ("_id", "id", "doc_id")
+_ABOUT = ("README.md", "README.txt")
+"""Files that say what a folder of triplets holds, as a clone of a data set has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +195,10 @@ def _document(name: str, title: str, blocks: Iterable[Block], path: Path) -> Doc
 def holds_documents(source: str | Path, columns: Collection[str] = ()) -> bool:
     """Return whether ``source`` holds documents from which triplets have to be made, not triplets.
 
-    Files that hold neither, such as images, do not count. A ``.jsonl`` file holds documents if its first object has a
-    text, unless it has a query, or ``columns`` are mapped. A folder in the layout of BEIR holds
-    triplets if it has judgements, and so does a name that is no file and no folder: it is a data set on the hub.
+    Files that hold neither, such as images, do not count, nor does the README of a folder of triplets. A ``.jsonl``
+    file holds documents if its first object has a text, unless it has a query, or ``columns`` are mapped. A folder in
+    the layout of BEIR holds triplets if it has judgements, and so does a name that is no file and no folder: it is a
+    data set on the hub.
 
     Raises:
         DataError: If a folder holds both.
@@ -205,6 +208,8 @@ def holds_documents(source: str | Path, columns: Collection[str] = ()) -> bool:
         return False
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if _counts(each, path))
     kinds = {_is_document(each, columns): each for each in files}
+    if len(kinds) > 1:
+        kinds = {_is_document(each, columns): each for each in files if each.name not in _ABOUT}
     if len(kinds) > 1:
         raise DataError(
             f"holds both documents ({kinds[True].name}) and triplets ({kinds[False].name}).",
@@ -236,8 +241,8 @@ def _counts(path: Path, folder: Path) -> bool:
 
 
 def _is_document(path: Path, columns: Collection[str]) -> bool:
-    if path.suffix.lower() == ".jsonl":
+    if format_of(path) == ".jsonl":
         first = next(iter(read_jsonl(path)), None)
         names = {name.strip().lower() for name in first.fields} if first is not None else set()
         return "text" in names and not columns and not names & set(NAMES["query"])
-    return path.suffix.lower() in DOCUMENT_SUFFIXES
+    return format_of(path) in DOCUMENT_SUFFIXES

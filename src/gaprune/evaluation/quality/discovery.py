@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gaprune.data.readers.columns import is_triplet
+from gaprune.data.readers.judged import is_judged
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.classification import ClassificationTask
 from gaprune.evaluation.quality.files import read_records
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from gaprune.evaluation.quality.task import Task
 
 _LAYOUTS = (
-    "A task is a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv (retrieval), a folder with train.jsonl "
-    "and test.jsonl (classification), or a .jsonl file of sentence1, sentence2, score or of query, positive, negative."
+    "A task is a folder with corpus.jsonl, queries.jsonl and qrels/test.tsv, or what MS MARCO calls them (retrieval), "
+    "a folder with train.jsonl and test.jsonl (classification), or a .jsonl file of sentence1, sentence2, score or of "
+    "query, positive, negative."
 )
 
 
@@ -68,7 +70,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_retrieval(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("corpus.jsonl", "queries.jsonl", "qrels"))
+    return is_judged(folder) or any((folder / name).exists() for name in ("queries.jsonl", "qrels"))
 
 
 def _is_classification(folder: Path) -> bool:
