@@ -62,4 +62,4 @@ def search(model: SentenceTransformer, question: str, answers: list[str]) -> Non
 if __name__ == "__main__":
     minutes = float(sys.argv[1]) if sys.argv[1:] else 8.0
     few = {"triplets": 32, "layer_triplets": 12, "reconstruction_triplets": 24}
-    main(demo_model(), Path(tempfile.mkdtemp()), speedup=2, minutes=minutes, held_out=0.25, prune=few)
+    main(demo_model(), Path(tempfile.mkdtemp()), speedup=2, runtime="torch", minutes=minutes, held_out=0.25, prune=few)

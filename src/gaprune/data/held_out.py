@@ -51,7 +51,7 @@ def hold_out_queries(triplets: Triplets, *, share: float, most: int, seed: int) 
     wanted = max(1, min(most, round(share * len(triplets))))
     random.Random(seed).shuffle(groups)  # noqa: S311 (no secret)
     held_out: set[int] = set()
-    for group in groups[1:]:
+    for group in reversed(groups[1:]):
         if len(held_out) + len(group) <= wanted:  # a large group, such as all that share an answer, is trained on
             held_out.update(group)
     if not held_out:
