@@ -3,7 +3,7 @@
     python benchmarks/footprint.py [--int8 [--quality] [--shapes] [--work DIR]] [--write]
 
 Each model is measured by `gaprune.bench` with its parent in turn in one process; quality is that of the tasks of
-benchmarks/units.py. With ``--int8``, the parent and two children in every int8 form are timed in turn with the parent
+benchmarks/units.py. With ``--int8``, the parent and its children in every int8 form are timed in turn with the parent
 in PyTorch in fp32, all in one process on one thread, by the processor's time; ``--quality`` evaluates them. Finished
 rows are kept in benchmarks/results/footprint.jsonl; models and exports in ``--work``, if that is given. Time depends
 on shapes alone: with ``--shapes`` children are pruned by magnitude in seconds, and their quality means nothing.
@@ -48,6 +48,7 @@ CHILDREN: dict[str, dict[str, Any] | None] = {
     "parent": None,
     "width 0.5": {"width": 0.5},
     "width 0.5, depth 2": {"width": 0.5, "depth": 2},
+    "width 0.5, depth 3": {"width": 0.5, "depth": 3},
 }
 FORMS: dict[str, dict[str, Any]] = {
     "ONNX, dynamic": {"to": "onnx"},

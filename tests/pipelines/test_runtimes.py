@@ -10,7 +10,9 @@ from gaprune.config.shrink import ShrinkOptions
 from gaprune.data.samples import sample_triplets
 from gaprune.errors import GapruneError, MissingExtraError, OutputError
 from gaprune.evaluation.cost.latency import Speed
+from gaprune.export.comparison import Floor
 from gaprune.models.exported import ExportedModel
+from gaprune.pipelines import export as exporting
 from gaprune.pipelines import runtimes, shrink
 from gaprune.pipelines.meet_target import meet_target
 from gaprune.pipelines.runtimes import RuntimeChoice, choose_runtime, measuring
@@ -87,9 +89,21 @@ def test_one_that_cannot_run_the_parent_is_named_and_left_out(parent, timed, tmp
     monkeypatch.setattr(runtimes, "export_model", export)
     choose_runtime(parent, None, tmp_path)
     assert RuntimeChoice.read(tmp_path).chosen == "onnx"
-    assert "The parent cannot run in openvino in int8: an operator is unknown" in capsys.readouterr().err
+    assert "Speeds are not measured in openvino in int8. an operator is unknown" in capsys.readouterr().err
     with pytest.raises(GapruneError, match="an operator is unknown"):
         choose_runtime(parent, "openvino", tmp_path)
+
+
+def test_one_in_which_int8_costs_too_much_is_left_out(parent, timed, tmp_path, monkeypatch, capsys):
+    timed(onnx=2.0, openvino=1.5)
+    monkeypatch.setattr(exporting, "INT8_FLOOR", Floor(1.0, 1.0))
+    choose_runtime(parent, None, tmp_path)
+    assert RuntimeChoice.read(tmp_path).chosen == "torch"
+    assert (
+        "Speeds are not measured in onnx in int8. The export is too far from the original." in capsys.readouterr().err
+    )
+    choose_runtime(parent, "onnx", tmp_path)
+    assert RuntimeChoice.read(tmp_path).chosen == "onnx", "what is asked for is taken"
 
 
 def test_what_is_not_installed_is_not_tried(parent, tmp_path, monkeypatch):

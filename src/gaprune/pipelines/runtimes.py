@@ -76,8 +76,9 @@ def check_runtime(runtime: Runtime) -> None:
 def choose_runtime(parent: SentenceTransformer, given: Runtime | None, folder: Path) -> None:
     """Write to ``folder`` where speeds are measured: what is given, or else where the parent is fastest here.
 
-    What is tried beside PyTorch are the runtimes that are installed. Where the parent cannot be written for one, that
-    is said. On an accelerator only PyTorch is tried.
+    What is tried beside PyTorch are the runtimes that are installed. Where the parent cannot be written for one, or
+    its embeddings there are too far from its own, that is said, and it is left out. On an accelerator only PyTorch is
+    tried.
 
     Raises:
         GapruneError: If the parent cannot be written for the runtime that is given.
@@ -85,11 +86,11 @@ def choose_runtime(parent: SentenceTransformer, given: Runtime | None, folder: P
     found: dict[Runtime, tuple[float, float]] = {}
     for runtime in _tried(parent, given):
         try:
-            found[runtime] = _try(parent, runtime, folder)
+            found[runtime] = _try(parent, runtime, folder, force=given is not None)
         except GapruneError as error:
             if given is not None:
                 raise
-            say(f"The parent cannot run in {in_words(runtime)}: {error.problem}")
+            say(f"Speeds are not measured in {in_words(runtime)}. {error.problem}")
     faster = [runtime for runtime, (speedup, _) in found.items() if speedup > 1]
     fastest: Runtime = max(faster, key=lambda each: found[each][0]) if faster else "torch"
     chosen = given or fastest
@@ -111,11 +112,11 @@ def _tried(parent: SentenceTransformer, given: Runtime | None) -> Iterator[Runti
             yield runtime
 
 
-def _try(parent: SentenceTransformer, runtime: Runtime, beside: Path) -> tuple[float, float]:
+def _try(parent: SentenceTransformer, runtime: Runtime, beside: Path, *, force: bool) -> tuple[float, float]:
     """Return how many times faster than in PyTorch the parent is, and the seconds that writing it took."""
     with temporary_folder(beside) as folder:
         began = time.perf_counter()
-        its = _exported(parent, runtime, folder)
+        its = _exported(parent, runtime, folder, force=force)
         seconds = time.perf_counter() - began
         return measure_speed(its, TorchModel(parent), rounds=_ROUNDS, texts=FEW_TEXTS).speedup, seconds
 
@@ -148,8 +149,8 @@ def measuring(parent: SentenceTransformer, runtime: Runtime, beside: Path) -> It
         yield measure
 
 
-def _exported(model: SentenceTransformer, runtime: Runtime, folder: Path) -> ExportedModel:
+def _exported(model: SentenceTransformer, runtime: Runtime, folder: Path, *, force: bool = True) -> ExportedModel:
     model.save_pretrained(str(folder / "model"), create_model_card=False)
     with quiet():
-        export_model(folder / "model", to=runtime, int8=True, out=folder / "exported", force=True)
+        export_model(folder / "model", to=runtime, int8=True, out=folder / "exported", force=force)
     return ExportedModel(folder / "exported")
