@@ -43,8 +43,8 @@ CONSTANTS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     "reconstruction_triplets": ("width", "reconstruction_triplets", (128, 64, 192)),
     "general_share": ("width", "general_share", (0.3, 0.0, 0.5)),
     "tempering": ("weights", "criterion", ("dai", "dai:tempering=0", "dai:tempering=1")),
-    "layer_triplets": ("depth", "layer_triplets", (64, 32, 16)),
-    "layer_triplets of a search": ("search", "layer_triplets", (64, 32, 16)),
+    "layer_triplets": ("depth", "layer_triplets", (32, 64, 16)),
+    "layer_triplets of a search": ("search", "layer_triplets", (32, 64, 16)),
 }
 """For each constant: what is removed, the option, and its values, the default first."""
 

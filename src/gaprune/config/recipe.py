@@ -38,7 +38,7 @@ class ReconstructionOptions(Options):
         0.3, ge=0, lt=1, description="Share of general texts in the fit, if general data are named."
     )
     layer_triplets: int = Field(
-        64,
+        32,
         ge=1,
         description="Depth: triplets of each kind to measure the effect of a layer on; held-out ones if the run "
         "reconstructs.",

@@ -30,6 +30,9 @@ _TRIPLETS = (512, 256, 128, 64)
 """Triplets of each data set that pruning is measured on: the first number that there is time for, and at most as many
 as there are. Triplets of the search and of the reconstruction become fewer in proportion."""
 
+_FEWEST_OF_A_LAYER = 8
+"""Triplets that layers and mixes are compared by at least."""
+
 _PASSES_OVER_ALL, _PASSES_OF_THE_FIT, _PASSES_OF_A_LAYER = 4.5, 6.0, 3.5
 """Forward passes that a pruning costs: over all calibration triplets for measuring, over those of the reconstruction,
 and for each layer of the parent over those of the search (``layer_triplets``)."""
@@ -253,7 +256,7 @@ def _settings(parent: SentenceTransformer, asked: ShrinkOptions, *, most: int) -
     for count in _TRIPLETS[1:]:
         less = {
             "triplets": min(count, whole.triplets),
-            "layer_triplets": max(1, whole.layer_triplets * count // _TRIPLETS[0]),
+            "layer_triplets": max(_FEWEST_OF_A_LAYER, whole.layer_triplets * count // _TRIPLETS[0]),
             "reconstruction_triplets": max(1, whole.reconstruction_triplets * count // _TRIPLETS[0]),
             "rounds": 1,
         }
