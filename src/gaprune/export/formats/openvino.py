@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from gaprune.export.comparison import INT8_FLOOR, Agreement
 from gaprune.export.formats.base import register
 from gaprune.export.formats.graphs import GraphFormat
 from gaprune.models.formats import GRAPHS
-from gaprune.util.progress import stage
+from gaprune.util.progress import is_shown, stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,9 +116,9 @@ def _quantised(graph: Any, feeds: Sequence[Mapping[str, NDArray[np.int64]]]) -> 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep NNCF's messages and progress bars from stdout, which is for results."""
+    """Keep NNCF's messages and progress bars from stdout, which is for results, and show none where none are shown."""
     import nncf
 
     nncf.set_log_level(logging.ERROR)
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr if is_shown() else io.StringIO()):
         yield
