@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,8 @@ def write_parent(folder: Path) -> SentenceTransformer:
     return parent
 
 
-def int8_forms(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return a line for the parent in PyTorch and for every model in every form."""
+def int8_forms(folder: Path, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield a line for the parent in PyTorch and for every model in every form."""
     parent = write_parent(folder)
     places = {("parent", "PyTorch, fp32"): folder / "parent"}
     for name, options in CHILDREN.items():
@@ -124,7 +125,6 @@ def int8_forms(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
     with computing_with(1):
         encoders = {key: open_encoder(place, threads=1) for key, place in places.items()}
         found = time_models(list(encoders.values())[::-1], workload, clock=time.process_time)[::-1]
-    lines = []
     for key, timings in zip(places, found, strict=True):
         line: dict[str, Any] = {"name": key[0], "form": key[1], "machine": machine(), "load": os.getloadavg()}
         line["milliseconds"] = {each.batch_size: 1000 * each.median for each in timings}
@@ -135,8 +135,7 @@ def int8_forms(folder: Path, args: argparse.Namespace) -> list[dict[str, Any]]:
         line["shapes"] = args.shapes
         if args.quality:
             line["scores"] = score(open_model(places[key]))
-        lines.append(line)
-    return lines
+        yield line
 
 
 def pruned(parent: SentenceTransformer, options: dict[str, Any], out: Path) -> SentenceTransformer:

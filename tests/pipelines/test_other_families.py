@@ -5,9 +5,15 @@ from __future__ import annotations
 import pytest
 
 import gaprune
+from gaprune.config.recipe import Recipe
 from gaprune.errors import GapruneError, ModelError
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.load import load_model
+from gaprune.models.prompts import Prompts
+from gaprune.pruning.calibration import CalibrationData, draw_calibration
+from gaprune.pruning.cut import remove_layers
+from gaprune.reconstruction.quick import Quick
+from gaprune.statistics.degradation import ReferenceOutputs
 from toys import GENERAL
 from unusual import build_other
 
@@ -84,3 +90,14 @@ def test_parts_inside_a_bottleneck_do_not_write_to_the_residual_stream(folders, 
     assert {layer.name.partition(f".{layer.layer}.")[2] for layer in found} == {"output.bottleneck.dense"}
     result = gaprune.prune(folders("MobileBert"), domain=toy_triplets, general=GENERAL, depth=1)
     assert result.method.reconstruction is not None
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS.keys() - {"MT5Encoder"}))
+def test_the_block_before_a_gap_makes_up_for_it(folders, name, toy_triplets):
+    """Without its second layer a model is nearer to what it was if the FFN of the first is fitted to what followed."""
+    parent = load_model(folders(name), device="cpu")
+    data = CalibrationData(toy_triplets, None, frozenset({"domain"}))
+    quick = Quick(parent, draw_calibration(parent, Recipe(), data), Recipe())
+    found = quick([1])
+    whole = ReferenceOutputs(parent, toy_triplets, prompts=Prompts(), options=Recipe())
+    assert whole.changed(found)[1] < whole.changed(remove_layers(parent, [1]))[1]

@@ -79,9 +79,9 @@ class PairedBlockStream:
         return HookPoint(path, "output" if self._outputs else "input")
 
     def looks_behind(self, linear: LinearLayer) -> bool:
-        """Whether the last linear layer of the next block is compared behind the blocks that were removed there."""
+        """Whether a linear layer of the next block is compared behind the blocks that were removed there."""
         paths = [path for path, module in self._block.named_modules() if module is linear.module]
-        return any(self._point(path).path != path for path in paths)
+        return any(self._point(path).path != path and self._is_last(path) for path in paths)
 
     def copy_final_norm(self) -> None:
         """If the blocks behind the next one were removed, copy their final norm to it (post-norm models)."""

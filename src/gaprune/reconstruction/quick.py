@@ -24,6 +24,7 @@ from gaprune.reconstruction.block_stream import BlockStream
 from gaprune.reconstruction.least_squares import UnsolvedError
 from gaprune.reconstruction.paired_stream import PairedBlockStream
 from gaprune.reconstruction.reconstruct import (
+    KINDS,
     Start,
     block_stream,
     fit,
@@ -191,8 +192,12 @@ class Quick:
 
 
 def _last_linear_layers(model: SentenceTransformer) -> dict[int | None, LinearLayer]:
-    """Return the last linear layer of each block that writes to the residual stream."""
-    return {linear.layer: linear for linear in linear_layers(model) if linear.writes_residual}
+    """Return the linear layer of each block that writes to the residual stream last: that of the FFN, if it is known.
+
+    Some families define the FFN before attention.
+    """
+    writers = [linear for linear in linear_layers(model) if linear.writes_residual and linear.kind in KINDS]
+    return {linear.layer: linear for linear in sorted(writers, key=lambda each: KINDS.index(each.kind))}
 
 
 def _all_columns(linear: LinearLayer) -> Tensor:

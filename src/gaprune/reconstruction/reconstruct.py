@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _HELD_OUT = 5
 """At most one triplet in so many is held out."""
 
-_KINDS = ("attention", "mlp", "unknown")
+KINDS = ("attention", "mlp", "unknown")
 """The order in which the parts of a block are fitted; the FFN sees the output of the reconstructed attention."""
 
 
@@ -194,7 +194,7 @@ def _stages(model: SentenceTransformer, keep: Mapping[str, Tensor]) -> list[list
     stages: list[list[list[LinearLayer]]] = [[] for _ in blocks(model)]
     named = [linear for linear in linear_layers(model) if linear.name in keep and linear.layer is not None]
     for layer, block in enumerate(stages):
-        for kind in _KINDS:
+        for kind in KINDS:
             here = [linear for linear in named if (linear.layer, linear.kind) == (layer, kind)]
             for writes in (False, True):
                 block.append([linear for linear in here if linear.writes_residual is writes])
