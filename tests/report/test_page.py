@@ -233,14 +233,14 @@ def test_the_recipe_of_a_shrunk_model_is_one_of_shrink(tmp_path):
 
 
 def test_a_shrunk_model_that_was_trained_again_and_judged_by_tasks(tmp_path):
-    """Its page has the recipes of both steps, and says nothing of held-out queries."""
+    """Its page has the recipes of both steps, and says nothing of held-out queries; shrink trained it twice itself."""
     made, options = shrunk(), {"domain": "mine.jsonl", "speedup": "2"}
     (score,) = made.evaluation.scores
     judged = replace(made.evaluation, scores=(replace(score, domain="zoo", value=1.0),), intervals={})
     changes = {
         "shrink": made.shrink.model_copy(update={"options": options}),
         "evaluation": judged,
-        "recoveries": [each.model_copy(update={"options": {"steps": 7}}) for each in made.recoveries * 2],
+        "recoveries": [each.model_copy(update={"options": {"steps": 7}}) for each in made.recoveries * 3],
     }
     query = {"query": "q", "value": 0.25, "parent": 1.0, "found": [], "found_by_parent": []}
     found = Parsed(report_page(made.model_copy(update=changes), ChangedQueries.model_validate({"worse": [query]})))

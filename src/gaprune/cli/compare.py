@@ -74,6 +74,7 @@ def compare(
     names = [name.strip() for name in criteria.split(",") if name.strip()]
     sweeps = {option: values.split(",") for option, values in pairs(sweep, "sweep").items()}
     if out is not None:
+        out = out.expanduser()
         if (out / PROVENANCE_FILE).exists():
             raise OutputError(f"{out} holds a model, whose page would be replaced.", "Choose another --out.")
         for name in (COMPARISON_FILE, "comparison.md", PAGE_FILE):

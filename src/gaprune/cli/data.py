@@ -133,7 +133,7 @@ def sample(
     from gaprune.models.load import load_model
     from gaprune.models.prompts import resolve_prompts
 
-    check_file(out, overwrite=overwrite)
+    out = check_file(out, overwrite=overwrite)
     triplets = read_domain(source, DataSampleOptions.build(options))
     embedder = load_model(model, trust_remote_code=trust_remote_code, device=device)
     prompts = resolve_prompts(embedder)
@@ -178,7 +178,7 @@ def from_texts(
     from gaprune.data.triplets import write_triplets
     from gaprune.report.tables import plain_table
 
-    check_file(out, overwrite=overwrite)
+    out = check_file(out, overwrite=overwrite)
     with silence(quiet, as_json):
         made = triplets_from_texts(
             source,

@@ -55,7 +55,7 @@ def evaluate(
     from gaprune.report.tables import evaluation_parts
 
     if out is not None:
-        check_file(out, overwrite=True)
+        out = check_file(out, overwrite=True)
     with silence(quiet, as_json):
         result = verb(
             model,

@@ -147,7 +147,7 @@ def write_triplets(
     path = Path(path)
     if path.suffix.lower() != ".jsonl":
         raise OutputError(f"{path}: triplets are written as JSONL.", "Give a name that ends in .jsonl.")
-    check_file(path, overwrite=overwrite)
+    path = check_file(path, overwrite=overwrite)
     return write_text(path, "".join(map(_line, triplets, repeat({}) if notes is None else notes)))
 
 

@@ -143,8 +143,10 @@ def shrink(
             partial(_train, pruned, parent, data, asked, minutes, checkpoints),
         )
         result = _finish(trained, parent, data, asked, _record(asked, data, Met.read(pruned), stages))
-        exported = None if asked.measured_in == "torch" else _export(result.out, data, asked)
-        stages.remove()
+        try:
+            exported = None if asked.measured_in == "torch" else _export(result.out, data, asked)
+        finally:
+            stages.remove()  # the model is finished: nothing is left to continue
     return replace(result, exported=exported)
 
 

@@ -217,7 +217,7 @@ def _recipes(provenance: Provenance) -> list[Part]:
     if provenance.shrink is not None and provenance.shrink.options:
         command = "gaprune shrink --recipe shrink.yaml --out DIR"
         parts.append(Part(lines=[paths], code=recipe_text(command, provenance.shrink.options, ShrinkOptions, _PLACES)))
-        del recoveries[0]  # its own
+        del recoveries[: 2 if provenance.shrink.is_labelled else 1]  # its own: on texts, then on labels
     elif provenance.recipe:
         command = f"gaprune prune --recipe prune.yaml{tasks if not provenance.recoveries else ''} --out DIR"
         parts.append(Part(lines=[paths], code=recipe_text(command, provenance.recipe, Recipe, _PLACES)))
