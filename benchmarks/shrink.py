@@ -26,6 +26,7 @@ from statistics import fmean
 from typing import Any
 
 import gaprune
+from gaprune.config.data import DataReading
 from gaprune.config.removal import Target
 from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.evaluation.quality.evaluate import evaluate
@@ -42,7 +43,7 @@ from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, t
 WHOLE, CONTROL = "all stages", "parent + labels"
 ABLATIONS = ("without reconstruction", "without distillation", "without labels", "pruned only")
 ROUNDS = "in rounds"
-MAX_LENGTH, TRIPLETS = 64, 512
+MAX_LENGTH, TRIPLETS, FITTED = 64, 512, 256
 
 Cell = tuple[str, str, float, str, int, int]
 """Model, domain, speedup, what is left out, tokens, seed."""
@@ -113,7 +114,8 @@ def made(cell: Cell, args: argparse.Namespace) -> tuple[Path, Met | None]:
     if not data_folder.exists():
         data_folder.mkdir(parents=True)
         general = str(bed / "general.jsonl")
-        prepare_domain(data_folder, str(bed / f"{domain}.jsonl"), general, held_out=0.1, seed=seed)
+        file = str(bed / f"{domain}.jsonl")
+        prepare_domain(data_folder, file, general, held_out=0.1, seed=seed, reading=DataReading())
     data = DomainData.read(data_folder)
     start, met = parent, None
     if left_out != CONTROL:
@@ -124,7 +126,7 @@ def made(cell: Cell, args: argparse.Namespace) -> tuple[Path, Met | None]:
         if not (folder / "met.json").exists():
             folder.mkdir(exist_ok=True)
             options = {"domain": data.domain, "general": data.general, "triplets": TRIPLETS, "seed": seed}
-            options |= {"rounds": rounds} if reconstruct else {"reconstruct": False}
+            options |= {"rounds": rounds, "reconstruction_triplets": FITTED} if reconstruct else {"reconstruct": False}
             target = Target("speedup", speedup)
             meet_target(load_model(parent, device="cpu"), target, folder, runtime="torch", options=options)
         start, met = folder / "model", Met.read(folder)

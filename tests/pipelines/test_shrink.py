@@ -14,6 +14,7 @@ import gaprune
 from gaprune.config.data import DataReading
 from gaprune.config.removal import Target
 from gaprune.config.shrink import ShrinkOptions
+from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError
 from gaprune.evaluation.cost.latency import Speed
 from gaprune.export import folder as writing
@@ -21,6 +22,7 @@ from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
 from gaprune.pipelines import meet_target, runtimes, shrink, shrink_plan, structured
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
+from gaprune.recovery.texts import read_passages
 from toys import GENERAL, triplets_file
 
 QUICK = {"prune": {"triplets": 12, "batch_size": 8, "reconstruction_triplets": 8, "round_to": 4}, "minutes": 3.0}
@@ -122,10 +124,30 @@ def test_held_out_queries_are_in_no_training_data(arguments, place, monkeypatch)
     queries = _column(data / "tasks/domain/HeldOut/queries.jsonl", "text")
     assert queries
     assert not queries & _column(data / "domain.jsonl", "query")
-    passages = _column(data / "tasks/domain/HeldOut/corpus.jsonl", "text")
-    pairs, others = data / "texts" / "pairs.jsonl", _column(data / "texts" / "passages.jsonl", "text")
-    assert not (queries - passages) & (others | _column(pairs, "query") | _column(pairs, "positive"))
-    assert others
+    texts = read_passages(data / "texts")
+    assert len(texts) > len(queries)
+    assert not queries & {text for _, text in texts.roles()}, "nor is one made of the sentences of a passage"
+
+
+def test_no_sentence_that_is_distilled_on_is_a_held_out_query(tmp_path):
+    """The queries of labelled data can be sentences of passages too, of negatives as well."""
+    rows = [
+        {"query": f"What does term {n} mean", "positive": f"Meaning {n} is given here. It is long.",
+         "negatives": [f"A page asks this. What does term {(n + 7) % 40} mean? Nobody knows."]}
+        for n in range(40)
+    ]  # fmt: skip
+    file = tmp_path / "asked.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    others = triplets_file(tmp_path / "general.jsonl", GENERAL)
+    prepare_domain(tmp_path / "data", file, others, held_out=0.25, seed=0, reading=DataReading())
+    data = DomainData.read(tmp_path / "data")
+    held = {normalise(text) for text in _column(data.tasks / "domain/HeldOut/queries.jsonl", "text")}
+    texts = read_passages(data.texts)
+    read = {normalise(text) for _, text in texts.roles()}
+    assert len(held) == 10
+    assert not held & read
+    assert len(texts) == data.text_count - data.training_triplets, "every query is a text, too"
+    assert len(read & {normalise(row["positive"]) for row in rows}) == 40
 
 
 def _column(file, name):
@@ -198,7 +220,7 @@ def test_less_time_is_kept_by_fewer_rounds_then_by_fewer_triplets(planned):
     assert (best.rounds, least.rounds) == (3, 1)
     assert least.triplets == 64 < best.triplets
     assert least.layer_triplets == 8 < best.layer_triplets
-    assert least.reconstruction_triplets / best.reconstruction_triplets == 1 / 8
+    assert least.reconstruction_triplets == 16 < 128 < best.reconstruction_triplets <= best.triplets
     assert len(found) > 2
     assert all(each.triplets == best.triplets for each in found if each.rounds > 1)
     assert all(each.pruning_minutes <= each.minutes / 2 for each in plans if each.setting != least)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from gaprune.config.data import DataReading
 from gaprune.data.checks.check import check
 from gaprune.data.documents.from_texts import triplets_from_texts
+from gaprune.data.documents.passages import sentences
 from gaprune.data.documents.read import holds_documents, refuse_reading
 from gaprune.data.held_out import FEWEST_TO_JUDGE, MOST_QUERIES, hold_out_queries, too_few, write_retrieval_task
 from gaprune.data.read import read_domain, read_general
-from gaprune.data.triplets import Triplets, write_triplets
+from gaprune.data.triplets import Triplet, Triplets, write_triplets
+from gaprune.data.words import normalise
 from gaprune.errors import DataError
 from gaprune.util.files import write_text
 from gaprune.util.progress import say
@@ -29,7 +33,7 @@ class DomainData(Record):
         domain: Triplets to learn from.
         general: General triplets to learn from.
         texts: Folder of the texts of the domain for distillation: the triplets to learn from, whose queries are read
-            as queries, and the other passages.
+            as queries, and the other passages; none of which a held-out query is a sentence.
         tasks: Folder of held-out retrieval tasks.
         training_triplets: Number of triplets to learn from.
         held_out_queries: Number of held-out queries of the domain.
@@ -97,7 +101,7 @@ def prepare_domain(
     places = _places(folder)
     write_triplets(training, places["domain"])
     write_triplets(training_general, places["general"])
-    texts = _write_texts(places["texts"], training, triplets)
+    texts = _write_texts(places["texts"], training, triplets, queries)
     for name, held, all_triplets in (("domain", queries, triplets), ("general", general_queries, others)):
         passages = (passage for item in all_triplets for passage in item.passages)
         write_retrieval_task(places["tasks"] / name / "HeldOut", held, passages)
@@ -129,11 +133,24 @@ def _from_documents(domain: str | Path, seed: int) -> Triplets:
     return made.triplets
 
 
-def _write_texts(folder: Path, training: Triplets, triplets: Triplets) -> int:
-    """Write the texts to distil on and return their number: no held-out query, but every passage."""
-    write_triplets(training, folder / "pairs.jsonl")
-    known = {text for item in training for text in (item.query, *item.passages)}
-    others = dict.fromkeys(text for item in triplets for text in item.passages if text not in known)
+def _write_texts(folder: Path, training: Triplets, triplets: Triplets, held: Sequence[Triplet]) -> int:
+    """Write the texts to distil on and return their number: every passage that no held-out query is a sentence of.
+
+    Distillation makes queries of the sentences of passages, so such a passage would bring the query back.
+    """
+    queries = {normalise(item.query) for item in held}
+
+    def is_free(passage: str) -> bool:
+        spans = [(0, len(passage)), *sentences(passage)]
+        return not any(normalise(passage[start:end]) in queries for start, end in spans)
+
+    pairs = [
+        replace(item, negatives=tuple(filter(is_free, item.negatives))) for item in training if is_free(item.positive)
+    ]
+    write_triplets(Triplets(pairs, training.name), folder / "pairs.jsonl")
+    known = {text for item in pairs for text in (item.query, *item.passages)}
+    passages = dict.fromkeys(text for item in triplets for text in item.passages if text not in known)
+    others = list(filter(is_free, passages))
     if others:
         lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in others)
         write_text(folder / "passages.jsonl", "".join(lines))

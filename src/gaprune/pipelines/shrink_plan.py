@@ -30,6 +30,9 @@ _TRIPLETS = (512, 256, 128, 64)
 """Triplets of each data set that pruning is measured on: the first number that there is time for, and at most as many
 as there are. Triplets of the search and of the reconstruction become fewer in proportion."""
 
+_FITTED = 2
+"""Reconstruction reads so many times the triplets of a single pruning where there is time: the model loses less."""
+
 _FEWEST_OF_A_LAYER = 8
 """Triplets that layers and mixes are compared by at least."""
 
@@ -243,7 +246,10 @@ def recipe_of(asked: ShrinkOptions) -> Recipe:
 
 
 def _settings(parent: SentenceTransformer, asked: ShrinkOptions, *, most: int) -> Iterator[Setting]:
-    """Yield the settings from the best to the least: fewer rounds first, then fewer triplets; given ones stay."""
+    """Yield the settings from the best to the least; what is given stays.
+
+    First there are fewer triplets to fit on, then fewer rounds, then fewer triplets of all kinds.
+    """
     recipe = recipe_of(asked)
     given: Mapping[str, Any] = recipe.model_dump(include=recipe.model_fields_set & Setting.model_fields.keys())
     whole = Setting(
@@ -252,7 +258,10 @@ def _settings(parent: SentenceTransformer, asked: ShrinkOptions, *, most: int) -
         reconstruction_triplets=recipe.reconstruction_triplets,
         rounds=_rounds(parent, asked, recipe),
     ).model_copy(update=given)
-    found = [whole.model_copy(update={"rounds": number, **given}) for number in range(whole.rounds, 0, -1)]
+    single = whole.reconstruction_triplets
+    fitted = max(single, min(_FITTED * single, whole.triplets))
+    more = whole.model_copy(update={"reconstruction_triplets": fitted, **given})
+    found = [more, *(whole.model_copy(update={"rounds": number, **given}) for number in range(whole.rounds, 0, -1))]
     for count in _TRIPLETS[1:]:
         less = {
             "triplets": min(count, whole.triplets),
