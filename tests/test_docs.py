@@ -21,7 +21,7 @@ FOREIGN = {
     "--help",
     "--multi_gpu", "--num_processes", "--nproc-per-node", "--no-python", "--cpu",  # of torchrun and accelerate
     "--write", "--model", "--models", "--minutes", "--kills", "--domain", "--shapes", "--sizes",
-    "--ablation", "--mpnet", "--speedups",  # of benchmarks
+    "--ablation", "--quality", "--mpnet", "--speedups",  # of benchmarks
     "--spec",  # of pipx
     "--model-id", "--embeddings",  # of text-embeddings-inference and llama.cpp
 }  # fmt: skip
