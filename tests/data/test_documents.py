@@ -222,9 +222,19 @@ def test_pdf_has_paragraphs_by_page_and_words_that_were_divided(tmp_path):
     ]
 
 
+def _encrypted():
+    """A file in the cipher for which pypdf needs another library: what it says of it is enough."""
+    by = b"<< /Filter /Standard /V 5 /R 6 /Length 256 /P -1 /O (%s) /U (%s) /OE (%s) /UE (%s) /Perms (%s)"
+    by %= (b"o" * 48, b"u" * 48, b"o" * 32, b"u" * 32, b"p" * 16)
+    by += b" /StmF /StdCF /StrF /StdCF /CF << /StdCF << /CFM /AESV3 /AuthEvent /DocOpen /Length 32 >> >> >>"
+    content = _pdf(["A loan."])
+    return content.replace(b"trailer\n<<", b"trailer\n<< /ID [(a) (a)] /Encrypt " + by, 1)
+
+
 def test_pdf_that_cannot_be_used(tmp_path):
     path = tmp_path / "a.pdf"
-    for content, key_word in ((b"no pdf", "PDF"), (_pdf([]), "scan")):
+    unknown = _pdf(["A loan."]).replace(b"/Length", b"/Filter /Foo /Length", 1)
+    for content, key_word in ((b"no pdf", "PDF"), (_pdf([]), "scan"), (_encrypted(), "password"), (unknown, "PDF")):
         path.write_bytes(content)
         with pytest.raises(DataError, match=key_word):
             read_documents(path)

@@ -164,6 +164,17 @@ class TestPositions:
         assert "truncated to 62 tokens" in capsys.readouterr().err.replace("\n", " ")
         model.encode(["a dog runs over green grass " * 20])
 
+    def test_a_table_without_a_padding_token_has_all_its_positions(self, folder_of, tmp_path, toy_triplets):
+        bert = load_model(folder_of("bert"), device="cpu")
+        rows = bert.transformers_model.config.max_position_embeddings
+        bert.max_seq_length = 4 * rows
+        bert.save(str(tmp_path / "long"), create_model_card=False)
+        with pytest.raises(ModelError, match=f"positions for {rows}"):
+            gaprune.prune(bert, domain=toy_triplets, general=GENERAL, sparsity=0.5)
+        model = load_model(tmp_path / "long", device="cpu")
+        assert model.max_seq_length == rows
+        model.encode(["a dog runs over green grass " * rows])
+
     def test_a_model_in_memory_is_told_its_limit(self, unlimited, toy_triplets):
         model = SentenceTransformer(str(unlimited), device="cpu")
         with pytest.raises(ModelError, match="positions for 62") as caught:

@@ -81,6 +81,16 @@ def test_with_other_units_and_reconstruction(decoder, toy_triplets):
     result = gaprune.prune(decoder, domain=toy_triplets, **options)
     assert [cut.kind for cut in result.provenance().method.pruning.removed] == ["depth", "hidden", "width"]
     assert embed(result.model).shape == embed(decoder).shape
+    assert result.provenance().sparsity.parent_parameters == sum(each.numel() for each in decoder.parameters())
+
+
+@pytest.mark.parametrize("decoder", ["llama"], indirect=True)
+def test_with_two_kinds_of_pooling(decoder, toy_triplets):
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    decoder[1] = Pooling(SIZE, pooling_mode=["cls", "mean"])
+    result = gaprune.prune(decoder, domain=toy_triplets, hidden=0.5, round_to=8, rotate=True, reconstruct=False)
+    assert embed(result.model).shape == embed(decoder).shape == (len(embed(decoder)), 2 * SIZE)
 
 
 class TestRefused:

@@ -144,15 +144,14 @@ def _way_out(folder: Path, said: str) -> str:
 def most_tokens(model: SentenceTransformer) -> int | None:
     """Return the tokens for which ``model`` has positions; ``None`` if that is not limited by a table.
 
-    RoBERTa, XLM-R and MPNet count positions from the padding token's id: of 514 rows they use 512.
+    RoBERTa, XLM-R and MPNet count positions from the padding token's id: of 514 rows they use 512. BERT uses all rows.
     """
     from torch import nn
 
     found = [
-        table.num_embeddings - table.padding_idx - 1
+        table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
         for module in model.modules()
         if isinstance(table := getattr(module, "position_embeddings", None), nn.Embedding)
-        and table.padding_idx is not None
     ]
     return min(found, default=None)
 

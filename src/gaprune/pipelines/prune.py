@@ -124,13 +124,15 @@ def results(run: Prepared, *, inplace: bool = False, dense: Evaluation | None = 
         for name, result in jobs:
             last = inplace and (name, result) == jobs[-1]
             by = units or scores[name]
-            yield _finish(run, _prune(pruned, name, result, by, inplace=last), name, result, dense)
+            yield _finish(run, _prune(run, pruned, name, result, by, inplace=last), name, result, dense)
             gc.collect()  # models hold themselves in cycles; this frees the last one before the next is made
 
 
-def _prune(run: Prepared, name: str, result: str, by: UnitRanking | Scores, *, inplace: bool) -> PrunedModel:
+def _prune(
+    run: Prepared, pruned: Prepared, name: str, result: str, by: UnitRanking | Scores, *, inplace: bool
+) -> PrunedModel:
     if isinstance(by, UnitRanking):
-        return prune_structured(run, name, result, by)
+        return prune_structured(pruned, name, result, by, parent=run.parent.model)
     return prune_unstructured(run, name, result, by, inplace=inplace)
 
 

@@ -57,8 +57,13 @@ def rank_units(run: Prepared) -> UnitRanking:
     )
 
 
-def prune_structured(run: Prepared, name: str, result: str, units: UnitRanking) -> PrunedModel:
-    """Return the smaller model by a criterion; the parent is left as it is."""
+def prune_structured(
+    run: Prepared, name: str, result: str, units: UnitRanking, *, parent: SentenceTransformer
+) -> PrunedModel:
+    """Return the smaller model by a criterion; the parent is left as it is.
+
+    ``parent`` is the user's model, which parameters are counted of; that of the run may be rotated.
+    """
     removables = run.removal.removables[result]
     held_out = split(run.calibration, run.recipe)[1] if run.removal.reconstructs else {}
     basis = Basis(name, run.criteria[name], run.calibration, units=units, quick=_quick(run), held_out=held_out)
@@ -70,8 +75,8 @@ def prune_structured(run: Prepared, name: str, result: str, units: UnitRanking) 
         choice = each.choose(model, plan.amounts[each.name], basis)
         model = each.cut(model, choice)
         cuts.append(choice)
-    selected = (parameter for each in removables for parameter in each.parameters(run.parent.model))
-    change = StructuredPruning.of(cuts, run.parent.model, model, selected=selected)
+    selected = (parameter for each in removables for parameter in each.parameters(parent))
+    change = StructuredPruning.of(cuts, parent, model, selected=selected)
     texts = next((each.texts_identity() for each in removables if isinstance(each, Tokens)), None)
     record = Structured(
         removed=tuple(map(Removed.model_validate, cuts)),

@@ -221,7 +221,7 @@ def _turn_back(child: SentenceTransformer, back: Tensor) -> None:
             modes = [module.pooling_mode] if isinstance(module.pooling_mode, str) else module.pooling_mode
             if "max" in modes:
                 raise ModelError("The model pools by the maximum, which a rotation would change.", _OTHER)
-            matrix = torch.kron(torch.eye(len(modes)).to(back), back)
+            matrix = torch.kron(torch.eye(len(modes)).to(back), back.contiguous())
         if isinstance(module, Dense):
             module.linear.weight.copy_(module.linear.weight.double() @ matrix)
             return

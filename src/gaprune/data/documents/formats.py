@@ -162,18 +162,18 @@ def read_pdf(path: Path) -> tuple[str, list[Block]]:
     """
     require_extra("reading PDF", "pdf", "pypdf")
     from pypdf import PdfReader
-    from pypdf.errors import PyPdfError
 
     try:
         reader = PdfReader(path)
-        if reader.is_encrypted:
-            raise DataError("is encrypted.", "Save it without a password.", source=path)
-        title = str((reader.metadata and reader.metadata.title) or "")
-        pages = [page.extract_text() for page in reader.pages]
-    except (PyPdfError, OSError, ValueError) as error:
+        is_readable = not reader.is_encrypted
+        title = str((is_readable and reader.metadata and reader.metadata.title) or "")
+        pages = [page.extract_text() for page in reader.pages] if is_readable else []
+    except Exception as error:  # of a damaged file pypdf raises errors of many kinds
         raise DataError(
-            f"cannot be read as PDF: {error}", "Save it again, or convert it to text.", source=path
+            f"cannot be read as PDF: {error}", "Save it again without a password, or convert it to text.", source=path
         ) from error
+    if not is_readable:
+        raise DataError("is encrypted.", "Save it without a password.", source=path)
     blocks = [
         Block(number, 0, " ".join(paragraph.split()))
         for number, page in enumerate(pages, start=1)
