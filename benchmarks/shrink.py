@@ -43,7 +43,9 @@ from testbed import DOMAINS, RESULTS, Lines, for_encoding, machine, put_table, t
 WHOLE, CONTROL = "all stages", "parent + labels"
 ABLATIONS = ("without reconstruction", "without distillation", "without labels", "pruned only")
 ROUNDS = "in rounds"
-MAX_LENGTH, TRIPLETS, FITTED = 64, 512, 256
+MAX_LENGTH = 64
+TRIPLETS, FITTED = 512, 256
+"""Triplets to measure on and to reconstruct with: what `gaprune shrink` takes where there is time."""
 
 Cell = tuple[str, str, float, str, int, int]
 """Model, domain, speedup, what is left out, tokens, seed."""

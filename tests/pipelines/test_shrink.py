@@ -226,6 +226,14 @@ def test_less_time_is_kept_by_fewer_rounds_then_by_fewer_triplets(planned):
     assert all(each.pruning_minutes <= each.minutes / 2 for each in plans if each.setting != least)
 
 
+def test_without_reconstruction_nothing_is_planned_to_fit_on(planned):
+    for minutes in (1e6, 1):
+        plan = planned(minutes, prune={"reconstruct": False})
+        assert "reconstruction_triplets" not in plan.setting.options()
+        assert "to fit on" not in plan.setting.less_than(plan.best)
+    assert plan.setting.triplets < plan.best.triplets
+
+
 def test_the_minutes_that_a_refused_run_is_said_to_need_are_enough(planned):
     with pytest.raises(ConfigError, match="minutes") as refused:
         planned(0.5).check()

@@ -89,6 +89,7 @@ def test_with_two_kinds_of_pooling(decoder, toy_triplets):
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     decoder[1] = Pooling(SIZE, pooling_mode=["cls", "mean"])
+    torch.testing.assert_close(embed(rotate(decoder, axes())), embed(decoder), rtol=0, atol=1e-5)
     result = gaprune.prune(decoder, domain=toy_triplets, hidden=0.5, round_to=8, rotate=True, reconstruct=False)
     assert embed(result.model).shape == embed(decoder).shape == (len(embed(decoder)), 2 * SIZE)
 

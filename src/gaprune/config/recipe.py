@@ -32,7 +32,9 @@ class ReconstructionOptions(Options):
         "with the lowest held-out loss is used.",
     )
     reconstruction_triplets: int = Field(
-        128, ge=1, description="Triplets of each kind to fit on; half as many are held out to judge the fit."
+        128,
+        ge=1,
+        description="Triplets of each kind to fit on; half as many or fewer are held out to judge the fit.",
     )
     general_share: float = Field(
         0.3, ge=0, lt=1, description="Share of general texts in the fit, if general data are named."

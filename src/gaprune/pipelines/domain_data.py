@@ -33,7 +33,7 @@ class DomainData(Record):
         domain: Triplets to learn from.
         general: General triplets to learn from.
         texts: Folder of the texts of the domain for distillation: the triplets to learn from, whose queries are read
-            as queries, and the other passages; none of which a held-out query is a sentence.
+            as queries, and the other passages. Passages with a held-out query as a sentence are left out.
         tasks: Folder of held-out retrieval tasks.
         training_triplets: Number of triplets to learn from.
         held_out_queries: Number of held-out queries of the domain.
@@ -134,7 +134,7 @@ def _from_documents(domain: str | Path, seed: int) -> Triplets:
 
 
 def _write_texts(folder: Path, training: Triplets, triplets: Triplets, held: Sequence[Triplet]) -> int:
-    """Write the texts to distil on and return their number: every passage that no held-out query is a sentence of.
+    """Write the texts to distil on and return their number; passages with a held-out query as a sentence are left out.
 
     Distillation makes queries of the sentences of passages, so such a passage would bring the query back.
     """

@@ -112,27 +112,27 @@ def results(run: Prepared, *, inplace: bool = False, dense: Evaluation | None = 
     """Yield the results of a run by every criterion, written and evaluated as the recipe says."""
     dense = evaluate_parent(run) if dense is None else dense
     jobs = list(product(run.criteria, run.removal.singles))
-    pruned = with_rotation(run)
+    rotated = with_rotation(run)
     with ExitStack() as stack:
         if run.recipe.checkpoint is not None:
             how = (
                 f"Run the same command again with --resume to continue; {run.recipe.checkpoint} has what was measured."
             )
             stack.enter_context(continued_by(how, folder=run.recipe.checkpoint))
-        units = rank_units(pruned) if run.removal.is_structured else None
+        units = rank_units(rotated) if run.removal.is_structured else None
         scores = {} if units else score_weights(run, stack)
         for name, result in jobs:
             last = inplace and (name, result) == jobs[-1]
             by = units or scores[name]
-            yield _finish(run, _prune(run, pruned, name, result, by, inplace=last), name, result, dense)
+            yield _finish(run, _prune(run, rotated, name, result, by, inplace=last), name, result, dense)
             gc.collect()  # models hold themselves in cycles; this frees the last one before the next is made
 
 
 def _prune(
-    run: Prepared, pruned: Prepared, name: str, result: str, by: UnitRanking | Scores, *, inplace: bool
+    run: Prepared, rotated: Prepared, name: str, result: str, by: UnitRanking | Scores, *, inplace: bool
 ) -> PrunedModel:
     if isinstance(by, UnitRanking):
-        return prune_structured(pruned, name, result, by, parent=run.parent.model)
+        return prune_structured(rotated, name, result, by, parent=run.parent.model)
     return prune_unstructured(run, name, result, by, inplace=inplace)
 
 

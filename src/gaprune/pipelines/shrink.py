@@ -35,7 +35,7 @@ from gaprune.pipelines.meet_target import Met, meet_target
 from gaprune.pipelines.recover import recover
 from gaprune.pipelines.runtimes import RuntimeChoice, choose_runtime
 from gaprune.pipelines.shrink_checks import check_exported, check_shrink, check_size, exported_folder
-from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink, recipe_of
+from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
 from gaprune.pipelines.stage_advice import advising
 from gaprune.pipelines.stages import Stages, fingerprint_of
 from gaprune.recovery.checkpoints import Checkpoints
@@ -190,7 +190,7 @@ def _prune(
     plan.write(begun)
     measured = begun / "measured"
     options: dict[str, Any] = {"domain": data.domain, "general": data.general, "seed": asked.seed}
-    options |= {**plan.setting.options(recipe_of(asked)), "checkpoint": measured, "resume": measured.exists()}
+    options |= {**plan.setting.options(), "checkpoint": measured, "resume": measured.exists()}
     options |= {"vocabulary": data.texts} if _removes_tokens(parent, asked) else {}
     options |= asked.prune
     with advising("prune"):

@@ -31,7 +31,8 @@ _TRIPLETS = (512, 256, 128, 64)
 as there are. Triplets of the search and of the reconstruction become fewer in proportion."""
 
 _FITTED = 2
-"""Reconstruction reads so many times the triplets of a single pruning where there is time: the model loses less."""
+"""Where there is time, reconstruction reads so many times the triplets that it reads by default: the model loses less
+(docs/science.md, constants)."""
 
 _FEWEST_OF_A_LAYER = 8
 """Triplets that layers and mixes are compared by at least."""
@@ -70,17 +71,16 @@ _SAID = {
 
 
 class Setting(Record):
-    """What a pruning is measured on, under the names of its options in a recipe."""
+    """What a pruning is measured on, under the names of its options in a recipe; nothing is fitted on 0 triplets."""
 
     triplets: int
     layer_triplets: int
     reconstruction_triplets: int
     rounds: int
 
-    def options(self, recipe: Recipe) -> dict[str, int]:
+    def options(self) -> dict[str, int]:
         """Return the options of the pruning; without reconstruction it has no number of triplets to fit on."""
-        fits = recipe.reconstruct is not False
-        return self.model_dump(exclude=set() if fits else {"reconstruction_triplets"})
+        return {name: value for name, value in self if value}
 
     def passes(self, layers: int, *, corrected: bool) -> float:
         """Return how many forward passes over a triplet of each data set the pruning costs.
@@ -255,18 +255,18 @@ def _settings(parent: SentenceTransformer, asked: ShrinkOptions, *, most: int) -
     whole = Setting(
         triplets=min(most, _TRIPLETS[0]),
         layer_triplets=recipe.layer_triplets,
-        reconstruction_triplets=recipe.reconstruction_triplets,
+        reconstruction_triplets=0 if recipe.reconstruct is False else recipe.reconstruction_triplets,
         rounds=_rounds(parent, asked, recipe),
     ).model_copy(update=given)
-    single = whole.reconstruction_triplets
-    fitted = max(single, min(_FITTED * single, whole.triplets))
+    usual = whole.reconstruction_triplets
+    fitted = max(usual, min(_FITTED * usual, whole.triplets))
     more = whole.model_copy(update={"reconstruction_triplets": fitted, **given})
     found = [more, *(whole.model_copy(update={"rounds": number, **given}) for number in range(whole.rounds, 0, -1))]
     for count in _TRIPLETS[1:]:
         less = {
             "triplets": min(count, whole.triplets),
             "layer_triplets": max(_FEWEST_OF_A_LAYER, whole.layer_triplets * count // _TRIPLETS[0]),
-            "reconstruction_triplets": max(1, whole.reconstruction_triplets * count // _TRIPLETS[0]),
+            "reconstruction_triplets": min(usual, max(1, usual * count // _TRIPLETS[0])),
             "rounds": 1,
         }
         found.append(whole.model_copy(update={**less, **given}))

@@ -53,5 +53,6 @@ def _index(found: ParentIndex | None) -> str:
     if found.gains_alone:
         return "; all passages must be embedded again."
     return (
-        f"; in the parent's index it scores {-(found.change or 0):.1%} less than its parent, and no more in its own."
+        f"; over all tasks it scores {-(found.change or 0):.1%} less than its parent in the parent's index, and no "
+        "more in its own."
     )
