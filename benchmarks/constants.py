@@ -43,6 +43,7 @@ CONSTANTS: dict[str, tuple[str, str, tuple[Any, ...]]] = {
     "reconstruction_triplets": ("width", "reconstruction_triplets", (128, 64, 192)),
     "general_share": ("width", "general_share", (0.3, 0.0, 0.5)),
     "tempering": ("weights", "criterion", ("dai", "dai:tempering=0", "dai:tempering=1")),
+    "criterion": ("weights", "criterion", ("dai", "sparsegpt", "wanda")),
     "layer_triplets": ("depth", "layer_triplets", (32, 64, 16)),
     "layer_triplets of a search": ("search", "layer_triplets", (32, 64, 16)),
 }

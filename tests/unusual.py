@@ -59,6 +59,8 @@ _EXPERTS = {
 _GROUPS = dict.fromkeys(("q_groups", "k_groups", "v_groups", "post_attention_groups"), 1)
 _GROUPS |= {"embedding_size": 32, "intermediate_groups": 1, "output_groups": 1}
 
+_COMPRESSED = {"kv_lora_rank": 8, "q_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}
+
 OTHERS: dict[str, dict[str, object]] = {
     "MT5Encoder": _T5,
     "Phi3": _SIZES | {"num_key_value_heads": 2},
@@ -75,6 +77,10 @@ OTHERS: dict[str, dict[str, object]] = {
     "Bart": _STACKS | {"d_model": 32, "max_position_embeddings": 64},
     "Qwen3Moe": _SIZES | _EXPERTS,
     "SqueezeBert": _SIZES | _GROUPS,
+    "DiffLlama": _SIZES | {"num_key_value_heads": 4},
+    "Helium": _SIZES | {"num_key_value_heads": 4, "head_dim": 8},
+    "MiniCPM3": _SIZES | _COMPRESSED | {"num_key_value_heads": 4, "scale_depth": 1.4},
+    "GPT2": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64, "scale_attn_by_inverse_layer_idx": True},
 }
 """Fields of the configurations of further families, by the beginning of their class's name."""
 

@@ -30,12 +30,19 @@ WRITERS = {
 }
 """What writes to the residual stream in a block of each family, as its source says."""
 
-REFUSED = {
-    "Bart": ({"sparsity": 0.5}, "two stacks of blocks, encoder.layers and decoder.layers"),
-    "Qwen3Moe": ({"sparsity": 0.5}, "experts"),
-    "SqueezeBert": ({"depth": 1}, "cannot run one by one"),
-    "Longformer": ({"sparsity": 0.5}, "cannot be measured"),
-}
+DEPENDS = "what stays depends on how many there are, or on their places"
+REFUSED = [
+    ("Bart", {"sparsity": 0.5}, "two stacks of blocks, encoder.layers and decoder.layers"),
+    ("Qwen3Moe", {"sparsity": 0.5}, "experts"),
+    ("SqueezeBert", {"depth": 1}, "cannot run one by one"),
+    ("Longformer", {"sparsity": 0.5}, "cannot be measured"),
+    ("DiffLlama", {"depth": 1}, f"Layers cannot be removed from this DiffLlamaModel: {DEPENDS}"),
+    ("DiffLlama", {"heads": 0.5}, f"Attention head groups cannot be removed from this DiffLlamaModel: {DEPENDS}"),
+    ("MiniCPM3", {"depth": 1}, f"Layers cannot be removed from this MiniCPM3Model: {DEPENDS}"),
+    ("GPT2", {"depth": 1, "reconstruct": False}, f"Layers cannot be removed from this GPT2Model: {DEPENDS}"),
+    ("Helium", {"heads": 0.5}, "do not fit the smaller configuration"),
+    ("DiffLlama", {"heads": 0.25}, "DiffLlamaModel cannot have this smaller shape"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +75,8 @@ def test_it_is_pruned_and_reconstructed_and_opens_again(folders, name, options, 
     assert again.encode(texts) == pytest.approx(result.model.encode(texts), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_it_is_refused_before_anything_is_measured(folders, name, toy_triplets, tmp_path):
-    options, words = REFUSED[name]
+@pytest.mark.parametrize(("name", "options", "words"), REFUSED)
+def test_it_is_refused_before_anything_is_measured(folders, name, options, words, toy_triplets, tmp_path):
     with pytest.raises(GapruneError, match=words):
         gaprune.prune(folders(name), domain=toy_triplets, general=GENERAL, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()

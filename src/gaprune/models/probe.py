@@ -23,7 +23,7 @@ from gaprune.models.modes import padded_inputs
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_TEXTS = ("one text", "another text, which is longer")
+TEXTS = ("one text", "another text, which is longer")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def probe(model: SentenceTransformer) -> Probe:
                 hook = partial(read, calls)
                 stack.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
         with embedding():
-            encode(model, _TEXTS, "query", "", batch_size=len(_TEXTS))
+            encode(model, TEXTS, "query", "", batch_size=len(TEXTS))
     return Probe(texts[0] if texts else None, tuple(of_blocks), tuple(of_linears))
 
 

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
 
 
 def remove_units(
-    model: SentenceTransformer, groups: Sequence[UnitGroup], keep: Mapping[str, Tensor]
+    model: SentenceTransformer, groups: Sequence[UnitGroup], keep: Mapping[str, Tensor], *, share: bool = False
 ) -> SentenceTransformer:
     """Return a smaller copy of ``model`` with the kept units alone.
+
+    Args:
+        model: The model; it is left as it is.
+        groups: All groups of units of one kind.
+        keep: Which units of each group are kept, ``(units,)`` by the group's name.
+        share: Whether weights that stay whole are those of ``model`` itself, for a copy that is run and thrown away.
 
     Raises:
         SelectionError: If a group is missing, has another size, or keeps another number than the first.
@@ -46,7 +52,7 @@ def remove_units(
     tensors: dict[str, Tensor] = {}
     for group in groups:
         tensors |= _cut_group(group, keep[group.name].nonzero().squeeze(1))
-    return rebuild(model, {field: each * count for field, each in groups[0].fields.items()}, tensors)
+    return rebuild(model, {field: each * count for field, each in groups[0].fields.items()}, tensors, share=share)
 
 
 def _cut_group(group: UnitGroup, kept: Tensor) -> dict[str, Tensor]:
@@ -66,8 +72,13 @@ def _cut_group(group: UnitGroup, kept: Tensor) -> dict[str, Tensor]:
     return tensors
 
 
-def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> SentenceTransformer:
+def remove_layers(model: SentenceTransformer, layers: Collection[int], *, share: bool = False) -> SentenceTransformer:
     """Return a shallower copy of ``model`` without these blocks.
+
+    Args:
+        model: The model; it is left as it is.
+        layers: Indices of the blocks.
+        share: Whether the weights are those of ``model`` itself, for a copy that is run and thrown away.
 
     Raises:
         SelectionError: If there is no such block, or no block would be left.
@@ -97,4 +108,4 @@ def remove_layers(model: SentenceTransformer, layers: Collection[int]) -> Senten
         index, _, within = name.removeprefix(f"{path}.").partition(".")
         return f"{path}.{places[int(index)]}.{within}" if int(index) in places else None
 
-    return rebuild(model, layer_fields(transformer_of(model).config, kept), {}, rename)
+    return rebuild(model, layer_fields(transformer_of(model).config, kept), {}, rename, share=share)

@@ -12,9 +12,8 @@ from gaprune.errors import ModelError, SelectionError
 from gaprune.models.blocks import transformer_of
 from gaprune.models.heads import add_head, dense_head
 from gaprune.models.hidden import head_size, heads_of, modules_after
-from gaprune.models.load import CONSTRUCTION
 from gaprune.models.units import UnitGroup, neighbours
-from gaprune.pruning.rebuild import changed_config, rebuild
+from gaprune.pruning.rebuild import changed_config, rebuild, skeleton
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -104,8 +103,7 @@ def _changed_axes(model: SentenceTransformer, changes: Mapping[str, Any]) -> lis
         ModelError: If the configuration does not allow it, or a tensor changes in another way.
     """
     old = transformer_of(model)
-    with CONSTRUCTION, torch.device("meta"):
-        new = type(old)(changed_config(old.config, changes))
+    new = skeleton(old, changed_config(old.config, changes))
     known = {(getattr(old.config, field), value) for field, value in changes.items()}
     known |= {(3 * was, 3 * now) for was, now in known}  # queries, keys and values in one layer
     before, after = _shapes(old), _shapes(new)

@@ -26,8 +26,17 @@ def rebuild(
     changes: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     rename: Callable[[str], str | None] = lambda name: name,
+    *,
+    share: bool = False,
 ) -> SentenceTransformer:
     """Return a copy of ``model`` whose transformer has another configuration; ``model`` is left as it is.
+
+    Args:
+        model: The model.
+        changes: Fields of the transformer's configuration with their new values.
+        tensors: Weights of the transformer that are not those of ``model``, by their names there.
+        rename: Returns the new name of a tensor, or ``None`` if it is left out.
+        share: Whether all other weights are those of ``model`` itself, for a copy that is run and thrown away.
 
     Raises:
         ModelError: If the configuration cannot be what is asked, or the weights do not fit it.
@@ -39,13 +48,25 @@ def rebuild(
         for before, tensor in old.state_dict().items()
         if (after := rename(before)) is not None
     }
-    return copy.deepcopy(model, {id(old): filled(skeleton(old, config), old, state, rename), id(old.config): config})
+    new = filled(skeleton(old, config), old, state, rename, share=share)
+    return copy.deepcopy(model, {id(old): new, id(old.config): config})
 
 
 def skeleton(old: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    """Return a transformer of the class of ``old`` with another configuration, whose tensors hold no numbers."""
-    with CONSTRUCTION, torch.device("meta"):
-        return type(old)(config)
+    """Return a transformer of the class of ``old`` with another configuration, whose tensors hold no numbers.
+
+    Raises:
+        ModelError: If the class refuses the configuration.
+    """
+    try:
+        with CONSTRUCTION, torch.device("meta"):
+            return type(old)(config)
+    except (ValueError, TypeError, AssertionError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f"{type(old).__name__} cannot have this smaller shape: {type(error).__name__}: {reason}",
+            "Remove more or fewer units, or something else.",
+        ) from error
 
 
 def filled(
@@ -53,15 +74,21 @@ def filled(
     old: PreTrainedModel,
     state: Mapping[str, Tensor],
     rename: Callable[[str], str | None] = lambda name: name,
+    *,
+    share: bool = False,
 ) -> PreTrainedModel:
     """Return ``new``, of :func:`skeleton`, with copies of the tensors of ``state``, and all that no checkpoint holds.
+
+    With ``share`` it holds these tensors themselves.
 
     Raises:
         ModelError: If the tensors do not fit the configuration.
     """
-    copies = {name: each.detach().clone(memory_format=torch.contiguous_format) for name, each in state.items()}
+    found = {name: each.detach() for name, each in state.items()}
+    if not share:
+        found = {name: each.clone(memory_format=torch.contiguous_format) for name, each in found.items()}
     try:
-        new.load_state_dict(copies, assign=True)
+        new.load_state_dict(found, assign=True)
     except RuntimeError as error:
         raise ModelError(
             f"{type(old).__name__}: the kept weights do not fit the smaller configuration: {error}",

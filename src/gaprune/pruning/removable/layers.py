@@ -19,7 +19,8 @@ from gaprune.pruning.basis import Basis
 from gaprune.pruning.calibration import effect_triplets
 from gaprune.pruning.cut import remove_layers
 from gaprune.pruning.removable.base import Removable, RemovedUnits, register
-from gaprune.statistics.degradation import LayerEffect, layer_effects
+from gaprune.pruning.removable.trial import check_alike, embedded
+from gaprune.statistics.degradation import LayerEffect, layer_effects, skipping
 from gaprune.util.distributed import gather
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Layers(Removable[RemovedUnits]):
         return bool(recipe.depth) or recipe.target is not None
 
     def check(self, model: SentenceTransformer) -> None:
-        """Refuse numbers of layers that the model cannot lose, and modules with a weight for each layer."""
+        """Refuse numbers of layers that the model cannot lose, and models that depend on that number."""
         from sentence_transformers.sentence_transformer.modules import WeightedLayerPooling
 
         check_blocks(model, streamed=True)
@@ -58,6 +59,11 @@ class Layers(Removable[RemovedUnits]):
                 f"depth: {self.amount} of {total} layers cannot be removed; at most {most} can.",
                 "Remove fewer layers.",
             )
+        first = removable_layers(model)[:1] if most else ()
+        if first:
+            with skipping(model, first):
+                masked = embedded(model)
+            check_alike(masked, remove_layers(model, first, share=True), self.label, shorter_sums=False)
 
     def parameters(self, model: SentenceTransformer) -> Iterator[Tensor]:
         """Yield all parameters of all layers."""

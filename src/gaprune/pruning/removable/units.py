@@ -11,13 +11,12 @@ from torch import Tensor
 
 from gaprune.criteria.base import Granularity, for_units
 from gaprune.errors import ConfigError
-from gaprune.models.blocks import transformer_of
 from gaprune.models.linear_layers import LinearLayer
 from gaprune.models.units import UnitGroup, unit_groups
 from gaprune.pruning.basis import Basis
 from gaprune.pruning.cut import remove_units
-from gaprune.pruning.rebuild import changed_config
 from gaprune.pruning.removable.base import Removable, RemovedUnits
+from gaprune.pruning.removable.trial import check_alike, embedded, masking
 from gaprune.util.threshold import lowest
 
 if TYPE_CHECKING:
@@ -51,12 +50,16 @@ class Units(RankedUnits):
         return unit_groups(model, self.kind)
 
     def check(self, model: SentenceTransformer) -> None:
-        """Refuse a model without such units, and numbers of units that its configuration does not allow."""
+        """Refuse a model without such units, and numbers of units that its family cannot have."""
         groups = self.groups(model)
-        if self.amount is not None:
-            kept = kept_of(self, groups[0].units, self.amount, self.multiple)
-            fields = {field: each * kept for field, each in groups[0].fields.items()}
-            changed_config(transformer_of(model).config, fields)
+        units = groups[0].units
+        kept = units - self.multiple if self.amount is None else kept_of(self, units, self.amount, self.multiple)
+        if kept > 0:
+            keep = {group.name: torch.arange(units) < kept for group in groups}
+            with masking(groups, keep):
+                masked = embedded(model)
+            cut = remove_units(model, groups, keep, share=True)
+            check_alike(masked, cut, self.label.removesuffix(" per layer"), shorter_sums=True)
 
     def measured(self, model: SentenceTransformer) -> list[LinearLayer]:
         """Return the layers that consume the units."""
