@@ -210,6 +210,13 @@ def test_html_with_an_element_that_is_never_closed(tmp_path):
     assert [each.text for each in read_documents(path)[0].paragraphs] == ["A loan."]
 
 
+def test_html_whose_whole_page_is_a_form(tmp_path):
+    path = tmp_path / "a.html"
+    controls = "<label>Name</label><select><option>one</option></select><textarea>two</textarea><button>Send</button>"
+    path.write_text(f"<body><form><h1>Loans</h1><p>A loan.</p>{controls}<p>A term.</form>", encoding="utf-8")
+    assert [each.text for each in read_documents(path)[0].paragraphs] == ["A loan.", "A term."]
+
+
 def test_pdf_has_paragraphs_by_page_and_words_that_were_divided(tmp_path):
     path = tmp_path / "rules.pdf"
     path.write_bytes(_pdf(["A loan has a re-", "payment plan.", "Every month counts."], ["The second page."]))

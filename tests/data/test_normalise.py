@@ -2,7 +2,7 @@
 
 import pytest
 
-from gaprune.data.words import normalise
+from gaprune.data.words import normalise, words
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,18 @@ def test_different(text, other):
 
 def test_punctuation_alone_stays():
     assert normalise(" ?! ") == "?!"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Ein Kredit, 12.5 %", ["ein", "kredit", "12", "5"]),
+        ("हिन्दी में ऋण", ["हिन्दी", "में", "ऋण"]),
+        ("தமிழ் வங்கி", ["தமிழ்", "வங்கி"]),
+        ("می\u200cشود بدهی", ["می\u200cشود", "بدهی"]),
+        ("利息 rates", ["利", "息", "rates"]),
+    ],
+)
+def test_words(text, found):
+    """Vowel signs and joiners are part of the word that they stand in."""
+    assert words(text) == found

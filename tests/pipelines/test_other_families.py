@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import transformers
 
 import gaprune
 from gaprune.config.recipe import Recipe
@@ -80,6 +81,19 @@ def test_it_is_refused_before_anything_is_measured(folders, name, options, words
     with pytest.raises(GapruneError, match=words):
         gaprune.prune(folders(name), domain=toy_triplets, general=GENERAL, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tower_for_images_is_refused_however_small(bert, toy_triplets):
+    text = {"vocab_size": 96, "pad_token_id": 0, "hidden_size": 32, "num_hidden_layers": 6, "intermediate_size": 48}
+    text |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    images = {"model_type": "siglip_vision_model", "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    images |= {"num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    config = transformers.Gemma3Config(text_config=text, vision_config=images, mm_tokens_per_image=4)
+    bert[0].model = transformers.Gemma3Model(config)
+    with pytest.raises(
+        ModelError, match=r"vision_tower.encoder.layers and language_model.layers, and GAPrune changes one"
+    ):
+        gaprune.prune(bert, domain=toy_triplets, sparsity=0.5)
 
 
 def test_disentangled_attention_is_refused_only_where_it_reads_positions(folders, toy_triplets):

@@ -76,6 +76,16 @@ def test_a_weight_that_is_not_a_number(model, toy_triplets, measured, wanted):
     assert "float32" in caught.value.remedy
 
 
+def test_a_token_without_a_row(bert, toy_triplets, measured):
+    table = bert.transformers_model.get_input_embeddings()
+    table.weight = nn.Parameter(table.weight[:10])
+    with pytest.raises(MeasurementError) as caught:
+        measured(bert, toy_triplets)
+    assert caught.value.problem.startswith("A query has a token, or a place for one, of which the model has no row")
+    assert "In the batch of toy.jsonl:" in caught.value.problem
+    assert "resize_token_embeddings" in caught.value.remedy
+
+
 def test_a_gradient_that_is_not_a_number(model, toy_triplets, measured):
     """The layer named is the one nearest the loss that gets it."""
     chosen = [matrix for matrix in linear_layers(model) if matrix.layer is not None]

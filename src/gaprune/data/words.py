@@ -15,7 +15,10 @@ _MARKS = re.compile(
 _ALONE = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 """Characters of scripts without spaces (kana, Han); each counts as a word."""
 
-_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+_MARKS_OF_LETTERS = "".join(chr(code) for code in range(0x10000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+"""Vowel signs and the like, which continue a word and which the regular expression ``\\w`` does not contain."""
+
+_WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}](?:[^\W_{_ALONE}]|[{_MARKS_OF_LETTERS}\u200c\u200d])*")
 
 
 def normalise(text: str) -> str:

@@ -19,6 +19,7 @@ from gaprune.models.prompts import TASKS
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel
 
 
 def check_modules(model: SentenceTransformer) -> None:
@@ -96,8 +97,12 @@ def check_routes(model: SentenceTransformer) -> None:
             )
 
 
-def _check_stacks(transformer: nn.Module) -> None:
-    """Refuse a transformer with a second list of blocks beside the one that would be pruned."""
+def _check_stacks(transformer: PreTrainedModel) -> None:
+    """Refuse a transformer with a second list of blocks beside the one that would be pruned.
+
+    A list of less than half the size is a part of the model for texts, unless the configuration holds another one for
+    texts: then it is a tower for images or sounds, however small.
+    """
 
     def size(module: nn.Module) -> int:
         return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
@@ -107,6 +112,7 @@ def _check_stacks(transformer: nn.Module) -> None:
         return
     found = transformer.get_submodule(path)
     inside = {id(each) for each in found.modules()}
+    least = 1 if transformer.config.get_text_config() is not transformer.config else size(found) / 2
     other = next(
         (
             name
@@ -114,7 +120,7 @@ def _check_stacks(transformer: nn.Module) -> None:
             if isinstance(each, nn.ModuleList)
             and id(each) not in inside
             and not path.startswith(f"{name}.")
-            and 2 * size(each) >= size(found)
+            and size(each) >= least
         ),
         None,
     )

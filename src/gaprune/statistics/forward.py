@@ -78,6 +78,11 @@ class Embedder:
         try:
             with computing(self.device, self._precision):
                 embeddings: Tensor = self.model(features, task=TASKS[role])["sentence_embedding"]
+        except IndexError as error:
+            raise MeasurementError(
+                f"A {role} has a token, or a place for one, of which the model has no row ({error}).",
+                "Give the model its own tokenizer, or give every token a row (transformers: resize_token_embeddings).",
+            ) from error
         finally:
             self.context.texts = None
         if not torch.isfinite(embeddings).all():

@@ -17,9 +17,10 @@ _FRONT = re.compile(r"\A---[ \t]*\n(.*?)^(?:---|\.\.\.)[ \t]*$", re.DOTALL | re.
 _TITLE = re.compile(r"^title:[ \t]*(['\"]?)(.+?)\1[ \t]*$", re.MULTILINE)
 
 _LEFT_OUT = {
-    "script", "style", "svg", "template", "noscript", "nav", "header", "footer", "aside", "table", "pre", "form"
+    "script", "style", "svg", "template", "noscript", "nav", "header", "footer", "aside", "table", "pre",
+    "button", "label", "select", "textarea",
 }  # fmt: skip
-"""Elements whose text is not prose of the document."""
+"""Elements whose text is not prose of the document; of a form, which may hold a whole page, these are the controls."""
 
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _PARAGRAPHS = {"p", "li", "dd", "dt", "blockquote", "div", "section", "article", "main", "body", "figcaption", "br"}
