@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -134,6 +135,19 @@ def test_a_tilde_is_the_users_folder(options, more, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     found = options.build({"out": "~/small", "domain": "~/mine.jsonl"}, more)
     assert (found.out, found.domain) == ("/home/me/small", "/home/me/mine.jsonl")
+
+
+@pytest.mark.parametrize("given", [{"depth": True}, {"recover": True}, {"seed": False}, {"memory_budget": "1.5.2GB"}])
+def test_what_is_no_number_is_refused(given):
+    """A switch where a number belongs would be 1 or 0."""
+    with pytest.raises(ConfigError, match=next(iter(given))):
+        Recipe.build(given)
+
+
+@pytest.mark.parametrize("given", [{"depth": np.int64(1)}, {"width": np.float32(0.5)}])
+def test_numbers_of_numpy_are_numbers(given):
+    (option, value), *_ = given.items()
+    assert getattr(Recipe.build(given), option) == (value,)
 
 
 def test_paths_are_taken_for_text():

@@ -7,6 +7,7 @@ import pytest
 from gaprune.data.documents.read import holds_documents
 from gaprune.data.held_out import hold_out_queries, planned_text, write_retrieval_task
 from gaprune.data.triplets import Triplet, Triplets
+from gaprune.data.words import normalise
 from gaprune.errors import DataError
 from gaprune.evaluation.quality.discovery import find_tasks
 
@@ -19,6 +20,14 @@ def test_no_passage_is_on_both_sides(seed):
     assert not {item.positive for item in training} & {item.positive for item in held_out}
     assert sorted(item.query for item in (*training, *held_out)) == sorted(item.query for item in ITEMS)
     assert len(held_out) == 12
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_spellings_of_one_query_are_on_one_side(seed):
+    items = [Triplet(query, f"{query} {n}") for n in range(30) for query in (f"What is {n}?", f"what is {n}")]
+    training, held_out = hold_out_queries(Triplets(items, "items"), share=0.2, most=100, seed=seed)
+    assert len(held_out) == 12
+    assert not {normalise(item.query) for item in training} & {normalise(item.query) for item in held_out}
 
 
 def test_the_draw_depends_on_the_seed_alone():

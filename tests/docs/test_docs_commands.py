@@ -238,7 +238,7 @@ def base(folder: Path, model: Path, triplets) -> Path:
     (folder / "run.yaml").write_text("model: MODEL\ndomain: mine.jsonl\nout: from-recipe\n", encoding="utf-8")
     (folder / "quick.yaml").write_text(
         "minutes: 3\nheld_out: 0.3\nprune: {triplets: 4, batch_size: 8, reconstruction_triplets: 4, round_to: 4}\n"
-        "recover: {tokens: 1000, steps: 2, batch_size: 4, held_out: 0.4, minutes: null}\n",
+        "recover: {tokens: 1000, steps: 2, batch_size: 4, held_out: 0.4}\n",
         encoding="utf-8",
     )
     return folder

@@ -12,7 +12,7 @@ FEW = {"triplets": 8, "reconstruction_triplets": 4, "batch_size": 8, "round_to":
 OPTIONS = {
     "support_tickets": {
         "parameters": 20_000, "minutes": 3.0, "prune": FEW,
-        "recover": {"tokens": 500, "steps": 2, "batch_size": 8, "minutes": None},
+        "recover": {"tokens": 500, "steps": 2, "batch_size": 8},
     },
     "chemistry_without_labels": {"tokens": "500", **FEW, "device": "cpu"},
     "keep_the_index": {**FEW, "device": "cpu"},

@@ -29,3 +29,14 @@ def test_accuracy_counts_each_negative(tmp_path, model, write, prompts):
     assert len(hits) == 6
     assert 0 < sum(hits) < 6, "the number must tell something"
     assert score.value == pytest.approx(sum(hits) / 6)
+
+
+def test_a_query_is_drawn_with_all_of_its_negatives(tmp_path, model, write):
+    """The interval is over queries, of which "red cat" has four of the six triplets."""
+    (task,) = find_tasks(write(tmp_path / "T.jsonl", ROWS))
+    items = task.evaluate(model, prompts=Prompts(), batch_size=2).items
+    assert len(items) == 3
+    drawn = np.array([[1.0, 1, 1], [3, 0, 0], [0, 2, 1], [1, 0, 2]])
+    counts = np.array([4, 1, 1])
+    wanted = [sum(row * items) / sum(row * counts) for row in drawn]
+    assert task.resampled(items, drawn) == pytest.approx(wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import zipfile
 
@@ -200,3 +201,16 @@ class TestErrors:
             unpack(tmp_path / "made", tmp_path / "folder" / "out")
         assert not (tmp_path / "evil").exists()
         assert not (tmp_path / "folder" / "out").exists()
+
+
+def test_what_could_not_be_unpacked_is_not_packed(pruned, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(pruned, folder)
+    (folder / "notes: one.txt").write_text("a")
+    with pytest.raises(OutputError, match=r"'notes: one\.txt' in .* every system"):
+        pack(folder, tmp_path / "a.gaprune")
+    (folder / "notes: one.txt").unlink()
+    (folder / "linked").symlink_to(pruned / "1_Pooling", target_is_directory=True)
+    with pytest.raises(OutputError, match="linked is a link to a folder"):
+        pack(folder, tmp_path / "a.gaprune")
+    assert not (tmp_path / "a.gaprune").exists()

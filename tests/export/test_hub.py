@@ -83,3 +83,15 @@ def test_a_name_that_cannot_be(bert, tmp_path):
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(ModelError, match="holds no model with a card"):
         push(tmp_path, "me/small")
+
+
+def test_no_connection_is_told(bert, tmp_path, hub, monkeypatch):
+    out = gaprune.prune(bert, criterion="magnitude", sparsity=0.5).save(tmp_path / "out")
+
+    def unreachable(*_args, **_options):
+        raise httpx.ConnectError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", unreachable)
+    with pytest.raises(OutputError, match="Name or service not known") as caught:
+        push(out, "me/small")
+    assert "check the name and the connection" in caught.value.remedy

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 import pytest
 
 import gaprune
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.evaluation.comparison import Cell, Comparison
 from gaprune.evaluation.curves import make_curves
@@ -167,7 +168,21 @@ class TestTable:
         gaprune.prune(folder_of("bert"), domain=toy_triplets, tasks=tasks, **options)
         leaks = Provenance.read(tmp_path / "out").leaks
         assert [leak.split(" task ")[1].split(",")[0] for leak in leaks] == ["Search", "Similar"]
-        assert table[0].warnings == [f"Warning: {leak}" for leak in leaks]
+        own, general = (
+            [each for each in table[0].warnings if each.startswith(f"Warning: {kind} data: ")]
+            for kind in ("domain", "general")
+        )
+        assert own == [f"Warning: {leak}" for leak in leaks]
+        assert len(general) == 2
+
+    def test_texts_of_other_data_in_the_tasks_are_recorded(self, folder_of, toy_triplets, tasks):
+        """General triplets are calibrated on and trained with, too; so are the queries of texts."""
+        domain = Triplets([Triplet(f"entry {n}", f"line {n} of a ledger", ("none",)) for n in range(12)], "d.jsonl")
+        options = {"domain": domain, "general": toy_triplets, "tasks": tasks, "device": "cpu"}
+        pruned = gaprune.prune(folder_of("bert"), criterion="dai", reconstruct=False, sparsity=0.5, **options)
+        recovered = gaprune.recover(folder_of("bert"), steps=1, batch_size=4, general_share=0.5, held_out=0, **options)
+        for leaks in (pruned.leaks, recovered.leaks):
+            assert [leak.partition(" data")[0] for leak in leaks] == ["general", "general"]
 
     def test_a_parent_that_finds_nothing_gives_no_relative_change(self):
         def evaluation(value, parent=None):

@@ -14,19 +14,24 @@ import gaprune
 from gaprune.config.data import DataReading
 from gaprune.config.removal import Target
 from gaprune.config.shrink import ShrinkOptions
+from gaprune.data.read import read_triplets
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError, ModelError, OutputError
 from gaprune.evaluation.cost.latency import Speed
 from gaprune.export import folder as writing
 from gaprune.export.folder import read_queries
 from gaprune.export.provenance import Provenance
+from gaprune.models.prompts import Prompts
 from gaprune.pipelines import meet_target, runtimes, shrink, shrink_plan, structured
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
+from gaprune.pipelines.shrink_checks import with_prompts
+from gaprune.pipelines.stages import Stages
 from gaprune.recovery.texts import read_passages
 from toys import GENERAL, triplets_file
 
 QUICK = {"prune": {"triplets": 12, "batch_size": 8, "reconstruction_triplets": 8, "round_to": 4}, "minutes": 3.0}
-QUICK["recover"] = {"tokens": 2000, "steps": 2, "batch_size": 8, "minutes": None}
+QUICK["recover"] = {"tokens": 2000, "steps": 2, "batch_size": 8}
 
 
 def documents(folder, seed, count=12):
@@ -150,6 +155,44 @@ def test_no_sentence_that_is_distilled_on_is_a_held_out_query(tmp_path):
     assert len(read & {normalise(row["positive"]) for row in rows}) == 40
 
 
+def test_held_out_queries_are_in_no_general_data_either(tmp_path):
+    """Neither as queries, nor as sentences of passages that are distilled on."""
+    items = [Triplet(f"What does term {n} mean?", f"Meaning {n} is given here. It is long.", ()) for n in range(40)]
+    domain = triplets_file(tmp_path / "asked.jsonl", Triplets(items, "asked"))
+    said = [Triplet(f"topic {n}", f"Topic {n} is wide. Topic {n + 1}! It ends.", ()) for n in range(20)]
+    both = triplets_file(tmp_path / "general.jsonl", Triplets([*items, *said], "general"))
+    prepare_domain(tmp_path / "data", domain, both, held_out=0.25, seed=0, reading=DataReading())
+    data = DomainData.read(tmp_path / "data")
+    held = {
+        normalise(text)
+        for kind in ("domain", "general")
+        for text in _column(data.tasks / kind / "HeldOut/queries.jsonl", "text")
+    }
+    assert len(held) > 10
+    assert not held & {normalise(query) for query in _column(data.general, "query")}
+    assert not held & {normalise(text) for _, text in read_passages(data.general).roles()}
+    assert read_triplets(data.general)
+
+
+def test_prompts_of_one_stage_serve_all():
+    given = with_prompts(ShrinkOptions.build({"speedup": 2}, {"prune": {"query_prompt": "q: "}}))
+    assert given.prune["query_prompt"] == given.recover["query_prompt"] == "q: "
+    other = ShrinkOptions.build({"prune": {"query_prompt": "q: "}, "recover": {"query_prompt": "s: "}, "speedup": 2})
+    with pytest.raises(ConfigError, match="query_prompt: prune has 'q: ' and recover 's: '"):
+        with_prompts(other)
+
+
+def test_the_model_is_judged_with_the_prompts_it_is_made_for(arguments, place, monkeypatch):
+    asked = []
+    judged = shrink.evaluate_queries
+    monkeypatch.setattr(
+        shrink, "evaluate_queries", lambda *given, **more: asked.append(more["prompts"]) or judged(*given, **more)
+    )
+    recipe = {**QUICK, "prune": {**QUICK["prune"], "query_prompt": "abc ", "passage_prompt": "de "}}
+    gaprune.shrink(**{**arguments, "recipe": recipe}, out=place / "prompted")
+    assert asked == [Prompts("abc ", "de ")]
+
+
 def _column(file, name):
     return {json.loads(line)[name] for line in file.read_text(encoding="utf-8").splitlines()}
 
@@ -192,7 +235,8 @@ def planned(arguments, place, monkeypatch):
     """The function that plans a run, on a machine that needs a minute for a few texts."""
     texts = place / "many"
     if not texts.exists():
-        many = gaprune.data.documents.from_texts.triplets_from_texts(arguments["domain"]).triplets
+        others = documents(place / "more", 2, 16)
+        many = gaprune.data.documents.from_texts.triplets_from_texts(others).triplets
         general = triplets_file(place / "many.jsonl", many)
         prepare_domain(texts, arguments["domain"], general, held_out=0.1, seed=0, reading=DataReading())
     parent = SentenceTransformer(str(arguments["model"]), device="cpu")
@@ -263,8 +307,11 @@ def test_columns_of_the_domain_are_mapped(tmp_path):
         prepare_domain(tmp_path / "other", folder, others, held_out=0.1, seed=0, reading=reading)
 
 
-def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys):
-    recipe = {**QUICK, "recover": {**QUICK["recover"], "minutes": 1e-6}}
+def test_training_gets_the_least_it_needs_if_pruning_left_no_time(arguments, place, capsys, monkeypatch):
+    monkeypatch.setattr(shrink_plan, "_FEWEST_MINUTES", 1e-6)
+    monkeypatch.setattr(shrink_plan, "_PASSES_OF_A_STEP", 0)
+    monkeypatch.setattr(Stages, "minutes", lambda _stages, *names: 100.0 if "pruned" in names else 0.0)
+    recipe = {**QUICK, "recover": {"steps": 2, "batch_size": 8}}
     found = gaprune.shrink(**{**arguments, "recipe": recipe}, out=place / "late").provenance
     said = capsys.readouterr().err
     assert "the least it needs" in said

@@ -98,6 +98,24 @@ def test_loss_and_gradient(pruned, parent, quick, many, tmp_path, given, negativ
     assert torch.allclose(found, weight.grad, rtol=1e-3, atol=1e-5 * float(weight.grad.abs().max()) + 1e-7)
 
 
+@pytest.mark.parametrize("mini", [None, 2])
+def test_only_the_dimensions_that_a_model_gives_count(folder_of, quick, many, tmp_path, mini):
+    parent, child = (load_model(folder_of("bert"), device="cpu") for _ in range(2))
+    options = quick(held_out=0, mini_batch_size=mini, hard_negatives=0, distil=True)
+    corpus = read_recovery_data(options, domain=many[:6])
+    child.truncate_dim = parent.truncate_dim = 16
+    teacher = teacher_of(parent, corpus, options, tmp_path)
+    assert teacher.embeddings.shape[1] == 16
+    rows = data_set(corpus.plan(options)[0], corpus.columns, teacher)[:]
+    features = [child.preprocess(rows[name]) for name in corpus.columns]
+    loss = make_loss(child.eval(), RecoveryLoss(options, teacher, gather=False))(features, torch.tensor(rows["label"]))
+    loss = torch.stack(list(loss.values())).sum() if isinstance(loss, dict) else loss
+    mine = [torch.from_numpy(child.encode(rows[name])) for name in corpus.columns]
+    logits = functional.cosine_similarity(mine[0][:, None], mine[1][None], dim=-1) / 0.05
+    wanted = functional.cross_entropy(logits, torch.arange(len(logits)))
+    assert loss.item() == pytest.approx(wanted.item(), abs=2e-3), "the distance to the parent is none"
+
+
 def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
     options = quick(held_out=0.2)
     corpus = read_recovery_data(options, domain=many)
@@ -106,6 +124,16 @@ def test_embeddings_are_computed_once(bert, quick, many, tmp_path, monkeypatch):
     again = teacher_of(bert, corpus, options, tmp_path)
     assert (first.embeddings == again.embeddings).all()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_embeddings_of_other_settings_are_not_reused(bert, quick, many, tmp_path):
+    options = quick(held_out=0.2)
+    corpus = read_recovery_data(options, domain=many)
+    teacher_of(bert, corpus, options, tmp_path)
+    bert.transformers_model.config.hidden_act = "relu"
+    teacher_of(bert, corpus, options, tmp_path)
+    teacher_of(bert.bfloat16(), corpus, options, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 @pytest.mark.parametrize("negatives", [0, 1])

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import gaprune
 from gaprune.config.recovery import RecoveryOptions
+from gaprune.data.triplets import Triplet, Triplets
 from gaprune.errors import ConfigError, DataError
 from gaprune.export.provenance import Provenance
 from gaprune.models.fingerprints import weights_fingerprint
@@ -49,6 +50,16 @@ def documents(tmp_path, many):
 
 
 QUICK = {"batch_size": 4, "learning_rate": 2e-3, "device": "cpu", "bf16": False, "tokens": 4000}
+
+
+def test_a_passage_in_several_files_has_all_of_its_queries(tmp_path):
+    passage = "The bank raised the rate of interest by a quarter of a point."
+    triplets_file(tmp_path / "a.jsonl", Triplets([Triplet("when were rates raised", passage, ())], "a"))
+    triplets_file(tmp_path / "b.jsonl", Triplets([Triplet("who raised the rate", passage, ())], "b"))
+    triplets_file(tmp_path / "c.jsonl", Triplets([Triplet("what else", "Nothing else was said.", (passage,))], "c"))
+    (tmp_path / "d.txt").write_text(passage, encoding="utf-8")
+    found = {entry.passage: entry.queries for entry in read_passages(tmp_path).entries}
+    assert found[passage] == ("when were rates raised", "who raised the rate")
 
 
 @pytest.fixture

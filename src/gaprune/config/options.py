@@ -5,10 +5,20 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from gaprune.errors import ConfigError, suggest
@@ -26,12 +36,12 @@ def _listed(value: object) -> object:
     """Accept ``"a,b"`` and a single value as a list."""
     if isinstance(value, str):
         return tuple(part.strip() for part in _COMMA.split(value) if part.strip())
-    return (value,) if isinstance(value, int | float) else value
+    return (value,) if isinstance(value, Real) else value
 
 
 def _size(value: object) -> object:
     """Refuse words after a size, which :class:`ByteSize` would ignore."""
-    if isinstance(value, str) and not re.fullmatch(r"\s*[\d.]+\s*\w*\s*", value):
+    if isinstance(value, str) and not re.fullmatch(r"\s*\d+(\.\d+)?\s*\w*\s*", value):
         raise ValueError(f"{value!r} is not a size; write 8GB or 512MiB")
     return value
 
@@ -77,6 +87,16 @@ class Options(BaseModel):
     group: ClassVar[str] = "Running"
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_switches(cls, given: Any) -> Any:
+        """Refuse ``true`` and ``false`` for numbers, which would be 1 and 0."""
+        for option, value in given.items() if isinstance(given, Mapping) else ():
+            field = cls.model_fields.get(option)
+            if isinstance(value, bool) and field and bool not in (field.annotation, *get_args(field.annotation)):
+                raise ValueError(f"{option}: {str(value).lower()} is no value of this option, which is no switch")
+        return given
 
     def differs(self, option: str) -> bool:
         """Return whether an option differs from its default, so that a recipe written out whole means the same."""

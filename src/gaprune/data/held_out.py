@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from gaprune.data.triplets import Triplet, Triplets
+from gaprune.data.words import normalise
 from gaprune.errors import DataError
 from gaprune.util.files import write_text
 
@@ -26,8 +27,8 @@ _MOST_PASSAGES = 5000
 def hold_out_queries(triplets: Triplets, *, share: float, most: int, seed: int) -> tuple[Triplets, list[Triplet]]:
     """Split triplets into those to learn from and those to judge with.
 
-    Triplets with the same query or the same positive are on one side, so that no held-out query was trained with, and
-    none of its passages was trained with another query.
+    Triplets with the same query or the same positive, but for case and punctuation, are on one side, so that no
+    held-out query was trained with, and none of its passages was trained with another query.
 
     Args:
         triplets: All triplets.
@@ -88,8 +89,8 @@ def planned_text(triplets: Triplets, *, share: float = HELD_OUT, seed: int = 0) 
 def too_few(queries: int) -> str:
     """Return what it means that so few queries are held out."""
     return (
-        f"{says_little(queries, 'held-out ')} More data, or a larger share of "
-        "them (gaprune shrink --set held_out=0.2), make the judgement better."
+        f"{says_little(queries, 'held-out ')} More data, or a larger share of them (held_out, {HELD_OUT:g} by "
+        "default: gaprune shrink --set held_out=SHARE), make the judgement better."
     )
 
 
@@ -102,10 +103,11 @@ def says_little(queries: int, origin: str = "") -> str:
 
 
 def _connected(triplets: Triplets) -> list[list[int]]:
-    """Return the numbers of the triplets in groups that share no query and no positive."""
+    """Return the numbers of the triplets in groups that share no query and no positive, however they are spelt."""
+    texts = [(("query", normalise(item.query)), ("positive", normalise(item.positive))) for item in triplets]
     by_text: dict[tuple[str, str], list[int]] = {}
-    for number, item in enumerate(triplets):
-        for text in (("query", item.query), ("positive", item.positive)):
+    for number, of_triplet in enumerate(texts):
+        for text in of_triplet:
             by_text.setdefault(text, []).append(number)
     groups, seen = [], set[int]()
     for first in range(len(triplets)):
@@ -114,8 +116,7 @@ def _connected(triplets: Triplets) -> list[list[int]]:
         seen.add(first)
         group = [first]
         for number in group:  # it grows while it is walked through
-            item = triplets[number]
-            for text in (("query", item.query), ("positive", item.positive)):
+            for text in texts[number]:
                 others = [other for other in by_text.pop(text, ()) if other not in seen]
                 seen.update(others)
                 group += others

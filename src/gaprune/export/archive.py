@@ -48,7 +48,7 @@ def pack(folder: str | Path, out: str | Path, *, overwrite: bool = False) -> Pac
 
     Raises:
         ModelError: If the folder has no safetensors file, or one that is damaged.
-        OutputError: If ``out`` cannot be written.
+        OutputError: If ``out`` cannot be written, or a file of the folder could not be unpacked again.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,6 +58,10 @@ def pack(folder: str | Path, out: str | Path, *, overwrite: bool = False) -> Pac
     words = {name: _word(file) if file.suffix == ".safetensors" else 0 for name, file in files.items()}
     if not any(words.values()):
         raise ModelError(f"The folder {folder} has no weights (no .safetensors file).", "Name the folder of a model.")
+    if odd := next((name for name in files if _leads_out(name)), None):
+        raise OutputError(f"{odd!r} in {folder} is no name that every system can write.", "Rename the file.")
+    if linked := next((each for each in folder.rglob("*") if each.is_symlink() and each.is_dir()), None):
+        raise OutputError(f"{linked} is a link to a folder, whose files would be left out.", "Put the folder there.")
     if out.resolve().is_relative_to(folder.resolve()):
         raise OutputError(f"{out} lies in the folder that is packed.", "Name a file outside of it.")
     entries: dict[str, dict[str, Any]] = {}
@@ -89,7 +93,7 @@ def unpack(file: str | Path, out: str | Path, *, overwrite: bool = False) -> Pat
         if {key: manifest[key] for key in _FORMAT} != _FORMAT:
             raise ValueError(f"it is not a {_FORMAT['format']} of version {_FORMAT['version']}")
         for name in manifest["files"]:
-            if {"..", "", "/"} & {*PurePosixPath(name).parts} or "\\" in name or ":" in name:
+            if _leads_out(name):
                 raise ModelError(f"{file} would write outside of the output folder: {name!r}.", "Do not trust it.")
         with writing(out, overwrite=overwrite) as partial:
             for name, entry in manifest["files"].items():
@@ -103,7 +107,12 @@ def unpack(file: str | Path, out: str | Path, *, overwrite: bool = False) -> Pat
                         sink.write(piece)
                 if digest.hexdigest() != entry["sha256"]:
                     raise ValueError(f"{name} is not what was packed")
-    return Path(out).resolve()
+    return Path(out).expanduser().resolve()
+
+
+def _leads_out(name: str) -> bool:
+    """Return whether a name can be a place outside of a folder, on one system or another."""
+    return bool({"..", "", "/"} & {*PurePosixPath(name).parts}) or "\\" in name or ":" in name
 
 
 def _word(file: Path) -> int:

@@ -80,13 +80,13 @@ def save(
     """
     with writing(out, overwrite=overwrite) as partial:
         write_model(model, partial)
-        write_card(partial, card, Path(out).resolve().name)
+        write_card(partial, card, Path(out).expanduser().resolve().name)
         (partial / PAGE_FILE).write_text(page, encoding="utf-8")
         provenance.write(partial)
         if queries is not None:
             (partial / QUERIES_FILE).write_text(queries.model_dump_json(indent=2) + "\n", encoding="utf-8")
         _check_reloaded(partial, model, provenance)
-    return Path(out).resolve()
+    return Path(out).expanduser().resolve()
 
 
 def write_card(folder: Path, card: str, name: str) -> None:

@@ -35,7 +35,6 @@ def push(
         OutputError: If the hub cannot be reached or refuses the upload.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     folder = Path(folder)
     if not (folder / "README.md").is_file() or not any(folder.glob("*.json")):
@@ -58,7 +57,7 @@ def push(
             path_or_fileobj=card.encode(), path_in_repo="README.md", commit_message="Upload card", **options
         )
         return str(done.commit_url)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # without a connection, the HTTP client of the hub raises errors of its own
         status = getattr(getattr(error, "response", None), "status_code", None)
         remedy = (
             "Choose another name, or add a commit to it with --overwrite (overwrite=True)."

@@ -129,7 +129,7 @@ def compare(
     found = _find_tasks(built, given)
     data = read_data(built, Needs.together(plan.needs.values()), domain=domain_triplets, general=general_triplets)
     _check_sizes(data, counts, seeds)
-    leaks = say_problems(data.domain, found)
+    leaks = say_problems(data.domain, found, general=data.general)
     cells: list[Cell] = []
     samples: list[dict[str, object]] = []
     run = dense = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,7 @@ from gaprune.data.documents.passages import sentences
 from gaprune.data.documents.read import holds_documents, refuse_reading
 from gaprune.data.held_out import FEWEST_TO_JUDGE, MOST_QUERIES, hold_out_queries, too_few, write_retrieval_task
 from gaprune.data.read import read_domain, read_general
-from gaprune.data.triplets import Triplet, Triplets, write_triplets
+from gaprune.data.triplets import Triplets, write_triplets
 from gaprune.data.words import normalise
 from gaprune.errors import DataError
 from gaprune.util.files import write_text
@@ -99,9 +99,10 @@ def prepare_domain(
     training_general, general_queries = hold_out_queries(others, share=held_out, most=MOST_QUERIES, seed=seed)
     warnings = [] if len(queries) >= FEWEST_TO_JUDGE else [too_few(len(queries))]
     places = _places(folder)
+    asked = {normalise(item.query) for item in (*queries, *general_queries)}
     write_triplets(training, places["domain"])
-    write_triplets(training_general, places["general"])
-    texts = _write_texts(places["texts"], training, triplets, queries)
+    write_triplets(_without_queries(training_general, asked), places["general"])
+    texts = _write_texts(places["texts"], _without_sentences(training, asked), triplets, asked)
     for name, held, all_triplets in (("domain", queries, triplets), ("general", general_queries, others)):
         passages = (passage for item in all_triplets for passage in item.passages)
         write_retrieval_task(places["tasks"] / name / "HeldOut", held, passages)
@@ -133,24 +134,40 @@ def _from_documents(domain: str | Path, seed: int) -> Triplets:
     return made.triplets
 
 
-def _write_texts(folder: Path, training: Triplets, triplets: Triplets, held: Sequence[Triplet]) -> int:
-    """Write the texts to distil on and return their number; passages with a held-out query as a sentence are left out.
+def _without_queries(triplets: Triplets, asked: Collection[str]) -> Triplets:
+    """Return the triplets that neither ask one of these normalised queries nor have it as a sentence of a passage."""
+    return Triplets(
+        [item for item in _without_sentences(triplets, asked) if normalise(item.query) not in asked], triplets.name
+    )
+
+
+def _without_sentences(triplets: Triplets, asked: Collection[str]) -> Triplets:
+    """Return the triplets without passages of which one of these normalised queries is a sentence.
 
     Distillation makes queries of the sentences of passages, so such a passage would bring the query back.
     """
-    queries = {normalise(item.query) for item in held}
+    return Triplets(
+        [
+            replace(item, negatives=tuple(each for each in item.negatives if not _says(each, asked)))
+            for item in triplets
+            if not _says(item.positive, asked)
+        ],
+        triplets.name,
+    )
 
-    def is_free(passage: str) -> bool:
-        spans = [(0, len(passage)), *sentences(passage)]
-        return not any(normalise(passage[start:end]) in queries for start, end in spans)
 
-    pairs = [
-        replace(item, negatives=tuple(filter(is_free, item.negatives))) for item in training if is_free(item.positive)
-    ]
-    write_triplets(Triplets(pairs, training.name), folder / "pairs.jsonl")
+def _says(passage: str, asked: Collection[str]) -> bool:
+    """Return whether a passage, or one of its sentences, is one of these normalised queries."""
+    spans = [(0, len(passage)), *sentences(passage)]
+    return any(normalise(passage[start:end]) in asked for start, end in spans)
+
+
+def _write_texts(folder: Path, pairs: Triplets, triplets: Triplets, asked: Collection[str]) -> int:
+    """Write the texts to distil on: pairs, and the other passages without these queries; return their number."""
+    write_triplets(pairs, folder / "pairs.jsonl")
     known = {text for item in pairs for text in (item.query, *item.passages)}
     passages = dict.fromkeys(text for item in triplets for text in item.passages if text not in known)
-    others = list(filter(is_free, passages))
+    others = [each for each in passages if not _says(each, asked)]
     if others:
         lines = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in others)
         write_text(folder / "passages.jsonl", "".join(lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from gaprune.criteria.base import Criterion
 from gaprune.criteria.needs import Needs
 from gaprune.criteria.registry import split_name
 from gaprune.data.checks.check import check
+from gaprune.data.checks.overlap import in_tasks
 from gaprune.data.triplets import Triplets
 from gaprune.evaluation.quality.task import Task
 from gaprune.export.portable import Parent
@@ -133,7 +134,7 @@ def prepare(
     if data is None:
         data = read_data(recipe, needs, domain=domain, general=general)
         if is_first:
-            leaks = say_problems(data.domain, tasks)
+            leaks = say_problems(data.domain, tasks, general=data.general)
     recovery = plan_recovery(recipe, domain=domain, general=general) if recipe.recover else None
     checkpoint = checkpoint_of(recipe, {})
     if checkpoint is not None:
@@ -153,14 +154,31 @@ def prepare(
     return Prepared(recipe, removal, created, needs, parent, calibration, recovery, tasks, outputs, leaks, speed)
 
 
-def say_problems(domain: Triplets | None, tasks: Sequence[Task]) -> tuple[str, ...]:
-    """Say in a line what ``gaprune data check`` would find that spoils the run; return what makes scores too good."""
-    if domain is None:
-        return ()
-    found = check(domain, evaluation={task.name: list(task.texts()) for task in tasks})
-    if problems := [*found.unusable, *found.spoiling]:
+def say_problems(
+    domain: Triplets | None,
+    tasks: Sequence[Task],
+    *,
+    general: Triplets | None = None,
+    texts: Mapping[str, Iterable[str]] | None = None,
+) -> tuple[str, ...]:
+    """Say in a line what ``gaprune data check`` would find that spoils the run; return what makes scores too good.
+
+    Args:
+        domain: Triplets of the domain.
+        tasks: Evaluation tasks.
+        general: General triplets, whose texts are sought in the tasks too.
+        texts: Queries of texts to distil on, by the name of their set; they are sought among the tasks' queries.
+    """
+    held_out = {task.name: list(task.texts()) for task in tasks}
+    found = None if domain is None else check(domain, evaluation=held_out)
+    others = in_tasks("general", (text for item in general or () for text in (item.query, *item.passages)), held_out)
+    asked = {task.name: [text for role, text in task.roles() if role == "query"] for task in tasks}
+    for name, queries in (texts or {}).items():
+        others += in_tasks(name, queries, asked)
+    problems = [] if found is None else [*found.unusable, *found.spoiling]
+    if problems := [*problems, *(each.problem for each in others)]:
         say(f"The data have problems that can spoil this run (gaprune data check): {' '.join(problems)}")
-    return found.leaks
+    return (*(() if found is None else found.leaks), *(each.leak for each in others))
 
 
 def _open_parent(recipe: Recipe, model: SentenceTransformer | None) -> OpenParent:

@@ -41,6 +41,8 @@ from gaprune.util.progress import say
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+    from gaprune.evaluation.quality.task import Task
+
 _MAY_DIFFER = {
     "out", "overwrite", "checkpoint", "resume", "teacher_cache", "tasks", "model", "parent", "device", "minutes",
 }  # fmt: skip
@@ -113,7 +115,7 @@ def recover(
             triplets.check([asked], count)
         else:
             asked.refuse_without_triplets()
-        leaks = say_problems(triplets.domain, tasks) if triplets and tasks and processes.is_main_process else ()
+        leaks = _leaks(triplets, unlabelled, tasks) if tasks and processes.is_main_process else ()
 
         child = _load_child(asked, loaded)
         with shortened(child, asked.max_length):
@@ -166,6 +168,16 @@ def recover(
             checkpoints.clear()
         processes.wait_for_everyone()
     return result
+
+
+def _leaks(triplets: RecoveryData | None, unlabelled: TextData | None, tasks: Sequence[Task]) -> tuple[str, ...]:
+    """Say what of the data is in the tasks too; return what makes scores too good."""
+    domain, general = (None, None) if triplets is None else (triplets.domain, triplets.general)
+    sets = {} if unlabelled is None else {"texts": unlabelled.domain}
+    if unlabelled is not None and unlabelled.general is not None and general is None:
+        sets["general texts"] = unlabelled.general
+    queries = {name: [text for role, text in each.roles() if role == "query"] for name, each in sets.items()}
+    return say_problems(domain, tasks, general=general, texts=queries)
 
 
 def _join_processes(asked: RecoveryOptions) -> Any:

@@ -19,7 +19,7 @@ from gaprune.export.portable import Parent
 from gaprune.export.provenance import Provenance, now, versions
 from gaprune.export.records import Method, Recovery, Sparsity, Structured, Unstructured
 from gaprune.models.linear_layers import linear_layers, select
-from gaprune.models.prompts import Prompts
+from gaprune.models.prompts import Prompts, resolve_prompts
 from gaprune.recovery.recover_model import Training
 from gaprune.recovery.retrain import Stage
 from gaprune.recovery.text_data import TextData
@@ -94,7 +94,11 @@ class Recovered(Pushable):
 
     def evaluate(self, tasks: Sequence[Task], *, parent: SentenceTransformer | Evaluation | None = None) -> Self:
         """Return this result with its quality in ``tasks``, beside the parent's if it is given."""
-        evaluation, queries = evaluate_queries(self.model, tasks, prompts=self.prompts, parent=parent)
+        given = {"query": self.options.query_prompt, "passage": self.options.passage_prompt}
+        its = None if parent is None or isinstance(parent, Evaluation) else resolve_prompts(parent, **given)
+        evaluation, queries = evaluate_queries(
+            self.model, tasks, prompts=self.prompts, parent_prompts=its, parent=parent
+        )
         return replace(self, evaluation=evaluation, queries=queries)
 
     def provenance(self) -> Provenance:

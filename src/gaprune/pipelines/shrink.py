@@ -28,13 +28,14 @@ from gaprune.export.provenance import Provenance
 from gaprune.export.records import Shrink
 from gaprune.models.checks import check_layers
 from gaprune.models.load import load_model
+from gaprune.models.prompts import resolve_prompts
 from gaprune.models.vocabulary import vocabulary
 from gaprune.pipelines.domain_data import DomainData, prepare_domain
 from gaprune.pipelines.export import export_model
 from gaprune.pipelines.meet_target import Met, meet_target
 from gaprune.pipelines.recover import recover
 from gaprune.pipelines.runtimes import RuntimeChoice, choose_runtime
-from gaprune.pipelines.shrink_checks import check_exported, check_shrink, check_size, exported_folder
+from gaprune.pipelines.shrink_checks import check_exported, check_shrink, check_size, exported_folder, with_prompts
 from gaprune.pipelines.shrink_plan import ShrinkPlan, plan_shrink
 from gaprune.pipelines.stage_advice import advising
 from gaprune.pipelines.stages import Stages, fingerprint_of
@@ -107,6 +108,7 @@ def shrink(
         options,
     )
     destination = check_shrink(asked)
+    asked = with_prompts(asked)
     work = destination.with_name(f"{destination.name}.stages")
     general_source = asked.general or sample_triplets("general")
     read = {"domain": fingerprint_of(str(asked.domain)), "general": fingerprint_of(general_source)}
@@ -126,7 +128,7 @@ def shrink(
         check_exported(asked)
         inputs |= _named(asked, "target", "runtime", "prune")
         begun = stages.scratch("pruning", inputs)
-        plan = ShrinkPlan.read(begun, asked) or plan_shrink(parent, data, asked, where.export_seconds)
+        plan = ShrinkPlan.read(begun, asked) or _plan(parent, data, asked, where, stages)
         is_pruned = stages.has("pruned", inputs)
         if not is_pruned:
             plan.check()
@@ -176,6 +178,13 @@ def _given(asked: ShrinkOptions) -> Runtime | None:
 
 def _prepare(asked: ShrinkOptions, general: str | Path, folder: Path) -> None:
     prepare_domain(folder, str(asked.domain), general, held_out=asked.held_out, seed=asked.seed, reading=asked)
+
+
+def _plan(
+    parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, where: RuntimeChoice, stages: Stages
+) -> ShrinkPlan:
+    spent = stages.minutes("data", "runtime")
+    return plan_shrink(parent, data, asked, export_seconds=where.export_seconds, spent=spent)
 
 
 def _prune(
@@ -234,8 +243,8 @@ def _train(
         except TimeTooShortError as error:
             options["minutes"] = math.ceil(error.least_minutes * 10 + 1) / 10
             say(
-                f"Pruning took longer than planned: training gets {options['minutes']:g} minutes, the least it needs "
-                f"at the speed that this machine has now, and the whole run takes longer than {asked.minutes:g}."
+                f"Too little time is left for training: it gets {options['minutes']:g} minutes, the least it needs at "
+                f"the speed that this machine has now, and the whole run takes longer than {asked.minutes:g}."
             )
             recover(pruned / "model", **sources, **options, resume=Checkpoints(checkpoints).unfinished)
 
@@ -265,8 +274,10 @@ def _finish(
     if made is None:
         raise RuntimeError(f"{trained} has no provenance")
     tasks = find_tasks(data.tasks)
-    its = evaluate(parent, tasks, label="Judging the parent", keep_vectors=True)
-    evaluation, queries = evaluate_queries(child, tasks, parent=its, label="Judging")
+    given = {"query": asked.prune.get("query_prompt"), "passage": asked.prune.get("passage_prompt")}
+    put = [resolve_prompts(each, **given) for each in (parent, child)]
+    its = evaluate(parent, tasks, prompts=put[0], label="Judging the parent", keep_vectors=True)
+    evaluation, queries = evaluate_queries(child, tasks, prompts=put[1], parent=its, label="Judging")
     out = Path(str(asked.out))
     measured = {"shrink": record, "evaluation": evaluation}
     provenance = _with_given_names(made, asked).model_copy(update=measured).seen_from(out, asked.model)

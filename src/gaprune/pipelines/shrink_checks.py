@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _DECIDED = {
     "prune": {
         "model", "domain", "general", "target", "out", "overwrite", "tasks", "trust_remote_code",
-        *DataReading.model_fields,
+        "revision", "dtype", "device", "max_length", *DataReading.model_fields,
     },
     "recover": {
         "model", "parent", "domain", "general", "texts", "out", "overwrite", "tasks", "checkpoint", "resume",
-        "trust_remote_code", *DataReading.model_fields,
+        "minutes", "trust_remote_code", *DataReading.model_fields,
     },
 }  # fmt: skip
 """Options of the stages that ``shrink`` decides."""
@@ -46,6 +46,24 @@ def check_shrink(asked: ShrinkOptions) -> Path:
     read = {option: getattr(asked, option) for option in ("model", "domain", "general")}
     check_outside({destination}, read=read, written={})
     return destination
+
+
+def with_prompts(asked: ShrinkOptions) -> ShrinkOptions:
+    """Return the options with prompts that are set for one stage in both, so that the model is judged with them too.
+
+    Raises:
+        ConfigError: If the stages have different prompts.
+    """
+    found: dict[str, str] = {}
+    for option in ("query_prompt", "passage_prompt"):
+        given = [stage[option] for stage in (asked.prune, asked.recover) if option in stage]
+        if len(set(given)) > 1:
+            raise ConfigError(
+                f"{option}: prune has {given[0]!r} and recover {given[1]!r}.",
+                f"Give the prompt that the model will be used with: --set prune.{option}=TEXT serves both.",
+            )
+        found |= dict.fromkeys((option,), given[0]) if given else {}
+    return asked.model_copy(update={"prune": {**asked.prune, **found}, "recover": {**asked.recover, **found}})
 
 
 def check_exported(asked: ShrinkOptions) -> None:

@@ -53,6 +53,9 @@ _ROUND = 0.4
 _BATCHES, _TIMED_SHAPES = 70, 7
 """Measuring speeds takes the time of the parent for so many batches, and of writing it so often for its runtime."""
 
+_FEWEST_STEPS, _PASSES_OF_A_STEP = 20, 3
+"""Steps of the shortest distillation, and forward passes that a step of training costs."""
+
 _FILE = "plan.json"
 
 _TIMED = 64
@@ -113,7 +116,9 @@ class ShrinkPlan(Record):
         judging_minutes: Estimated minutes of judging parent and child.
         negatives_left_out: Whether the user's triplets have negatives that no training uses.
         general_triplets: General triplets, if these are fewer than pruning would read otherwise.
-        least_minutes: Minutes that training gets even if pruning takes longer than estimated.
+        least_minutes: Minutes that training gets even if pruning takes longer than estimated: what the fine-tuning on
+            labels and the shortest distillation take.
+        spent_minutes: What the stages before the plan took.
     """
 
     minutes: float
@@ -124,6 +129,7 @@ class ShrinkPlan(Record):
     negatives_left_out: bool
     general_triplets: int | None = None
     least_minutes: float = _FEWEST_MINUTES
+    spent_minutes: float = 0.0
 
     @classmethod
     def read(cls, folder: Path, asked: ShrinkOptions) -> Self | None:
@@ -139,20 +145,25 @@ class ShrinkPlan(Record):
     @property
     def training_minutes(self) -> float:
         """What is left for training."""
-        return max(self.least_minutes, self.minutes - self.pruning_minutes - self.judging_minutes)
+        return max(self.least_minutes, self._left - self.pruning_minutes)
+
+    @property
+    def _left(self) -> float:
+        """What pruning and training have together."""
+        return self.minutes - self.spent_minutes - self.judging_minutes
 
     def check(self) -> None:
         """Check that there is time; a run that continues after its pruning needs no such estimate.
 
         Raises:
-            ConfigError: If the time is too short for pruning and a minute of training.
+            ConfigError: If the time is too short for pruning and the least training.
         """
-        least = self.pruning_minutes + self.judging_minutes + self.least_minutes
+        least = self.spent_minutes + self.pruning_minutes + self.judging_minutes + self.least_minutes
         if self.minutes < least:
             raise ConfigError(
                 f"minutes: {self.minutes:g} are too few: pruning on {self.setting.triplets} triplets takes about "
                 f"{self.pruning_minutes:.1f} minutes, judging {self.judging_minutes:.1f}, and at least "
-                f"{self.least_minutes:g} are needed for training.",
+                f"{self.least_minutes:.1f} are needed for training.",
                 f"Give --minutes {math.ceil(_MARGIN * least)} or more.",
             )
 
@@ -181,7 +192,7 @@ class ShrinkPlan(Record):
             left = self.training_minutes
         else:
             pruning = f"pruning is finished (it took {pruned:.1f} minutes)"
-            left = max(self.least_minutes, self.minutes - pruned - self.judging_minutes)
+            left = max(self.least_minutes, self._left - pruned)
         steps = RecoveryOptions.build({"texts": "texts"}, asked.recover).steps
         finish = f", then {steps} steps of fine-tuning on the triplets" if data.is_labelled else ""
         yield (
@@ -204,12 +215,24 @@ class ShrinkPlan(Record):
 
 
 def plan_shrink(
-    parent: SentenceTransformer, data: DomainData, asked: ShrinkOptions, export_seconds: float = 0.0
+    parent: SentenceTransformer,
+    data: DomainData,
+    asked: ShrinkOptions,
+    *,
+    export_seconds: float = 0.0,
+    spent: float = 0.0,
 ) -> ShrinkPlan:
     """Return the plan for the time that is asked for, by timing the parent on some of the texts.
 
     Of the settings from the best to the least it takes the first whose pruning takes half of the time that judging
-    leaves, or else the least. ``export_seconds`` is how long the parent takes to be written for its runtime.
+    leaves, or else the least.
+
+    Args:
+        parent: The parent.
+        data: The prepared data.
+        asked: All options.
+        export_seconds: How long the parent takes to be written for its runtime.
+        spent: Minutes that the stages before took.
     """
     triplets = read_triplets(data.domain)
     texts = [text for item in triplets for text in (item.query, *item.passages)][:_TIMED]
@@ -226,9 +249,10 @@ def plan_shrink(
     settings = list(_settings(parent, asked, most=min(own, general)))
     corrected = asked.speedup is not None
     minutes = {each: speeds + per_triplet * each.passes(layers, corrected=corrected) for each in settings}
-    enough = (each for each in settings if minutes[each] <= _SHARE * (asked.minutes - judging))
+    enough = (each for each in settings if minutes[each] <= _SHARE * (asked.minutes - spent - judging))
     setting = next(enough, settings[-1])
-    negatives = RecoveryOptions.build({"texts": "texts"}, asked.recover).own_negatives
+    training = RecoveryOptions.build({"texts": "texts"}, asked.recover)
+    faster = asked.target.limit if asked.target.kind == "speedup" else 1.0
     return ShrinkPlan(
         minutes=asked.minutes,
         setting=setting,
@@ -236,8 +260,18 @@ def plan_shrink(
         pruning_minutes=minutes[setting],
         judging_minutes=judging,
         general_triplets=general if general == setting.triplets < own else None,
-        negatives_left_out=data.is_labelled and not negatives and any(item.negatives for item in triplets),
+        negatives_left_out=data.is_labelled
+        and not training.own_negatives
+        and any(item.negatives for item in triplets),
+        least_minutes=max(_FEWEST_MINUTES, per_text * _texts_of(training, data) / faster),
+        spent_minutes=spent,
     )
+
+
+def _texts_of(training: RecoveryOptions, data: DomainData) -> float:
+    """Return of how many texts a forward pass takes as long as the least training: its passes go back as well."""
+    steps = _FEWEST_STEPS + (training.steps if data.is_labelled else 0)
+    return _PASSES_OF_A_STEP * steps * training.batch_size * (2 + training.own_negatives)
 
 
 def recipe_of(asked: ShrinkOptions) -> Recipe:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gaprune.export.records import Removed, Structured, Texts
+from gaprune.models.fingerprints import weights_fingerprint
 from gaprune.models.linear_layers import linear_layers
 from gaprune.models.units import UnitGroup
 from gaprune.pipelines.prepare import Prepared, PrunedModel
@@ -46,13 +47,14 @@ def rank_units(run: Prepared) -> UnitRanking:
     def groups_of(model: SentenceTransformer) -> list[UnitGroup]:
         return [group for each in kinds for group in each.groups(model)]
 
+    its_own = run.recipe.rotate  # other calibration data turn the parent along other axes
     return UnitRanking(
         run.parent.model,
         groups_of,
         run.needs,
         calibration=run.calibration,
         recipe=run.recipe,
-        weights_sha256=run.parent.identity.weights_sha256,
+        weights_sha256=weights_fingerprint(run.parent.model) if its_own else run.parent.identity.weights_sha256,
         quick=_quick(run),
     )
 

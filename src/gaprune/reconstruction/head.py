@@ -35,6 +35,7 @@ def fit_head(
     texts: Mapping[Role, Sequence[str]],
     *,
     prompts: Prompts,
+    parent_prompts: Prompts | None = None,
     ridge: float = _RIDGE,
 ) -> Dense:
     """Return the linear map from a child's embeddings to its parent's, by ridge regression on pairs of embeddings.
@@ -51,7 +52,8 @@ def fit_head(
         child: The child, whose embeddings are ``(texts, in)``; it is not changed.
         parent: The parent, whose embeddings are ``(texts, out)``.
         texts: Texts of the domain by role; a role may be missing.
-        prompts: Put before queries and passages, for both models.
+        prompts: Put before queries and passages.
+        parent_prompts: Those of the parent, if they differ.
         ridge: Pull towards ``V``, relative to the second moment of each input.
 
     Returns:
@@ -62,7 +64,7 @@ def fit_head(
         MeasurementError: If embeddings are not finite, or the least squares cannot be solved.
     """
     found = [
-        _moments(_embed(child, each, role, prompts), _embed(parent, each, role, prompts))
+        _moments(_embed(child, each, role, prompts), _embed(parent, each, role, parent_prompts or prompts))
         for role, each in texts.items()
         if each
     ]

@@ -12,6 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from gaprune.data.triplets import Triplet, Triplets
+from gaprune.data.words import normalise
 from gaprune.errors import ConfigError, DataError
 from gaprune.pruning.allocation import shares
 
@@ -181,10 +182,13 @@ def _pick(triplets: Triplets, indices: Iterable[int]) -> Triplets:
 
 
 def _groups(triplets: Triplets) -> list[list[int]]:
-    """Return the indices of triplets in groups that share a query or a positive, in the order of the first."""
+    """Return the indices of triplets in groups that share a query or a positive, in the order of the first.
+
+    Texts that differ in case and punctuation alone are the same.
+    """
     numbers: dict[str, int] = {}
     edges = [
-        (index, len(triplets) + numbers.setdefault(text, len(numbers)))
+        (index, len(triplets) + numbers.setdefault(normalise(text), len(numbers)))
         for index, item in enumerate(triplets)
         for text in (item.query, item.positive)
     ]

@@ -104,16 +104,20 @@ class RecoveryLoss:
 
 
 class PlainLoss(MultipleNegativesRankingLoss):
-    """All terms from one forward pass over the batch; the trainer adds them and logs each by its name."""
+    """All terms from one forward pass over the batch; the trainer adds them and logs each by its name.
+
+    Of embeddings, those dimensions count that the model gives (its ``truncate_dim``).
+    """
 
     def __init__(self, model: SentenceTransformer, loss: RecoveryLoss, **options: Any) -> None:
         super().__init__(model, **options)
-        self.recovery = loss
+        self.recovery, self.dimensions = loss, model.truncate_dim
 
     def compute_loss_from_embeddings(  # type: ignore[override] # the trainer adds and logs terms by name
         self, embeddings: list[Tensor], labels: Tensor
     ) -> dict[str, Tensor]:
         """Return the terms of the loss."""
+        embeddings = [each[:, : self.dimensions] for each in embeddings]
         weighted = self.recovery.options.contrastive_weight > 0
         compared = self.recovery.candidates(embeddings, labels)
         contrastive = super().compute_loss_from_embeddings(compared, labels) if weighted else None
@@ -125,14 +129,14 @@ class CachedLoss(CachedMultipleNegativesRankingLoss):
 
     def __init__(self, model: SentenceTransformer, loss: RecoveryLoss, **options: Any) -> None:
         super().__init__(model, **options)
-        self.recovery = loss
+        self.recovery, self.dimensions = loss, model.truncate_dim
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
     ) -> Tensor:
         """Return the sum of the terms from the embeddings of all mini-batches."""
         weighted = self.recovery.options.contrastive_weight > 0
-        embeddings = [torch.cat(each) for each in reps]
+        embeddings = [torch.cat(each)[:, : self.dimensions] for each in reps]
         compared = [[each] for each in self.recovery.candidates(embeddings, labels)]
         contrastive = super().calculate_loss(compared, labels) if weighted else None
         terms = self.recovery.terms(embeddings, labels, contrastive)

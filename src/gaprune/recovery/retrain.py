@@ -144,9 +144,11 @@ def _give_head(
         "query": [entry.query(0) for entry in entries],
         "passage": [entry.passage for entry in entries],
     }
-    prompts = resolve_prompts(child, query=options.query_prompt, passage=options.passage_prompt)
+    prompts, its_prompts = (
+        resolve_prompts(each, query=options.query_prompt, passage=options.passage_prompt) for each in (child, parent)
+    )
     say(f"A linear head brings the model's {mine} dimensions to the parent's {its}.")
-    add_head(child, fit_head(child, parent, some, prompts=prompts))
+    add_head(child, fit_head(child, parent, some, prompts=prompts, parent_prompts=its_prompts))
 
 
 def _distilled(

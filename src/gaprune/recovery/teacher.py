@@ -18,6 +18,7 @@ from torch import Tensor
 from gaprune.config.recovery import RecoveryOptions
 from gaprune.errors import ModelError, OutputError
 from gaprune.models.encode import encode
+from gaprune.models.fingerprints import modules_fingerprint
 from gaprune.models.modes import shortened
 from gaprune.models.prompts import TASKS, Prompts, Role, resolve_prompts
 from gaprune.util.files import locked
@@ -73,8 +74,8 @@ def embed_with_teacher(
     own, limit = model.max_seq_length, options.max_length
     with shortened(model, None if limit is None or (own is not None and own <= limit) else limit):
         depends_on = [
-            fingerprint, repr(model), model.max_seq_length, model.truncate_dim, prompts.query, prompts.passage,
-            options.bf16,
+            fingerprint, modules_fingerprint(model), str(model.dtype), model.max_seq_length, model.truncate_dim,
+            prompts.query, prompts.passage, options.bf16,
         ]  # fmt: skip
         digest = hashlib.sha256(json.dumps([*depends_on, *index], ensure_ascii=False).encode()).hexdigest()
         folder = default_cache() if options.teacher_cache is None else Path(options.teacher_cache)

@@ -151,6 +151,12 @@ class TextData:
         }
 
 
+def _local(source: str | Path | None) -> Path | None:
+    """Return the file or folder that a source is; ``None`` if it is none."""
+    path = None if source is None else Path(source).expanduser()
+    return path if path is not None and path.exists() else None
+
+
 def read_text_data(options: RecoveryOptions, general: Sequence[Triplet] | None = None) -> TextData:
     """Read the texts that the options name; general triplets given here are used instead of the file of the options.
 
@@ -159,8 +165,10 @@ def read_text_data(options: RecoveryOptions, general: Sequence[Triplet] | None =
     """
     found = None
     if options.share_of_general(named=general is not None or options.general is not None):
-        if general is None and options.general is not None and Path(options.general).expanduser().exists():
-            found = read_passages(options.general, columns=options.general_columns, seed=options.seed)
+        is_part = options.general_subset is not None or options.general_split is not None
+        source = None if is_part or general is not None else _local(options.general)
+        if source is not None:
+            found = read_passages(source, columns=options.general_columns, seed=options.seed)
         else:
             general = general or read_general(
                 options.general,

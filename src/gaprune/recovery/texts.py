@@ -108,7 +108,7 @@ def read_passages(source: str | Path, *, columns: Mapping[str, str] | None = Non
 
     Documents (text, Markdown, HTML, PDF, and .jsonl whose lines have a ``text``) are cut into passages of up to 150
     words, without near-duplicates; titles, headings and sentences become queries. Triplets keep their queries, and all
-    of their passages are used.
+    of their passages are used; a passage in several files has the queries of all of their triplets.
 
     Args:
         source: A file, or a folder of documents and .jsonl files, subfolders included.
@@ -120,13 +120,13 @@ def read_passages(source: str | Path, *, columns: Mapping[str, str] | None = Non
     """
     path = Path(source).expanduser()
     documents: list[Document] = []
-    entries: list[Entry] = []
+    triplets: list[Triplet] = []
     for file in [path] if path.is_file() else document_files(path, kind="text"):
         if holds_documents(file):
             documents += read_documents(file)
         else:
-            entries += _triplets(read_triplets(file, columns=_mapped(file, columns or {})), seed)
-    entries = [*_documents(documents, source, seed), *entries]
+            triplets += read_triplets(file, columns=_mapped(file, columns or {}))
+    entries = [*_triplets(triplets, seed), *_documents(documents, source, seed)]
     unique = tuple({entry.passage: entry for entry in reversed(entries)}.values())[::-1]
     if not unique:
         raise DataError("holds no passage.", f"Give texts of {_SHORTEST} words or more.", source=source)

@@ -52,7 +52,8 @@ def _index(found: ParentIndex | None) -> str:
         return "; the parent's index can be kept."
     if found.gains_alone:
         return "; all passages must be embedded again."
+    change = found.change or 0
     return (
-        f"; over all tasks it scores {-(found.change or 0):.1%} less than its parent in the parent's index, and no "
-        "more in its own."
+        f"; over all tasks it scores {abs(change):.1%} {'more' if change > 0 else 'less'} than its parent in the "
+        "parent's index, and no more in its own."
     )

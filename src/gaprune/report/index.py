@@ -70,8 +70,8 @@ def index_text(evaluation: Evaluation, parent: str) -> str:
     if found.change is None or found.change <= 0:
         return said
     return (
-        f"{said} A gain over the parent comes from training on texts or labels of the domain, not from nearness: the "
-        f"mean cosine of the queries to the parent's is {found.query_cosine:.3f}."
+        f"{said} A gain over the parent comes from training on texts or labels of the domain, or from chance, not "
+        f"from nearness: the mean cosine of the queries to the parent's is {found.query_cosine:.3f}."
     )
 
 

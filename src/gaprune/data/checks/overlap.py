@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gaprune.data.triplets import Triplets
+from gaprune.data.words import normalise
 
 _NAMED = 3
 """Number of places named in a sentence."""
@@ -93,6 +94,16 @@ def places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, str]:
         for role, text in (*roles, *(("negative", negative) for negative in item.negatives)):
             found.setdefault(normal[text], f"{item.source} ({role})" if item.source else "")
     return found
+
+
+def in_tasks(role: str, texts: Iterable[str], evaluation: Mapping[str, Iterable[str]]) -> list[Overlap]:
+    """Return the overlaps of the texts of a set with the texts of evaluation tasks, by name, where there are any."""
+    known = dict.fromkeys(map(normalise, texts), "")
+    found = (
+        overlap(known, dict.fromkeys(map(normalise, held_out), ""), names=(role, task), evaluation=True)
+        for task, held_out in evaluation.items()
+    )
+    return [each for each in found if each.count]
 
 
 def overlap(left: Mapping[str, str], right: Mapping[str, str], *, names: tuple[str, str], evaluation: bool) -> Overlap:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from gaprune.evaluation.quality.index import Vectors
     from gaprune.evaluation.quality.task import Task
+    from gaprune.models.prompts import Prompts
 
 _SHOWN = 5
 _LETTERS = 200
@@ -84,6 +85,7 @@ def evaluate_queries(
     tasks: Sequence[Task],
     *,
     parent: SentenceTransformer | Evaluation | None,
+    parent_prompts: Prompts | None = None,
     **options: Any,
 ) -> tuple[Evaluation, ChangedQueries | None]:
     """Return the evaluation of a model beside its parent, and the queries that changed most.
@@ -95,12 +97,15 @@ def evaluate_queries(
         model: The model.
         tasks: The tasks.
         parent: The parent, or its evaluation on the same tasks with its embeddings.
+        parent_prompts: Prompts of the parent, if they differ.
         **options: Other arguments of :func:`gaprune.evaluate`.
     """
     if parent is None:
         return evaluate(model, tasks, **options), None
     if not isinstance(parent, Evaluation):
-        parent = evaluate(parent, tasks, **options | {"label": "Evaluating the parent", "keep_vectors": True})
+        its_own: dict[str, Any] = {} if parent_prompts is None else {"prompts": parent_prompts}
+        its_own |= {"label": "Evaluating the parent", "keep_vectors": True}
+        parent = evaluate(parent, tasks, **options | its_own)
     found = evaluate(model, tasks, parent=parent, **options | {"keep_vectors": True})
     its = {score.key: score.vectors for score in parent.scores}
     both = [

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
 
 from gaprune.data.readers.records import parse_records
 from gaprune.evaluation.quality.files import fingerprint, read_records
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from sentence_transformers import SentenceTransformer
     from torch import Tensor
 
@@ -66,7 +70,20 @@ class TripletTask(SearchTask):
         )
 
     def measure_vectors(self, queries: Tensor, passages: Tensor) -> Measured:
-        """Return the share of triplets whose positive is nearer than the negative, and 0 or 1 for each."""
+        """Return the share of triplets whose positive is nearer than the negative, and for each query how many."""
         near, far = ((queries * part).sum(dim=1) for part in passages.chunk(2))
-        items = (near > far).double().cpu().numpy()
-        return Measured({self.metric: float(items.mean())}, items)
+        right = (near > far).double().cpu().numpy()
+        return Measured(
+            {self.metric: float(right.mean())}, np.bincount(self._numbers, weights=right).astype(np.float64)
+        )
+
+    def resampled(self, items: NDArray[np.float64], drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the metric of every resample of queries, each with all of its triplets, ``(resamples,)``."""
+        found: NDArray[np.float64] = drawn @ items / (drawn @ np.bincount(self._numbers))
+        return found
+
+    @cached_property
+    def _numbers(self) -> list[int]:
+        """The number of the query of every triplet."""
+        known: dict[str, int] = {}
+        return [known.setdefault(query, len(known)) for query, _, _ in self.triplets]
