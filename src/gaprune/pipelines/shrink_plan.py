@@ -160,8 +160,9 @@ class ShrinkPlan(Record):
         """
         least = self.spent_minutes + self.pruning_minutes + self.judging_minutes + self.least_minutes
         if self.minutes < least:
+            spent = f"{self.spent_minutes:.1f} are spent, " if self.spent_minutes else ""
             raise ConfigError(
-                f"minutes: {self.minutes:g} are too few: pruning on {self.setting.triplets} triplets takes about "
+                f"minutes: {self.minutes:g} are too few: {spent}pruning on {self.setting.triplets} triplets takes about "
                 f"{self.pruning_minutes:.1f} minutes, judging {self.judging_minutes:.1f}, and at least "
                 f"{self.least_minutes:.1f} are needed for training.",
                 f"Give --minutes {math.ceil(_MARGIN * least)} or more.",
