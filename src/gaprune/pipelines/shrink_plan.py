@@ -162,8 +162,8 @@ class ShrinkPlan(Record):
         if self.minutes < least:
             spent = f"{self.spent_minutes:.1f} are spent, " if self.spent_minutes else ""
             raise ConfigError(
-                f"minutes: {self.minutes:g} are too few: {spent}pruning on {self.setting.triplets} triplets takes about "
-                f"{self.pruning_minutes:.1f} minutes, judging {self.judging_minutes:.1f}, and at least "
+                f"minutes: {self.minutes:g} are too few: {spent}pruning on {self.setting.triplets} triplets takes "
+                f"about {self.pruning_minutes:.1f} minutes, judging {self.judging_minutes:.1f}, and at least "
                 f"{self.least_minutes:.1f} are needed for training.",
                 f"Give --minutes {math.ceil(_MARGIN * least)} or more.",
             )
