@@ -295,3 +295,14 @@ def test_what_datasets_saves_is_read(tmp_path):
     (tmp_path / "one" / "state.json").write_text("{}")
     with pytest.raises(DataError, match="is not a data set"):
         read_triplets(tmp_path / "one")
+
+
+def test_columns_of_one_name_in_parquet_are_refused(tmp_path):
+    """One of them would be lost."""
+    import pyarrow.parquet
+
+    columns = [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array(["c"])]
+    table = pyarrow.Table.from_arrays(columns, names=["query", "positive", "positive"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="has several columns 'positive'"):
+        read_triplets(tmp_path / "a.parquet")

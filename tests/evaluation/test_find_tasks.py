@@ -109,3 +109,11 @@ def test_two_tasks_of_one_name_are_refused(tmp_path, write, retrieval, graded_pa
     write(tmp_path / "D" / "T.jsonl", graded_pairs)
     with pytest.raises(DataError, match=r"D: two tasks are named 'T'\.\nRename one"):
         find_tasks(tmp_path)
+
+
+def test_files_that_may_be_meant_as_tasks_are_named(tmp_path, write, graded_pairs, capsys):
+    write(tmp_path / "A.jsonl", graded_pairs)
+    for name in ("B.JSONL", "C.jsonl.gz", "notes.txt"):
+        (tmp_path / name).write_text("a")
+    assert [task.name for task in find_tasks(tmp_path)] == ["A"]
+    assert "B.JSONL, C.jsonl.gz." in capsys.readouterr().err

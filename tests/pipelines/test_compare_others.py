@@ -86,3 +86,8 @@ def test_options_of_pruning_without_criteria_are_refused(folder_of, shallow, tas
 
 def test_models_of_one_name_are_told_apart():
     assert [*names_of(["run2/small", "other"], "run1/small")] == ["run2/small", "other"]
+
+
+def test_one_model_is_no_list_of_models(folder_of, tasks):
+    with pytest.raises(ConfigError, match=r"against: this is one model"):
+        gaprune.compare(folder_of("bert"), against=str(folder_of("bert")), tasks=tasks)

@@ -47,7 +47,7 @@ def push(
         options: dict[str, Any] = {"repo_id": name, "revision": revision or None}
         api.upload_folder(
             folder_path=folder,
-            ignore_patterns=["README.md", PAGE_FILE, QUERIES_FILE],
+            ignore_patterns=["README.md", PAGE_FILE, QUERIES_FILE, f"*/{PAGE_FILE}", f"*/{QUERIES_FILE}"],
             commit_message="Upload model",
             **options,
         )

@@ -111,11 +111,14 @@ def names_of(
         ConfigError: If a model is named twice.
     """
     found: dict[str, str | Path | SentenceTransformer] = {}
-    folders = [Path(each).name for each in (*against, beside) if isinstance(each, str | Path)]
+    if isinstance(against, str | Path):
+        raise ConfigError("against: this is one model, not a list of models.", f"Write against=[{str(against)!r}].")
+    folders = [Path(each).resolve().name for each in (*against, beside) if isinstance(each, str | Path)]
     for number, each in enumerate(against, start=1):
         name = f"model {number}"
         if isinstance(each, str | Path):
-            name = Path(each).name if folders.count(Path(each).name) == 1 else str(each)
+            own = Path(each).resolve().name
+            name = own if folders.count(own) == 1 else str(each)
         if name in found:
             raise ConfigError(f"against: {name} is named twice.", "Name every model once.")
         found[name] = each

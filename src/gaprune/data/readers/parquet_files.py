@@ -21,6 +21,9 @@ def read_parquet(path: Path) -> Iterator[Record]:
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
+            names = table.schema_arrow.names
+            if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+                raise DataError(f"has several columns {twice[0]!r}.", "Give every column its own name.", source=path)
             for batch in table.iter_batches():
                 for fields in batch.to_pylist():
                     number += 1

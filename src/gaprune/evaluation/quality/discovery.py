@@ -14,6 +14,7 @@ from gaprune.evaluation.quality.files import read_records
 from gaprune.evaluation.quality.pairs import load_pairs
 from gaprune.evaluation.quality.retrieval import RetrievalTask
 from gaprune.evaluation.quality.triplets import TripletTask
+from gaprune.util.progress import say
 
 if TYPE_CHECKING:
     from gaprune.evaluation.quality.task import Task
@@ -25,11 +26,16 @@ _LAYOUTS = (
 )
 
 
+_MISTAKEN = (".jsonl", ".jsonl.gz", ".json")
+"""Ends of names, in any case, of files that may be meant as tasks."""
+
+
 def find_tasks(folder: Path) -> list[Task]:
     """Read and check every task in ``folder``, ordered by name.
 
     Tasks are at ``folder/TASK`` or ``folder/DOMAIN/TASK``, or ``folder`` is a task itself. The domain is the name of
-    the folder ``DOMAIN``, otherwise empty. Hidden files and files that are not ``.jsonl`` are ignored.
+    the folder ``DOMAIN``, otherwise empty. Hidden files and files that are not ``.jsonl`` are ignored; of those
+    that may be meant, that is said.
 
     Raises:
         DataError: If there is no task, a folder is not a task, or a file of a task cannot be used.
@@ -65,8 +71,12 @@ def _entries(folder: Path) -> list[Path]:
     """Return the folders and ``.jsonl`` files in ``folder``."""
     if not folder.is_dir():
         raise DataError("this is neither a folder nor a .jsonl file.", _LAYOUTS, source=folder)
-    found = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return sorted(path for path in found if path.is_dir() or path.suffix == ".jsonl")
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    mistaken = [path for path in found if path.is_file() and path.name.lower().endswith(_MISTAKEN)]
+    skipped = [path.name for path in mistaken if path.suffix != ".jsonl"]
+    if skipped:
+        say(f"{folder}: not read as tasks, because their names do not end in .jsonl: {', '.join(skipped)}.")
+    return [path for path in found if path.is_dir() or path.suffix == ".jsonl"]
 
 
 def _is_retrieval(folder: Path) -> bool:

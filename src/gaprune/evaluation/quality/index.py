@@ -143,7 +143,7 @@ class ParentIndex(Record):
         overlaps = [each.overlap for each in found if each.overlap is not None]
         return cls(
             same_space=all(
-                fmean(mine for mine, _ in each) >= SAME_SPACE * fmean(its for _, its in each) for each in by_domain
+                fmean(mine for mine, _ in each) >= SAME_SPACE * fmean(its for _, its in each) > 0 for each in by_domain
             ),
             dimensions=dimensions[0],
             parent_dimensions=dimensions[1],

@@ -141,6 +141,8 @@ def format_named(name: str | None) -> type[ExportFormat]:
         raise ConfigError(
             "to: no format is named.", f"Use {', '.join(known)}, --to archive (gaprune.pack) or --for (reader)."
         )
+    if name == "archive":
+        raise ConfigError("to: an archive is no model that runs.", "Use gaprune.pack(folder, out), or --to archive.")
     if name not in known:
         raise ConfigError(
             f"to: {name!r} is not a format.{suggest(name, [*known, 'archive'])}",
