@@ -14,8 +14,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gaprune.config.files import load_recipe
 from gaprune.errors import OutputError
+from gaprune.evaluation.quality.discovery import find_tasks
 from gaprune.export.folder import check_destination
+from gaprune.models.demo import local_folder
 from gaprune.util.files import check_file, locked, replacing, temporary_folder, write_json, write_text
 from gaprune.util.tensor_store import write_tensors
 
@@ -32,6 +35,12 @@ def test_a_tilde_is_the_users_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert check_file("~/a.json", overwrite=False) == tmp_path / "a.json"
     assert check_destination("~/small", overwrite=False) == tmp_path / "small"
+    assert local_folder("~/small") == tmp_path / "small"
+    (tmp_path / "recipe.yaml").write_text("sparsity: 0.5")
+    assert load_recipe("~/recipe.yaml") == {"sparsity": 0.5}
+    row = json.dumps({"query": "a", "positive": "b", "negative": "c"})
+    (tmp_path / "tasks.jsonl").write_text(row)
+    assert [task.name for task in find_tasks(Path("~/tasks.jsonl"))] == ["tasks"]
 
 
 def test_a_full_disk_leaves_what_was(tmp_path, monkeypatch):

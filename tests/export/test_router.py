@@ -12,9 +12,13 @@ from sentence_transformers.base.modules import Dense
 
 import gaprune
 from gaprune.errors import ConfigError, ModelError
+from gaprune.evaluation.cost.footprint import footprint
+from gaprune.export.provenance import Provenance
 from gaprune.models.encode import encode
 from gaprune.models.load import load_model
 from gaprune.models.prompts import resolve_prompts
+from gaprune.report.answer import answer_text
+from gaprune.report.sentences import origin_lines
 
 TEXTS = ["the rate of interest", "a dog runs over green grass", "cash"]
 
@@ -71,6 +75,18 @@ def test_the_recorded_parent_is_found_and_must_be_what_it_was(folder_of, toy_tri
     assert "other weights than parent" in card
     assert "other weights than parent" in forced.record.form
     assert "other weights" not in (tmp_path / "router" / "README.md").read_text(encoding="utf-8")
+
+
+def test_sizes_are_said_of_the_model_for_queries_alone(folder_of, toy_triplets, tmp_path):
+    """A router holds the parent too, so it is neither smaller than the parent nor changed since it was written."""
+    pruned, router = tmp_path / "pruned", tmp_path / "router"
+    gaprune.prune(folder_of("bert"), domain=toy_triplets, depth=1, reconstruct=False, out=pruned, device="cpu")
+    gaprune.export_model(pruned, to="router", out=router)
+    provenance = Provenance.read(router)
+    assert answer_text(provenance, None).startswith("The model for queries is 1.")
+    said = " ".join(origin_lines(footprint(load_model(router, device="cpu")), provenance))
+    assert said.startswith("Exported from ")
+    assert "has changed" not in said
 
 
 def test_what_makes_no_router_is_refused(folder_of, tmp_path):

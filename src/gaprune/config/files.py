@@ -23,7 +23,7 @@ def load_recipe(path: str | Path, options: type[CommandOptions] = Recipe) -> dic
     Raises:
         ConfigError: If the file cannot be read, is not a mapping, or names an option that is unknown or twice there.
     """
-    path = _PACKAGED.get(str(path), Path(path))
+    path = _PACKAGED.get(str(path), Path(path).expanduser())
     try:
         text = path.read_text(encoding="utf-8")
         content = _yaml().load(text)

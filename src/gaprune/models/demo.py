@@ -45,9 +45,11 @@ def is_demo(name: str | Path) -> bool:
 
 
 def local_folder(name: str | Path) -> str | Path:
-    """Return the folder that the name ``demo`` stands for, and every other name as it is.
+    """Return the folder that the name ``demo`` stands for, and every other name; ``~`` is the user's folder.
 
     Raises:
         GapruneError: As :func:`demo_model`.
     """
-    return demo_model() if is_demo(name) else name
+    if is_demo(name):
+        return demo_model()
+    return Path(name).expanduser() if str(name).startswith("~") else name

@@ -24,7 +24,7 @@ def write_report(folder: str | Path) -> Path:
         ModelError: If GAPrune did not make the folder, or its records cannot be read.
         OutputError: If the page cannot be written.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder.", "Name a folder that GAPrune made.")
     if (provenance := Provenance.read(folder)) is not None:

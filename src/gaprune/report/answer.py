@@ -25,7 +25,9 @@ def answer_text(provenance: Provenance, evaluation: Evaluation | None) -> str:
 def _size(provenance: Provenance) -> str:
     found = provenance.sparsity
     if isinstance(provenance.method.pruning, Structured):
-        return f"{found.parent_parameters / found.parameters:.2f} times smaller than its parent"
+        is_router = provenance.export is not None and provenance.export.to == "router"
+        smaller = f"{found.parent_parameters / found.parameters:.2f} times smaller than its parent"
+        return f"The model for queries is {smaller}, which embeds the passages" if is_router else smaller
     zeros = f" ({percent(found.of_selected)} of the selected weights are zero)" if found.removed else ""
     return f"As large as its parent{zeros}"
 

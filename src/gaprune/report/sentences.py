@@ -284,7 +284,9 @@ def origin_lines(footprint: Footprint, provenance: Provenance) -> list[str]:
     if provenance.export is not None:
         source = provenance.model_copy(update={"export": None})
         was_pruned = provenance.method.criterion is not None or provenance.recoveries
-        return [*export_lines(provenance.export), *(origin_lines(footprint, source) if was_pruned else ())]
+        is_one_model = provenance.export.to != "router"  # of a router, one side alone was pruned
+        shown = origin_lines(footprint, source) if was_pruned and is_one_model else ()
+        return [*export_lines(provenance.export), *shown]
     parent, method, said = provenance.parent.name, provenance.method, provenance.sparsity
     made = f"Pruned from {parent} by {method.criterion}" if method.criterion else f"Fine-tuned from {parent}"
     recoveries = [line for recovery in provenance.recoveries for line in recovery_lines(recovery)]

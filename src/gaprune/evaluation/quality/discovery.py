@@ -40,7 +40,7 @@ def find_tasks(folder: Path) -> list[Task]:
     Raises:
         DataError: If there is no task, a folder is not a task, or a file of a task cannot be used.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not folder.exists():
         raise DataError("this folder does not exist.", "Name a folder of evaluation tasks.", source=folder)
     if _is_task(folder):
