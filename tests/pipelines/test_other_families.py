@@ -67,9 +67,10 @@ def test_the_layers_that_write_to_the_residual_stream(folders, name):
 
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.parametrize("options", [{"sparsity": 0.5}, {"width": 0.5, "round_to": 8}, {"depth": 1}], ids=str)
-def test_it_is_pruned_and_reconstructed_and_opens_again(folders, name, options, toy_triplets, tmp_path):
+def test_it_is_pruned_and_reconstructed_and_opens_again(folders, name, options, toy_triplets, tmp_path, capsys):
     result = gaprune.prune(folders(name), domain=toy_triplets, general=GENERAL, out=tmp_path / "out", **options)
     assert result.method.reconstruction is not None
+    assert ("Measuring" in capsys.readouterr().err) == ("depth" not in options), "layers are tried, not measured"
     assert abs(result.sparsity_of_selected - 0.5) < 0.1
     again = load_model(tmp_path / "out", device="cpu")
     texts = ["a dog runs", "cash and cash equivalents at the end of the period"]
@@ -77,10 +78,11 @@ def test_it_is_pruned_and_reconstructed_and_opens_again(folders, name, options, 
 
 
 @pytest.mark.parametrize(("name", "options", "words"), REFUSED)
-def test_it_is_refused_before_anything_is_measured(folders, name, options, words, toy_triplets, tmp_path):
+def test_it_is_refused_before_anything_is_measured(folders, name, options, words, toy_triplets, tmp_path, capsys):
     with pytest.raises(GapruneError, match=words):
         gaprune.prune(folders(name), domain=toy_triplets, general=GENERAL, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
+    assert "Measuring" not in capsys.readouterr().err
 
 
 def test_a_tower_for_images_is_refused_however_small(bert, toy_triplets):
