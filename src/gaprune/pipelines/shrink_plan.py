@@ -20,6 +20,7 @@ from gaprune.models.encode import encode
 from gaprune.models.encoders import TorchModel
 from gaprune.pipelines.domain_data import DomainData
 from gaprune.pipelines.runtimes import FEW_TEXTS, in_words
+from gaprune.recovery.retrain import FEWEST_STEPS
 from gaprune.util.files import write_json
 from gaprune.util.records import Record
 
@@ -53,8 +54,8 @@ _ROUND = 0.4
 _BATCHES, _TIMED_SHAPES = 70, 7
 """Measuring speeds takes the time of the parent for so many batches, and of writing it so often for its runtime."""
 
-_FEWEST_STEPS, _PASSES_OF_A_STEP = 20, 3
-"""Steps of the shortest distillation, and forward passes that a step of training costs."""
+_PASSES_OF_A_STEP = 3
+"""Forward passes that a step of training costs."""
 
 _FILE = "plan.json"
 
@@ -271,7 +272,7 @@ def plan_shrink(
 
 def _texts_of(training: RecoveryOptions, data: DomainData) -> float:
     """Return of how many texts a forward pass takes as long as the least training: its passes go back as well."""
-    steps = _FEWEST_STEPS + (training.steps if data.is_labelled else 0)
+    steps = FEWEST_STEPS + (training.steps if data.is_labelled else 0)
     return _PASSES_OF_A_STEP * steps * training.batch_size * (2 + training.own_negatives)
 
 

@@ -42,7 +42,7 @@ _HEAD = 4096
 _SAMPLE = 100_000
 """Tokens of the batches that the speed is estimated on."""
 
-_FEWEST = 20
+FEWEST_STEPS = 20
 """Steps of a distillation that a time budget must be enough for, and below which a number of tokens is warned of."""
 
 
@@ -225,10 +225,10 @@ def _planned(
         f"{_minutes(speed.seconds(total))} (the parent embeds {speed.parent:,.0f} tokens per second, the model is "
         f"trained on {speed.child:,.0f})."
     )
-    if (steps := len(planned.packed.batches)) < _FEWEST:
+    if (steps := len(planned.packed.batches)) < FEWEST_STEPS:
         say(
-            f"Warning: {total:,} tokens are {steps} steps of {options.batch_size} texts; fewer than {_FEWEST} seldom "
-            f"help. Give --tokens {_FEWEST * total // steps} or more, or a smaller --batch-size."
+            f"Warning: {total:,} tokens are {steps} steps of {options.batch_size} texts; fewer than {FEWEST_STEPS} "
+            f"seldom help. Give --tokens {FEWEST_STEPS * total // steps} or more, or a smaller --batch-size."
         )
     if triplets is not None:
         limit = "" if options.minutes is None else f"; both end after {options.minutes:.3g} minutes"
@@ -254,12 +254,12 @@ def _seconds(options: RecoveryOptions, speed: Speed, sample: TextData, finish: f
         ConfigError: If that is not enough for a few steps.
     """
     a_step = sum(sample.packed.tokens) / len(sample.packed.batches)
-    least = speed.seconds(_FEWEST * a_step)
+    least = speed.seconds(FEWEST_STEPS * a_step)
     seconds = 60 * (options.minutes or 0.0) - finish
     if seconds < least:
         also = f" and {options.steps} steps on triplets" if finish else ""
         raise TimeTooShortError(
-            f"minutes: {options.minutes:g} are too few: {_FEWEST} steps of distillation{also} take about "
+            f"minutes: {options.minutes:g} are too few: {FEWEST_STEPS} steps of distillation{also} take about "
             f"{_minutes(finish + least)} here.",
             f"Give --minutes {(finish + least) / 60:.1f} or more{', or lower --steps' if finish else ''}.",
             least_minutes=(finish + least) / 60,

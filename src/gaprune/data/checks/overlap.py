@@ -98,7 +98,7 @@ def places(triplets: Triplets, normal: Mapping[str, str]) -> dict[str, str]:
 
 def in_tasks(role: str, texts: Iterable[str], evaluation: Mapping[str, Iterable[str]]) -> list[Overlap]:
     """Return the overlaps of the texts of a set with the texts of evaluation tasks, by name, where there are any."""
-    known = dict.fromkeys(map(normalise, texts), "")
+    known = dict.fromkeys(map(normalise, texts), "") if evaluation else {}
     found = (
         overlap(known, dict.fromkeys(map(normalise, held_out), ""), names=(role, task), evaluation=True)
         for task, held_out in evaluation.items()
